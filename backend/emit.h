@@ -1,0 +1,128 @@
+/* Emitting LLVM IR through LLVM-C: shared state and small helpers. */
+#ifndef BACKEND_EMIT_H
+#define BACKEND_EMIT_H
+
+#include <llvm-c/Core.h>
+#include <llvm-c/TargetMachine.h>
+
+#include "ir/ir.h"
+
+enum { ISA_FMA = 1, ISA_F16 = 2, ISA_GATHER = 4, ISA_MASK = 8 };
+
+typedef struct isa { /* a row of backend/targets.def */
+  const char *name, *arch, *cpu, *features;
+  unsigned vector_bytes, n_vectors, traits;
+  uint64_t cpu_bits;
+} isa_t;
+
+unsigned isa_count(void);
+const isa_t *isa_at(unsigned index); /* row order */
+const isa_t *isa_find(const char *name); /* or NULL */
+static inline bool isa_has(const isa_t *isa, unsigned trait) {
+  return (isa->traits & trait) != 0;
+}
+
+/* One LLVM module being filled for one ISA. */
+typedef struct emitter {
+  const isa_t *isa;
+  arena_t *arena;
+  diag_sink_t *diag;
+  LLVMContextRef context;
+  LLVMModuleRef module;
+  LLVMBuilderRef builder;
+  LLVMTargetMachineRef machine;
+  LLVMTypeRef void_type, ptr, i1, i8, i16, i32, i64, f32, f64;
+} emitter_t;
+
+/* MOEC_E_CODEGEN with a diagnostic when LLVM lacks the target. */
+moec_status_t emitter_init(emitter_t *em, const isa_t *isa, arena_t *arena,
+                           const char *module_name, diag_sink_t *diag);
+void emitter_dispose(emitter_t *em); /* accepts a zeroed or half-built one */
+
+/* Verifies, runs the short pass list, generates code; the object file's bytes. */
+moec_status_t emitter_finish(emitter_t *em, LLVMMemoryBufferRef *out_object);
+
+/* Types and constants. n = 1 gives the scalar, more a vector of n lanes. */
+LLVMTypeRef emit_lanes(LLVMTypeRef scalar, unsigned n);
+unsigned emit_lanes_of(LLVMValueRef value); /* 1 for a scalar */
+LLVMTypeRef emit_element_type(LLVMValueRef value);
+LLVMValueRef emit_const_int(LLVMTypeRef type, uint64_t value); /* splat */
+LLVMValueRef emit_const_real(LLVMTypeRef type, double value);  /* splat */
+LLVMValueRef emit_splat(emitter_t *em, LLVMValueRef scalar, unsigned n);
+LLVMValueRef emit_lane_ids(emitter_t *em, LLVMTypeRef int_scalar, unsigned n);
+
+/* Calls the intrinsic overloaded on these types; asserts that it exists. */
+LLVMValueRef emit_intrinsic(emitter_t *em, const char *name, unsigned n_types,
+                            LLVMTypeRef *types, unsigned n_args,
+                            LLVMValueRef *args);
+/* a * b + c: fused where the ISA has it, else rounded twice. */
+LLVMValueRef emit_fma(emitter_t *em, LLVMValueRef a, LLVMValueRef b,
+                      LLVMValueRef c);
+
+/* for (i = begin; i < end; i += step) with a phi for i and for each of n_carry
+ * values. Between begin and end the builder stands in the body; emit_loop_end
+ * takes the next values of the carries and leaves `loop->carry` holding their
+ * final ones, the builder standing behind the loop. */
+enum { EMIT_MAX_CARRY = 64 };
+typedef struct emit_loop {
+  LLVMBasicBlockRef head, body, exit;
+  LLVMValueRef index, step;
+  LLVMValueRef carry[EMIT_MAX_CARRY];
+  unsigned n_carry;
+} emit_loop_t;
+emit_loop_t emit_loop_begin(emitter_t *em, LLVMValueRef begin, LLVMValueRef end,
+                            LLVMValueRef step, unsigned n_carry,
+                            LLVMValueRef const *init, const char *name);
+void emit_loop_end(emitter_t *em, emit_loop_t *loop, LLVMValueRef const *next);
+
+/* ---- backend/math_*.c ---------------------------------------------------- */
+
+/* Transcendental functions on f32 or f64, scalar or vector of any lanes, as
+ * straight-line code without calls: at most 2 ULP from the real function over
+ * the whole domain, subnormals included; special values as C's Annex F says.
+ * The same lane value gives the same bits whatever the number of lanes.
+ * code is one of OP_EXP EXPM1 LOG LOG1P SIN COS TAN ASIN ACOS ATAN SINH COSH TANH
+ * ASINH ACOSH ATANH ERF SIGMOID. */
+LLVMValueRef emit_math_unary(emitter_t *em, ir_opcode_t code, LLVMValueRef x);
+/* OP_POW (C's pow), OP_FMOD (C's fmod, exact). */
+LLVMValueRef emit_math_binary(emitter_t *em, ir_opcode_t code, LLVMValueRef x,
+                              LLVMValueRef y);
+/* Conversions between f16/bf16/8-bit/4-bit floats held in integers and f32, f64,
+ * correctly rounded, without library calls on any ISA. `bits` has the lanes. */
+LLVMValueRef emit_float_from_bits(emitter_t *em, dtype_t from, LLVMValueRef bits);
+LLVMValueRef emit_float_to_bits(emitter_t *em, dtype_t to, LLVMValueRef x,
+                                bool saturate, const char *round_mode);
+
+/* ---- backend/product.c --------------------------------------------------- */
+
+/* Receives one vector of finished elements of C: acc has `lanes` lanes of the
+ * accumulator type, for row m and columns n .. n + lanes - 1 (i64 scalars), of
+ * which `valid` (i64 scalar, or NULL: all) are inside the matrix. */
+typedef void (*product_sink_fn)(void *user, LLVMValueRef acc, unsigned lanes,
+                                LLVMValueRef m, LLVMValueRef n,
+                                LLVMValueRef valid);
+
+typedef struct product_spec { /* LLVM values are i64 scalars unless said */
+  dtype_t a_dtype, b_dtype, acc_dtype; /* elements; accumulators */
+  LLVMValueRef a;        /* ptr to A[0][0] of this batch */
+  LLVMValueRef a_row, a_k; /* strides in elements; a_k may be the constant 1 */
+  LLVMValueRef b;        /* ptr to the first panel of this batch */
+  LLVMValueRef M, N, K;
+  LLVMValueRef tile;     /* which tile of the grid */
+  product_sink_fn sink;
+  void *sink_user;
+} product_spec_t;
+
+/* Rows and columns of a tile for a type, the grid's unit of work; the same for all
+ * ISAs, because the schedule, compiled once, counts tiles: ceil(M / rows) *
+ * ceil(N / columns). columns is a multiple of 32. */
+void product_tile_size(dtype_t acc_dtype, unsigned *out_rows,
+                       unsigned *out_columns);
+
+/* Emits C[m, n] = sum over ascending k of A[m, k] * B[k, n] for one tile at the
+ * builder's place: B in panels of 32 columns, [panel][k][32], zero-padded. One
+ * chain per element, in ascending k, whatever M: one row and many rows give the
+ * same bits. */
+void emit_product_tile(emitter_t *em, const product_spec_t *spec);
+
+#endif

@@ -1,0 +1,103 @@
+/* The contract between generated code and the runtime inside one `.so`. Not for
+ * applications, and not stable: both sides are always of one moec version. */
+#ifndef MOEC_RTABI_H
+#define MOEC_RTABI_H
+
+#include "moec/model.h"
+
+/* One argument of a kernel or routine: a pointer, an i64, or a pointer to i32. */
+typedef union moert_arg {
+  void *pointer;
+  int64_t i;
+} moert_arg_t;
+
+/* A kernel: units [begin, end) of a launch. args[0].pointer is the int32 error
+ * word of the run (0, or the moec_status_t of a failed assertion; written
+ * without order, any one wins); then results, operands, sizes. */
+typedef void (*moert_kernel_fn)(const moert_arg_t *args, int64_t begin,
+                                int64_t end);
+
+typedef struct moert_instance moert_instance_t; /* = moec_instance_t */
+
+/* State of one run; the schedule's only argument. Offsets of the fields are
+ * known to backend/schedule.c (checked by a test). */
+typedef struct moert_frame {
+  int64_t *symbols;           /* [n_symbols], values of sizes */
+  void **inputs;              /* [n_inputs], contiguous C order, aligned */
+  char *workspace;            /* 64-byte aligned */
+  int64_t *slot_bytes;        /* [n_slots], written by plan() */
+  int64_t *slot_offsets;      /* [n_slots], multiples of 64, made from slot_bytes */
+  const moert_kernel_fn *kernels; /* of the instance's variant */
+  const uint8_t *weights;
+  moert_instance_t *instance;
+  int32_t error;              /* see moert_kernel_fn */
+  int32_t reserved;
+  int64_t *output_dims;       /* [sum of output ranks], written by plan(), -1 where
+                                 not known before the run */
+} moert_frame_t;
+
+typedef struct moert_variant {
+  const char *name;
+  uint64_t features; /* MOERT_CPU_* bits that the machine must have */
+  const moert_kernel_fn *kernels;
+} moert_variant_t;
+
+/* Processor features that variants ask for. Append only. */
+#define MOERT_CPU_AVX2 (1ull << 0)     /* AVX2, FMA, F16C, BMI1/2, LZCNT, MOVBE */
+#define MOERT_CPU_AVX512 (1ull << 1)   /* F, BW, CD, DQ, VL and the above */
+#define MOERT_CPU_AVX512VNNI (1ull << 2)
+#define MOERT_CPU_AVX512BF16 (1ull << 3)
+
+/* What the generated code hands to the runtime: the hidden constant
+ * `moert_program`, defined by backend/schedule.c. */
+typedef struct moert_program {
+  const char *name;
+  const char *compiler;
+  const moec_io_t *inputs, *outputs;
+  uint32_t n_inputs, n_outputs;
+  uint32_t n_symbols, n_slots, n_growable, n_nodes;
+  const char *const *symbol_names; /* [n_symbols] */
+  const char *const *nodes; /* [n_nodes], "node #3 \"name\" (Op)", for messages */
+  const moert_variant_t *variants; /* worst first */
+  const char *const *variant_names; /* the same, names only */
+  uint32_t n_variants;
+  uint32_t memory_kind; /* moec_memory_kind_t */
+  const uint8_t *weights;
+  /* Both return a moec_status_t. plan() reads symbols of the inputs and writes
+   * slot_bytes and output_dims; run() does the work. */
+  int32_t (*plan)(moert_frame_t *frame);
+  int32_t (*run)(moert_frame_t *frame);
+} moert_program_t;
+
+extern const moert_program_t moert_program;
+
+/* ---- What the runtime offers to generated code --------------------------- */
+
+/* Runs frame->kernels[kernel] over [0, units), split among the instance's
+ * threads into ranges of at least `grain` units. */
+void moert_parallel(moert_frame_t *frame, uint32_t kernel,
+                    const moert_arg_t *args, int64_t units, int64_t grain);
+
+/* Memory for output `index` of these dims and size in bytes: the caller's buffer
+ * or the instance's. NULL: the run must end with moert_status(frame). */
+void *moert_output(moert_frame_t *frame, uint32_t index, const int64_t *dims,
+                   int64_t bytes);
+/* Growable region `index` with at least that many bytes; NULL as above. */
+void *moert_grow(moert_frame_t *frame, uint32_t index, int64_t bytes);
+
+/* Each records a message that names nodes[node] and returns the status with which
+ * the run must end. node is -1 when there is none. */
+int32_t moert_status(moert_frame_t *frame);
+int32_t moert_fail_assert(moert_frame_t *frame, int32_t node); /* frame->error */
+int32_t moert_fail_bind(moert_frame_t *frame, int32_t node, const char *symbol,
+                        int64_t value, int64_t lower, int64_t upper);
+int32_t moert_fail_equal(moert_frame_t *frame, int32_t node, const char *what,
+                         int64_t a, int64_t b);
+int32_t moert_fail_overflow(moert_frame_t *frame, int32_t node);
+
+/* Routines over data, one row each in runtime/routines.def: results, operands and
+ * sizes in args as the row says; return a moec_status_t. */
+typedef int32_t (*moert_routine_fn)(moert_frame_t *frame,
+                                    const moert_arg_t *args);
+
+#endif
