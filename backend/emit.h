@@ -39,7 +39,9 @@ moec_status_t emitter_init(emitter_t *em, const isa_t *isa, arena_t *arena,
                            const char *module_name, diag_sink_t *diag);
 void emitter_dispose(emitter_t *em); /* accepts a zeroed or half-built one */
 
-/* Verifies, runs the short pass list, generates code; the object file's bytes. */
+/* Verifies and runs the short pass list. */
+moec_status_t emitter_optimise(emitter_t *em);
+/* emitter_optimise, then generates code; the object file's bytes. */
 moec_status_t emitter_finish(emitter_t *em, LLVMMemoryBufferRef *out_object);
 
 /* Types and constants. n = 1 gives the scalar, more a vector of n lanes. */

@@ -1,0 +1,234 @@
+/* Shared state of code generation and the small helpers of every emitter. */
+#include "backend/emit.h"
+
+#include <llvm-c/Analysis.h>
+#include <llvm-c/Target.h>
+#include <llvm-c/Transforms/PassBuilder.h>
+#include <stdatomic.h>
+#include <string.h>
+
+/* instcombine and simplifycfg only: code is emitted as it should run, so the
+ * expensive passes would find nothing. */
+#define PASS_LIST "function(early-cse,instcombine<no-verify-fixpoint>,simplifycfg)"
+
+static moec_status_t create_machine(emitter_t *em) {
+  const isa_t *isa = em->isa;
+  char *message = NULL;
+  LLVMTargetRef target = NULL;
+  const char *triple = arena_printf(em->arena, "%s-unknown-linux-gnu", isa->arch);
+  if (LLVMGetTargetFromTriple(triple, &target, &message)) {
+    moec_status_t status = diag_error(em->diag, (ir_loc_t){0}, MOEC_E_CODEGEN,
+                                      "LLVM has no target %s: %s", triple, message);
+    LLVMDisposeMessage(message);
+    return status;
+  }
+  em->machine = LLVMCreateTargetMachine(target, triple, isa->cpu, isa->features,
+                                        LLVMCodeGenLevelDefault, LLVMRelocPIC,
+                                        LLVMCodeModelDefault);
+  if (em->machine == NULL)
+    return diag_error(em->diag, (ir_loc_t){0}, MOEC_E_CODEGEN,
+                      "LLVM cannot generate code for cpu '%s' on %s", isa->cpu,
+                      triple);
+  LLVMSetTarget(em->module, triple);
+  LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(em->machine);
+  LLVMSetModuleDataLayout(em->module, layout);
+  LLVMDisposeTargetData(layout);
+  return MOEC_OK;
+}
+
+static void initialise_targets(void) {
+  static atomic_flag done = ATOMIC_FLAG_INIT;
+  static atomic_int ready;
+  if (!atomic_flag_test_and_set(&done)) {
+    LLVMInitializeX86TargetInfo();
+    LLVMInitializeX86Target();
+    LLVMInitializeX86TargetMC();
+    LLVMInitializeX86AsmPrinter();
+    LLVMInitializeX86AsmParser();
+    atomic_store(&ready, 1);
+  }
+  while (!atomic_load(&ready)) { /* another thread is initialising */
+  }
+}
+
+moec_status_t emitter_init(emitter_t *em, const isa_t *isa, arena_t *arena,
+                           const char *module_name, diag_sink_t *diag) {
+  initialise_targets();
+  *em = (emitter_t){.isa = isa, .arena = arena, .diag = diag};
+  em->context = LLVMContextCreate();
+  em->module = LLVMModuleCreateWithNameInContext(module_name, em->context);
+  em->builder = LLVMCreateBuilderInContext(em->context);
+  em->void_type = LLVMVoidTypeInContext(em->context);
+  em->ptr = LLVMPointerTypeInContext(em->context, 0);
+  em->i1 = LLVMInt1TypeInContext(em->context);
+  em->i8 = LLVMInt8TypeInContext(em->context);
+  em->i16 = LLVMInt16TypeInContext(em->context);
+  em->i32 = LLVMInt32TypeInContext(em->context);
+  em->i64 = LLVMInt64TypeInContext(em->context);
+  em->f32 = LLVMFloatTypeInContext(em->context);
+  em->f64 = LLVMDoubleTypeInContext(em->context);
+  return create_machine(em);
+}
+
+void emitter_dispose(emitter_t *em) {
+  if (em->machine != NULL) LLVMDisposeTargetMachine(em->machine);
+  if (em->builder != NULL) LLVMDisposeBuilder(em->builder);
+  if (em->module != NULL) LLVMDisposeModule(em->module);
+  if (em->context != NULL) LLVMContextDispose(em->context);
+  *em = (emitter_t){0};
+}
+
+moec_status_t emitter_optimise(emitter_t *em) {
+  char *message = NULL;
+  if (LLVMVerifyModule(em->module, LLVMReturnStatusAction, &message)) {
+    char *copy = arena_strdup(em->arena, message);
+    LLVMDisposeMessage(message);
+    MOEC_BUG("generated LLVM IR is invalid: %s", copy);
+  }
+  LLVMDisposeMessage(message); /* set, possibly empty, on success too */
+  LLVMPassBuilderOptionsRef options = LLVMCreatePassBuilderOptions();
+  LLVMErrorRef error =
+      LLVMRunPasses(em->module, PASS_LIST, em->machine, options);
+  LLVMDisposePassBuilderOptions(options);
+  if (error != NULL) {
+    char *text = LLVMGetErrorMessage(error);
+    char *copy = arena_strdup(em->arena, text);
+    LLVMDisposeErrorMessage(text);
+    MOEC_BUG("LLVM pass list: %s", copy);
+  }
+  return MOEC_OK;
+}
+
+moec_status_t emitter_finish(emitter_t *em, LLVMMemoryBufferRef *out_object) {
+  *out_object = NULL;
+  MOEC_TRY(emitter_optimise(em));
+  char *message = NULL;
+  if (LLVMTargetMachineEmitToMemoryBuffer(em->machine, em->module, LLVMObjectFile,
+                                          &message, out_object)) {
+    moec_status_t status = diag_error(em->diag, (ir_loc_t){0}, MOEC_E_CODEGEN,
+                                      "%s", message);
+    LLVMDisposeMessage(message);
+    return status;
+  }
+  return MOEC_OK;
+}
+
+LLVMTypeRef emit_lanes(LLVMTypeRef scalar, unsigned n) {
+  return n == 1 ? scalar : LLVMVectorType(scalar, n);
+}
+
+unsigned emit_lanes_of(LLVMValueRef value) {
+  LLVMTypeRef type = LLVMTypeOf(value);
+  return LLVMGetTypeKind(type) == LLVMVectorTypeKind ? LLVMGetVectorSize(type) : 1;
+}
+
+LLVMTypeRef emit_element_type(LLVMValueRef value) {
+  LLVMTypeRef type = LLVMTypeOf(value);
+  return LLVMGetTypeKind(type) == LLVMVectorTypeKind ? LLVMGetElementType(type)
+                                                     : type;
+}
+
+static LLVMValueRef splat_constant(LLVMTypeRef type, LLVMValueRef element) {
+  if (LLVMGetTypeKind(type) != LLVMVectorTypeKind) return element;
+  enum { MAX_LANES = 256 };
+  LLVMValueRef lanes[MAX_LANES];
+  unsigned n = LLVMGetVectorSize(type);
+  MOEC_ASSERT(n <= MAX_LANES);
+  for (unsigned i = 0; i < n; i++) lanes[i] = element;
+  return LLVMConstVector(lanes, n);
+}
+
+static LLVMTypeRef scalar_of(LLVMTypeRef type) {
+  return LLVMGetTypeKind(type) == LLVMVectorTypeKind ? LLVMGetElementType(type)
+                                                     : type;
+}
+
+LLVMValueRef emit_const_int(LLVMTypeRef type, uint64_t value) {
+  return splat_constant(type, LLVMConstInt(scalar_of(type), value, false));
+}
+
+LLVMValueRef emit_const_real(LLVMTypeRef type, double value) {
+  return splat_constant(type, LLVMConstReal(scalar_of(type), value));
+}
+
+LLVMValueRef emit_splat(emitter_t *em, LLVMValueRef scalar, unsigned n) {
+  if (n == 1) return scalar;
+  if (LLVMIsConstant(scalar))
+    return splat_constant(emit_lanes(LLVMTypeOf(scalar), n), scalar);
+  LLVMTypeRef type = emit_lanes(LLVMTypeOf(scalar), n);
+  LLVMValueRef one = LLVMBuildInsertElement(em->builder, LLVMGetPoison(type),
+                                            scalar, LLVMConstInt(em->i32, 0, false), "");
+  return LLVMBuildShuffleVector(em->builder, one, LLVMGetPoison(type),
+                                LLVMConstNull(emit_lanes(em->i32, n)), "splat");
+}
+
+LLVMValueRef emit_lane_ids(emitter_t *em, LLVMTypeRef int_scalar, unsigned n) {
+  (void)em;
+  if (n == 1) return LLVMConstInt(int_scalar, 0, false);
+  enum { MAX_LANES = 256 };
+  LLVMValueRef lanes[MAX_LANES];
+  MOEC_ASSERT(n <= MAX_LANES);
+  for (unsigned i = 0; i < n; i++) lanes[i] = LLVMConstInt(int_scalar, i, false);
+  return LLVMConstVector(lanes, n);
+}
+
+LLVMValueRef emit_intrinsic(emitter_t *em, const char *name, unsigned n_types,
+                            LLVMTypeRef *types, unsigned n_args,
+                            LLVMValueRef *args) {
+  unsigned id = LLVMLookupIntrinsicID(name, strlen(name));
+  MOEC_ASSERT(id != 0);
+  LLVMValueRef func = LLVMGetIntrinsicDeclaration(em->module, id, types, n_types);
+  LLVMTypeRef type = LLVMIntrinsicGetType(em->context, id, types, n_types);
+  return LLVMBuildCall2(em->builder, type, func, args, n_args, "");
+}
+
+LLVMValueRef emit_fma(emitter_t *em, LLVMValueRef a, LLVMValueRef b,
+                      LLVMValueRef c) {
+  if (!isa_has(em->isa, ISA_FMA))
+    return LLVMBuildFAdd(em->builder, LLVMBuildFMul(em->builder, a, b, ""), c, "");
+  LLVMTypeRef type = LLVMTypeOf(a);
+  return emit_intrinsic(em, "llvm.fma", 1, &type, 3, (LLVMValueRef[]){a, b, c});
+}
+
+emit_loop_t emit_loop_begin(emitter_t *em, LLVMValueRef begin, LLVMValueRef end,
+                            LLVMValueRef step, unsigned n_carry,
+                            LLVMValueRef const *init, const char *name) {
+  LLVMBasicBlockRef entry = LLVMGetInsertBlock(em->builder);
+  LLVMValueRef func = LLVMGetBasicBlockParent(entry);
+  emit_loop_t loop = {
+      .head = LLVMAppendBasicBlockInContext(em->context, func, name),
+      .body = LLVMAppendBasicBlockInContext(em->context, func, "body"),
+      .exit = LLVMAppendBasicBlockInContext(em->context, func, "exit"),
+      .step = step,
+      .n_carry = n_carry,
+  };
+  MOEC_ASSERT(n_carry <= EMIT_MAX_CARRY);
+  LLVMBuildBr(em->builder, loop.head);
+
+  LLVMPositionBuilderAtEnd(em->builder, loop.head);
+  loop.index = LLVMBuildPhi(em->builder, LLVMTypeOf(begin), "i");
+  LLVMAddIncoming(loop.index, &begin, &entry, 1);
+  for (unsigned c = 0; c < n_carry; c++) {
+    loop.carry[c] = LLVMBuildPhi(em->builder, LLVMTypeOf(init[c]), "acc");
+    LLVMValueRef value = init[c];
+    LLVMAddIncoming(loop.carry[c], &value, &entry, 1);
+  }
+  LLVMValueRef more =
+      LLVMBuildICmp(em->builder, LLVMIntSLT, loop.index, end, "more");
+  LLVMBuildCondBr(em->builder, more, loop.body, loop.exit);
+  LLVMPositionBuilderAtEnd(em->builder, loop.body);
+  return loop;
+}
+
+void emit_loop_end(emitter_t *em, emit_loop_t *loop, LLVMValueRef const *next) {
+  LLVMValueRef index =
+      LLVMBuildNSWAdd(em->builder, loop->index, loop->step, "next");
+  LLVMBasicBlockRef latch = LLVMGetInsertBlock(em->builder);
+  LLVMAddIncoming(loop->index, &index, &latch, 1);
+  for (unsigned c = 0; c < loop->n_carry; c++) {
+    LLVMValueRef value = next[c];
+    LLVMAddIncoming(loop->carry[c], &value, &latch, 1);
+  }
+  LLVMBuildBr(em->builder, loop->head);
+  LLVMPositionBuilderAtEnd(em->builder, loop->exit);
+}
