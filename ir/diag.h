@@ -29,6 +29,8 @@ typedef struct diag_sink {
   diag_t *first, *last;
   unsigned n_errors, n_warnings;
   unsigned max_errors; /* further errors are only counted; 0 means 100 */
+  bool dropped;         /* the latest error or warning was only counted */
+  moec_status_t status; /* see diag_status */
 } diag_sink_t;
 
 void diag_init(diag_sink_t *diag, arena_t *arena, const char *file);
@@ -46,7 +48,8 @@ void diag_warning(diag_sink_t *diag, ir_loc_t loc, const char *format, ...)
 void diag_note(diag_sink_t *diag, ir_loc_t loc, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* "moec: error: FILE: node #3 \"name\" (Op): text" lines, sorted by node. */
+/* "moec: error: FILE: node #3 \"name\" (Op): text" lines, sorted by node (what
+ * belongs to no node comes first). Long names and texts are cut. */
 void diag_print(const diag_sink_t *diag, FILE *out);
 
 /* The status that the command should end with: malformed before unsupported
