@@ -17,13 +17,16 @@ typedef union moert_arg {
 typedef void (*moert_kernel_fn)(const moert_arg_t *args, int64_t begin,
                                 int64_t end);
 
-typedef struct moert_instance moert_instance_t; /* = moec_instance_t */
+typedef struct moec_instance moert_instance_t;
 
 /* State of one run; the schedule's only argument. Offsets of the fields are
  * known to backend/schedule.c (checked by a test). */
 typedef struct moert_frame {
-  int64_t *symbols;           /* [n_symbols], values of sizes */
-  void **inputs;              /* [n_inputs], contiguous C order, aligned */
+  int64_t *symbols;           /* [n_symbols], values of sizes; 0 at the start of a
+                                 run where no input binds them */
+  void **inputs;              /* [n_inputs], contiguous C order, aligned to the
+                                 element; NULL: optional and absent. Never NULL
+                                 for a tensor of no elements */
   char *workspace;            /* 64-byte aligned */
   int64_t *slot_bytes;        /* [n_slots], written by plan() */
   int64_t *slot_offsets;      /* [n_slots], multiples of 64, made from slot_bytes */
@@ -31,7 +34,8 @@ typedef struct moert_frame {
   const uint8_t *weights;
   moert_instance_t *instance;
   int32_t error;              /* see moert_kernel_fn */
-  int32_t reserved;
+  int32_t node;               /* for messages of routines: the node being run, may
+                                 be set by run() before a call; -1 at its start */
   int64_t *output_dims;       /* [sum of output ranks], written by plan(), -1 where
                                  not known before the run */
 } moert_frame_t;
@@ -69,7 +73,28 @@ typedef struct moert_program {
   int32_t (*run)(moert_frame_t *frame);
 } moert_program_t;
 
+#if defined(__GNUC__)
+#pragma GCC visibility push(hidden)
+#endif
+
 extern const moert_program_t moert_program;
+
+/* ---- What the generated moec_model_t points to ---------------------------- */
+
+/* As the members of moec_model_t of the same names say. */
+moec_status_t moert_create(const moec_options_t *options,
+                           moec_instance_t **out_instance);
+void moert_destroy(moec_instance_t *instance);
+moec_status_t moert_query(moec_instance_t *instance, const moec_value_t *inputs,
+                          uint32_t n_inputs, moec_value_t *outputs,
+                          uint32_t n_outputs, moec_memory_t *out_memory);
+moec_status_t moert_run(moec_instance_t *instance, const moec_value_t *inputs,
+                        uint32_t n_inputs, moec_value_t *outputs,
+                        uint32_t n_outputs);
+const char *moert_message(const moec_instance_t *instance);
+const char *moert_variant(const moec_instance_t *instance);
+void *moert_pool_create(int32_t n_threads);
+void moert_pool_destroy(void *pool);
 
 /* ---- What the runtime offers to generated code --------------------------- */
 
@@ -79,10 +104,12 @@ void moert_parallel(moert_frame_t *frame, uint32_t kernel,
                     const moert_arg_t *args, int64_t units, int64_t grain);
 
 /* Memory for output `index` of these dims and size in bytes: the caller's buffer
- * or the instance's. NULL: the run must end with moert_status(frame). */
+ * or the instance's, aligned to the element. Every output must be asked for in a
+ * run, also an empty one. NULL: the run must end with moert_status(frame). */
 void *moert_output(moert_frame_t *frame, uint32_t index, const int64_t *dims,
                    int64_t bytes);
-/* Growable region `index` with at least that many bytes; NULL as above. */
+/* Growable region `index` with at least that many bytes, 64-byte aligned; what it
+ * held in this run is kept, at another address perhaps. NULL as above. */
 void *moert_grow(moert_frame_t *frame, uint32_t index, int64_t bytes);
 
 /* Each records a message that names nodes[node] and returns the status with which
@@ -99,5 +126,9 @@ int32_t moert_fail_overflow(moert_frame_t *frame, int32_t node);
  * sizes in args as the row says; return a moec_status_t. */
 typedef int32_t (*moert_routine_fn)(moert_frame_t *frame,
                                     const moert_arg_t *args);
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
 
 #endif
