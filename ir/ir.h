@@ -99,7 +99,7 @@ typedef enum {
  * endian, possibly unaligned. Never written through. */
 typedef struct ir_data {
   const void *bytes;
-  uint64_t size;   /* in bytes */
+  uint64_t size;   /* in bytes; of strings 16 per element, as dtype_bytes */
   uint64_t digest; /* of the bytes; 0: not computed yet, see ir_data_digest */
   const char *const *strings; /* elements of a string tensor (NUL-terminated) */
 } ir_data_t;
@@ -122,6 +122,7 @@ typedef struct ir_attr {
 } ir_attr_t;
 
 struct ir_op {
+  ir_module_t *module; /* whose arena and expressions it uses */
   ir_opcode_t code;
   unsigned n_in, n_out, n_attrs, n_regions;
   bool fused;  /* computed inside its users, never stored (set by `fuse`) */
@@ -266,6 +267,8 @@ const char *ir_get_str(const ir_op_t *op, ir_attr_id_t id); /* NULL if absent */
 dtype_t ir_get_dtype(const ir_op_t *op, ir_attr_id_t id); /* DT_NONE if absent */
 const int64_t *ir_get_ints(const ir_op_t *op, ir_attr_id_t id, unsigned *out_n);
 const double *ir_get_floats(const ir_op_t *op, ir_attr_id_t id, unsigned *out_n);
+const char *const *ir_get_strs(const ir_op_t *op, ir_attr_id_t id,
+                               unsigned *out_n);
 const expr_t *ir_get_expr(const ir_op_t *op, ir_attr_id_t id);
 const expr_t *const *ir_get_exprs(const ir_op_t *op, ir_attr_id_t id,
                                   unsigned *out_n);
@@ -276,6 +279,8 @@ void ir_set_str(ir_op_t *op, ir_attr_id_t id, const char *value);
 void ir_set_dtype(ir_op_t *op, ir_attr_id_t id, dtype_t value);
 void ir_set_ints(ir_op_t *op, ir_attr_id_t id, unsigned n, const int64_t *v);
 void ir_set_floats(ir_op_t *op, ir_attr_id_t id, unsigned n, const double *v);
+void ir_set_strs(ir_op_t *op, ir_attr_id_t id, unsigned n,
+                 const char *const *v);
 void ir_set_expr(ir_op_t *op, ir_attr_id_t id, const expr_t *value);
 void ir_set_exprs(ir_op_t *op, ir_attr_id_t id, unsigned n,
                   const expr_t *const *v);
@@ -292,7 +297,8 @@ ir_op_t *ir_clone(ir_module_t *module, const ir_op_t *op, ir_map_fn map,
 ir_module_t *ir_module_clone(const ir_module_t *module, arena_t *arena);
 
 /* Fills in result types and contents from operands and attributes. */
-moec_status_t ir_infer_types(ir_op_t *op, diag_sink_t *diag);
+moec_status_t ir_infer_types(ir_module_t *module, ir_op_t *op,
+                             diag_sink_t *diag);
 
 /* Numbers values densely in program order. */
 void ir_renumber(ir_func_t *func);

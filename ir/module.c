@@ -1,0 +1,231 @@
+/* Modules, functions, regions and operations: creation, order, use lists. */
+#include <string.h>
+
+#include "ir/ir.h"
+
+ir_module_t *ir_module_create(arena_t *arena, const char *name) {
+  ir_module_t *module = ARENA_NEW(arena, ir_module_t);
+  module->arena = arena;
+  module->exprs = expr_pool_create(arena);
+  module->name = arena_strdup(arena, name != NULL ? name : "");
+  module->level = IR_LEVEL_TENSOR;
+  return module;
+}
+
+static void set_args(arena_t *arena, ir_region_t *region, unsigned n_args,
+                     const ir_type_t *types) {
+  region->n_args = n_args;
+  region->args = ARENA_ARRAY(arena, ir_value_t, n_args);
+  for (unsigned i = 0; i < n_args; i++) {
+    ir_value_t *arg = &region->args[i];
+    arg->type = types[i];
+    arg->region = region;
+    arg->index = i;
+    const ir_type_t *type = &types[i];
+    if (type->kind != IR_TENSOR || type->rank == 0) continue;
+    arg->type.dim = arena_grow_array(arena, type->dim, type->rank, type->rank,
+                                     sizeof type->dim[0]);
+  }
+}
+
+/* Main functions come before kernels, each kind in order of creation. */
+static void link_func(ir_module_t *module, ir_func_t *func) {
+  ir_func_t **place = &module->first;
+  if (func->kind == IR_FUNC_MAIN) {
+    while (*place != NULL && (*place)->kind == IR_FUNC_MAIN)
+      place = &(*place)->next;
+  } else if (module->last != NULL) {
+    place = &module->last->next;
+  }
+  func->next = *place;
+  *place = func;
+  if (func->next == NULL) module->last = func;
+  module->n_funcs++;
+}
+
+ir_func_t *ir_func_create(ir_module_t *module, const char *name,
+                          ir_func_kind_t kind, unsigned n_args,
+                          const ir_type_t *arg_types) {
+  ir_func_t *func = ARENA_NEW(module->arena, ir_func_t);
+  func->module = module;
+  func->name = arena_strdup(module->arena, name);
+  func->kind = kind;
+  func->body.func = func;
+  func->arg_names = ARENA_ARRAY(module->arena, const char *, n_args);
+  set_args(module->arena, &func->body, n_args, arg_types);
+  link_func(module, func);
+  return func;
+}
+
+ir_func_t *ir_func_find(ir_module_t *module, const char *name) {
+  for (ir_func_t *func = module->first; func != NULL; func = func->next)
+    if (strcmp(func->name, name) == 0) return func;
+  return NULL;
+}
+
+/* ---- Uses -------------------------------------------------------------- */
+
+static void link_use(ir_use_t *use, ir_value_t *value) {
+  use->value = value;
+  use->prev = NULL;
+  use->next = NULL;
+  if (value == NULL) return;
+  use->next = value->uses;
+  if (use->next != NULL) use->next->prev = use;
+  value->uses = use;
+}
+
+static void unlink_use(ir_use_t *use) {
+  if (use->value == NULL) return;
+  if (use->prev != NULL)
+    use->prev->next = use->next;
+  else
+    use->value->uses = use->next;
+  if (use->next != NULL) use->next->prev = use->prev;
+  use->value = NULL;
+  use->next = use->prev = NULL;
+}
+
+void ir_set_operand(ir_op_t *op, unsigned index, ir_value_t *value) {
+  MOEC_ASSERT(index < op->n_in);
+  ir_use_t *use = &op->in[index];
+  if (use->value == value) return;
+  unlink_use(use);
+  link_use(use, value);
+}
+
+void ir_replace_uses(ir_value_t *old, ir_value_t *by) {
+  MOEC_ASSERT(by != NULL);
+  if (old == by || old->uses == NULL) return;
+  ir_use_t *last = NULL;
+  for (ir_use_t *use = old->uses; use != NULL; use = use->next) {
+    use->value = by;
+    last = use;
+  }
+  last->next = by->uses;
+  if (by->uses != NULL) by->uses->prev = last;
+  by->uses = old->uses;
+  old->uses = NULL;
+}
+
+unsigned ir_n_uses(const ir_value_t *value) {
+  unsigned n = 0;
+  for (const ir_use_t *use = value->uses; use != NULL; use = use->next) n++;
+  return n;
+}
+
+/* ---- Operations ---------------------------------------------------------- */
+
+ir_op_t *ir_op_create(ir_module_t *module, ir_opcode_t code, ir_loc_t loc,
+                      unsigned n_in, ir_value_t *const *in, unsigned n_out) {
+  arena_t *arena = module->arena;
+  ir_op_t *op = ARENA_NEW(arena, ir_op_t);
+  op->module = module;
+  op->code = code;
+  op->loc = loc;
+  op->n_in = n_in;
+  op->n_out = n_out;
+  op->n_regions = ir_op_info(code)->n_regions;
+  if (n_in > 0) op->in = ARENA_ARRAY(arena, ir_use_t, n_in);
+  if (n_out > 0) op->out = ARENA_ARRAY(arena, ir_value_t, n_out);
+  unsigned n_attrs = ir_n_attrs_of(code); /* room for all that it may have */
+  if (n_attrs > 0) op->attrs = ARENA_ARRAY(arena, ir_attr_t, n_attrs);
+  if (op->n_regions > 0)
+    op->regions = ARENA_ARRAY(arena, ir_region_t, op->n_regions);
+  for (unsigned i = 0; i < n_in; i++) {
+    op->in[i].user = op;
+    op->in[i].index = i;
+    link_use(&op->in[i], in[i]);
+  }
+  for (unsigned i = 0; i < n_out; i++) {
+    op->out[i].def = op;
+    op->out[i].index = i;
+  }
+  for (unsigned i = 0; i < op->n_regions; i++) op->regions[i].owner = op;
+  return op;
+}
+
+void ir_region_set_args(ir_op_t *op, unsigned region, unsigned n_args,
+                        const ir_type_t *types) {
+  MOEC_ASSERT(region < op->n_regions);
+  MOEC_ASSERT(op->regions[region].args == NULL);
+  set_args(op->module->arena, &op->regions[region], n_args, types);
+}
+
+/* Regions learn their function when their operation is inserted. */
+static void set_func(ir_op_t *op, ir_func_t *func) {
+  for (unsigned i = 0; i < op->n_regions; i++) {
+    ir_region_t *region = &op->regions[i];
+    if (region->func == func) continue;
+    region->func = func;
+    for (ir_op_t *inner = region->first; inner != NULL; inner = inner->next)
+      if (inner->n_regions > 0) set_func(inner, func);
+  }
+}
+
+/* Puts a detached operation between two neighbours (either may be NULL). */
+static void link_op(ir_region_t *region, ir_op_t *op, ir_op_t *prev,
+                    ir_op_t *next) {
+  MOEC_ASSERT(op->parent == NULL);
+  op->parent = region;
+  op->prev = prev;
+  op->next = next;
+  *(prev != NULL ? &prev->next : &region->first) = op;
+  *(next != NULL ? &next->prev : &region->last) = op;
+  if (op->n_regions > 0) set_func(op, region->func);
+}
+
+static void unlink_op(ir_op_t *op) {
+  ir_region_t *region = op->parent;
+  if (region == NULL) return;
+  *(op->prev != NULL ? &op->prev->next : &region->first) = op->next;
+  *(op->next != NULL ? &op->next->prev : &region->last) = op->prev;
+  op->parent = NULL;
+  op->prev = op->next = NULL;
+}
+
+void ir_insert_before(ir_op_t *op, ir_op_t *before) {
+  MOEC_ASSERT(before->parent != NULL && op != before);
+  link_op(before->parent, op, before->prev, before);
+}
+
+void ir_append(ir_region_t *region, ir_op_t *op) {
+  link_op(region, op, region->last, NULL);
+}
+
+void ir_move_before(ir_op_t *op, ir_op_t *before) {
+  if (op == before) return;
+  unlink_op(op);
+  ir_insert_before(op, before);
+}
+
+/* Takes all operands from an operation and from what is inside it. */
+static void drop_operands(ir_op_t *op) {
+  for (unsigned i = 0; i < op->n_in; i++) unlink_use(&op->in[i]);
+  for (unsigned i = 0; i < op->n_regions; i++)
+    for (ir_op_t *inner = op->regions[i].first; inner != NULL;
+         inner = inner->next)
+      drop_operands(inner);
+}
+
+void ir_erase(ir_op_t *op) {
+  for (unsigned i = 0; i < op->n_out; i++)
+    MOEC_ASSERT(op->out[i].uses == NULL);
+  drop_operands(op);
+  unlink_op(op);
+}
+
+/* ---- Numbers --------------------------------------------------------------- */
+
+static unsigned number_region(ir_region_t *region, unsigned next) {
+  for (unsigned i = 0; i < region->n_args; i++)
+    region->args[i].number = next++;
+  for (ir_op_t *op = region->first; op != NULL; op = op->next) {
+    for (unsigned i = 0; i < op->n_out; i++) op->out[i].number = next++;
+    for (unsigned i = 0; i < op->n_regions; i++)
+      next = number_region(&op->regions[i], next);
+  }
+  return next;
+}
+
+void ir_renumber(ir_func_t *func) { number_region(&func->body, 0); }
