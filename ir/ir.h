@@ -236,6 +236,10 @@ ir_func_t *ir_func_create(ir_module_t *module, const char *name,
                           ir_func_kind_t kind, unsigned n_args,
                           const ir_type_t *arg_types);
 ir_func_t *ir_func_find(ir_module_t *module, const char *name);
+/* Links a function made elsewhere: main functions first, in order of adding. */
+void ir_module_add(ir_module_t *module, ir_func_t *func);
+/* Unlinks a function; its memory stays with the arena. */
+void ir_module_remove(ir_module_t *module, ir_func_t *func);
 
 /* Creates a detached operation; operands may be NULL where optional; result
  * types are empty until ir_infer_types or the caller sets them. */
@@ -313,6 +317,8 @@ typedef struct ir_print_options {
 void ir_print(ir_module_t *module, const ir_print_options_t *options,
               text_t *out);
 void ir_print_op(const ir_op_t *op, text_t *out); /* one line, for messages */
+/* One function without locations; needs ir_renumber before. */
+void ir_print_func(ir_func_t *func, text_t *out);
 /* Parses what ir_print writes. Large constants are read from data_dir by digest
  * (NULL: they become undefined data of the right size). */
 moec_status_t ir_parse(arena_t *arena, const char *text, size_t length,

@@ -29,7 +29,7 @@ static void set_args(arena_t *arena, ir_region_t *region, unsigned n_args,
 }
 
 /* Main functions come before kernels, each kind in order of creation. */
-static void link_func(ir_module_t *module, ir_func_t *func) {
+void ir_module_add(ir_module_t *module, ir_func_t *func) {
   ir_func_t **place = &module->first;
   if (func->kind == IR_FUNC_MAIN) {
     while (*place != NULL && (*place)->kind == IR_FUNC_MAIN)
@@ -43,6 +43,15 @@ static void link_func(ir_module_t *module, ir_func_t *func) {
   module->n_funcs++;
 }
 
+void ir_module_remove(ir_module_t *module, ir_func_t *func) {
+  ir_func_t **place = &module->first;
+  while (*place != func) place = &(*place)->next;
+  *place = func->next;
+  module->n_funcs--;
+  module->last = NULL;
+  for (ir_func_t *f = module->first; f != NULL; f = f->next) module->last = f;
+}
+
 ir_func_t *ir_func_create(ir_module_t *module, const char *name,
                           ir_func_kind_t kind, unsigned n_args,
                           const ir_type_t *arg_types) {
@@ -53,7 +62,7 @@ ir_func_t *ir_func_create(ir_module_t *module, const char *name,
   func->body.func = func;
   func->arg_names = ARENA_ARRAY(module->arena, const char *, n_args);
   set_args(module->arena, &func->body, n_args, arg_types);
-  link_func(module, func);
+  ir_module_add(module, func);
   return func;
 }
 
