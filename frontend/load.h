@@ -56,8 +56,16 @@ void onnx_store_destroy(onnx_store_t *store);
  * change); else MOEC_E_IO with the file's name. To be called at the end. */
 moec_status_t onnx_store_check(onnx_store_t *store, diag_sink_t *diag);
 
-/* Reads a model. On success *out_model has a graph; nothing else of its meaning
- * is checked here. In the message each TensorProto.raw_data, where present, is
+/* A model that was read. Allocated in `arena`; valid while the store is. */
+typedef struct onnx_model {
+  arena_t *arena;
+  onnx_store_t *store;
+  const Onnx__ModelProto *proto; /* with a graph */
+  const char *directory;         /* of the file as given; NULL: none */
+} onnx_model_t;
+
+/* Reads a model. That it has a graph is all that is checked of its meaning. In
+ * the message each TensorProto.raw_data, where present, is
  * an internal reference and all other data fields are absent: use
  * onnx_tensor_data. Strings are valid UTF-8 without NUL inside; absent ones
  * are NULL in protobuf-c, see onnx_str.
@@ -65,17 +73,14 @@ moec_status_t onnx_store_check(onnx_store_t *store, diag_sink_t *diag);
  * Errors: MOEC_E_IO, MOEC_E_INVALID_MODEL (with the byte offset), MOEC_E_LIMIT.
  */
 moec_status_t onnx_load(onnx_store_t *store, arena_t *arena, const char *path,
-                        diag_sink_t *diag, const Onnx__ModelProto **out_model);
+                        diag_sink_t *diag, onnx_model_t **out_model);
 
 /* The same from memory, which must outlive the store. External data is looked
  * up in `directory`; with NULL it is refused. */
 moec_status_t onnx_load_memory(onnx_store_t *store, arena_t *arena,
                                const void *bytes, size_t length,
                                const char *directory, diag_sink_t *diag,
-                               const Onnx__ModelProto **out_model);
-
-/* Directory of the model file as given, or NULL; the one loaded last. */
-const char *onnx_store_directory(const onnx_store_t *store);
+                               onnx_model_t **out_model);
 
 /* ---- Tensors (tensor.c) ------------------------------------------------- */
 
@@ -93,11 +98,11 @@ typedef struct onnx_tensor_info {
 moec_status_t onnx_tensor_info(const Onnx__TensorProto *tensor, ir_loc_t loc,
                                diag_sink_t *diag, onnx_tensor_info_t *out_info);
 
-/* The elements of a tensor from a message that `store` loaded: dense, in C
- * order, little endian, types below 8 bits packed with unused bits zero, bool
- * as 0 or 1. Views of the mapped file where possible, else allocated in
- * `arena`. Strings are in out->strings, with out->bytes NULL. */
-moec_status_t onnx_tensor_data(onnx_store_t *store, arena_t *arena,
+/* The elements of a tensor of the model: dense, in C order, little endian,
+ * types below 8 bits packed with unused bits zero, bool as 0 or 1. Views of the
+ * mapped file where possible, else allocated in the model's arena. Strings are
+ * in out->strings, with out->bytes NULL. */
+moec_status_t onnx_tensor_data(onnx_model_t *model,
                                const Onnx__TensorProto *tensor, ir_loc_t loc,
                                diag_sink_t *diag, ir_data_t **out_data);
 
@@ -108,7 +113,7 @@ bool onnx_tensor_is_external(const Onnx__TensorProto *tensor);
 moec_status_t onnx_sparse_tensor_info(const Onnx__SparseTensorProto *sparse,
                                       ir_loc_t loc, diag_sink_t *diag,
                                       onnx_tensor_info_t *out_info);
-moec_status_t onnx_sparse_tensor_data(onnx_store_t *store, arena_t *arena,
+moec_status_t onnx_sparse_tensor_data(onnx_model_t *model,
                                       const Onnx__SparseTensorProto *sparse,
                                       ir_loc_t loc, diag_sink_t *diag,
                                       ir_data_t **out_data);
