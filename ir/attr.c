@@ -19,7 +19,8 @@ bool ir_has_attr(const ir_op_t *op, ir_attr_id_t id) {
 
 static bool belongs(const ir_op_t *op, ir_attr_id_t id) {
   unsigned first = (unsigned)ir_op_info(op->code)->attr_first;
-  return (unsigned)id >= first && (unsigned)id - first < ir_n_attrs_of(op->code);
+  return (unsigned)id >= first &&
+         (unsigned)id - first < ir_n_attrs_of(op->code);
 }
 
 /* The attribute if present; NULL if it may be absent and is. */

@@ -218,17 +218,16 @@ static void drop_operands(ir_op_t *op) {
 }
 
 void ir_erase(ir_op_t *op) {
-  for (unsigned i = 0; i < op->n_out; i++)
-    MOEC_ASSERT(op->out[i].uses == NULL);
+  for (unsigned i = 0; i < op->n_out; i++) MOEC_ASSERT(op->out[i].uses == NULL);
   drop_operands(op);
   unlink_op(op);
 }
 
-/* ---- Numbers --------------------------------------------------------------- */
+/* ---- Numbers ---------------------------------------------------------------
+ */
 
 static unsigned number_region(ir_region_t *region, unsigned next) {
-  for (unsigned i = 0; i < region->n_args; i++)
-    region->args[i].number = next++;
+  for (unsigned i = 0; i < region->n_args; i++) region->args[i].number = next++;
   for (ir_op_t *op = region->first; op != NULL; op = op->next) {
     for (unsigned i = 0; i < op->n_out; i++) op->out[i].number = next++;
     for (unsigned i = 0; i < op->n_regions; i++)

@@ -11,19 +11,18 @@ static const ir_op_info_t op_infos[OP_COUNT + 1] = {
 };
 
 static const ir_attr_info_t attr_infos[ATTR_COUNT] = {
-#define ATTR(op, name, kind, value)                              \
-  [ATTR_##op##_##name] = {#name, IR_ATTR_##kind, (value) == REQUIRED, \
-                          (value)},
+#define ATTR(op, name, kind, value) \
+  [ATTR_##op##_##name] = {#name, IR_ATTR_##kind, (value) == REQUIRED, (value)},
 #include "ir/ops.def"
 };
 
-#define OP(id, mnemonic, in_min, in_max, out, regions, ...)              \
+#define OP(id, mnemonic, in_min, in_max, out, regions, ...)                \
   _Static_assert((in_min) <= (in_max), "ops.def: bad arity of " mnemonic); \
-  _Static_assert((in_min) < IR_VARIADIC && (out) <= IR_VARIADIC &&         \
-                     (regions) < 16,                                       \
-                 "ops.def: bad counts of " mnemonic);                      \
+  _Static_assert(                                                          \
+      (in_min) < IR_VARIADIC && (out) <= IR_VARIADIC && (regions) < 16,    \
+      "ops.def: bad counts of " mnemonic);                                 \
   _Static_assert(sizeof(mnemonic) > 1, "ops.def: " #id " has no mnemonic");
-#define ATTR(op, name, kind, value)                      \
+#define ATTR(op, name, kind, value)                     \
   _Static_assert(ATTR_##op##_##name >= ATTR_FIRST_##op, \
                  "ops.def: ATTR rows must follow their OP row");
 #include "ir/ops.def"
@@ -44,8 +43,7 @@ unsigned ir_n_attrs_of(ir_opcode_t code) {
          (unsigned)op_infos[code].attr_first;
 }
 
-bool ir_opcode_by_name(const char *name, size_t length,
-                       ir_opcode_t *out_code) {
+bool ir_opcode_by_name(const char *name, size_t length, ir_opcode_t *out_code) {
   *out_code = (ir_opcode_t)0;
   for (unsigned code = 0; code < OP_COUNT; code++) {
     const char *mnemonic = op_infos[code].mnemonic;

@@ -41,8 +41,7 @@ void ir_type_print(const ir_type_t *type, text_t *out) {
     }
     type = type->elem;
   }
-  const char *dtype =
-      type->dtype == DT_NONE ? "none" : dtype_name(type->dtype);
+  const char *dtype = type->dtype == DT_NONE ? "none" : dtype_name(type->dtype);
   if (type->kind == IR_BUFFER) {
     text_printf(out, "buf %s", dtype);
     return;
