@@ -36,18 +36,23 @@ unsigned limits_processors(void) {
   return n < 1 ? 1 : n > LIMITS_MAX_THREADS ? LIMITS_MAX_THREADS : (unsigned)n;
 }
 
+/* Arrays stay in registers only where all loops over them are unrolled. */
+#define UNROLL(n) UNROLL_TEXT(GCC unroll n)
+#define UNROLL_TEXT(text) _Pragma(#text)
+
 /* Defines a function that runs CHAINS sums out of registers. The empty
  * statements keep the compiler from moving the work out of the loop. */
 #define ROUNDS(function, features, vector, splat, step)                   \
   __attribute__((target(features))) static void function(size_t count) {  \
     vector sum[CHAINS], a = splat, b = a;                                 \
-    for (int i = 0; i < CHAINS; i++) sum[i] = a;                          \
+    UNROLL(12) for (int i = 0; i < CHAINS; i++) sum[i] = a;               \
     for (size_t n = 0; n < count * STEPS; n++) {                          \
-      _Pragma("GCC unroll 12") for (int i = 0; i < CHAINS; i++) {         \
+      UNROLL(12) for (int i = 0; i < CHAINS; i++) {                       \
         __asm__ volatile("" : "+v"(a), "+v"(b), "+v"(sum[i]));            \
         sum[i] = step;                                                    \
       }                                                                   \
     }                                                                     \
+    UNROLL(12)                                                            \
     for (int i = 0; i < CHAINS; i++) __asm__ volatile("" : "+v"(sum[i])); \
   }
 
@@ -172,19 +177,23 @@ double limits_operations(const limits_kind_t *kind, unsigned threads,
 }
 
 /* Defines a function that reads all bytes, a page at a time. */
-#define READ(function, features, vector, load, either)                       \
-  __attribute__((target(features))) static void function(const char *data,   \
-                                                         size_t bytes) {     \
-    enum { AT_ONCE = 8 };                                                    \
-    vector seen[AT_ONCE];                                                    \
-    for (int i = 0; i < AT_ONCE; i++)                                        \
-      seen[i] = load((const void *)(data + (size_t)i * sizeof(vector)));     \
-    for (size_t at = 0; at < bytes; at += AT_ONCE * sizeof(vector)) {        \
-      _Pragma("GCC unroll 8") for (int i = 0; i < AT_ONCE; i++) seen[i] =    \
-          either(seen[i], load((const void *)(data + at +                    \
-                                              (size_t)i * sizeof(vector)))); \
-    }                                                                        \
-    for (int i = 0; i < AT_ONCE; i++) __asm__ volatile("" : "+v"(seen[i]));  \
+#define READ(function, features, vector, load, either)                      \
+  __attribute__((target(features))) static void function(const char *data,  \
+                                                         size_t bytes) {    \
+    enum { AT_ONCE = 8 };                                                   \
+    vector seen[AT_ONCE];                                                   \
+    UNROLL(8)                                                               \
+    for (int i = 0; i < AT_ONCE; i++)                                       \
+      seen[i] = load((const void *)(data + (size_t)i * sizeof(vector)));    \
+    for (size_t at = 0; at < bytes; at += AT_ONCE * sizeof(vector)) {       \
+      UNROLL(8)                                                             \
+      for (int i = 0; i < AT_ONCE; i++)                                     \
+        seen[i] = either(                                                   \
+            seen[i],                                                        \
+            load((const void *)(data + at + (size_t)i * sizeof(vector))));  \
+    }                                                                       \
+    UNROLL(8)                                                               \
+    for (int i = 0; i < AT_ONCE; i++) __asm__ volatile("" : "+v"(seen[i])); \
   }
 
 READ(read_128, "sse2", __m128i, _mm_loadu_si128, _mm_or_si128)
