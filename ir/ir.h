@@ -306,11 +306,14 @@ moec_status_t ir_infer_types(ir_module_t *module, ir_op_t *op,
 
 /* Numbers values densely in program order. */
 void ir_renumber(ir_func_t *func);
+/* Values of a function after ir_renumber: all numbers are below this. */
+unsigned ir_count_values(const ir_func_t *func);
 
 /* ---- Text --------------------------------------------------------------- */
 
 typedef struct ir_print_options {
-  bool locations;     /* trailing "loc(...)" on operations */
+  bool locations;       /* trailing "loc(...)" on operations */
+  bool brief;           /* functions only, without module and symbols */
   const char *data_dir; /* where large constants' bytes go, or NULL */
 } ir_print_options_t;
 

@@ -236,4 +236,18 @@ static unsigned number_region(ir_region_t *region, unsigned next) {
   return next;
 }
 
+static unsigned count_region(const ir_region_t *region) {
+  unsigned n = region->n_args;
+  for (const ir_op_t *op = region->first; op != NULL; op = op->next) {
+    n += op->n_out;
+    for (unsigned i = 0; i < op->n_regions; i++)
+      n += count_region(&op->regions[i]);
+  }
+  return n;
+}
+
 void ir_renumber(ir_func_t *func) { number_region(&func->body, 0); }
+
+unsigned ir_count_values(const ir_func_t *func) {
+  return count_region(&func->body);
+}
