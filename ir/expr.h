@@ -29,33 +29,50 @@ struct expr_symbol {
   unsigned index;      /* dense, in order of creation */
   int64_t lower;       /* never below this; 0 for dimensions */
   const expr_t *upper; /* never above this, over earlier symbols; or NULL */
+  int64_t bound;       /* never above this number; INT64_MAX: not known */
+  const expr_t *planned; /* `upper` without symbols that have one; or NULL */
 };
 
 typedef struct expr_atom {
   expr_atom_kind_t kind;
   const expr_symbol_t *symbol; /* EXPR_ATOM_SYMBOL */
   const expr_t *a, *b;         /* operands of the others; b NULL for IS_ONE */
-  unsigned id;                 /* dense in the pool; order of canonical forms */
+  unsigned id;                 /* dense in the pool, in order of creation */
+  unsigned depth, size;        /* nesting, and nodes as a tree */
+  int64_t lower, upper;        /* INT64_MIN, INT64_MAX: not known */
+  uint64_t hash;               /* of the structure, the same in every pool */
 } expr_atom_t;
 
 /* coefficient * product of atoms; an atom repeats for a power. */
 typedef struct expr_term {
   int64_t coefficient; /* never 0 */
   unsigned n_atoms;
-  const expr_atom_t *const *atoms; /* sorted by id */
+  const expr_atom_t *const *atoms; /* in canonical order */
 } expr_term_t;
 
 struct expr {
   unsigned n_terms; /* 0 for the constant 0; the constant term comes last */
-  const expr_term_t *terms;
-  uint64_t hash;
+  const expr_term_t *terms; /* in canonical order */
+  unsigned depth, size;     /* nesting of atoms, and nodes as a tree */
+  uint64_t hash;            /* of the structure, the same in every pool */
 };
+
+/* The canonical order depends on names and structure alone, so that equal texts
+ * are printed from every pool: symbols by name, then operators; of terms, higher
+ * degrees first. Expressions beyond these sizes leave with MOEC_E_LIMIT; they
+ * bound every walk over an expression. */
+#define EXPR_MAX_TERMS 1024        /* of a sum */
+#define EXPR_MAX_PRODUCT_TERMS 256 /* of a product */
+#define EXPR_MAX_DEGREE 64         /* atoms in a term */
+#define EXPR_MAX_DEPTH 128         /* operators within operators */
+#define EXPR_MAX_SIZE 8192         /* nodes, shared ones counted each time */
 
 expr_pool_t *expr_pool_create(arena_t *arena);
 unsigned expr_n_symbols(const expr_pool_t *pool);
 const expr_symbol_t *expr_symbol_at(const expr_pool_t *pool, unsigned index);
 
-/* A new symbol named `name`, with a suffix when taken; `upper` may be NULL. */
+/* A new symbol named `name`, with a suffix when taken; `upper` may be NULL.
+ * Characters that a name may not have become '_', long names are cut. */
 const expr_t *expr_new_symbol(expr_pool_t *pool, const char *name,
                               int64_t lower, const expr_t *upper);
 /* The symbol of that name, or NULL. */
