@@ -1,0 +1,81 @@
+# The runtime of compiled models: built here for each target by clang, whatever
+# compiler builds moec, and embedded in the library moec_runtime_blobs together
+# with a stub of the C library to link against.
+find_program(MOEC_CLANG NAMES clang-19 clang-20 clang-21 clang
+             HINTS ${LLVM_TOOLS_BINARY_DIR} REQUIRED
+             DOC "clang 19 or newer, for the runtime of compiled models")
+find_program(MOEC_LLD NAMES ld.lld-19 ld.lld-20 ld.lld-21 ld.lld
+             HINTS ${LLVM_TOOLS_BINARY_DIR} REQUIRED
+             DOC "ld.lld 19 or newer, for the runtime of compiled models")
+
+set(MOEC_RUNTIME_DIR ${PROJECT_SOURCE_DIR}/runtime)
+file(GLOB MOEC_RUNTIME_SOURCES CONFIGURE_DEPENDS ${MOEC_RUNTIME_DIR}/*.c)
+file(GLOB runtime_headers CONFIGURE_DEPENDS
+     ${MOEC_RUNTIME_DIR}/*.h ${MOEC_RUNTIME_DIR}/*.def
+     ${PROJECT_SOURCE_DIR}/include/moec/*)
+list(APPEND runtime_headers ${PROJECT_SOURCE_DIR}/ir/dtypes.def)
+
+# No headers of the build machine, nothing that would show where it was built,
+# one section per function so that a model keeps only what it calls.
+set(runtime_flags
+    -std=c11 -O2 -fPIC -fvisibility=hidden -nostdlibinc -ffunction-sections
+    -fdata-sections -fno-stack-protector -fno-ident -fno-math-errno
+    -fomit-frame-pointer -Wall -Wextra -Wpedantic -Wshadow -Wundef -Wvla
+    -I${PROJECT_SOURCE_DIR} -I${PROJECT_SOURCE_DIR}/include)
+if(MOEC_WERROR)
+  list(APPEND runtime_flags -Werror)
+endif()
+
+# moec_runtime_for(ARCH TRIPLE): ${build}/runtime_ARCH.o and libc_ARCH.so.
+function(moec_runtime_for arch triple)
+  set(dir ${PROJECT_BINARY_DIR}/runtime/${arch})
+  file(MAKE_DIRECTORY ${dir})
+  set(objects)
+  foreach(source IN LISTS MOEC_RUNTIME_SOURCES)
+    get_filename_component(name ${source} NAME_WE)
+    add_custom_command(
+      OUTPUT ${dir}/${name}.o
+      COMMAND ${MOEC_CLANG} --target=${triple} ${runtime_flags}
+              -c ${source} -o ${dir}/${name}.o
+      DEPENDS ${source} ${runtime_headers}
+      COMMENT "Runtime for ${arch}: ${name}.c" VERBATIM)
+    list(APPEND objects ${dir}/${name}.o)
+  endforeach()
+  add_custom_command(
+    OUTPUT ${dir}/runtime.o
+    COMMAND ${MOEC_LLD} -r -o ${dir}/runtime.o ${objects}
+    DEPENDS ${objects} COMMENT "Runtime for ${arch}" VERBATIM)
+  add_custom_command(
+    OUTPUT ${dir}/libc.so
+    COMMAND ${MOEC_CLANG} --target=${triple} -I${PROJECT_SOURCE_DIR} -fno-ident
+            -c ${MOEC_RUNTIME_DIR}/embed/libc_stub.c -o ${dir}/libc_stub.o
+    COMMAND ${MOEC_LLD} -shared -soname libc.so.6 --build-id=none
+            --version-script=${MOEC_RUNTIME_DIR}/embed/libc_stub.map
+            -o ${dir}/libc.so ${dir}/libc_stub.o
+    DEPENDS ${MOEC_RUNTIME_DIR}/embed/libc_stub.c
+            ${MOEC_RUNTIME_DIR}/embed/libc_stub.map
+            ${MOEC_RUNTIME_DIR}/imports.def
+    COMMENT "Stub of the C library for ${arch}" VERBATIM)
+endfunction()
+
+moec_runtime_for(x86_64 x86_64-linux-gnu)
+
+set(blob_dir ${PROJECT_BINARY_DIR}/runtime)
+set(blob_files ${blob_dir}/x86_64/runtime.o ${blob_dir}/x86_64/libc.so)
+add_custom_command(
+  OUTPUT ${blob_dir}/runtime_blob_files.h
+  COMMAND ${CMAKE_COMMAND}
+          -DFILES=RUNTIME_X86_64=${blob_dir}/x86_64/runtime.o,LIBC_X86_64=${blob_dir}/x86_64/libc.so
+          -DOUT=${blob_dir}/runtime_blob_files.h
+          -P ${MOEC_RUNTIME_DIR}/embed/files.cmake
+  DEPENDS ${blob_files} ${MOEC_RUNTIME_DIR}/embed/files.cmake
+  COMMENT "Sizes of the embedded files" VERBATIM)
+
+add_library(moec_runtime_blobs STATIC
+            ${MOEC_RUNTIME_DIR}/embed/runtime_blob.c
+            ${blob_dir}/runtime_blob_files.h)
+target_include_directories(moec_runtime_blobs PRIVATE ${blob_dir})
+target_link_libraries(moec_runtime_blobs PUBLIC moec_flags)
+# The bytes come in through the assembler, which no dependency scan sees.
+set_source_files_properties(${MOEC_RUNTIME_DIR}/embed/runtime_blob.c PROPERTIES
+  OBJECT_DEPENDS "${blob_files};${blob_dir}/runtime_blob_files.h")

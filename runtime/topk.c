@@ -1,0 +1,272 @@
+/* The k largest or smallest elements along an axis, best first; ties take the
+ * lower index first and NaN is the largest number.
+ *
+ * Elements become unsigned keys of the same order, negated for the smallest, so
+ * that one selection of the largest keys serves all types. A few are kept in a
+ * sorted list on the stack, many in a heap inside the results themselves: keys
+ * where the values will be, which are as wide. Index breaks ties, so the order is
+ * total and the result is the same by any method. `sorted` = 0 leaves the order
+ * open; the sorted one is given. */
+#include "runtime/libc.h"
+#include "runtime/runtime.h"
+
+enum {
+  BLOCK = 256,         /* keys made at a time */
+  LIST_LIMIT = 32,     /* largest k for which inserting into a list pays */
+  ELEMENTS_PER_TASK = 8192
+};
+
+typedef struct topk {
+  char *values;
+  int64_t *indices;
+  const char *in;
+  int32_t dtype;
+  int64_t element; /* bytes of one */
+  int64_t n, inner, k;
+  bool largest;
+} topk_t;
+
+/* ---- Keys ---------------------------------------------------------------------- */
+
+/* Sign and magnitude to an order-preserving number of `width` bits; magnitudes
+ * above `infinity` are NaN; -0 equals 0. */
+static inline uint64_t float_key(uint64_t bits, unsigned width,
+                                 uint64_t infinity) {
+  const uint64_t sign = 1ull << (width - 1), all = sign | (sign - 1);
+  uint64_t magnitude = bits & ~sign;
+  uint64_t positive = magnitude | sign;
+  uint64_t key = bits == magnitude ? positive : ~bits & all;
+  key = magnitude == 0 ? sign : key;
+  return magnitude > infinity ? all : key;
+}
+
+/* 8-bit floats without -0 and infinity, whose one NaN is 0x80. */
+static inline uint64_t float8_nuz_key(uint64_t bits) {
+  return bits == 0x80 ? 0xff : float_key(bits, 8, 0x7f);
+}
+
+static inline uint64_t signed_key(uint64_t bits, unsigned width) {
+  return bits ^ 1ull << (width - 1);
+}
+
+/* Calls KEY(type of the bits in memory, expression of the key of `bits`) for the
+ * dtype; packed types, complex numbers and strings have no order here. */
+#define KEY_CASES(KEY)                                              \
+  case MOEC_F32: KEY(uint32_t, float_key(bits, 32, 0x7f800000u))    \
+  case MOEC_F64: KEY(uint64_t, float_key(bits, 64, 0x7ffull << 52)) \
+  case MOEC_F16: KEY(uint16_t, float_key(bits, 16, 0x7c00))         \
+  case MOEC_BF16: KEY(uint16_t, float_key(bits, 16, 0x7f80))        \
+  case MOEC_F8E4M3FN: KEY(uint8_t, float_key(bits, 8, 0x7e))        \
+  case MOEC_F8E5M2: KEY(uint8_t, float_key(bits, 8, 0x7c))          \
+  case MOEC_F8E4M3FNUZ:                                             \
+  case MOEC_F8E5M2FNUZ: KEY(uint8_t, float8_nuz_key(bits))          \
+  case MOEC_I8: KEY(uint8_t, signed_key(bits, 8))                   \
+  case MOEC_I16: KEY(uint16_t, signed_key(bits, 16))                \
+  case MOEC_I32: KEY(uint32_t, signed_key(bits, 32))                \
+  case MOEC_I64: KEY(uint64_t, signed_key(bits, 64))                \
+  case MOEC_BOOL:                                                   \
+  case MOEC_F8E8M0:                                                 \
+  case MOEC_U8: KEY(uint8_t, bits)                                  \
+  case MOEC_U16: KEY(uint16_t, bits)                                \
+  case MOEC_U32: KEY(uint32_t, bits)                                \
+  case MOEC_U64: KEY(uint64_t, bits)
+
+static bool has_keys(int32_t dtype) {
+#define KEY(type, expression) return true;
+  switch (dtype) {
+    KEY_CASES(KEY)
+    default:
+      return false;
+  }
+#undef KEY
+}
+
+/* keys[i] of the elements base[i * stride], for i < n. */
+static void load_keys(const topk_t *t, const char *base, int64_t stride,
+                      int64_t n, uint64_t *keys) {
+#define KEY(type, expression)                    \
+  {                                              \
+    const type *x = (const void *)base;          \
+    const uint64_t flip = t->largest ? 0 : (type)~(type)0; \
+    for (int64_t i = 0; i < n; i++) {            \
+      const uint64_t bits = x[i * stride];       \
+      keys[i] = (expression) ^ flip;             \
+    }                                            \
+    break;                                       \
+  }
+  switch (t->dtype) {
+    KEY_CASES(KEY)
+    default:
+      break;
+  }
+#undef KEY
+}
+
+/* ---- A short list -------------------------------------------------------------- */
+
+typedef struct entry {
+  uint64_t key;
+  int64_t index;
+} entry_t;
+
+/* Whether a comes before b in the result. */
+static inline bool is_before(entry_t a, entry_t b) {
+  return a.key > b.key || (a.key == b.key && a.index < b.index);
+}
+
+static void write_result(const topk_t *t, const char *in, int64_t out_at,
+                         int64_t index) {
+  t->indices[out_at] = index;
+  memcpy(t->values + out_at * t->element,
+         in + index * t->inner * t->element, (size_t)t->element);
+}
+
+static void select_by_list(const topk_t *t, const char *in, int64_t out_at) {
+  entry_t list[LIST_LIMIT];
+  uint64_t keys[BLOCK];
+  int64_t used = 0;
+  for (int64_t begin = 0; begin < t->n; begin += BLOCK) {
+    int64_t count = t->n - begin < BLOCK ? t->n - begin : BLOCK;
+    load_keys(t, in + begin * t->inner * t->element, t->inner, count, keys);
+    for (int64_t i = 0; i < count; i++) {
+      /* Of equal keys the earlier is in the list already, and stays. */
+      if (used == t->k && keys[i] <= list[used - 1].key) continue;
+      int64_t at = used < t->k ? used++ : used - 1;
+      for (; at > 0 && list[at - 1].key < keys[i]; at--)
+        list[at] = list[at - 1];
+      list[at] = (entry_t){.key = keys[i], .index = begin + i};
+    }
+  }
+  for (int64_t j = 0; j < t->k; j++)
+    write_result(t, in, out_at + j * t->inner, list[j].index);
+}
+
+/* ---- A heap in the results ------------------------------------------------------- */
+
+/* Entry j is result j of this row: its key stands where the value will. */
+typedef struct heap {
+  char *keys;
+  int64_t *indices;
+  int64_t stride;  /* in elements */
+  int64_t element; /* bytes of a key: 1, 2, 4 or 8 */
+  int64_t used;
+} heap_t;
+
+static inline entry_t heap_get(const heap_t *heap, int64_t j) {
+  const char *key = heap->keys + j * heap->stride * heap->element;
+  entry_t entry = {.index = heap->indices[j * heap->stride]};
+  switch (heap->element) {
+    case 1: entry.key = *(const uint8_t *)key; break;
+    case 2: entry.key = *(const uint16_t *)(const void *)key; break;
+    case 4: entry.key = *(const uint32_t *)(const void *)key; break;
+    default: entry.key = *(const uint64_t *)(const void *)key; break;
+  }
+  return entry;
+}
+
+static inline void heap_set(heap_t *heap, int64_t j, entry_t entry) {
+  char *key = heap->keys + j * heap->stride * heap->element;
+  heap->indices[j * heap->stride] = entry.index;
+  switch (heap->element) {
+    case 1: *(uint8_t *)key = (uint8_t)entry.key; break;
+    case 2: *(uint16_t *)(void *)key = (uint16_t)entry.key; break;
+    case 4: *(uint32_t *)(void *)key = (uint32_t)entry.key; break;
+    default: *(uint64_t *)(void *)key = entry.key; break;
+  }
+}
+
+/* Places the entry at j or below, in a heap of `used` entries whose root is the
+ * last of the order. */
+static void sift_down(heap_t *heap, int64_t j, entry_t entry) {
+  for (;;) {
+    int64_t child = 2 * j + 1;
+    if (child >= heap->used) break;
+    entry_t last = heap_get(heap, child);
+    if (child + 1 < heap->used) {
+      entry_t right = heap_get(heap, child + 1);
+      if (is_before(last, right)) {
+        last = right;
+        child++;
+      }
+    }
+    if (is_before(last, entry)) break;
+    heap_set(heap, j, last);
+    j = child;
+  }
+  heap_set(heap, j, entry);
+}
+
+static void select_by_heap(const topk_t *t, const char *in, int64_t out_at) {
+  heap_t heap = {.keys = t->values + out_at * t->element,
+                 .indices = t->indices + out_at,
+                 .stride = t->inner,
+                 .element = t->element};
+  uint64_t keys[BLOCK];
+  uint64_t root = 0; /* key of entry 0 once the heap is full */
+  for (int64_t begin = 0; begin < t->n; begin += BLOCK) {
+    int64_t count = t->n - begin < BLOCK ? t->n - begin : BLOCK;
+    load_keys(t, in + begin * t->inner * t->element, t->inner, count, keys);
+    for (int64_t i = 0; i < count; i++) {
+      const entry_t entry = {.key = keys[i], .index = begin + i};
+      if (heap.used < t->k) {
+        heap_set(&heap, heap.used++, entry);
+        if (heap.used < t->k) continue;
+        for (int64_t j = t->k / 2; j-- > 0;)
+          sift_down(&heap, j, heap_get(&heap, j));
+        root = heap_get(&heap, 0).key;
+      } else if (entry.key > root) {
+        sift_down(&heap, 0, entry);
+        root = heap_get(&heap, 0).key;
+      }
+    }
+  }
+  while (heap.used > 1) { /* the last of the order to the end */
+    entry_t root_entry = heap_get(&heap, 0);
+    entry_t moved = heap_get(&heap, --heap.used);
+    sift_down(&heap, 0, moved);
+    heap_set(&heap, heap.used, root_entry);
+  }
+  for (int64_t j = 0; j < t->k; j++) {
+    int64_t at = out_at + j * t->inner;
+    write_result(t, in, at, t->indices[at]);
+  }
+}
+
+/* ---- The routine ------------------------------------------------------------------ */
+
+static void select_rows(void *context, int64_t begin, int64_t end) {
+  const topk_t *t = context;
+  for (int64_t row = begin; row < end; row++) {
+    int64_t o = row / t->inner, i = row % t->inner;
+    const char *in = t->in + (o * t->n * t->inner + i) * t->element;
+    int64_t out_at = o * t->k * t->inner + i;
+    if (t->k <= LIST_LIMIT)
+      select_by_list(t, in, out_at);
+    else
+      select_by_heap(t, in, out_at);
+  }
+}
+
+int32_t moert_op_topk(moert_frame_t *frame, const moert_arg_t *args) {
+  moec_instance_t *it = frame->instance;
+  topk_t t = {.values = args[0].pointer,
+              .indices = args[1].pointer,
+              .in = args[2].pointer,
+              .dtype = (int32_t)args[3].i,
+              .n = args[5].i,
+              .inner = args[6].i,
+              .k = args[7].i,
+              .largest = args[8].i != 0};
+  const int64_t outer = args[4].i;
+  t.element = dtype_bits(t.dtype) / 8;
+  if (!has_keys(t.dtype))
+    return (int32_t)fail_at(it, frame->node, MOEC_E_UNSUPPORTED,
+                            "%s has no order", dtype_name(t.dtype));
+  if (t.k < 0 || t.k > t.n)
+    return (int32_t)fail_at(it, frame->node, MOEC_E_VALUE,
+                            "k is %d but the axis has %d elements", t.k, t.n);
+  if (outer == 0 || t.inner == 0 || t.k == 0) return MOEC_OK;
+  int64_t grain = ELEMENTS_PER_TASK / t.n;
+  instance_parallel(it, outer * t.inner, grain, select_rows, &t);
+  return MOEC_OK;
+}
