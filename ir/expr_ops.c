@@ -343,8 +343,14 @@ static const expr_t *make_associative(expr_pool_t *pool, expr_atom_kind_t kind,
     kept = left + 1;
   }
   const expr_t *e = leaves[0];
-  for (unsigned i = 1; i < kept; i++)
-    e = expr_make_atom(pool, kind, e, leaves[i]);
+  for (unsigned i = 1; i < kept; i++) {
+    /* What several leaves prove together is seen here, as it will be when the
+     * text of the result is read again. */
+    if (absorbs(pool, kind, e, leaves[i])) continue;
+    e = absorbs(pool, kind, leaves[i], e)
+            ? leaves[i]
+            : expr_make_atom(pool, kind, e, leaves[i]);
+  }
   return e;
 }
 
