@@ -1,0 +1,206 @@
+/* Owns the bytes of files: maps them, remembers them, lets go of them. */
+#include "frontend/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define MOST_DEPTH 1024 /* protobuf-c takes about 1 KB of stack for each */
+
+static void set_default(uint64_t *limit, uint64_t value) {
+  if (*limit == 0) *limit = value;
+}
+
+onnx_store_t *onnx_store_create(const onnx_load_options_t *options) {
+  onnx_store_t *store = calloc(1, sizeof *store);
+  if (store == NULL) return NULL;
+  if (options != NULL) store->options = *options;
+  onnx_limits_t *limits = &store->options.limits;
+  set_default(&limits->file_bytes, INT_MAX);
+  set_default(&limits->messages, (uint64_t)1 << 25);
+  set_default(&limits->name_bytes, (uint64_t)1 << 16);
+  set_default(&limits->expanded_bytes, (uint64_t)256 << 20);
+  if (limits->depth == 0) limits->depth = 448;
+  if (limits->depth > MOST_DEPTH) limits->depth = MOST_DEPTH;
+  if (limits->graph_depth == 0) limits->graph_depth = 128;
+  if (store->options.external_root != NULL) {
+    store->external_root = strdup(store->options.external_root);
+    store->options.external_root = store->external_root;
+    if (store->external_root == NULL) {
+      free(store);
+      return NULL;
+    }
+  }
+  return store;
+}
+
+static void release(onnx_mapping_t *mapping) {
+  if (mapping->how == MAPPING_MAPPED && mapping->length > 0)
+    munmap((void *)(uintptr_t)mapping->bytes, mapping->length);
+  if (mapping->how == MAPPING_READ) free((void *)(uintptr_t)mapping->bytes);
+  free(mapping->name);
+  free(mapping);
+}
+
+void onnx_store_destroy(onnx_store_t *store) {
+  if (store == NULL) return;
+  for (size_t i = 0; i < store->n_mappings; i++) release(store->mappings[i]);
+  free(store->mappings);
+  free(store->cache);
+  free(store->payloads.items);
+  free(store->skeleton.bytes);
+  free(store->external_root);
+  free(store);
+}
+
+static bool is_same(const struct stat *a, const struct stat *b) {
+  return a->st_dev == b->st_dev && a->st_ino == b->st_ino &&
+         a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+         a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+moec_status_t onnx_store_check(onnx_store_t *store, diag_sink_t *diag) {
+  for (size_t i = 0; i < store->n_mappings; i++) {
+    const onnx_mapping_t *mapping = store->mappings[i];
+    struct stat now;
+    if (mapping->how != MAPPING_MAPPED) continue;
+    if (stat(mapping->name, &now) != 0 || !is_same(&now, &mapping->was))
+      return diag_error(diag, (ir_loc_t){0}, MOEC_E_IO,
+                        "'%s' was changed while it was being read",
+                        mapping->name);
+  }
+  return MOEC_OK;
+}
+
+/* ---- Mapping --------------------------------------------------------------
+ */
+
+/* Reads until the end, but at most limit + 1 bytes, so that the caller sees a
+ * length beyond the limit. Returns false with errno set. */
+static bool read_all(int fd, uint64_t limit, onnx_mapping_t *out) {
+  uint8_t *bytes = NULL;
+  size_t length = 0, capacity = 0;
+  while (length <= limit) {
+    if (length == capacity) {
+      capacity = capacity == 0 ? (size_t)1 << 16 : 2 * capacity;
+      uint8_t *grown = realloc(bytes, capacity);
+      if (grown == NULL) goto failed;
+      bytes = grown;
+    }
+    ssize_t n = read(fd, bytes + length, capacity - length);
+    if (n == 0) break;
+    if (n < 0 && errno != EINTR) goto failed;
+    if (n > 0) length += (size_t)n;
+  }
+  out->bytes = bytes;
+  out->length = length;
+  return true;
+
+failed:
+  free(bytes);
+  return false;
+}
+
+/* Fills in a mapping that has its name; false with errno set. */
+static bool fill(int fd, const struct stat *st, uint64_t limit,
+                 onnx_mapping_t *out) {
+  out->was = *st;
+  if (!S_ISREG(st->st_mode)) {
+    out->how = MAPPING_READ;
+    return read_all(fd, limit, out);
+  }
+  out->how = MAPPING_MAPPED;
+  if (st->st_size == 0) return true;
+  out->length = (size_t)st->st_size;
+  void *bytes = mmap(NULL, out->length, PROT_READ, MAP_PRIVATE, fd, 0);
+  if (bytes == MAP_FAILED) return false;
+  out->bytes = bytes;
+  return true;
+}
+
+/* Adds an empty mapping of that name; NULL with errno set. */
+static onnx_mapping_t *add_mapping(onnx_store_t *store, const char *name) {
+  if (store->n_mappings == store->mapping_capacity) {
+    size_t capacity =
+        store->mapping_capacity == 0 ? 16 : 2 * store->mapping_capacity;
+    onnx_mapping_t **grown =
+        realloc(store->mappings, capacity * sizeof *store->mappings);
+    if (grown == NULL) return NULL;
+    store->mappings = grown;
+    store->mapping_capacity = capacity;
+  }
+  onnx_mapping_t *mapping = calloc(1, sizeof *mapping);
+  if (mapping == NULL) return NULL;
+  mapping->how = MAPPING_BORROWED;
+  mapping->name = strdup(name);
+  if (mapping->name == NULL) {
+    free(mapping);
+    return NULL;
+  }
+  store->mappings[store->n_mappings++] = mapping;
+  return mapping;
+}
+
+onnx_mapping_t *onnx_map(onnx_store_t *store, int fd, const struct stat *st,
+                         const char *name) {
+  onnx_mapping_t *mapping = add_mapping(store, name);
+  if (mapping == NULL) return NULL;
+  if (fill(fd, st, store->options.limits.file_bytes, mapping)) return mapping;
+  int error = errno;
+  store->n_mappings--;
+  mapping->how = MAPPING_BORROWED; /* nothing to let go of */
+  release(mapping);
+  errno = error;
+  return NULL;
+}
+
+moec_status_t onnx_open(onnx_store_t *store, const char *path,
+                        diag_sink_t *diag, const onnx_mapping_t **out_mapping) {
+  const ir_loc_t nowhere = {0};
+  moec_status_t status = MOEC_OK;
+  struct stat st;
+  *out_mapping = NULL;
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+  if (fd < 0 || fstat(fd, &st) != 0) {
+    status = diag_error(diag, nowhere, MOEC_E_IO, "cannot open '%s': %s", path,
+                        strerror(errno));
+    goto done;
+  }
+  if (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode)) {
+    status = diag_error(
+        diag, nowhere, MOEC_E_IO, "'%s' is %s", path,
+        S_ISDIR(st.st_mode) ? "a directory, not a file" : "not a regular file");
+    goto done;
+  }
+  *out_mapping = onnx_map(store, fd, &st, path);
+  if (*out_mapping == NULL)
+    status = diag_error(diag, nowhere, MOEC_E_IO, "cannot read '%s': %s", path,
+                        strerror(errno));
+
+done:
+  if (fd >= 0) close(fd);
+  return status;
+}
+
+const char *onnx_directory_of(arena_t *arena, const char *path) {
+  const char *slash = strrchr(path, '/');
+  if (slash == NULL) return ".";
+  if (slash == path) return "/";
+  return arena_strndup(arena, path, (size_t)(slash - path));
+}
+
+moec_status_t onnx_expand(onnx_store_t *store, uint64_t bytes, ir_loc_t loc,
+                          diag_sink_t *diag) {
+  uint64_t limit = store->options.limits.expanded_bytes;
+  if (bytes > limit - store->expanded_bytes)
+    return diag_error(diag, loc, MOEC_E_LIMIT,
+                      "tensor takes %llu bytes more than in the file; with "
+                      "others before it that exceeds the limit of %llu",
+                      (unsigned long long)bytes, (unsigned long long)limit);
+  store->expanded_bytes += bytes;
+  return MOEC_OK;
+}
