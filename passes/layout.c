@@ -1,0 +1,91 @@
+/* Chooses how each product is computed: panels and register tiles, or, where one
+ * side is a vector, a reduction that reads its operands in place. */
+#include "ir/build.h"
+#include "ir/tile.h"
+#include "passes/pass.h"
+
+enum { NARROW = 16 }; /* fewer columns go through one tree over K lanes */
+
+static bool is_constant(const ir_value_t *x) {
+  while (x->def != NULL) {
+    if (x->def->code == OP_CONSTANT) return true;
+    if (!ir_has_trait(x->def, PURE) || x->def->n_in != 1) return false;
+    x = x->def->in[0].value;
+  }
+  return false;
+}
+
+static dtype_t sum_dtype(dtype_t dtype) {
+  return dtype_is_float(dtype) && dtype_bits(dtype) < 32 ? DT_F32 : dtype;
+}
+
+/* sum over k of a[.., m, 1, k] * b[.., n, k]: lanes over k */
+static ir_value_t *by_rows(ir_builder_t *b, ir_value_t *x, ir_value_t *y) {
+  int64_t perm[IR_MAX_RANK];
+  unsigned rank = y->type.rank;
+  for (unsigned d = 0; d < rank; d++) perm[d] = d;
+  perm[rank - 2] = rank - 1;
+  perm[rank - 1] = rank - 2;
+  x = ir_unsqueeze(b, x, x->type.rank - 1);
+  y = ir_unsqueeze(b, ir_transpose(b, y, perm), rank - 2);
+  ir_value_t *product = ir_binary(b, OP_MUL, x, y);
+  int64_t axis = product->type.rank - 1;
+  return ir_reduce(b, OP_REDUCE_SUM, product, 1, &axis, false);
+}
+
+/* sum over k of a[.., k, 1] * b[.., k, n]: lanes over n, one row */
+static ir_value_t *by_columns(ir_builder_t *b, ir_value_t *x, ir_value_t *y) {
+  int64_t perm[IR_MAX_RANK];
+  unsigned rank = x->type.rank;
+  for (unsigned d = 0; d < rank; d++) perm[d] = d;
+  perm[rank - 2] = rank - 1;
+  perm[rank - 1] = rank - 2;
+  ir_value_t *product = ir_binary(b, OP_MUL, ir_transpose(b, x, perm), y);
+  int64_t axis = product->type.rank - 2;
+  return ir_reduce(b, OP_REDUCE_SUM, product, 1, &axis, true);
+}
+
+static ir_value_t *by_panels(ir_builder_t *b, ir_value_t *x, ir_value_t *y,
+                             dtype_t out_dtype) {
+  ir_op_t *pack = ir_begin(b, OP_PACK_PANELS, 1, &y, 1);
+  ir_value_t *in[] = {x, ir_place(b, pack)};
+  ir_op_t *product = ir_begin(b, OP_PRODUCT, 2, in, 1);
+  if (product == NULL) return NULL;
+  ir_set_expr(product, ATTR_PRODUCT_columns, y->type.dim[y->type.rank - 1]);
+  ir_set_dtype(product, ATTR_PRODUCT_out_dtype, out_dtype);
+  return ir_place(b, product);
+}
+
+static ir_value_t *compute(ir_builder_t *b, const ir_op_t *op) {
+  ir_value_t *x = op->in[0].value, *y = op->in[1].value;
+  const ir_type_t *out = &op->out[0].type;
+  int64_t rows = 0, columns = 0;
+  bool narrow = expr_is_const(y->type.dim[y->type.rank - 1], &columns) &&
+                columns < NARROW;
+  bool vector = expr_is_const(x->type.dim[x->type.rank - 2], &rows) && rows == 1 &&
+                !is_constant(y);
+  dtype_t sum = sum_dtype(out->dtype);
+  bool small_integers = dtype_is_integer(out->dtype) && out->dtype != x->type.dtype;
+  if (narrow || vector || small_integers) {
+    x = ir_cast(b, x, sum);
+    y = ir_cast(b, y, sum);
+  }
+  if (narrow) return ir_cast(b, by_rows(b, x, y), out->dtype);
+  if (vector) return ir_cast(b, by_columns(b, x, y), out->dtype);
+  return by_panels(b, x, y, out->dtype);
+}
+
+moec_status_t run_layout(pass_ctx_t *ctx, ir_func_t *func) {
+  for (ir_op_t *op = func->body.first, *next; op != NULL; op = next) {
+    next = op->next;
+    if (op->code != OP_MATMUL) continue;
+    if (!pass_allow_rewrite(ctx, "choose-product", op)) continue;
+    ir_builder_t b = {.module = ctx->module, .region = &func->body, .before = op,
+                      .loc = op->loc, .diag = ctx->diag};
+    ir_value_t *result = compute(&b, op);
+    MOEC_TRY(b.status);
+    ir_replace_uses(&op->out[0], result);
+    ir_erase(op);
+  }
+  return MOEC_OK;
+}

@@ -1,0 +1,368 @@
+/* The lowering pass: its driver, elements, launches. */
+#include "passes/lower.h"
+
+#include <string.h>
+
+#define OP(id, mnemonic, in_min, in_max, out, regions, traits, shape, lower) \
+  extern const lowering_t lowering_##lower;
+#include "ir/ops.def"
+
+static const lowering_t *const lowerings[OP_COUNT] = {
+#define OP(id, mnemonic, in_min, in_max, out, regions, traits, shape, lower) \
+  [OP_##id] = &lowering_##lower,
+#include "ir/ops.def"
+};
+
+const lowering_t lowering_none = {0};
+
+const lowering_t *lowering_of(ir_opcode_t code) { return lowerings[code]; }
+
+/* ---- Elements -------------------------------------------------------------- */
+
+ir_value_t *lower_linear(kernel_t *k, const ir_type_t *type,
+                         ir_value_t *const *idx) {
+  expr_pool_t *pool = k->module->exprs;
+  const expr_t *stride = expr_const(pool, 1);
+  ir_value_t *linear = NULL;
+  for (unsigned d = type->rank; d-- > 0;) {
+    if (!expr_equals_const(type->dim[d], 1)) {
+      ir_value_t *step =
+          kernel_binary(k, OP_MUL, idx[d], kernel_size(k, stride));
+      linear = linear ? kernel_binary(k, OP_ADD, step, linear) : step;
+    }
+    stride = expr_mul(pool, stride, type->dim[d]);
+  }
+  return linear ? linear : kernel_int(k, 0);
+}
+
+ir_value_t *lower_elem(kernel_t *k, ir_value_t *tensor,
+                       ir_value_t *const *idx) {
+  if (tensor == k->anchor) return k->anchor_scalar;
+  const ir_op_t *op = tensor->def;
+  if (op != NULL && op->fused) {
+    MOEC_ASSERT(lowering_of(op->code)->elem != NULL);
+    return lowering_of(op->code)->elem(k, op, tensor->index, idx);
+  }
+  return kernel_load(k, kernel_operand(k, tensor),
+                     lower_linear(k, &tensor->type, idx), NULL);
+}
+
+ir_value_t *lower_elem_masked(kernel_t *k, ir_value_t *tensor,
+                              ir_value_t *const *idx, ir_value_t *mask) {
+  ir_value_t *outer = k->mask;
+  k->mask = outer == NULL ? mask : kernel_binary(k, OP_AND, outer, mask);
+  ir_value_t *scalar = lower_elem(k, tensor, idx);
+  k->mask = outer;
+  return scalar;
+}
+
+ir_value_t *lower_wrap_index(kernel_t *k, ir_value_t *index, const expr_t *size,
+                             ir_value_t **out_ok) {
+  index = kernel_cast(k, index, DT_I64);
+  ir_value_t *zero = kernel_int(k, 0), *n = kernel_size(k, size);
+  ir_value_t *negative = kernel_binary(k, OP_LT, index, zero);
+  index = kernel_select(k, negative, kernel_binary(k, OP_ADD, index, n), index);
+  *out_ok = kernel_binary(k, OP_AND, kernel_binary(k, OP_LE, zero, index),
+                          kernel_binary(k, OP_LT, index, n));
+  kernel_assert(k, *out_ok, MOEC_E_INDEX);
+  return index;
+}
+
+ir_value_t *lower_broadcast_index(kernel_t *k, const expr_t *from,
+                                  const expr_t *to, ir_value_t *idx) {
+  if (expr_equals_const(from, 1)) return kernel_int(k, 0);
+  if (from == to) return idx;
+  expr_pool_t *pool = k->module->exprs;
+  const expr_t *keep =
+      expr_sub(pool, expr_const(pool, 1), expr_is_one(pool, from));
+  return kernel_binary(k, OP_MUL, idx, kernel_size(k, keep));
+}
+
+bool lower_merges(const ir_value_t *tensor, unsigned d) {
+  const ir_op_t *op = tensor->def;
+  if (op == NULL || !op->fused) return true;
+  const lowering_t *l = lowering_of(op->code);
+  return l->merges != NULL && l->merges(op, d);
+}
+
+/* ---- The schedule ------------------------------------------------------------ */
+
+static bool in_schedule(const lower_t *lo, const ir_value_t *value) {
+  const ir_region_t *region = value->def ? value->def->parent : value->region;
+  return region == lo->schedule.region;
+}
+
+ir_value_t *lower_stored(lower_t *lo, ir_value_t *tensor) {
+  if (in_schedule(lo, tensor)) return tensor;
+  ir_value_t *stored = lo->stored[tensor->number];
+  if (stored == NULL) {
+    MOEC_ASSERT(tensor->def != NULL && tensor->def->fused);
+    stored = lower_materialise(lo, tensor, tensor->def->loc, "map");
+    lower_set_stored(lo, tensor, stored);
+  }
+  return stored;
+}
+
+void lower_set_stored(lower_t *lo, ir_value_t *tensor, ir_value_t *stored) {
+  lo->stored[tensor->number] = stored;
+}
+
+static ir_op_t *launch(lower_t *lo, kernel_t *k, const char *family,
+                       ir_value_t *target, unsigned n_results,
+                       const ir_type_t *types, const expr_t *units,
+                       const expr_t *grain) {
+  ir_func_t *func = kernel_end(k, family);
+  arena_t *arena = lo->module->arena;
+  unsigned extra = target != NULL, n_in = k->n_operands + extra;
+  ir_value_t **in = ARENA_ARRAY(arena, ir_value_t *, n_in);
+  if (target != NULL) in[0] = target;
+  for (unsigned i = 0; i < k->n_operands; i++)
+    in[extra + i] = lower_stored(lo, k->operand_tensor[i]);
+  ir_op_t *op =
+      ir_op_create(lo->module, OP_LAUNCH, k->loc, n_in, in, n_results);
+  ir_set_str(op, ATTR_LAUNCH_kernel, func->name);
+  ir_set_expr(op, ATTR_LAUNCH_units, units);
+  ir_set_expr(op, ATTR_LAUNCH_grain, grain);
+  ir_set_exprs(op, ATTR_LAUNCH_args, k->n_args, k->arg_expr);
+  if (target != NULL) ir_set_int(op, ATTR_LAUNCH_inplace, 0);
+  for (unsigned i = 0; i < n_results; i++) op->out[i].type = types[i];
+  ir_place(&lo->schedule, op);
+  return op;
+}
+
+ir_op_t *lower_launch(lower_t *lo, kernel_t *k, const char *family,
+                      unsigned n_results, const ir_type_t *types,
+                      const expr_t *units, const expr_t *grain) {
+  return launch(lo, k, family, NULL, n_results, types, units, grain);
+}
+
+ir_op_t *lower_launch_inplace(lower_t *lo, kernel_t *k, const char *family,
+                              ir_value_t *target, const expr_t *units,
+                              const expr_t *grain) {
+  return launch(lo, k, family, target, 1, &target->type, units, grain);
+}
+
+ir_op_t *lower_call(lower_t *lo, const char *routine, ir_loc_t loc, unsigned n_in,
+                    ir_value_t *const *in, unsigned n_results,
+                    const ir_type_t *types, unsigned n_args,
+                    const expr_t *const *args) {
+  ir_op_t *op = ir_op_create(lo->module, OP_CALL, loc, n_in, in, n_results);
+  ir_set_str(op, ATTR_CALL_routine, routine);
+  ir_set_exprs(op, ATTR_CALL_args, n_args, args);
+  for (unsigned i = 0; i < n_results; i++) op->out[i].type = types[i];
+  ir_place(&lo->schedule, op);
+  return op;
+}
+
+/* ---- Storing what elem gives ------------------------------------------------- */
+
+static bool is_reduction(const ir_op_t *op) {
+  return lowering_of(op->code) == &lowering_reduce ||
+         lowering_of(op->code) == &lowering_arg_reduce;
+}
+
+/* What the fused tree below a tensor asks of the nest around it. */
+typedef struct tree {
+  bool reduces;    /* the innermost loop must stay whole */
+  bool row_reduce; /* lanes belong to a reduction, not to the innermost loop */
+  const expr_t *work;
+} tree_t;
+
+static void study_tree(expr_pool_t *pool, const ir_op_t *op, bool root,
+                       tree_t *tree) {
+  if (op == NULL || (!root && !op->fused)) return;
+  if (is_reduction(op)) {
+    const ir_type_t *in = &op->in[0].value->type, *out = &op->out[0].type;
+    tree->reduces = true;
+    bool over_last = lower_reduces_last(op);
+    bool hoisted = out->rank > 0 && out->rank == in->rank &&
+                   expr_equals_const(out->dim[out->rank - 1], 1) && !root;
+    if (over_last && !hoisted) tree->row_reduce = true;
+    const expr_t *n = lower_reduced_count(pool, op);
+    tree->work = expr_mul(pool, tree->work, n);
+  }
+  for (unsigned i = 0; i < op->n_in; i++)
+    if (op->in[i].value != NULL)
+      study_tree(pool, op->in[i].value->def, false, tree);
+}
+
+ir_value_t *lower_materialise(lower_t *lo, ir_value_t *tensor, ir_loc_t loc,
+                              const char *family) {
+  ir_op_t *op = tensor->def;
+  ir_value_t *product = lower_find_product(tensor);
+  if (product != NULL) return lower_product(lo, tensor, product);
+  expr_pool_t *pool = lo->module->exprs;
+  const ir_type_t *type = &tensor->type;
+  tree_t tree = {.work = expr_const(pool, 1)};
+  study_tree(pool, op, true, &tree);
+  const lowering_t *l = lowering_of(op->code);
+  bool mergeable[IR_MAX_RANK] = {false};
+  for (unsigned d = 0; d + 1 < type->rank; d++)
+    mergeable[d] = l->merges != NULL && l->merges(op, d);
+  nest_t nest;
+  nest_plan(lo->module, &nest, type->rank, type->dim, mergeable, !tree.reduces,
+            tree.work);
+  kernel_t k;
+  ir_value_t *idx[IR_MAX_RANK];
+  kernel_begin(&k, lo->module, lo->table, loc, 1, &type->dtype);
+  nest_open(&k, &nest, !tree.row_reduce, idx);
+  ir_value_t *scalar = l->elem(&k, op, tensor->index, idx);
+  kernel_store(&k, kernel_result(&k, 0), lower_linear(&k, type, idx), scalar,
+               NULL);
+  ir_op_t *launched = lower_launch(lo, &k, tree.reduces ? "reduce" : family, 1,
+                                   type, nest.units, nest.grain);
+  return &launched->out[0];
+}
+
+ir_value_t *lower_write_slice(lower_t *lo, ir_value_t *source, ir_value_t *target,
+                              const expr_t *const *start, ir_loc_t loc) {
+  expr_pool_t *pool = lo->module->exprs;
+  const ir_type_t *type = &source->type;
+  bool mergeable[IR_MAX_RANK] = {false};
+  for (unsigned d = 0; d + 1 < type->rank; d++)
+    mergeable[d] = type->dim[d + 1] == target->type.dim[d + 1] &&
+                   lower_merges(source, d);
+  tree_t tree = {.work = expr_const(pool, 1)};
+  study_tree(pool, source->def, false, &tree);
+  nest_t nest;
+  nest_plan(lo->module, &nest, type->rank, type->dim, mergeable, !tree.reduces,
+            tree.work);
+  kernel_t k;
+  ir_value_t *idx[IR_MAX_RANK], *to[IR_MAX_RANK];
+  kernel_begin(&k, lo->module, lo->table, loc, 1, &type->dtype);
+  nest_open(&k, &nest, !tree.row_reduce, idx);
+  ir_value_t *scalar = lower_elem(&k, source, idx);
+  for (unsigned d = 0; d < type->rank; d++)
+    to[d] = kernel_binary(&k, OP_ADD, idx[d], kernel_size(&k, start[d]));
+  kernel_store(&k, kernel_result(&k, 0), lower_linear(&k, &target->type, to),
+               scalar, NULL);
+  ir_op_t *launched = lower_launch_inplace(lo, &k, "write_slice", target,
+                                           nest.units, nest.grain);
+  return &launched->out[0];
+}
+
+/* A stored copy, for outputs that are inputs, constants or views of others. */
+static ir_value_t *copy_stored(lower_t *lo, ir_value_t *stored, ir_loc_t loc) {
+  expr_pool_t *pool = lo->module->exprs;
+  const ir_type_t type = stored->type;
+  bool mergeable[IR_MAX_RANK];
+  for (unsigned d = 0; d < IR_MAX_RANK; d++) mergeable[d] = true;
+  nest_t nest;
+  nest_plan(lo->module, &nest, type.rank, type.dim, mergeable, true,
+            expr_const(pool, 1));
+  kernel_t k;
+  ir_value_t *idx[IR_MAX_RANK];
+  kernel_begin(&k, lo->module, lo->table, loc, 1, &type.dtype);
+  nest_open(&k, &nest, true, idx);
+  ir_value_t *linear = lower_linear(&k, &type, idx);
+  kernel_store(&k, kernel_result(&k, 0), linear,
+               kernel_load(&k, kernel_operand(&k, stored), linear, NULL), NULL);
+  return &lower_launch(lo, &k, "copy", 1, &type, nest.units, nest.grain)->out[0];
+}
+
+ir_value_t *lower_empty(lower_t *lo, const ir_type_t *type, ir_loc_t loc) {
+  ir_op_t *op = ir_op_create(lo->module, OP_EMPTY, loc, 0, NULL, 1);
+  op->out[0].type = *type;
+  return ir_place(&lo->schedule, op);
+}
+
+ir_value_t *lower_private_copy(lower_t *lo, ir_value_t *source, ir_loc_t loc) {
+  if (source->def != NULL && source->def->fused)
+    return lower_materialise(lo, source, loc, "map");
+  ir_value_t *stored = lower_stored(lo, source);
+  bool ours = stored->def != NULL && (stored->def->code == OP_LAUNCH ||
+                                      stored->def->code == OP_CALL);
+  bool last_use = source->uses != NULL && source->uses->next == NULL;
+  return ours && last_use ? stored : copy_stored(lo, stored, loc);
+}
+
+/* ---- The pass ------------------------------------------------------------------ */
+
+static ir_value_t *map_to_stored(void *user, ir_value_t *value) {
+  return value == NULL ? NULL : lower_stored(user, value);
+}
+
+/* Operations that stand in the schedule as they are. */
+static void keep(lower_t *lo, const ir_op_t *op) {
+  ir_op_t *copy = ir_clone(lo->module, op, map_to_stored, lo);
+  ir_append(lo->schedule.region, copy);
+  for (unsigned i = 0; i < op->n_out; i++)
+    lower_set_stored(lo, &op->out[i], &copy->out[i]);
+}
+
+static const ir_value_t *storage_of(const ir_value_t *value) {
+  while (value->def != NULL && ir_has_trait(value->def, VIEW))
+    value = value->def->in[0].value;
+  return value;
+}
+
+/* Every result of the model needs memory of its own. */
+static void lower_return(lower_t *lo, const ir_op_t *op) {
+  arena_t *arena = lo->module->arena;
+  ir_value_t **in = ARENA_ARRAY(arena, ir_value_t *, op->n_in);
+  const ir_value_t **taken = ARENA_ARRAY(arena, const ir_value_t *, op->n_in);
+  for (unsigned i = 0; i < op->n_in; i++) {
+    in[i] = lower_stored(lo, op->in[i].value);
+    const ir_value_t *base = storage_of(in[i]);
+    bool owned = base->def != NULL && (base->def->code == OP_LAUNCH ||
+                                       base->def->code == OP_CALL);
+    for (unsigned j = 0; j < i; j++) owned &= taken[j] != base;
+    if (!owned) {
+      in[i] = copy_stored(lo, in[i], op->loc);
+      base = in[i];
+    }
+    taken[i] = base;
+  }
+  ir_append(lo->schedule.region,
+            ir_op_create(lo->module, OP_RETURN, op->loc, op->n_in, in, 0));
+}
+
+static void lower_op(lower_t *lo, ir_op_t *op) {
+  const lowering_t *l = lowering_of(op->code);
+  if (op->fused) return;
+  if (op->code == OP_RETURN) {
+    lower_return(lo, op);
+  } else if (l->root != NULL) {
+    l->root(lo, op);
+  } else if (ir_has_trait(op, LOOP) && !ir_has_trait(op, ELEMENTWISE)) {
+    keep(lo, op);
+  } else {
+    MOEC_ASSERT(l->elem != NULL);
+    for (unsigned i = 0; i < op->n_out; i++)
+      lower_set_stored(lo, &op->out[i],
+                       lower_materialise(lo, &op->out[i], op->loc, "map"));
+  }
+}
+
+static void lower_func(ir_module_t *module, ir_func_t *old, kernel_table_t *table,
+                       diag_sink_t *diag, moec_status_t *status) {
+  arena_t *arena = module->arena;
+  ir_renumber(old);
+  unsigned n_values = ir_count_values(old);
+  ir_type_t *types = ARENA_ARRAY(arena, ir_type_t, old->body.n_args);
+  for (unsigned i = 0; i < old->body.n_args; i++)
+    types[i] = old->body.args[i].type;
+  ir_module_remove(module, old);
+  ir_func_t *func = ir_func_create(module, old->name, IR_FUNC_MAIN,
+                                   old->body.n_args, types);
+  func->arg_names = old->arg_names;
+  func->result_names = old->result_names;
+  lower_t lo = {.module = module, .diag = diag, .table = table};
+  lo.schedule = (ir_builder_t){
+      .module = module, .region = &func->body, .diag = diag};
+  lo.stored = ARENA_ARRAY(arena, ir_value_t *, n_values);
+  for (unsigned i = 0; i < old->body.n_args; i++) {
+    func->body.args[i].name = old->body.args[i].name;
+    lower_set_stored(&lo, &old->body.args[i], &func->body.args[i]);
+  }
+  for (ir_op_t *op = old->body.first; op != NULL; op = op->next) lower_op(&lo, op);
+  *status = lo.status;
+}
+
+moec_status_t lower_module(ir_module_t *module, diag_sink_t *diag) {
+  kernel_table_t *table = ARENA_NEW(module->arena, kernel_table_t);
+  moec_status_t status = MOEC_OK;
+  module->level = IR_LEVEL_LOOP;
+  lower_func(module, module->first, table, diag, &status);
+  return status;
+}

@@ -1,0 +1,335 @@
+/* Movement at indices known from the shape: reshape, transpose, slice, concat,
+ * pad, unfold, packing into panels. */
+#include <string.h>
+
+#include "passes/lower.h"
+
+/* A view's element: base[offset + sum idx * stride]. */
+static ir_value_t *elem_view(kernel_t *k, const view_t *view, unsigned rank,
+                             ir_value_t *const *idx) {
+  ir_value_t *linear = kernel_size(k, view->offset);
+  for (unsigned d = 0; d < rank; d++)
+    linear = kernel_binary(
+        k, OP_ADD, linear,
+        kernel_binary(k, OP_MUL, idx[d], kernel_size(k, view->stride[d])));
+  return kernel_load(k, kernel_operand(k, view->base), linear, NULL);
+}
+
+/* ---- reshape ------------------------------------------------------------------ */
+
+/* Index of the operand for a result index, group by group of dimensions with equal
+ * products, so that merging needs no division. */
+static void reshape_index(kernel_t *k, const ir_type_t *in, const ir_type_t *out,
+                          ir_value_t *const *idx, ir_value_t **at) {
+  expr_pool_t *pool = k->module->exprs;
+  unsigned i = 0, o = 0;
+  while (i < in->rank) {
+    if (expr_equals_const(in->dim[i], 1)) {
+      at[i++] = kernel_int(k, 0);
+      continue;
+    }
+    while (o < out->rank && expr_equals_const(out->dim[o], 1)) o++;
+    unsigned i_end = i + 1, o_end = o + 1;
+    const expr_t *in_size = in->dim[i];
+    const expr_t *out_size =
+        o < out->rank ? out->dim[o] : expr_const(pool, 1);
+    while (in_size != out_size) {
+      if (o_end < out->rank &&
+          (i_end == in->rank || expr_divide_exactly(pool, in_size, out_size)))
+        out_size = expr_mul(pool, out_size, out->dim[o_end++]);
+      else if (i_end < in->rank)
+        in_size = expr_mul(pool, in_size, in->dim[i_end++]);
+      else
+        break; /* equal for the sizes of a run only: the last group */
+    }
+    ir_value_t *linear = NULL;
+    for (unsigned d = o; d < o_end && d < out->rank; d++) {
+      if (linear != NULL)
+        linear = kernel_binary(k, OP_MUL, linear, kernel_size(k, out->dim[d]));
+      linear = linear ? kernel_binary(k, OP_ADD, linear, idx[d]) : idx[d];
+    }
+    if (linear == NULL) linear = kernel_int(k, 0);
+    for (unsigned d = i_end; d-- > i;) {
+      if (d == i) {
+        at[d] = linear;
+        break;
+      }
+      ir_value_t *size = kernel_size(k, in->dim[d]);
+      at[d] = kernel_binary(k, OP_FMOD, linear, size);
+      linear = kernel_binary(k, OP_DIV, linear, size);
+    }
+    i = i_end;
+    o = o_end;
+  }
+}
+
+static ir_value_t *elem_reshape(kernel_t *k, const ir_op_t *op, unsigned result,
+                                ir_value_t *const *idx) {
+  view_t view;
+  const ir_type_t *out = &op->out[result].type;
+  if (view_of(k->module, (ir_value_t *)&op->out[0], &view))
+    return elem_view(k, &view, out->rank, idx);
+  ir_value_t *x = op->in[0].value, *at[IR_MAX_RANK];
+  const ir_op_t *def = x->def;
+  if (def == NULL || !def->fused) /* stored: the linear index is the same */
+    return kernel_load(k, kernel_operand(k, x), lower_linear(k, out, idx), NULL);
+  reshape_index(k, &x->type, out, idx, at);
+  return lower_elem(k, x, at);
+}
+
+/* Dimensions that a reshape only surrounds with ones keep merging. */
+static bool merges_reshape(const ir_op_t *op, unsigned d) {
+  const ir_value_t *x = op->in[0].value;
+  if (x->def == NULL || !x->def->fused) return true;
+  const ir_type_t *in = &x->type, *out = &op->out[0].type;
+  unsigned i = 0;
+  for (unsigned o = 0; o <= d; o++) {
+    if (expr_equals_const(out->dim[o], 1)) {
+      if (o == d) return false;
+      continue;
+    }
+    while (i < in->rank && expr_equals_const(in->dim[i], 1)) i++;
+    if (i == in->rank || in->dim[i] != out->dim[o]) return false;
+    if (o == d)
+      return i + 1 < in->rank && in->dim[i + 1] == out->dim[d + 1] &&
+             lower_merges(x, i);
+    i++;
+  }
+  return false;
+}
+
+const lowering_t lowering_reshape = {.elem = elem_reshape,
+                                     .merges = merges_reshape};
+
+/* ---- transpose, slice ------------------------------------------------------------ */
+
+static ir_value_t *elem_transpose(kernel_t *k, const ir_op_t *op,
+                                  unsigned result, ir_value_t *const *idx) {
+  (void)result;
+  unsigned n;
+  const int64_t *perm = ir_get_ints(op, ATTR_TRANSPOSE_perm, &n);
+  ir_value_t *at[IR_MAX_RANK];
+  for (unsigned d = 0; d < n; d++) at[perm[d]] = idx[d];
+  return lower_elem(k, op->in[0].value, at);
+}
+
+static bool merges_transpose(const ir_op_t *op, unsigned d) {
+  unsigned n;
+  const int64_t *perm = ir_get_ints(op, ATTR_TRANSPOSE_perm, &n);
+  return perm[d + 1] == perm[d] + 1 &&
+         lower_merges(op->in[0].value, (unsigned)perm[d]);
+}
+
+const lowering_t lowering_transpose = {.elem = elem_transpose,
+                                       .merges = merges_transpose};
+
+static ir_value_t *elem_slice(kernel_t *k, const ir_op_t *op, unsigned result,
+                              ir_value_t *const *idx) {
+  (void)result;
+  unsigned n;
+  const expr_t *const *start = ir_get_exprs(op, ATTR_SLICE_start, &n);
+  const expr_t *const *step = ir_get_exprs(op, ATTR_SLICE_step, &n);
+  ir_value_t *at[IR_MAX_RANK];
+  for (unsigned d = 0; d < n; d++)
+    at[d] = kernel_binary(
+        k, OP_ADD, kernel_size(k, start[d]),
+        kernel_binary(k, OP_MUL, idx[d], kernel_size(k, step[d])));
+  return lower_elem(k, op->in[0].value, at);
+}
+
+static bool merges_slice(const ir_op_t *op, unsigned d) {
+  unsigned n;
+  const expr_t *const *start = ir_get_exprs(op, ATTR_SLICE_start, &n);
+  const expr_t *const *length = ir_get_exprs(op, ATTR_SLICE_length, &n);
+  const expr_t *const *step = ir_get_exprs(op, ATTR_SLICE_step, &n);
+  const ir_value_t *x = op->in[0].value;
+  for (unsigned i = d; i <= d + 1; i++)
+    if (!expr_equals_const(start[i], 0) || !expr_equals_const(step[i], 1) ||
+        length[i] != x->type.dim[i])
+      return false;
+  return lower_merges(x, d);
+}
+
+const lowering_t lowering_slice = {.elem = elem_slice, .merges = merges_slice};
+
+/* ---- concat ----------------------------------------------------------------------- */
+
+static unsigned concat_axis(const ir_op_t *op) {
+  int64_t axis = ir_get_int(op, ATTR_CONCAT_axis);
+  return (unsigned)(axis < 0 ? axis + op->out[0].type.rank : axis);
+}
+
+static ir_value_t *elem_concat(kernel_t *k, const ir_op_t *op, unsigned result,
+                               ir_value_t *const *idx) {
+  (void)result;
+  expr_pool_t *pool = k->module->exprs;
+  unsigned axis = concat_axis(op), rank = op->out[0].type.rank;
+  ir_value_t *at[IR_MAX_RANK], *scalar = NULL;
+  for (unsigned d = 0; d < rank; d++) at[d] = idx[d];
+  const expr_t *start = expr_const(pool, 0);
+  for (unsigned i = 0; i < op->n_in; i++) {
+    ir_value_t *x = op->in[i].value;
+    const expr_t *end = expr_add(pool, start, x->type.dim[axis]);
+    ir_value_t *from = kernel_size(k, start);
+    ir_value_t *inside = kernel_binary(
+        k, OP_AND, kernel_binary(k, OP_LE, from, idx[axis]),
+        kernel_binary(k, OP_LT, idx[axis], kernel_size(k, end)));
+    at[axis] = kernel_binary(k, OP_SUB, idx[axis], from);
+    ir_value_t *part = lower_elem_masked(k, x, at, inside);
+    scalar = scalar == NULL ? part : kernel_select(k, inside, part, scalar);
+    start = end;
+  }
+  return scalar;
+}
+
+static bool merges_concat(const ir_op_t *op, unsigned d) {
+  if (d <= concat_axis(op) && concat_axis(op) <= d + 1) return false;
+  for (unsigned i = 0; i < op->n_in; i++)
+    if (!lower_merges(op->in[i].value, d)) return false;
+  return true;
+}
+
+/* Each operand is written into its place by a launch of its own. */
+static void root_concat(lower_t *lo, ir_op_t *op) {
+  expr_pool_t *pool = lo->module->exprs;
+  const ir_type_t *type = &op->out[0].type;
+  unsigned axis = concat_axis(op);
+  const expr_t *start[IR_MAX_RANK];
+  for (unsigned d = 0; d < type->rank; d++) start[d] = expr_const(pool, 0);
+  ir_value_t *target = lower_empty(lo, type, op->loc);
+  for (unsigned i = 0; i < op->n_in; i++) {
+    ir_value_t *x = op->in[i].value;
+    target = lower_write_slice(lo, x, target, start, op->loc);
+    start[axis] = expr_add(pool, start[axis], x->type.dim[axis]);
+  }
+  lower_set_stored(lo, &op->out[0], target);
+}
+
+const lowering_t lowering_concat = {
+    .elem = elem_concat, .root = root_concat, .merges = merges_concat};
+
+/* ---- pad ----------------------------------------------------------------------------- */
+
+/* i mod n for n > 0 and any i. */
+static ir_value_t *floor_mod(kernel_t *k, ir_value_t *i, ir_value_t *n) {
+  return kernel_binary(k, OP_MOD, i, n);
+}
+
+/* The operand index that position i (0 = first of the operand) repeats. */
+static ir_value_t *repeat_index(kernel_t *k, const char *mode, ir_value_t *i,
+                                const expr_t *size) {
+  expr_pool_t *pool = k->module->exprs;
+  ir_value_t *n = kernel_size(k, size), *zero = kernel_int(k, 0);
+  const expr_t *last = expr_sub(pool, size, expr_const(pool, 1));
+  if (strcmp(mode, "edge") == 0)
+    return kernel_binary(k, OP_MIN, kernel_binary(k, OP_MAX, i, zero),
+                         kernel_size(k, last));
+  if (strcmp(mode, "wrap") == 0) return floor_mod(k, i, n);
+  /* reflect: period 2 (n - 1), mirrored in its second half */
+  const expr_t *period = expr_max(
+      pool, expr_mul(pool, last, expr_const(pool, 2)), expr_const(pool, 1));
+  ir_value_t *p = kernel_size(k, period);
+  ir_value_t *r = floor_mod(k, i, p);
+  ir_value_t *mirrored = kernel_binary(k, OP_SUB, p, r);
+  return kernel_select(k, kernel_binary(k, OP_LT, r, n), r, mirrored);
+}
+
+static ir_value_t *elem_pad(kernel_t *k, const ir_op_t *op, unsigned result,
+                            ir_value_t *const *idx) {
+  (void)result;
+  unsigned n;
+  const expr_t *const *before = ir_get_exprs(op, ATTR_PAD_before, &n);
+  const char *mode = ir_get_str(op, ATTR_PAD_mode);
+  ir_value_t *x = op->in[0].value, *at[IR_MAX_RANK], *inside = NULL;
+  bool constant = strcmp(mode, "constant") == 0;
+  for (unsigned d = 0; d < n; d++) {
+    at[d] = kernel_binary(k, OP_SUB, idx[d], kernel_size(k, before[d]));
+    if (x->type.dim[d] == op->out[0].type.dim[d] &&
+        expr_equals_const(before[d], 0))
+      continue;
+    if (!constant) {
+      at[d] = repeat_index(k, mode, at[d], x->type.dim[d]);
+      continue;
+    }
+    ir_value_t *in_range = kernel_binary(
+        k, OP_AND, kernel_binary(k, OP_LE, kernel_int(k, 0), at[d]),
+        kernel_binary(k, OP_LT, at[d], kernel_size(k, x->type.dim[d])));
+    inside = inside ? kernel_binary(k, OP_AND, inside, in_range) : in_range;
+  }
+  if (inside == NULL) return lower_elem(k, x, at);
+  ir_value_t *scalar = lower_elem_masked(k, x, at, inside);
+  return kernel_select(k, inside, scalar, lower_elem(k, op->in[1].value, NULL));
+}
+
+static bool merges_pad(const ir_op_t *op, unsigned d) {
+  unsigned n;
+  const expr_t *const *before = ir_get_exprs(op, ATTR_PAD_before, &n);
+  const expr_t *const *after = ir_get_exprs(op, ATTR_PAD_after, &n);
+  for (unsigned i = d; i <= d + 1; i++)
+    if (!expr_equals_const(before[i], 0) || !expr_equals_const(after[i], 0))
+      return false;
+  return lower_merges(op->in[0].value, d);
+}
+
+const lowering_t lowering_pad = {.elem = elem_pad, .merges = merges_pad};
+
+/* ---- unfold ---------------------------------------------------------------------------- */
+
+static ir_value_t *elem_unfold(kernel_t *k, const ir_op_t *op, unsigned result,
+                               ir_value_t *const *idx) {
+  (void)result;
+  unsigned n;
+  const int64_t *strides = ir_get_ints(op, ATTR_UNFOLD_strides, &n);
+  const int64_t *dilations = ir_get_ints(op, ATTR_UNFOLD_dilations, &n);
+  const int64_t *spread = ir_get_ints(op, ATTR_UNFOLD_input_dilation, &n);
+  const expr_t *const *before = ir_get_exprs(op, ATTR_UNFOLD_pad_before, &n);
+  ir_value_t *x = op->in[0].value, *at[IR_MAX_RANK] = {idx[0], idx[1]};
+  ir_value_t *inside = NULL;
+  for (unsigned d = 0; d < n; d++) {
+    ir_value_t *kernel_at = idx[2 + d], *out_at = idx[2 + n + d];
+    ir_value_t *p = kernel_binary(
+        k, OP_ADD,
+        kernel_binary(k, OP_MUL, out_at, kernel_int(k, strides[d])),
+        kernel_binary(k, OP_MUL, kernel_at, kernel_int(k, dilations[d])));
+    p = kernel_binary(k, OP_SUB, p, kernel_size(k, before[d]));
+    ir_value_t *ok = kernel_binary(k, OP_LE, kernel_int(k, 0), p);
+    if (spread[d] > 1) {
+      ir_value_t *s = kernel_int(k, spread[d]), *zero = kernel_int(k, 0);
+      ir_value_t *hits =
+          kernel_binary(k, OP_EQ, kernel_binary(k, OP_FMOD, p, s), zero);
+      ok = kernel_binary(k, OP_AND, ok, hits);
+      p = kernel_binary(k, OP_DIV, p, s);
+    }
+    ok = kernel_binary(
+        k, OP_AND, ok,
+        kernel_binary(k, OP_LT, p, kernel_size(k, x->type.dim[2 + d])));
+    inside = inside ? kernel_binary(k, OP_AND, inside, ok) : ok;
+    at[2 + d] = p;
+  }
+  if (inside == NULL) return lower_elem(k, x, at);
+  ir_value_t *scalar = lower_elem_masked(k, x, at, inside);
+  return kernel_select(k, inside, scalar, lower_elem(k, op->in[1].value, NULL));
+}
+
+const lowering_t lowering_unfold = {.elem = elem_unfold};
+
+/* ---- panels ------------------------------------------------------------------------------ */
+
+static ir_value_t *elem_pack_panels(kernel_t *k, const ir_op_t *op,
+                                    unsigned result, ir_value_t *const *idx) {
+  (void)result;
+  ir_value_t *x = op->in[0].value, *at[IR_MAX_RANK];
+  unsigned rank = x->type.rank, batch = rank - 2;
+  for (unsigned d = 0; d < batch; d++) at[d] = idx[d];
+  at[batch] = idx[batch + 1];
+  at[batch + 1] = kernel_binary(
+      k, OP_ADD, kernel_binary(k, OP_MUL, idx[batch], kernel_int(k, 32)),
+      idx[batch + 2]);
+  ir_value_t *inside = kernel_binary(k, OP_LT, at[batch + 1],
+                                     kernel_size(k, x->type.dim[batch + 1]));
+  ir_value_t *scalar = lower_elem_masked(k, x, at, inside);
+  return kernel_select(k, inside, scalar,
+                       kernel_const(k, x->type.dtype, 0));
+}
+
+const lowering_t lowering_pack_panels = {.elem = elem_pack_panels};
