@@ -65,11 +65,14 @@ static void warn_of_unknown(const onnx_skeleton_t *skeleton, arena_t *arena,
                skeleton->n_unknown > 1 ? ", and so are more" : "");
 }
 
-static moec_status_t check_size(const onnx_store_t *store, size_t length,
-                                diag_sink_t *diag) {
+/* No bytes at all are a message too, but a model or tensor has fields. */
+static moec_status_t check_size(const onnx_store_t *store,
+                                const ProtobufCMessageDescriptor *type,
+                                size_t length, diag_sink_t *diag) {
   const ir_loc_t nowhere = {0};
   uint64_t limit = store->options.limits.file_bytes;
-  if (length == 0)
+  if (length == 0 && (type == &onnx__model_proto__descriptor ||
+                      type == &onnx__tensor_proto__descriptor))
     return diag_error(diag, nowhere, MOEC_E_INVALID_MODEL, "file is empty");
   if (length <= limit) return MOEC_OK;
   moec_status_t status =
@@ -87,7 +90,7 @@ moec_status_t onnx_unpack(onnx_store_t *store, arena_t *arena,
                           const uint8_t *bytes, size_t length,
                           diag_sink_t *diag, ProtobufCMessage **out_message) {
   *out_message = NULL;
-  MOEC_TRY(check_size(store, length, diag));
+  MOEC_TRY(check_size(store, type, length, diag));
   onnx_limits_t limits = store->options.limits;
   if (limits.unpacked_bytes == 0)
     limits.unpacked_bytes = ((uint64_t)128 << 20) + 16 * (uint64_t)length;
