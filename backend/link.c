@@ -168,7 +168,8 @@ static void add_options(command_t *command, const link_input_t *in,
       "--threads=1",     "--color-diagnostics=never",
       "-znow",           "-zrelro",
       "-znoexecstack",   "-nostdlib",
-      "--strip-debug",   "--no-dependent-libraries"};
+      "--strip-debug",   "--no-dependent-libraries",
+      "--undefined=" WEIGHTS_SYMBOL /* or it is garbage when unused */};
   for (unsigned i = 0; i < sizeof fixed / sizeof fixed[0]; i++)
     add_argument(command, fixed[i]);
   if (in->strip) add_argument(command, "--strip-all");

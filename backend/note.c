@@ -145,11 +145,11 @@ static moec_status_t read_notes(const reader_t *reader,
       return malformed(reader, offset, "a note header exceeds its section");
     memcpy(&header, bytes + at, sizeof header);
     at += sizeof header;
-    const uint64_t desc = at + ((header.n_namesz + align - 1) & ~(align - 1));
+    const uint64_t desc = (at + header.n_namesz + align - 1) & ~(align - 1);
     if (desc > section->sh_size || header.n_descsz > section->sh_size - desc)
       return malformed(reader, offset, "a note exceeds its section");
     MOEC_TRY(take_note(reader, &header, bytes + at, bytes + desc, offset, out));
-    at = desc + ((header.n_descsz + align - 1) & ~(align - 1));
+    at = (desc + header.n_descsz + align - 1) & ~(align - 1);
   }
   return MOEC_OK;
 }
