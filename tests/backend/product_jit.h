@@ -7,6 +7,7 @@
 #include <llvm-c/Orc.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "backend/emit.h"
 #include "moec/rtabi.h"

@@ -1,0 +1,393 @@
+/* The arithmetic of matrix products: packing a block of A and multiplying it by
+ * panels of B in register tiles. Both are functions internal to the module, one
+ * for each set of types, so that another product costs little to compile. */
+#include <string.h>
+
+#include "backend/product_internal.h"
+
+enum { MAX_MICRO = 8 };
+
+/* A register tile: accumulators for `rows` rows of `vectors` vectors. */
+typedef struct micro {
+  unsigned rows, vectors;
+} micro_t;
+
+/* Register tiles of an ISA and type: descending rows; the last has 1. */
+typedef struct micros {
+  unsigned n;
+  micro_t at[MAX_MICRO];
+} micros_t;
+
+/* Which rows of a block one register tile serves. */
+typedef struct row_range {
+  LLVMValueRef begin, end;
+} row_range_t;
+
+LLVMValueRef product_const(emitter_t *em, uint64_t value) {
+  return LLVMConstInt(em->i64, value, false);
+}
+
+LLVMValueRef product_add(emitter_t *em, LLVMValueRef a, LLVMValueRef b) {
+  return LLVMBuildNSWAdd(em->builder, a, b, "");
+}
+
+LLVMValueRef product_sub(emitter_t *em, LLVMValueRef a, LLVMValueRef b) {
+  return LLVMBuildNSWSub(em->builder, a, b, "");
+}
+
+LLVMValueRef product_mul(emitter_t *em, LLVMValueRef a, LLVMValueRef b) {
+  return LLVMBuildNSWMul(em->builder, a, b, "");
+}
+
+LLVMValueRef product_min(emitter_t *em, LLVMValueRef a, LLVMValueRef b) {
+  LLVMValueRef less = LLVMBuildICmp(em->builder, LLVMIntSLT, a, b, "");
+  return LLVMBuildSelect(em->builder, less, a, b, "min");
+}
+
+LLVMValueRef product_quotient(emitter_t *em, LLVMValueRef a, unsigned b) {
+  return LLVMBuildUDiv(em->builder, a, product_const(em, b), "");
+}
+
+LLVMValueRef product_element(emitter_t *em, LLVMTypeRef type, LLVMValueRef base,
+                             LLVMValueRef index, const char *name) {
+  return LLVMBuildInBoundsGEP2(em->builder, type, base, &index, 1, name);
+}
+
+emit_loop_t product_loop(emitter_t *em, LLVMValueRef begin, LLVMValueRef end,
+                         unsigned step, const char *name) {
+  return emit_loop_begin(em, begin, end, product_const(em, step), 0, NULL,
+                         name);
+}
+
+static unsigned element_alignment(emitter_t *em, LLVMTypeRef scalar) {
+  return LLVMABIAlignmentOfType(LLVMGetModuleDataLayout(em->module), scalar);
+}
+
+LLVMValueRef product_load(emitter_t *em, LLVMTypeRef scalar, unsigned lanes,
+                          LLVMValueRef ptr, const char *name) {
+  LLVMTypeRef type = emit_lanes(scalar, lanes);
+  LLVMValueRef value = LLVMBuildLoad2(em->builder, type, ptr, name);
+  LLVMSetAlignment(value, element_alignment(em, scalar));
+  return value;
+}
+
+void product_store(emitter_t *em, LLVMValueRef value, LLVMValueRef ptr) {
+  LLVMValueRef store = LLVMBuildStore(em->builder, value, ptr);
+  LLVMSetAlignment(store, element_alignment(em, emit_element_type(value)));
+}
+
+/* The type in which elements lie in memory: floats that LLVM's basic
+ * arithmetic does not serve are held in integers. */
+static LLVMTypeRef memory_type(const emitter_t *em, dtype_t dtype) {
+  if (dtype == DT_F32) return em->f32;
+  if (dtype == DT_F64) return em->f64;
+  MOEC_ASSERT(dtype_bits(dtype) >= 8 && dtype_bits(dtype) <= 64);
+  return LLVMIntTypeInContext(em->context, dtype_bits(dtype));
+}
+
+product_types_t product_types(emitter_t *em, dtype_t a_dtype, dtype_t b_dtype,
+                              dtype_t acc_dtype) {
+  MOEC_ASSERT(acc_dtype == DT_F32 || acc_dtype == DT_F64 ||
+              dtype_is_integer(acc_dtype));
+  product_types_t types = {.a_dtype = a_dtype,
+                           .b_dtype = b_dtype,
+                           .acc_dtype = acc_dtype,
+                           .a = memory_type(em, a_dtype),
+                           .b = memory_type(em, b_dtype),
+                           .acc = memory_type(em, acc_dtype)};
+  unsigned bytes = dtype_bits(acc_dtype) / 8, rows;
+  types.lanes = em->isa->vector_bytes / bytes;
+  if (types.lanes > PRODUCT_PANEL) types.lanes = PRODUCT_PANEL;
+  types.line = PRODUCT_LINE_BYTES / bytes;
+  product_tile_size(acc_dtype, &rows, &types.columns);
+  return types;
+}
+
+/* Elements as loaded from memory, in the type of the accumulators. */
+static LLVMValueRef widen(emitter_t *em, const product_types_t *types,
+                          dtype_t from, LLVMValueRef value) {
+  LLVMTypeRef type = emit_lanes(types->acc, emit_lanes_of(value));
+  if (!dtype_is_float(from))
+    return dtype_class(from) == DT_CLASS_SIGNED
+               ? LLVMBuildSExtOrBitCast(em->builder, value, type, "")
+               : LLVMBuildZExtOrBitCast(em->builder, value, type, "");
+  if (from != DT_F32 && from != DT_F64)
+    value = emit_float_from_bits(em, from, value);
+  return emit_element_type(value) == types->acc
+             ? value
+             : LLVMBuildFPExt(em->builder, value, type, "");
+}
+
+static LLVMValueRef multiply_add(emitter_t *em, const product_types_t *types,
+                                 LLVMValueRef a, LLVMValueRef b,
+                                 LLVMValueRef sum) {
+  if (dtype_is_float(types->acc_dtype)) return emit_fma(em, a, b, sum);
+  return LLVMBuildAdd(em->builder, sum, LLVMBuildMul(em->builder, a, b, ""),
+                      "");
+}
+
+/* Accumulators, a row of B and a broadcast element of A fit the registers;
+ * without fused operations each product needs one more. A single row is as wide
+ * as the panel wherever that leaves registers, because it reads B at the speed
+ * of memory and one run of addresses reads fastest. */
+static micros_t choose_micros(const emitter_t *em,
+                              const product_types_t *types) {
+  micros_t micros = {0};
+  unsigned registers = em->isa->n_vectors;
+  unsigned largest = registers >= 32 ? 12 : isa_has(em->isa, ISA_FMA) ? 6 : 4;
+  unsigned panel = PRODUCT_PANEL / types->lanes;
+  for (unsigned rows = largest; rows > 0;) {
+    unsigned vectors = panel;
+    while (vectors > 2 &&
+           (rows == 1 ? vectors + 4 : (rows + 1) * vectors + 1) > registers)
+      vectors /= 2;
+    MOEC_ASSERT(micros.n < MAX_MICRO);
+    micros.at[micros.n++] = (micro_t){rows, vectors};
+    rows = rows > 8 ? 8 : rows > 4 ? 4 : rows / 2;
+  }
+  return micros;
+}
+
+/* Divides rows among the register tiles: the largest take what they fill by
+ * more than the next smaller could, and so on down. The last range ends at the
+ * padded number of rows. */
+static void divide_rows(emitter_t *em, const micros_t *micros,
+                        LLVMValueRef n_rows, row_range_t *out_ranges) {
+  LLVMValueRef begin = product_const(em, 0);
+  for (unsigned i = 0; i < micros->n; i++) {
+    unsigned rows = micros->at[i].rows;
+    unsigned next = i + 1 < micros->n ? micros->at[i + 1].rows : 0;
+    LLVMValueRef left = /* none where the larger ones rounded up */
+        product_sub(em, n_rows, product_min(em, begin, n_rows));
+    LLVMValueRef count = product_quotient(
+        em, product_add(em, left, product_const(em, rows - next - 1)), rows);
+    LLVMValueRef end =
+        product_add(em, begin, product_mul(em, count, product_const(em, rows)));
+    out_ranges[i] = (row_range_t){begin, end};
+    begin = end;
+  }
+}
+
+LLVMValueRef product_padded_rows(emitter_t *em, const product_types_t *types,
+                                 LLVMValueRef n_rows) {
+  micros_t micros = choose_micros(em, types);
+  row_range_t ranges[MAX_MICRO];
+  divide_rows(em, &micros, n_rows, ranges);
+  return ranges[micros.n - 1].end;
+}
+
+/* The function of this name, and whether it still has to be filled: then the
+ * builder stands in its entry block, else where it was. */
+static bool shared_function(emitter_t *em, const char *name, unsigned n_ptr,
+                            unsigned n_params, LLVMValueRef *out_func) {
+  enum { MAX_PARAMS = 12 };
+  LLVMTypeRef params[MAX_PARAMS];
+  MOEC_ASSERT(n_params <= MAX_PARAMS);
+  *out_func = LLVMGetNamedFunction(em->module, name);
+  if (*out_func != NULL) return false;
+  for (unsigned i = 0; i < n_params; i++)
+    params[i] = i < n_ptr ? em->ptr : em->i64;
+  LLVMValueRef func =
+      LLVMAddFunction(em->module, name,
+                      LLVMFunctionType(em->void_type, params, n_params, false));
+  LLVMSetLinkage(func, LLVMInternalLinkage);
+  LLVMPositionBuilderAtEnd(
+      em->builder, LLVMAppendBasicBlockInContext(em->context, func, "entry"));
+  *out_func = func;
+  return true;
+}
+
+static void call_shared(emitter_t *em, LLVMValueRef func, unsigned n,
+                        LLVMValueRef *args) {
+  LLVMBuildCall2(em->builder, LLVMGlobalGetValueType(func), func, args, n, "");
+}
+
+/* Where element k of a row begins in the packed block. */
+static LLVMValueRef packed_at(emitter_t *em, const product_types_t *types,
+                              LLVMValueRef k, LLVMValueRef n_rows) {
+  LLVMValueRef line = product_const(em, types->line);
+  LLVMValueRef column = LLVMBuildURem(em->builder, k, line, "");
+  LLVMValueRef step = product_mul(em, n_rows, line);
+  LLVMValueRef chunk =
+      product_mul(em, product_quotient(em, k, types->line), step);
+  return product_add(em, chunk, column);
+}
+
+/* Packs elements [begin, end) of one row, `lanes` at a time. */
+static void pack_run(emitter_t *em, const product_types_t *types,
+                     LLVMValueRef target, LLVMValueRef n_rows,
+                     LLVMValueRef source, LLVMValueRef a_k, LLVMValueRef begin,
+                     LLVMValueRef end, unsigned lanes) {
+  emit_loop_t each = product_loop(em, begin, end, lanes, "pack");
+  LLVMValueRef from = product_mul(em, each.index, a_k);
+  LLVMValueRef value =
+      product_load(em, types->a, lanes,
+                   product_element(em, types->a, source, from, "a.ptr"), "a");
+  product_store(
+      em, widen(em, types, types->a_dtype, value),
+      product_element(em, types->acc, target,
+                      packed_at(em, types, each.index, n_rows), "packed.ptr"));
+  emit_loop_end(em, &each, NULL);
+}
+
+static bool is_one(LLVMValueRef value) {
+  return LLVMIsAConstantInt(value) != NULL &&
+         LLVMConstIntGetSExtValue(value) == 1;
+}
+
+static void fill_pack(emitter_t *em, const product_types_t *types,
+                      LLVMValueRef func, bool unit_k) {
+  enum { PACKED, A, N_ROWS, LAST, DEPTH, A_ROW, A_K };
+  LLVMValueRef n_rows = LLVMGetParam(func, N_ROWS);
+  LLVMValueRef depth = LLVMGetParam(func, DEPTH);
+  LLVMValueRef a_k = unit_k ? product_const(em, 1) : LLVMGetParam(func, A_K);
+  LLVMValueRef zero = product_const(em, 0);
+  emit_loop_t row = product_loop(em, zero, n_rows, 1, "row");
+  LLVMValueRef m = product_min(em, row.index, LLVMGetParam(func, LAST));
+  LLVMValueRef source =
+      product_element(em, types->a, LLVMGetParam(func, A),
+                      product_mul(em, m, LLVMGetParam(func, A_ROW)), "a.row");
+  LLVMValueRef target = product_element(
+      em, types->acc, LLVMGetParam(func, PACKED),
+      product_mul(em, row.index, product_const(em, types->line)), "packed.row");
+  LLVMValueRef whole = zero;
+  if (unit_k) {
+    unsigned lanes = types->lanes < types->line ? types->lanes : types->line;
+    whole = product_mul(em, product_quotient(em, depth, lanes),
+                        product_const(em, lanes));
+    pack_run(em, types, target, n_rows, source, a_k, zero, whole, lanes);
+  }
+  pack_run(em, types, target, n_rows, source, a_k, whole, depth, 1);
+  emit_loop_end(em, &row, NULL);
+  LLVMBuildRetVoid(em->builder);
+}
+
+void product_pack(emitter_t *em, const product_types_t *types,
+                  LLVMValueRef packed, LLVMValueRef n_rows, LLVMValueRef last,
+                  LLVMValueRef depth, LLVMValueRef a, LLVMValueRef a_row,
+                  LLVMValueRef a_k) {
+  bool unit_k = is_one(a_k);
+  const char *name = arena_printf(
+      em->arena, "product_pack_%s_%s_%s", dtype_name(types->a_dtype),
+      dtype_name(types->acc_dtype), unit_k ? "unit" : "any");
+  LLVMBasicBlockRef here = LLVMGetInsertBlock(em->builder);
+  LLVMValueRef func;
+  if (shared_function(em, name, 2, 7, &func))
+    fill_pack(em, types, func, unit_k);
+  LLVMPositionBuilderAtEnd(em->builder, here);
+  call_shared(em, func, 7,
+              (LLVMValueRef[]){packed, a, n_rows, last, depth, a_row, a_k});
+}
+
+/* One register tile: sums[r][v] += sum over k of packed[k][r] * b[k][v].
+ * packed, b and sums point to its first elements; n_rows as in packed_at. */
+static void emit_micro(emitter_t *em, const product_types_t *types,
+                       micro_t micro, LLVMValueRef sums, LLVMValueRef packed,
+                       LLVMValueRef n_rows, LLVMValueRef depth,
+                       LLVMValueRef b) {
+  LLVMValueRef acc[EMIT_MAX_CARRY], ptr[EMIT_MAX_CARRY], b_k[PRODUCT_PANEL];
+  unsigned n = micro.rows * micro.vectors;
+  MOEC_ASSERT(n <= EMIT_MAX_CARRY);
+  for (unsigned i = 0; i < n; i++) {
+    unsigned offset =
+        i / micro.vectors * types->columns + i % micro.vectors * types->lanes;
+    ptr[i] = product_element(em, types->acc, sums, product_const(em, offset),
+                             "sum.ptr");
+    acc[i] = product_load(em, types->acc, types->lanes, ptr[i], "sum");
+  }
+  emit_loop_t k = emit_loop_begin(em, product_const(em, 0), depth,
+                                  product_const(em, 1), n, acc, "k");
+  LLVMValueRef row = product_mul(em, k.index, product_const(em, PRODUCT_PANEL));
+  for (unsigned v = 0; v < micro.vectors; v++) {
+    LLVMValueRef at = product_add(em, row, product_const(em, v * types->lanes));
+    LLVMValueRef from = product_element(em, types->b, b, at, "b.ptr");
+    b_k[v] = widen(em, types, types->b_dtype,
+                   product_load(em, types->b, types->lanes, from, "b"));
+  }
+  LLVMValueRef a = product_element(
+      em, types->acc, packed, packed_at(em, types, k.index, n_rows), "a.k");
+  for (unsigned r = 0; r < micro.rows; r++) {
+    LLVMValueRef from = product_element(
+        em, types->acc, a, product_const(em, r * types->line), "a.ptr");
+    LLVMValueRef one = product_load(em, types->acc, 1, from, "a");
+    LLVMValueRef all = emit_splat(em, one, types->lanes);
+    for (unsigned v = 0; v < micro.vectors; v++) {
+      unsigned i = r * micro.vectors + v;
+      acc[i] = multiply_add(em, types, all, b_k[v], k.carry[i]);
+    }
+  }
+  emit_loop_end(em, &k, acc);
+  for (unsigned i = 0; i < n; i++) product_store(em, k.carry[i], ptr[i]);
+}
+
+/* One register tile over all columns of a panel. */
+static void emit_micro_panel(emitter_t *em, const product_types_t *types,
+                             micro_t micro, LLVMValueRef sums,
+                             LLVMValueRef packed, LLVMValueRef n_rows,
+                             LLVMValueRef depth, LLVMValueRef b) {
+  unsigned width = micro.vectors * types->lanes;
+  if (width == PRODUCT_PANEL) {
+    emit_micro(em, types, micro, sums, packed, n_rows, depth, b);
+    return;
+  }
+  emit_loop_t part =
+      product_loop(em, product_const(em, 0), product_const(em, PRODUCT_PANEL),
+                   width, "part");
+  emit_micro(em, types, micro,
+             product_element(em, types->acc, sums, part.index, "sum.part"),
+             packed, n_rows, depth,
+             product_element(em, types->b, b, part.index, "b.part"));
+  emit_loop_end(em, &part, NULL);
+}
+
+static void fill_block(emitter_t *em, const product_types_t *types,
+                       LLVMValueRef func) {
+  enum { SUMS, PACKED, B, N_ROWS, N_COLUMNS, DEPTH, PANEL_STEP };
+  LLVMValueRef n_rows = LLVMGetParam(func, N_ROWS);
+  LLVMValueRef depth = LLVMGetParam(func, DEPTH);
+  micros_t micros = choose_micros(em, types);
+  row_range_t ranges[MAX_MICRO];
+  divide_rows(em, &micros, n_rows, ranges);
+  emit_loop_t panel =
+      product_loop(em, product_const(em, 0), LLVMGetParam(func, N_COLUMNS),
+                   PRODUCT_PANEL, "panel");
+  LLVMValueRef number = product_quotient(em, panel.index, PRODUCT_PANEL);
+  LLVMValueRef b = product_element(
+      em, types->b, LLVMGetParam(func, B),
+      product_mul(em, number, LLVMGetParam(func, PANEL_STEP)), "panel");
+  LLVMValueRef sums = product_element(em, types->acc, LLVMGetParam(func, SUMS),
+                                      panel.index, "sum.panel");
+  for (unsigned i = 0; i < micros.n; i++) {
+    emit_loop_t row = product_loop(em, ranges[i].begin, ranges[i].end,
+                                   micros.at[i].rows, "row");
+    LLVMValueRef to =
+        product_mul(em, row.index, product_const(em, types->columns));
+    LLVMValueRef from =
+        product_mul(em, row.index, product_const(em, types->line));
+    emit_micro_panel(em, types, micros.at[i],
+                     product_element(em, types->acc, sums, to, "sum.row"),
+                     product_element(em, types->acc, LLVMGetParam(func, PACKED),
+                                     from, "a.row"),
+                     n_rows, depth, b);
+    emit_loop_end(em, &row, NULL);
+  }
+  emit_loop_end(em, &panel, NULL);
+  LLVMBuildRetVoid(em->builder);
+}
+
+void product_add_block(emitter_t *em, const product_types_t *types,
+                       LLVMValueRef sums, LLVMValueRef packed,
+                       LLVMValueRef n_rows, LLVMValueRef n_columns,
+                       LLVMValueRef depth, LLVMValueRef b,
+                       LLVMValueRef panel_step) {
+  const char *name =
+      arena_printf(em->arena, "product_block_%s_%s", dtype_name(types->b_dtype),
+                   dtype_name(types->acc_dtype));
+  LLVMBasicBlockRef here = LLVMGetInsertBlock(em->builder);
+  LLVMValueRef func;
+  if (shared_function(em, name, 3, 7, &func)) fill_block(em, types, func);
+  LLVMPositionBuilderAtEnd(em->builder, here);
+  call_shared(
+      em, func, 7,
+      (LLVMValueRef[]){sums, packed, b, n_rows, n_columns, depth, panel_step});
+}

@@ -1,0 +1,67 @@
+/* Between the files of product*.c: functions shared by all products of a module
+ * that agree in types, emitted into it on first use. */
+#ifndef BACKEND_PRODUCT_INTERNAL_H
+#define BACKEND_PRODUCT_INTERNAL_H
+
+#include "backend/emit.h"
+
+enum {
+  PRODUCT_PANEL = 32,     /* columns of a panel of B */
+  PRODUCT_TILE_ROWS = 48, /* a multiple of each ISA's largest micro-tile */
+  PRODUCT_LINE_BYTES = 64,
+  PRODUCT_PACKED_LINES = 768, /* of the packed block of A */
+};
+
+/* Types and sizes that follow from a product's types and the ISA. */
+typedef struct product_types {
+  dtype_t a_dtype, b_dtype, acc_dtype;
+  LLVMTypeRef a, b, acc; /* scalars, as in memory */
+  unsigned lanes;        /* of an accumulator vector */
+  unsigned line;         /* elements of a line of packed A */
+  unsigned columns;      /* of a tile; row stride of the sums */
+} product_types_t;
+
+product_types_t product_types(emitter_t *em, dtype_t a_dtype, dtype_t b_dtype,
+                              dtype_t acc_dtype);
+
+/* Rows that micro-tiles compute for n_rows rows. */
+LLVMValueRef product_padded_rows(emitter_t *em, const product_types_t *types,
+                                 LLVMValueRef n_rows);
+
+/* Copies `depth` elements of rows of A, converted to the accumulator's type:
+ *     packed[k / line][r][k % line] = a[min(r, last) * a_row + k * a_k]
+ * for r in [0, n_rows) and k in [0, depth). */
+void product_pack(emitter_t *em, const product_types_t *types,
+                  LLVMValueRef packed, LLVMValueRef n_rows, LLVMValueRef last,
+                  LLVMValueRef depth, LLVMValueRef a, LLVMValueRef a_row,
+                  LLVMValueRef a_k);
+
+/* Adds a block of K of all panels of a tile:
+ *     sums[r][n] += sum over k in [0, depth) of
+ *                   packed[k / line][r][k % line] * b[n / 32][k][n % 32]
+ * for r in [0, n_rows), n in [0, n_columns) rounded up to panels; sums has rows
+ * of types->columns, panels of b are panel_step elements apart. */
+void product_add_block(emitter_t *em, const product_types_t *types,
+                       LLVMValueRef sums, LLVMValueRef packed,
+                       LLVMValueRef n_rows, LLVMValueRef n_columns,
+                       LLVMValueRef depth, LLVMValueRef b,
+                       LLVMValueRef panel_step);
+
+/* Short forms on i64 and pointers. */
+LLVMValueRef product_const(emitter_t *em, uint64_t value);
+LLVMValueRef product_add(emitter_t *em, LLVMValueRef a, LLVMValueRef b);
+LLVMValueRef product_sub(emitter_t *em, LLVMValueRef a, LLVMValueRef b);
+LLVMValueRef product_mul(emitter_t *em, LLVMValueRef a, LLVMValueRef b);
+LLVMValueRef product_min(emitter_t *em, LLVMValueRef a, LLVMValueRef b);
+/* floor(a / b) of values that are not negative. */
+LLVMValueRef product_quotient(emitter_t *em, LLVMValueRef a, unsigned b);
+LLVMValueRef product_element(emitter_t *em, LLVMTypeRef type, LLVMValueRef base,
+                             LLVMValueRef index, const char *name);
+emit_loop_t product_loop(emitter_t *em, LLVMValueRef begin, LLVMValueRef end,
+                         unsigned step, const char *name);
+/* Loads and stores aligned as one element is. */
+LLVMValueRef product_load(emitter_t *em, LLVMTypeRef scalar, unsigned lanes,
+                          LLVMValueRef ptr, const char *name);
+void product_store(emitter_t *em, LLVMValueRef value, LLVMValueRef ptr);
+
+#endif
