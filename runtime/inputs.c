@@ -10,18 +10,18 @@ static const size_t value_size_v1 =
 moec_status_t values_check(moec_instance_t *it, const moec_value_t *values,
                            uint32_t n, uint32_t want, const char *what) {
   if (n != want)
-    return fail(it, MOEC_E_USAGE, "%d %ss given but the model has %d",
+    return report(it, MOEC_E_USAGE, "%d %ss given but the model has %d",
                 (int64_t)n, what, (int64_t)want);
   if (n == 0) return MOEC_OK;
   if (values == NULL)
-    return fail(it, MOEC_E_USAGE, "the %ss are NULL", what);
+    return report(it, MOEC_E_USAGE, "the %ss are NULL", what);
   uint32_t bytes = values[0].struct_size;
   if (bytes < value_size_v1 || bytes % _Alignof(moec_value_t) != 0)
-    return fail(it, MOEC_E_USAGE, "struct_size of the %ss is %d", what,
+    return report(it, MOEC_E_USAGE, "struct_size of the %ss is %d", what,
                 (int64_t)bytes);
   for (uint32_t i = 1; i < n; i++)
     if (value_at(values, i)->struct_size != bytes)
-      return fail(it, MOEC_E_USAGE, "struct_size of %s %d is %d but of the "
+      return report(it, MOEC_E_USAGE, "struct_size of %s %d is %d but of the "
                   "first %d", what, (int64_t)i,
                   (int64_t)value_at(values, i)->struct_size, (int64_t)bytes);
   return MOEC_OK;
@@ -38,7 +38,7 @@ static moec_status_t bind_symbol(moec_instance_t *it, int32_t symbol,
     return MOEC_OK;
   }
   if (it->frame.symbols[symbol] == dim) return MOEC_OK;
-  return fail(it, MOEC_E_SHAPE,
+  return report(it, MOEC_E_SHAPE,
               "dimension %s is %d for input \"%s\" axis %d but %d for input "
               "\"%s\" axis %d",
               moert_program.symbol_names[symbol], it->frame.symbols[symbol],
@@ -50,14 +50,14 @@ static moec_status_t check_dims(moec_instance_t *it, uint32_t index,
                                 const moec_value_t *value) {
   const moec_io_t *io = &moert_program.inputs[index];
   if (value->rank > 0 && value->dims == NULL)
-    return fail(it, MOEC_E_USAGE, "input \"%s\" has no dims", io->name);
+    return report(it, MOEC_E_USAGE, "input \"%s\" has no dims", io->name);
   for (int32_t axis = 0; axis < io->rank; axis++) {
     int64_t dim = value->dims[axis];
     if (dim < 0)
-      return fail(it, MOEC_E_SHAPE, "input \"%s\" axis %d is %d, negative",
+      return report(it, MOEC_E_SHAPE, "input \"%s\" axis %d is %d, negative",
                   io->name, (int64_t)axis, dim);
     if (io->dims[axis] >= 0 && dim != io->dims[axis])
-      return fail(it, MOEC_E_SHAPE,
+      return report(it, MOEC_E_SHAPE,
                   "input \"%s\" axis %d is %d but the model takes %d", io->name,
                   (int64_t)axis, dim, io->dims[axis]);
     if (io->dim_symbols != NULL && io->dim_symbols[axis] >= 0)
@@ -65,7 +65,7 @@ static moec_status_t check_dims(moec_instance_t *it, uint32_t index,
   }
   if (!dtype_tensor_bytes(io->dtype, io->rank, value->dims,
                           &it->inputs[index].bytes))
-    return fail(it, MOEC_E_SHAPE, "input \"%s\" has more than 2^63 - 1 bytes",
+    return report(it, MOEC_E_SHAPE, "input \"%s\" has more than 2^63 - 1 bytes",
                 io->name);
   return MOEC_OK;
 }
@@ -76,17 +76,17 @@ static moec_status_t check_input(moec_instance_t *it, uint32_t index,
   if (io->optional && value->data == NULL && (with_data || value->dims == NULL))
     return MOEC_OK; /* absent */
   if (value->kind != io->kind)
-    return fail(it, MOEC_E_DTYPE, "input \"%s\" is not a tensor", io->name);
+    return report(it, MOEC_E_DTYPE, "input \"%s\" is not a tensor", io->name);
   if (value->dtype != io->dtype)
-    return fail(it, MOEC_E_DTYPE, "input \"%s\" is %s but the model takes %s",
+    return report(it, MOEC_E_DTYPE, "input \"%s\" is %s but the model takes %s",
                 io->name, dtype_name(value->dtype), dtype_name(io->dtype));
   if (value->rank != io->rank)
-    return fail(it, MOEC_E_RANK,
+    return report(it, MOEC_E_RANK,
                 "input \"%s\" has rank %d but the model takes %d", io->name,
                 (int64_t)value->rank, (int64_t)io->rank);
   RT_TRY(check_dims(it, index, value));
   if (with_data && value->data == NULL && it->inputs[index].bytes > 0)
-    return fail(it, MOEC_E_USAGE, "input \"%s\" has no data", io->name);
+    return report(it, MOEC_E_USAGE, "input \"%s\" has no data", io->name);
   it->inputs[index].value = value;
   return MOEC_OK;
 }
@@ -197,7 +197,7 @@ moec_status_t inputs_reserve(moec_instance_t *it) {
     rt_input_t *input = &it->inputs[i];
     if (!needs_copy(input)) continue;
     if (!value_is_contiguous(input->value) && dtype_bits(input->value->dtype) < 8)
-      return fail(it, MOEC_E_UNSUPPORTED,
+      return report(it, MOEC_E_UNSUPPORTED,
                   "input \"%s\" has strides, which packed elements cannot have",
                   moert_program.inputs[i].name);
     RT_TRY(region_reserve(it, &input->copy, (uint64_t)input->bytes, false,

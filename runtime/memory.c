@@ -31,17 +31,17 @@ moec_status_t region_reserve(moec_instance_t *it, rt_region_t *region,
                              uint64_t bytes, bool keep, const char *what) {
   if (bytes <= region->bytes) return MOEC_OK;
   if (it->fixed_memory && it->in_run)
-    return fail(it, MOEC_E_CAPACITY,
+    return report(it, MOEC_E_CAPACITY,
                 "%s needs %d bytes but %d are reserved and memory is fixed",
                 what, (int64_t)bytes, (int64_t)region->bytes);
   if (bytes > (uint64_t)INT64_MAX - RT_ALIGN)
-    return fail(it, MOEC_E_NO_MEMORY, "%s needs more than 2^63 bytes", what);
+    return report(it, MOEC_E_NO_MEMORY, "%s needs more than 2^63 bytes", what);
   bytes = (bytes + RT_ALIGN - 1) / RT_ALIGN * RT_ALIGN;
   /* What need not be kept is given back first, so that the peak is one copy. */
   if (!keep) region_release(it, region);
   char *data = memory_allocate(&it->allocator, bytes);
   if (data == NULL)
-    return fail(it, MOEC_E_NO_MEMORY, "no memory for %s of %d bytes", what,
+    return report(it, MOEC_E_NO_MEMORY, "no memory for %s of %d bytes", what,
                 (int64_t)bytes);
   if (region->data != NULL) {
     memcpy(data, region->data, region->bytes);

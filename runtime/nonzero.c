@@ -132,7 +132,7 @@ int32_t moert_op_nonzero(moert_frame_t *frame, const moert_arg_t *args) {
                  .bits = dtype == MOEC_F8E8M0 ? 0 : dtype_bits(dtype),
                  .mask = value_mask(dtype)};
   if (dtype == MOEC_STRING || dtype_bits(dtype) == 0)
-    return (int32_t)fail_at(it, frame->node, MOEC_E_UNSUPPORTED,
+    return (int32_t)report_at(it, frame->node, MOEC_E_UNSUPPORTED,
                             "%s has no zero", dtype_name(dtype));
   for (int64_t axis = 0; axis < z.rank; axis++) z.total *= z.dims[axis].i;
   z.piece = z.total / PIECES + 1;
@@ -146,7 +146,7 @@ int32_t moert_op_nonzero(moert_frame_t *frame, const moert_arg_t *args) {
     found += count;
   }
   if (found != z.count)
-    return (int32_t)fail_at(it, frame->node, MOEC_E_INTERNAL,
+    return (int32_t)report_at(it, frame->node, MOEC_E_INTERNAL,
                             "%d elements are not zero but %d were counted",
                             found, z.count);
   instance_parallel(it, n_pieces, 1, write_pieces, &z);

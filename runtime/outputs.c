@@ -32,7 +32,7 @@ static moec_status_t describe(moec_instance_t *it, uint32_t index,
   *out_bytes = -1;
   if (!known) return MOEC_OK;
   if (!dtype_tensor_bytes(io->dtype, io->rank, dims, out_bytes))
-    return fail(it, MOEC_E_LIMIT, "output \"%s\" has more than 2^63 - 1 bytes",
+    return report(it, MOEC_E_LIMIT, "output \"%s\" has more than 2^63 - 1 bytes",
                 io->name);
   value->size = (uint64_t)*out_bytes;
   return MOEC_OK;
@@ -54,7 +54,7 @@ static bool fits(const rt_output_t *output, const moec_value_t *value,
 
 static moec_status_t fail_capacity(moec_instance_t *it, uint32_t index,
                                    uint64_t bytes, uint64_t capacity) {
-  return fail(it, MOEC_E_CAPACITY,
+  return report(it, MOEC_E_CAPACITY,
               "output \"%s\" needs %d bytes but its buffer has %d",
               moert_program.outputs[index].name, (int64_t)bytes,
               (int64_t)capacity);
@@ -67,20 +67,21 @@ static moec_status_t bind_alias(moec_instance_t *it, uint32_t index,
   const char *name = moert_program.outputs[index].name;
   int32_t input = value->alias_input - 1;
   if (input < 0 || (uint32_t)input >= moert_program.n_inputs)
-    return fail(it, MOEC_E_USAGE, "output \"%s\" shares memory with input %d, "
+    return report(it, MOEC_E_USAGE, "output \"%s\" shares memory with input %d, "
                 "which does not exist", name, (int64_t)input);
   const rt_input_t *shared = &it->inputs[input];
   if (shared->value == NULL || shared->value->data == NULL)
-    return fail(it, MOEC_E_USAGE, "output \"%s\" shares memory with input "
+    return report(it, MOEC_E_USAGE, "output \"%s\" shares memory with input "
                 "\"%s\", which is absent", name,
                 moert_program.inputs[input].name);
   if (shared->value->dtype != moert_program.outputs[index].dtype ||
       !value_is_contiguous(shared->value))
-    return fail(it, MOEC_E_USAGE, "output \"%s\" cannot share memory with input "
+    return report(it, MOEC_E_USAGE, "output \"%s\" cannot share memory with input "
                 "\"%s\" of another type or with gaps", name,
                 moert_program.inputs[input].name);
-  if (value->data != NULL && value->data != shared->value->data)
-    return fail(it, MOEC_E_USAGE, "output \"%s\" shares memory with input "
+  if (!is_handed_out(&it->outputs[index], value) &&
+      value->data != shared->value->data)
+    return report(it, MOEC_E_USAGE, "output \"%s\" shares memory with input "
                 "\"%s\" but has a buffer of its own", name,
                 moert_program.inputs[input].name);
   value->data = shared->value->data;
@@ -140,7 +141,7 @@ moec_status_t outputs_reserve(moec_instance_t *it, moec_value_t *outputs) {
     int64_t bytes;
     if (!known) continue;
     if (!dtype_tensor_bytes(io->dtype, io->rank, dims, &bytes))
-      return fail(it, MOEC_E_LIMIT, "output \"%s\" has more than 2^63 - 1 bytes",
+      return report(it, MOEC_E_LIMIT, "output \"%s\" has more than 2^63 - 1 bytes",
                   io->name);
     RT_TRY(reserve_own(it, output, (uint64_t)bytes));
   }
@@ -155,7 +156,7 @@ void *moert_output(moert_frame_t *frame, uint32_t index, const int64_t *dims,
   int64_t want;
   if (describe(it, index, value, dims, &want) != MOEC_OK) return NULL;
   if (want != bytes) {
-    fail(it, MOEC_E_INTERNAL, "output \"%s\" has %d bytes but its dims say %d",
+    report(it, MOEC_E_INTERNAL, "output \"%s\" has %d bytes but its dims say %d",
          moert_program.outputs[index].name, bytes, want);
     return NULL;
   }
@@ -183,7 +184,7 @@ void *moert_grow(moert_frame_t *frame, uint32_t index, int64_t bytes) {
   moec_instance_t *it = frame->instance;
   rt_region_t *region = &it->growable[index];
   if (bytes < 0) {
-    fail(it, MOEC_E_LIMIT, "a growable region needs %d bytes", bytes);
+    report(it, MOEC_E_LIMIT, "a growable region needs %d bytes", bytes);
     return NULL;
   }
   uint64_t want = bytes > 0 ? (uint64_t)bytes : 1;
@@ -199,7 +200,7 @@ void *moert_grow(moert_frame_t *frame, uint32_t index, int64_t bytes) {
 moec_status_t outputs_finish(moec_instance_t *it) {
   for (uint32_t i = 0; i < moert_program.n_outputs; i++)
     if (it->outputs[i].data == NULL)
-      return fail(it, MOEC_E_INTERNAL, "output \"%s\" was not computed",
+      return report(it, MOEC_E_INTERNAL, "output \"%s\" was not computed",
                   moert_program.outputs[i].name);
   for (uint32_t i = 0; i < moert_program.n_outputs; i++) {
     rt_output_t *output = &it->outputs[i];

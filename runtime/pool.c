@@ -25,15 +25,19 @@ static const uint64_t gate_stop = 1u << 30;
 static const uint64_t gate_caller_sleeps = 1u << 29;
 static const uint64_t gate_inside = 0xffff; /* mask of the count */
 
-struct rt_pool {
-  /* Fixed for an ABI version: another library's instances use only these. */
+/* Fixed for an ABI version: the instances of another library, built by another
+ * version of moec, use no more of a pool than this. */
+typedef struct pool_head {
   uint32_t struct_size;
   uint32_t abi_version;
   int32_t n_threads;
   int32_t reserved;
   void (*run)(rt_pool_t *pool, int64_t units, int64_t grain, moec_task_fn task,
               void *context);
+} pool_head_t;
 
+struct rt_pool {
+  pool_head_t head;
   _Alignas(CACHE_LINE) _Atomic uint64_t gate;
   _Atomic uint32_t region; /* futex of idle workers: the number in the gate */
   _Atomic uint32_t sleepers;
@@ -191,11 +195,11 @@ static void close_gate(rt_pool_t *pool) {
 
 static void run_region(rt_pool_t *pool, int64_t units, int64_t grain,
                        moec_task_fn task, void *context) {
-  int64_t pieces = (int64_t)pool->n_threads * CHUNKS_PER_THREAD;
+  int64_t pieces = (int64_t)pool->head.n_threads * CHUNKS_PER_THREAD;
   int64_t chunk = units / pieces + (units % pieces != 0);
   if (chunk < grain) chunk = grain;
   /* Another thread at work here: its workers are taken, so do without. */
-  if (chunk >= units || pool->n_threads == 1 ||
+  if (chunk >= units || pool->head.n_threads == 1 ||
       atomic_exchange_explicit(&pool->busy, 1, memory_order_acquire) != 0) {
     task(context, 0, units);
     return;
@@ -214,15 +218,16 @@ static void run_region(rt_pool_t *pool, int64_t units, int64_t grain,
 void pool_run(rt_pool_t *pool, int64_t units, int64_t grain, moec_task_fn task,
               void *context) {
   if (units <= 0) return;
-  pool->run(pool, units, grain > 0 ? grain : 1, task, context);
+  pool->head.run(pool, units, grain > 0 ? grain : 1, task, context);
 }
 
-int32_t pool_threads(const rt_pool_t *pool) { return pool->n_threads; }
+int32_t pool_threads(const rt_pool_t *pool) { return pool->head.n_threads; }
 
 bool pool_is_compatible(const void *handle) {
-  const rt_pool_t *pool = handle;
-  return pool->struct_size >= offsetof(rt_pool_t, gate) &&
-         pool->abi_version == MOEC_ABI_VERSION;
+  const pool_head_t *head = handle;
+  return (uintptr_t)handle % _Alignof(pool_head_t) == 0 &&
+         head->struct_size >= sizeof *head &&
+         head->abi_version == MOEC_ABI_VERSION;
 }
 
 /* ---- Life --------------------------------------------------------------------- */
@@ -248,14 +253,13 @@ rt_pool_t *pool_create(int32_t n_threads, const rt_allocator_t *allocator) {
   rt_pool_t *pool = memory_allocate(allocator, bytes);
   if (pool == NULL) return NULL;
   memset(pool, 0, bytes);
-  pool->struct_size = sizeof *pool;
-  pool->abi_version = MOEC_ABI_VERSION;
-  pool->run = run_region;
+  pool->head.struct_size = sizeof *pool;
+  pool->head.abi_version = MOEC_ABI_VERSION;
+  pool->head.run = run_region;
   pool->allocator = *allocator;
   pool->pid = syscall(LIBC_SYS_getpid);
-  pool->n_threads = n_threads;
   if (n_threads > 1) start_workers(pool, n_threads - 1);
-  pool->n_threads = pool->n_workers + 1;
+  pool->head.n_threads = pool->n_workers + 1;
   return pool;
 }
 

@@ -23,11 +23,11 @@ static moec_status_t plan(moec_instance_t *it, uint64_t *out_bytes) {
     int64_t bytes = it->frame.slot_bytes[i];
     it->frame.slot_offsets[i] = total;
     if (bytes < 0 || bytes > INT64_MAX - RT_ALIGN)
-      return fail(it, MOEC_E_LIMIT, "slot %d of the workspace needs %d bytes",
+      return report(it, MOEC_E_LIMIT, "slot %d of the workspace needs %d bytes",
                   (int64_t)i, bytes);
     bytes = (bytes + RT_ALIGN - 1) / RT_ALIGN * RT_ALIGN;
     if (__builtin_add_overflow(total, bytes, &total))
-      return fail(it, MOEC_E_LIMIT, "the workspace exceeds 2^63 - 1 bytes");
+      return report(it, MOEC_E_LIMIT, "the workspace exceeds 2^63 - 1 bytes");
   }
   *out_bytes = (uint64_t)total;
   return MOEC_OK;
@@ -72,7 +72,7 @@ moec_status_t moert_query(moec_instance_t *it, const moec_value_t *inputs,
   begin_call(it);
   uint64_t bytes;
   if (out_memory != NULL && out_memory->struct_size < sizeof *out_memory)
-    return fail(it, MOEC_E_USAGE, "struct_size of the memory is %d",
+    return report(it, MOEC_E_USAGE, "struct_size of the memory is %d",
                 (int64_t)out_memory->struct_size);
   if (outputs != NULL)
     RT_TRY(values_check(it, outputs, n_outputs, moert_program.n_outputs,

@@ -129,10 +129,10 @@ void instance_parallel(moec_instance_t *it, int64_t units, int64_t grain,
 
 /* Records a failure and returns its status. In `format`, %s stands for a const
  * char *, %d for an int64_t; nothing else is known. */
-moec_status_t fail(moec_instance_t *it, moec_status_t status,
+moec_status_t report(moec_instance_t *it, moec_status_t status,
                    const char *format, ...);
 /* The same with the node's name in front, if `node` is one. */
-moec_status_t fail_at(moec_instance_t *it, int32_t node, moec_status_t status,
+moec_status_t report_at(moec_instance_t *it, int32_t node, moec_status_t status,
                       const char *format, ...);
 
 /* ---- inputs.c, outputs.c --------------------------------------------------------- */

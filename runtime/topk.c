@@ -40,9 +40,11 @@ static inline uint64_t float_key(uint64_t bits, unsigned width,
   return magnitude > infinity ? all : key;
 }
 
-/* 8-bit floats without -0 and infinity, whose one NaN is 0x80. */
+/* 8-bit floats without -0 and infinity, whose one NaN is 0x80: its place below 0
+ * goes to 0, and so on up, to leave the highest key for NaN. */
 static inline uint64_t float8_nuz_key(uint64_t bits) {
-  return bits == 0x80 ? 0xff : float_key(bits, 8, 0x7f);
+  if (bits == 0x80) return 0xff;
+  return bits < 0x80 ? bits + 0x7f : ~bits & 0xff;
 }
 
 static inline uint64_t signed_key(uint64_t bits, unsigned width) {
@@ -260,10 +262,10 @@ int32_t moert_op_topk(moert_frame_t *frame, const moert_arg_t *args) {
   const int64_t outer = args[4].i;
   t.element = dtype_bits(t.dtype) / 8;
   if (!has_keys(t.dtype))
-    return (int32_t)fail_at(it, frame->node, MOEC_E_UNSUPPORTED,
+    return (int32_t)report_at(it, frame->node, MOEC_E_UNSUPPORTED,
                             "%s has no order", dtype_name(t.dtype));
   if (t.k < 0 || t.k > t.n)
-    return (int32_t)fail_at(it, frame->node, MOEC_E_VALUE,
+    return (int32_t)report_at(it, frame->node, MOEC_E_VALUE,
                             "k is %d but the axis has %d elements", t.k, t.n);
   if (outer == 0 || t.inner == 0 || t.k == 0) return MOEC_OK;
   int64_t grain = ELEMENTS_PER_TASK / t.n;
