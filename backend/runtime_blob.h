@@ -5,9 +5,10 @@
 #include <stddef.h>
 
 typedef struct runtime_blob {
-  const char *arch;          /* as in backend/targets.def */
-  const unsigned char *data; /* one relocatable ELF object; its undefined symbols
-                                are moert_program and those of imports.def */
+  const char *arch; /* as in backend/targets.def */
+  const unsigned char
+      *data; /* one relocatable ELF object; its undefined symbols
+                are moert_program and those of imports.def */
   size_t size;
   const unsigned char *libc_stub; /* a shared library with soname libc.so.6 */
   size_t libc_stub_size;

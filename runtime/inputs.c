@@ -11,23 +11,22 @@ moec_status_t values_check(moec_instance_t *it, const moec_value_t *values,
                            uint32_t n, uint32_t want, const char *what) {
   if (n != want)
     return report(it, MOEC_E_USAGE, "%d %ss given but the model has %d",
-                (int64_t)n, what, (int64_t)want);
+                  (int64_t)n, what, (int64_t)want);
   if (n == 0) return MOEC_OK;
-  if (values == NULL)
-    return report(it, MOEC_E_USAGE, "the %ss are NULL", what);
+  if (values == NULL) return report(it, MOEC_E_USAGE, "the %ss are NULL", what);
   uint32_t bytes = values[0].struct_size;
   if (bytes < value_size_v1 || bytes % _Alignof(moec_value_t) != 0)
     return report(it, MOEC_E_USAGE, "struct_size of the %ss is %d", what,
-                (int64_t)bytes);
+                  (int64_t)bytes);
   for (uint32_t i = 1; i < n; i++)
     if (value_at(values, i)->struct_size != bytes)
-      return report(it, MOEC_E_USAGE, "struct_size of %s %d is %d but of the "
-                  "first %d", what, (int64_t)i,
-                  (int64_t)value_at(values, i)->struct_size, (int64_t)bytes);
+      return report(it, MOEC_E_USAGE,
+                    "struct_size of %s %d is %d but of the "
+                    "first %d",
+                    what, (int64_t)i, (int64_t)value_at(values, i)->struct_size,
+                    (int64_t)bytes);
   return MOEC_OK;
 }
-
-/* ---- Checks --------------------------------------------------------------------- */
 
 static moec_status_t bind_symbol(moec_instance_t *it, int32_t symbol,
                                  int32_t input, int32_t axis, int64_t dim) {
@@ -39,11 +38,12 @@ static moec_status_t bind_symbol(moec_instance_t *it, int32_t symbol,
   }
   if (it->frame.symbols[symbol] == dim) return MOEC_OK;
   return report(it, MOEC_E_SHAPE,
-              "dimension %s is %d for input \"%s\" axis %d but %d for input "
-              "\"%s\" axis %d",
-              moert_program.symbol_names[symbol], it->frame.symbols[symbol],
-              moert_program.inputs[binding->input].name, (int64_t)binding->axis,
-              dim, moert_program.inputs[input].name, (int64_t)axis);
+                "dimension %s is %d for input \"%s\" axis %d but %d for input "
+                "\"%s\" axis %d",
+                moert_program.symbol_names[symbol], it->frame.symbols[symbol],
+                moert_program.inputs[binding->input].name,
+                (int64_t)binding->axis, dim, moert_program.inputs[input].name,
+                (int64_t)axis);
 }
 
 static moec_status_t check_dims(moec_instance_t *it, uint32_t index,
@@ -55,18 +55,18 @@ static moec_status_t check_dims(moec_instance_t *it, uint32_t index,
     int64_t dim = value->dims[axis];
     if (dim < 0)
       return report(it, MOEC_E_SHAPE, "input \"%s\" axis %d is %d, negative",
-                  io->name, (int64_t)axis, dim);
+                    io->name, (int64_t)axis, dim);
     if (io->dims[axis] >= 0 && dim != io->dims[axis])
       return report(it, MOEC_E_SHAPE,
-                  "input \"%s\" axis %d is %d but the model takes %d", io->name,
-                  (int64_t)axis, dim, io->dims[axis]);
+                    "input \"%s\" axis %d is %d but the model takes %d",
+                    io->name, (int64_t)axis, dim, io->dims[axis]);
     if (io->dim_symbols != NULL && io->dim_symbols[axis] >= 0)
       RT_TRY(bind_symbol(it, io->dim_symbols[axis], (int32_t)index, axis, dim));
   }
   if (!dtype_tensor_bytes(io->dtype, io->rank, value->dims,
                           &it->inputs[index].bytes))
     return report(it, MOEC_E_SHAPE, "input \"%s\" has more than 2^63 - 1 bytes",
-                io->name);
+                  io->name);
   return MOEC_OK;
 }
 
@@ -79,11 +79,11 @@ static moec_status_t check_input(moec_instance_t *it, uint32_t index,
     return report(it, MOEC_E_DTYPE, "input \"%s\" is not a tensor", io->name);
   if (value->dtype != io->dtype)
     return report(it, MOEC_E_DTYPE, "input \"%s\" is %s but the model takes %s",
-                io->name, dtype_name(value->dtype), dtype_name(io->dtype));
+                  io->name, dtype_name(value->dtype), dtype_name(io->dtype));
   if (value->rank != io->rank)
     return report(it, MOEC_E_RANK,
-                "input \"%s\" has rank %d but the model takes %d", io->name,
-                (int64_t)value->rank, (int64_t)io->rank);
+                  "input \"%s\" has rank %d but the model takes %d", io->name,
+                  (int64_t)value->rank, (int64_t)io->rank);
   RT_TRY(check_dims(it, index, value));
   if (with_data && value->data == NULL && it->inputs[index].bytes > 0)
     return report(it, MOEC_E_USAGE, "input \"%s\" has no data", io->name);
@@ -103,8 +103,6 @@ moec_status_t inputs_bind(moec_instance_t *it, const moec_value_t *inputs,
     RT_TRY(check_input(it, i, value_at(inputs, i), with_data));
   return MOEC_OK;
 }
-
-/* ---- Copies --------------------------------------------------------------------- */
 
 bool value_is_contiguous(const moec_value_t *value) {
   if (value->strides == NULL) return true;
@@ -156,9 +154,9 @@ static void copy_row(char *to, const char *from, int64_t n, int64_t stride,
     memcpy(to, from, (size_t)(n * element));
     return;
   }
-#define COPY_ELEMENTS(bytes)       \
-  case bytes:                      \
-    for (int64_t i = 0; i < n; i++) \
+#define COPY_ELEMENTS(bytes)                            \
+  case bytes:                                           \
+    for (int64_t i = 0; i < n; i++)                     \
       memcpy(to + i * bytes, from + i * stride, bytes); \
     break;
   switch (element) {
@@ -196,10 +194,12 @@ moec_status_t inputs_reserve(moec_instance_t *it) {
   for (uint32_t i = 0; i < moert_program.n_inputs; i++) {
     rt_input_t *input = &it->inputs[i];
     if (!needs_copy(input)) continue;
-    if (!value_is_contiguous(input->value) && dtype_bits(input->value->dtype) < 8)
-      return report(it, MOEC_E_UNSUPPORTED,
-                  "input \"%s\" has strides, which packed elements cannot have",
-                  moert_program.inputs[i].name);
+    if (!value_is_contiguous(input->value) &&
+        dtype_bits(input->value->dtype) < 8)
+      return report(
+          it, MOEC_E_UNSUPPORTED,
+          "input \"%s\" has strides, which packed elements cannot have",
+          moert_program.inputs[i].name);
     RT_TRY(region_reserve(it, &input->copy, (uint64_t)input->bytes, false,
                           "the copy of a strided input"));
   }

@@ -7,8 +7,8 @@ static bool is_equal(const char *a, const char *b) {
   return *a == *b;
 }
 
-/* Options as this version knows them. What an older caller lacks is 0; what a newer
- * one has in addition must be 0. */
+/* Options as this version knows them. What an older caller lacks is 0; what a
+ * newer one has in addition must be 0. */
 static moec_status_t read_options(const moec_options_t *from,
                                   moec_options_t *out) {
   *out = (moec_options_t){.struct_size = sizeof *out};
@@ -39,8 +39,8 @@ static moec_status_t choose_variant(const char *name,
   return name != NULL ? MOEC_E_USAGE : MOEC_E_CPU;
 }
 
-/* The instance and its tables are one block: `take` lays out the next table, and
- * with base NULL only counts. */
+/* The instance and its tables are one block: `take` lays out the next table,
+ * and with base NULL only counts. */
 typedef struct layout {
   char *base;
   uint64_t used;
@@ -164,8 +164,6 @@ const char *moert_variant(const moec_instance_t *it) {
   return it != NULL ? it->variant->name : "";
 }
 
-/* ---- Parallel regions ---------------------------------------------------------- */
-
 /* The application splits [0, chunks); a chunk is `grain` units. */
 typedef struct chunked_task {
   moec_task_fn task;
@@ -193,9 +191,8 @@ void instance_parallel(moec_instance_t *it, int64_t units, int64_t grain,
   } else if (it->parallel_for != NULL) {
     chunked_task_t chunked = {
         .task = task, .context = context, .units = units, .grain = grain};
-    it->parallel_for(it->parallel_user,
-                     units / grain + (units % grain != 0), run_chunks,
-                     &chunked);
+    it->parallel_for(it->parallel_user, units / grain + (units % grain != 0),
+                     run_chunks, &chunked);
   } else if (it->pool != NULL) {
     pool_run(it->pool, units, grain, task, context);
   } else {

@@ -1,6 +1,6 @@
 /* The C library as the runtime uses it, declared here so that the runtime
- * compiles for any target without that target's headers. A function used for the
- * first time needs its row in imports.def. */
+ * compiles for any target without that target's headers. A function used for
+ * the first time needs its row in imports.def. */
 #ifndef RUNTIME_LIBC_H
 #define RUNTIME_LIBC_H
 
@@ -23,7 +23,8 @@ long syscall(long number, ...);
 typedef unsigned long libc_thread_t;
 __attribute__((weak)) int pthread_create(libc_thread_t *out_thread,
                                          const void *attributes,
-                                         void *(*start)(void *), void *argument);
+                                         void *(*start)(void *),
+                                         void *argument);
 __attribute__((weak)) int pthread_join(libc_thread_t thread, void **out_result);
 
 enum { LIBC_CLOCK_MONOTONIC = 1, LIBC_SIG_SETMASK = 2 };

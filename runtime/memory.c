@@ -32,8 +32,8 @@ moec_status_t region_reserve(moec_instance_t *it, rt_region_t *region,
   if (bytes <= region->bytes) return MOEC_OK;
   if (it->fixed_memory && it->in_run)
     return report(it, MOEC_E_CAPACITY,
-                "%s needs %d bytes but %d are reserved and memory is fixed",
-                what, (int64_t)bytes, (int64_t)region->bytes);
+                  "%s needs %d bytes but %d are reserved and memory is fixed",
+                  what, (int64_t)bytes, (int64_t)region->bytes);
   if (bytes > (uint64_t)INT64_MAX - RT_ALIGN)
     return report(it, MOEC_E_NO_MEMORY, "%s needs more than 2^63 bytes", what);
   bytes = (bytes + RT_ALIGN - 1) / RT_ALIGN * RT_ALIGN;
@@ -42,7 +42,7 @@ moec_status_t region_reserve(moec_instance_t *it, rt_region_t *region,
   char *data = memory_allocate(&it->allocator, bytes);
   if (data == NULL)
     return report(it, MOEC_E_NO_MEMORY, "no memory for %s of %d bytes", what,
-                (int64_t)bytes);
+                  (int64_t)bytes);
   if (region->data != NULL) {
     memcpy(data, region->data, region->bytes);
     region_release(it, region);

@@ -57,7 +57,7 @@ static moec_status_t record(moec_instance_t *it, int32_t node,
 }
 
 moec_status_t report(moec_instance_t *it, moec_status_t status,
-                   const char *format, ...) {
+                     const char *format, ...) {
   va_list args;
   va_start(args, format);
   record(it, -1, status, format, args);
@@ -66,7 +66,7 @@ moec_status_t report(moec_instance_t *it, moec_status_t status,
 }
 
 moec_status_t report_at(moec_instance_t *it, int32_t node, moec_status_t status,
-                      const char *format, ...) {
+                        const char *format, ...) {
   va_list args;
   va_start(args, format);
   record(it, node, status, format, args);
@@ -94,24 +94,24 @@ int32_t moert_status(moert_frame_t *frame) {
 
 int32_t moert_fail_assert(moert_frame_t *frame, int32_t node) {
   int32_t status = frame->error != 0 ? frame->error : (int32_t)MOEC_E_INTERNAL;
-  return (int32_t)report_at(frame->instance, node, (moec_status_t)status,
-                          "%s", status_text(status));
+  return (int32_t)report_at(frame->instance, node, (moec_status_t)status, "%s",
+                            status_text(status));
 }
 
 int32_t moert_fail_bind(moert_frame_t *frame, int32_t node, const char *symbol,
                         int64_t value, int64_t lower, int64_t upper) {
   return (int32_t)report_at(frame->instance, node, MOEC_E_VALUE,
-                       "%s is %d, outside its range of %d to %d", symbol, value,
-                       lower, upper);
+                            "%s is %d, outside its range of %d to %d", symbol,
+                            value, lower, upper);
 }
 
 int32_t moert_fail_equal(moert_frame_t *frame, int32_t node, const char *what,
                          int64_t a, int64_t b) {
   return (int32_t)report_at(frame->instance, node, MOEC_E_SHAPE,
-                       "%s must be equal but are %d and %d", what, a, b);
+                            "%s must be equal but are %d and %d", what, a, b);
 }
 
 int32_t moert_fail_overflow(moert_frame_t *frame, int32_t node) {
   return (int32_t)report_at(frame->instance, node, MOEC_E_LIMIT,
-                       "a size exceeds 2^63 - 1");
+                            "a size exceeds 2^63 - 1");
 }

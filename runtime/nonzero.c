@@ -1,7 +1,7 @@
 /* Coordinates of the elements that are not zero, in row-major order.
  *
- * The input is cut into at most PIECES pieces of whole bytes of elements; each is
- * counted, then each writes behind the counts of those before it. */
+ * The input is cut into at most PIECES pieces of whole bytes of elements; each
+ * is counted, then each writes behind the counts of those before it. */
 #include "runtime/libc.h"
 #include "runtime/runtime.h"
 
@@ -41,17 +41,22 @@ static uint64_t value_mask(int32_t dtype) {
   }
 }
 
-/* Calls TEST(expression), true where element i is not zero. The switch is outside
- * the loops. f8e8m0 has no zero. */
+/* Calls TEST(expression), true where element i is not zero. The switch is
+ * outside the loops. f8e8m0 has no zero. */
 #define ELEMENT_CASES(TEST)                                                  \
-  case 2: TEST((((const uint8_t *)z->in)[i >> 2] >> (i & 3) * 2 & 3) != 0)   \
+  case 2:                                                                    \
+    TEST((((const uint8_t *)z->in)[i >> 2] >> (i & 3) * 2 & 3) != 0)         \
   case 4:                                                                    \
     TEST((((const uint8_t *)z->in)[i >> 1] >> (i & 1) * 4 & 15 & z->mask) != \
          0)                                                                  \
-  case 8: TEST((((const uint8_t *)z->in)[i] & z->mask) != 0)                 \
-  case 16: TEST((((const uint16_t *)(const void *)z->in)[i] & z->mask) != 0) \
-  case 32: TEST((((const uint32_t *)(const void *)z->in)[i] & z->mask) != 0) \
-  case 64: TEST((((const uint64_t *)(const void *)z->in)[i] & z->mask) != 0) \
+  case 8:                                                                    \
+    TEST((((const uint8_t *)z->in)[i] & z->mask) != 0)                       \
+  case 16:                                                                   \
+    TEST((((const uint16_t *)(const void *)z->in)[i] & z->mask) != 0)        \
+  case 32:                                                                   \
+    TEST((((const uint32_t *)(const void *)z->in)[i] & z->mask) != 0)        \
+  case 64:                                                                   \
+    TEST((((const uint64_t *)(const void *)z->in)[i] & z->mask) != 0)        \
   case 128:                                                                  \
     TEST(((((const uint64_t *)(const void *)z->in)[2 * i] |                  \
            ((const uint64_t *)(const void *)z->in)[2 * i + 1]) &             \
@@ -59,7 +64,7 @@ static uint64_t value_mask(int32_t dtype) {
 
 static int64_t count_range(const nonzero_t *z, int64_t begin, int64_t end) {
   int64_t count = 0;
-#define TEST(is_set)                                           \
+#define TEST(is_set)                                               \
   for (int64_t i = begin; i < end; i++) count += (is_set) ? 1 : 0; \
   break;
   switch (z->bits) {
@@ -133,7 +138,7 @@ int32_t moert_op_nonzero(moert_frame_t *frame, const moert_arg_t *args) {
                  .mask = value_mask(dtype)};
   if (dtype == MOEC_STRING || dtype_bits(dtype) == 0)
     return (int32_t)report_at(it, frame->node, MOEC_E_UNSUPPORTED,
-                            "%s has no zero", dtype_name(dtype));
+                              "%s has no zero", dtype_name(dtype));
   for (int64_t axis = 0; axis < z.rank; axis++) z.total *= z.dims[axis].i;
   z.piece = z.total / PIECES + 1;
   if (z.piece < ELEMENTS_PER_PIECE) z.piece = ELEMENTS_PER_PIECE;
@@ -147,8 +152,8 @@ int32_t moert_op_nonzero(moert_frame_t *frame, const moert_arg_t *args) {
   }
   if (found != z.count)
     return (int32_t)report_at(it, frame->node, MOEC_E_INTERNAL,
-                            "%d elements are not zero but %d were counted",
-                            found, z.count);
+                              "%d elements are not zero but %d were counted",
+                              found, z.count);
   instance_parallel(it, n_pieces, 1, write_pieces, &z);
   return MOEC_OK;
 }

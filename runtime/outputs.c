@@ -1,4 +1,5 @@
-/* Where the results of a run go: the caller's buffers or the instance's memory. */
+/* Where the results of a run go: the caller's buffers or the instance's memory.
+ */
 #include "runtime/libc.h"
 #include "runtime/runtime.h"
 
@@ -32,8 +33,8 @@ static moec_status_t describe(moec_instance_t *it, uint32_t index,
   *out_bytes = -1;
   if (!known) return MOEC_OK;
   if (!dtype_tensor_bytes(io->dtype, io->rank, dims, out_bytes))
-    return report(it, MOEC_E_LIMIT, "output \"%s\" has more than 2^63 - 1 bytes",
-                io->name);
+    return report(it, MOEC_E_LIMIT,
+                  "output \"%s\" has more than 2^63 - 1 bytes", io->name);
   value->size = (uint64_t)*out_bytes;
   return MOEC_OK;
 }
@@ -54,36 +55,40 @@ static bool fits(const rt_output_t *output, const moec_value_t *value,
 
 static moec_status_t fail_capacity(moec_instance_t *it, uint32_t index,
                                    uint64_t bytes, uint64_t capacity) {
-  return report(it, MOEC_E_CAPACITY,
-              "output \"%s\" needs %d bytes but its buffer has %d",
-              moert_program.outputs[index].name, (int64_t)bytes,
-              (int64_t)capacity);
+  return report(
+      it, MOEC_E_CAPACITY, "output \"%s\" needs %d bytes but its buffer has %d",
+      moert_program.outputs[index].name, (int64_t)bytes, (int64_t)capacity);
 }
 
-/* An output updated in place of an input: computed apart, since kernels may read
- * the input until the end, and copied there by outputs_finish. */
+/* An output updated in place of an input: computed apart, since kernels may
+ * read the input until the end, and copied there by outputs_finish. */
 static moec_status_t bind_alias(moec_instance_t *it, uint32_t index,
                                 moec_value_t *value) {
   const char *name = moert_program.outputs[index].name;
   int32_t input = value->alias_input - 1;
   if (input < 0 || (uint32_t)input >= moert_program.n_inputs)
-    return report(it, MOEC_E_USAGE, "output \"%s\" shares memory with input %d, "
-                "which does not exist", name, (int64_t)input);
+    return report(it, MOEC_E_USAGE,
+                  "output \"%s\" shares memory with input %d, "
+                  "which does not exist",
+                  name, (int64_t)input);
   const rt_input_t *shared = &it->inputs[input];
   if (shared->value == NULL || shared->value->data == NULL)
-    return report(it, MOEC_E_USAGE, "output \"%s\" shares memory with input "
-                "\"%s\", which is absent", name,
-                moert_program.inputs[input].name);
+    return report(it, MOEC_E_USAGE,
+                  "output \"%s\" shares memory with input "
+                  "\"%s\", which is absent",
+                  name, moert_program.inputs[input].name);
   if (shared->value->dtype != moert_program.outputs[index].dtype ||
       !value_is_contiguous(shared->value))
-    return report(it, MOEC_E_USAGE, "output \"%s\" cannot share memory with input "
-                "\"%s\" of another type or with gaps", name,
-                moert_program.inputs[input].name);
+    return report(it, MOEC_E_USAGE,
+                  "output \"%s\" cannot share memory with input "
+                  "\"%s\" of another type or with gaps",
+                  name, moert_program.inputs[input].name);
   if (!is_handed_out(&it->outputs[index], value) &&
       value->data != shared->value->data)
-    return report(it, MOEC_E_USAGE, "output \"%s\" shares memory with input "
-                "\"%s\" but has a buffer of its own", name,
-                moert_program.inputs[input].name);
+    return report(it, MOEC_E_USAGE,
+                  "output \"%s\" shares memory with input "
+                  "\"%s\" but has a buffer of its own",
+                  name, moert_program.inputs[input].name);
   value->data = shared->value->data;
   if (value->capacity == 0) value->capacity = (uint64_t)shared->bytes;
   it->outputs[index].target = value->data;
@@ -141,8 +146,8 @@ moec_status_t outputs_reserve(moec_instance_t *it, moec_value_t *outputs) {
     int64_t bytes;
     if (!known) continue;
     if (!dtype_tensor_bytes(io->dtype, io->rank, dims, &bytes))
-      return report(it, MOEC_E_LIMIT, "output \"%s\" has more than 2^63 - 1 bytes",
-                  io->name);
+      return report(it, MOEC_E_LIMIT,
+                    "output \"%s\" has more than 2^63 - 1 bytes", io->name);
     RT_TRY(reserve_own(it, output, (uint64_t)bytes));
   }
   return MOEC_OK;
@@ -156,8 +161,9 @@ void *moert_output(moert_frame_t *frame, uint32_t index, const int64_t *dims,
   int64_t want;
   if (describe(it, index, value, dims, &want) != MOEC_OK) return NULL;
   if (want != bytes) {
-    report(it, MOEC_E_INTERNAL, "output \"%s\" has %d bytes but its dims say %d",
-         moert_program.outputs[index].name, bytes, want);
+    report(it, MOEC_E_INTERNAL,
+           "output \"%s\" has %d bytes but its dims say %d",
+           moert_program.outputs[index].name, bytes, want);
     return NULL;
   }
   if (!fits(output, value, value->size)) {
@@ -201,7 +207,7 @@ moec_status_t outputs_finish(moec_instance_t *it) {
   for (uint32_t i = 0; i < moert_program.n_outputs; i++)
     if (it->outputs[i].data == NULL)
       return report(it, MOEC_E_INTERNAL, "output \"%s\" was not computed",
-                  moert_program.outputs[i].name);
+                    moert_program.outputs[i].name);
   for (uint32_t i = 0; i < moert_program.n_outputs; i++) {
     rt_output_t *output = &it->outputs[i];
     if (output->target != NULL) {

@@ -1,13 +1,13 @@
 /* The fork-join pool. A region of parallel work is published in one cache line;
- * workers that see it in time join, claim chunks and leave, and the caller works
- * too. It waits for those that joined only, so that a worker that sleeps, or that
- * a fork() left behind, never holds it up.
+ * workers that see it in time join, claim chunks and leave, and the caller
+ * works too. It waits for those that joined only, so that a worker that sleeps,
+ * or that a fork() left behind, never holds it up.
  *
- * `gate` carries the protocol: [63:32] number of the region, then flags, then how
- * many workers are inside. A worker joins by adding 1 while OPEN is set and the
- * number is one that it has not seen; the caller clears OPEN when no chunk is left
- * and waits for the count to reach 0. The description of the region is written
- * while the gate is closed and empty, so plain fields suffice. */
+ * `gate` carries the protocol: [63:32] number of the region, then flags, then
+ * how many workers are inside. A worker joins by adding 1 while OPEN is set and
+ * the number is one that it has not seen; the caller clears OPEN when no chunk
+ * is left and waits for the count to reach 0. The description of the region is
+ * written while the gate is closed and empty, so plain fields suffice. */
 #include <stdatomic.h>
 
 #include "runtime/libc.h"
@@ -45,7 +45,7 @@ struct rt_pool {
   void *context;
   int64_t units, chunk, n_chunks;
 
-  _Alignas(CACHE_LINE) _Atomic int64_t next; /* chunk to claim */
+  _Alignas(CACHE_LINE) _Atomic int64_t next;  /* chunk to claim */
   _Alignas(CACHE_LINE) _Atomic uint32_t busy; /* a thread runs a region */
   _Atomic uint32_t finished; /* futex of a caller that waits: count of wakes */
 
@@ -92,8 +92,6 @@ static bool spin_on(spin_t *spin) {
   if (spin->end == 0) spin->end = time + SPIN_NANOSECONDS;
   return time < spin->end;
 }
-
-/* ---- Workers ---------------------------------------------------------------- */
 
 static bool is_news(uint64_t gate, uint32_t seen) {
   return (gate & gate_stop) != 0 || region_of(gate) != seen;
@@ -161,8 +159,6 @@ static void *worker_main(void *argument) {
   }
 }
 
-/* ---- Caller ------------------------------------------------------------------- */
-
 static void open_gate(rt_pool_t *pool) {
   uint32_t region =
       region_of(atomic_load_explicit(&pool->gate, memory_order_relaxed)) + 1;
@@ -172,13 +168,13 @@ static void open_gate(rt_pool_t *pool) {
   uint32_t sleepers = atomic_load(&pool->sleepers);
   if (sleepers == 0) return;
   int64_t wanted = pool->n_chunks - 1;
-  futex_wake(&pool->region, wanted < sleepers ? (int32_t)wanted
-                                              : (int32_t)sleepers);
+  futex_wake(&pool->region,
+             wanted < sleepers ? (int32_t)wanted : (int32_t)sleepers);
 }
 
 static void close_gate(rt_pool_t *pool) {
-  uint64_t gate = atomic_fetch_and_explicit(&pool->gate, ~gate_open,
-                                            memory_order_acquire);
+  uint64_t gate =
+      atomic_fetch_and_explicit(&pool->gate, ~gate_open, memory_order_acquire);
   spin_t spin = {0};
   while ((gate & gate_inside) != 0) {
     if (!spin_on(&spin)) break;
@@ -229,8 +225,6 @@ bool pool_is_compatible(const void *handle) {
          head->struct_size >= sizeof *head &&
          head->abi_version == MOEC_ABI_VERSION;
 }
-
-/* ---- Life --------------------------------------------------------------------- */
 
 /* Signals of the application are for its own threads. */
 static void start_workers(rt_pool_t *pool, int32_t n_workers) {

@@ -24,7 +24,7 @@ static moec_status_t plan(moec_instance_t *it, uint64_t *out_bytes) {
     it->frame.slot_offsets[i] = total;
     if (bytes < 0 || bytes > INT64_MAX - RT_ALIGN)
       return report(it, MOEC_E_LIMIT, "slot %d of the workspace needs %d bytes",
-                  (int64_t)i, bytes);
+                    (int64_t)i, bytes);
     bytes = (bytes + RT_ALIGN - 1) / RT_ALIGN * RT_ALIGN;
     if (__builtin_add_overflow(total, bytes, &total))
       return report(it, MOEC_E_LIMIT, "the workspace exceeds 2^63 - 1 bytes");
@@ -43,8 +43,8 @@ static moec_status_t run(moec_instance_t *it, const moec_value_t *inputs,
                          uint32_t n_inputs, moec_value_t *outputs,
                          uint32_t n_outputs) {
   uint64_t bytes;
-  RT_TRY(values_check(it, outputs, n_outputs, moert_program.n_outputs,
-                      "output"));
+  RT_TRY(
+      values_check(it, outputs, n_outputs, moert_program.n_outputs, "output"));
   RT_TRY(inputs_bind(it, inputs, n_inputs, true));
   RT_TRY(plan(it, &bytes));
   RT_TRY(outputs_bind(it, outputs));
@@ -73,7 +73,7 @@ moec_status_t moert_query(moec_instance_t *it, const moec_value_t *inputs,
   uint64_t bytes;
   if (out_memory != NULL && out_memory->struct_size < sizeof *out_memory)
     return report(it, MOEC_E_USAGE, "struct_size of the memory is %d",
-                (int64_t)out_memory->struct_size);
+                  (int64_t)out_memory->struct_size);
   if (outputs != NULL)
     RT_TRY(values_check(it, outputs, n_outputs, moert_program.n_outputs,
                         "output"));

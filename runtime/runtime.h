@@ -1,4 +1,5 @@
-/* What the files of the runtime share: the instance, its memory, its failures. */
+/* What the files of the runtime share: the instance, its memory, its failures.
+ */
 #ifndef RUNTIME_RUNTIME_H
 #define RUNTIME_RUNTIME_H
 
@@ -18,7 +19,7 @@ enum {
   RT_MAX_THREADS = 1024
 };
 
-/* ---- memory.c -------------------------------------------------------------- */
+/* memory.c */
 
 typedef struct rt_allocator {
   void *(*allocate)(void *user, uint64_t bytes); /* NULL: the C library's */
@@ -29,7 +30,8 @@ typedef struct rt_allocator {
 /* RT_ALIGN-aligned memory, uninitialised; NULL when there is none, or when the
  * caller's allocator gives memory that is not aligned. */
 void *memory_allocate(const rt_allocator_t *allocator, uint64_t bytes);
-void memory_release(const rt_allocator_t *allocator, void *memory); /* or NULL */
+void memory_release(const rt_allocator_t *allocator,
+                    void *memory); /* or NULL */
 
 /* Memory of an instance that lives across runs. */
 typedef struct rt_region {
@@ -42,7 +44,7 @@ typedef struct rt_region {
 moec_status_t region_reserve(moec_instance_t *it, rt_region_t *region,
                              uint64_t bytes, bool keep, const char *what);
 
-/* ---- dtype.c ----------------------------------------------------------------- */
+/* dtype.c */
 
 /* Bits of an element in memory, 0 for a number that is no type. */
 unsigned dtype_bits(int32_t dtype);
@@ -54,37 +56,38 @@ const char *dtype_name(int32_t dtype);
 bool dtype_tensor_bytes(int32_t dtype, int32_t rank, const int64_t *dims,
                         int64_t *out_bytes);
 
-/* ---- cpu.c ------------------------------------------------------------------- */
+/* cpu.c */
 
 /* MOERT_CPU_* bits that the processor has and the system has enabled. */
 uint64_t cpu_features(void);
 /* Processors that this process may run on, at least 1. */
 int32_t cpu_count(void);
 
-/* ---- pool.c ------------------------------------------------------------------ */
+/* pool.c */
 
 typedef struct rt_pool rt_pool_t;
 
-/* A pool of n_threads threads, the caller's included; fewer if the system refuses
- * some. n_threads 0 means cpu_count(). NULL when out of memory. */
+/* A pool of n_threads threads, the caller's included; fewer if the system
+ * refuses some. n_threads 0 means cpu_count(). NULL when out of memory. */
 rt_pool_t *pool_create(int32_t n_threads, const rt_allocator_t *allocator);
 void pool_destroy(rt_pool_t *pool); /* accepts NULL */
-/* Whether `handle` is a pool of this ABI version, of this or another library. */
+/* Whether `handle` is a pool of this ABI version, of this or another library.
+ */
 bool pool_is_compatible(const void *handle);
 int32_t pool_threads(const rt_pool_t *pool);
-/* Calls task(context, begin, end) for ranges covering [0, units) once each, all but
- * the last one of a multiple of at least `grain`, on any of the pool's threads, and
- * returns when all are done. On the caller's alone while another thread uses the
- * pool. */
+/* Calls task(context, begin, end) for ranges covering [0, units) once each, all
+ * but the last one of a multiple of at least `grain`, on any of the pool's
+ * threads, and returns when all are done. On the caller's alone while another
+ * thread uses the pool. */
 void pool_run(rt_pool_t *pool, int64_t units, int64_t grain, moec_task_fn task,
               void *context);
 
-/* ---- instance.c -------------------------------------------------------------- */
+/* instance.c */
 
 typedef struct rt_input {
-  rt_region_t copy;         /* of strided or misaligned data */
+  rt_region_t copy;          /* of strided or misaligned data */
   const moec_value_t *value; /* during a call; NULL: absent */
-  int64_t bytes;            /* of the contiguous tensor */
+  int64_t bytes;             /* of the contiguous tensor */
 } rt_input_t;
 
 typedef struct rt_output {
@@ -125,19 +128,20 @@ struct moec_instance {
 void instance_parallel(moec_instance_t *it, int64_t units, int64_t grain,
                        moec_task_fn task, void *context);
 
-/* ---- message.c --------------------------------------------------------------- */
+/* message.c */
 
 /* Records a failure and returns its status. In `format`, %s stands for a const
  * char *, %d for an int64_t; nothing else is known. */
 moec_status_t report(moec_instance_t *it, moec_status_t status,
-                   const char *format, ...);
+                     const char *format, ...);
 /* The same with the node's name in front, if `node` is one. */
 moec_status_t report_at(moec_instance_t *it, int32_t node, moec_status_t status,
-                      const char *format, ...);
+                        const char *format, ...);
 
-/* ---- inputs.c, outputs.c --------------------------------------------------------- */
+/* inputs.c, outputs.c */
 
-/* Element `index` of an array whose elements are of the caller's struct_size. */
+/* Element `index` of an array whose elements are of the caller's struct_size.
+ */
 static inline const moec_value_t *value_at(const moec_value_t *values,
                                            uint32_t index) {
   return (const void *)((const char *)values +
@@ -149,8 +153,8 @@ moec_status_t values_check(moec_instance_t *it, const moec_value_t *values,
                            uint32_t n, uint32_t want, const char *what);
 /* Whether the elements lie in C order without gaps. */
 bool value_is_contiguous(const moec_value_t *value);
-/* Checks the inputs and binds the symbols of their dimensions. Without data, only
- * shapes are looked at. */
+/* Checks the inputs and binds the symbols of their dimensions. Without data,
+ * only shapes are looked at. */
 moec_status_t inputs_bind(moec_instance_t *it, const moec_value_t *inputs,
                           uint32_t n_inputs, bool with_data);
 /* Reserves the copies that inputs_load will need. */
@@ -163,18 +167,19 @@ moec_status_t inputs_load(moec_instance_t *it);
 moec_status_t outputs_bind(moec_instance_t *it, moec_value_t *outputs);
 /* Fills in dims, and size where known, without looking at buffers. */
 moec_status_t outputs_describe(moec_instance_t *it, moec_value_t *outputs);
-/* Reserves the instance's memory for outputs of known size that have no buffer. */
+/* Reserves the instance's memory for outputs of known size that have no buffer.
+ */
 moec_status_t outputs_reserve(moec_instance_t *it, moec_value_t *outputs);
 /* Hands over the results of a successful run. */
 moec_status_t outputs_finish(moec_instance_t *it);
 
-#define RT_TRY(expression)                     \
-  do {                                         \
-    moec_status_t status_ = (expression);      \
-    if (status_ != MOEC_OK) return status_;    \
+#define RT_TRY(expression)                  \
+  do {                                      \
+    moec_status_t status_ = (expression);   \
+    if (status_ != MOEC_OK) return status_; \
   } while (0)
 
-/* ---- Routines ------------------------------------------------------------------ */
+/* Routines */
 
 #define ROUTINE(name, operators, function, args) \
   int32_t function(moert_frame_t *frame, const moert_arg_t *args_of_##name);

@@ -4,15 +4,15 @@
  * Elements become unsigned keys of the same order, negated for the smallest, so
  * that one selection of the largest keys serves all types. A few are kept in a
  * sorted list on the stack, many in a heap inside the results themselves: keys
- * where the values will be, which are as wide. Index breaks ties, so the order is
- * total and the result is the same by any method. `sorted` = 0 leaves the order
- * open; the sorted one is given. */
+ * where the values will be, which are as wide. Index breaks ties, so the order
+ * is total and the result is the same by any method. `sorted` = 0 leaves the
+ * order open; the sorted one is given. */
 #include "runtime/libc.h"
 #include "runtime/runtime.h"
 
 enum {
-  BLOCK = 256,         /* keys made at a time */
-  LIST_LIMIT = 32,     /* largest k for which inserting into a list pays */
+  BLOCK = 256,     /* keys made at a time */
+  LIST_LIMIT = 32, /* largest k for which inserting into a list pays */
   ELEMENTS_PER_TASK = 8192
 };
 
@@ -26,8 +26,6 @@ typedef struct topk {
   bool largest;
 } topk_t;
 
-/* ---- Keys ---------------------------------------------------------------------- */
-
 /* Sign and magnitude to an order-preserving number of `width` bits; magnitudes
  * above `infinity` are NaN; -0 equals 0. */
 static inline uint64_t float_key(uint64_t bits, unsigned width,
@@ -40,8 +38,8 @@ static inline uint64_t float_key(uint64_t bits, unsigned width,
   return magnitude > infinity ? all : key;
 }
 
-/* 8-bit floats without -0 and infinity, whose one NaN is 0x80: its place below 0
- * goes to 0, and so on up, to leave the highest key for NaN. */
+/* 8-bit floats without -0 and infinity, whose one NaN is 0x80: its place below
+ * 0 goes to 0, and so on up, to leave the highest key for NaN. */
 static inline uint64_t float8_nuz_key(uint64_t bits) {
   if (bits == 0x80) return 0xff;
   return bits < 0x80 ? bits + 0x7f : ~bits & 0xff;
@@ -51,27 +49,42 @@ static inline uint64_t signed_key(uint64_t bits, unsigned width) {
   return bits ^ 1ull << (width - 1);
 }
 
-/* Calls KEY(type of the bits in memory, expression of the key of `bits`) for the
- * dtype; packed types, complex numbers and strings have no order here. */
-#define KEY_CASES(KEY)                                              \
-  case MOEC_F32: KEY(uint32_t, float_key(bits, 32, 0x7f800000u))    \
-  case MOEC_F64: KEY(uint64_t, float_key(bits, 64, 0x7ffull << 52)) \
-  case MOEC_F16: KEY(uint16_t, float_key(bits, 16, 0x7c00))         \
-  case MOEC_BF16: KEY(uint16_t, float_key(bits, 16, 0x7f80))        \
-  case MOEC_F8E4M3FN: KEY(uint8_t, float_key(bits, 8, 0x7e))        \
-  case MOEC_F8E5M2: KEY(uint8_t, float_key(bits, 8, 0x7c))          \
-  case MOEC_F8E4M3FNUZ:                                             \
-  case MOEC_F8E5M2FNUZ: KEY(uint8_t, float8_nuz_key(bits))          \
-  case MOEC_I8: KEY(uint8_t, signed_key(bits, 8))                   \
-  case MOEC_I16: KEY(uint16_t, signed_key(bits, 16))                \
-  case MOEC_I32: KEY(uint32_t, signed_key(bits, 32))                \
-  case MOEC_I64: KEY(uint64_t, signed_key(bits, 64))                \
-  case MOEC_BOOL:                                                   \
-  case MOEC_F8E8M0:                                                 \
-  case MOEC_U8: KEY(uint8_t, bits)                                  \
-  case MOEC_U16: KEY(uint16_t, bits)                                \
-  case MOEC_U32: KEY(uint32_t, bits)                                \
-  case MOEC_U64: KEY(uint64_t, bits)
+/* Calls KEY(type of the bits in memory, expression of the key of `bits`) for
+ * the dtype; packed types, complex numbers and strings have no order here. */
+#define KEY_CASES(KEY)                                 \
+  case MOEC_F32:                                       \
+    KEY(uint32_t, float_key(bits, 32, 0x7f800000u))    \
+  case MOEC_F64:                                       \
+    KEY(uint64_t, float_key(bits, 64, 0x7ffull << 52)) \
+  case MOEC_F16:                                       \
+    KEY(uint16_t, float_key(bits, 16, 0x7c00))         \
+  case MOEC_BF16:                                      \
+    KEY(uint16_t, float_key(bits, 16, 0x7f80))         \
+  case MOEC_F8E4M3FN:                                  \
+    KEY(uint8_t, float_key(bits, 8, 0x7e))             \
+  case MOEC_F8E5M2:                                    \
+    KEY(uint8_t, float_key(bits, 8, 0x7c))             \
+  case MOEC_F8E4M3FNUZ:                                \
+  case MOEC_F8E5M2FNUZ:                                \
+    KEY(uint8_t, float8_nuz_key(bits))                 \
+  case MOEC_I8:                                        \
+    KEY(uint8_t, signed_key(bits, 8))                  \
+  case MOEC_I16:                                       \
+    KEY(uint16_t, signed_key(bits, 16))                \
+  case MOEC_I32:                                       \
+    KEY(uint32_t, signed_key(bits, 32))                \
+  case MOEC_I64:                                       \
+    KEY(uint64_t, signed_key(bits, 64))                \
+  case MOEC_BOOL:                                      \
+  case MOEC_F8E8M0:                                    \
+  case MOEC_U8:                                        \
+    KEY(uint8_t, bits)                                 \
+  case MOEC_U16:                                       \
+    KEY(uint16_t, bits)                                \
+  case MOEC_U32:                                       \
+    KEY(uint32_t, bits)                                \
+  case MOEC_U64:                                       \
+    KEY(uint64_t, bits)
 
 static bool has_keys(int32_t dtype) {
 #define KEY(type, expression) return true;
@@ -86,15 +99,15 @@ static bool has_keys(int32_t dtype) {
 /* keys[i] of the elements base[i * stride], for i < n. */
 static void load_keys(const topk_t *t, const char *base, int64_t stride,
                       int64_t n, uint64_t *keys) {
-#define KEY(type, expression)                    \
-  {                                              \
-    const type *x = (const void *)base;          \
-    const uint64_t flip = t->largest ? 0 : (type)~(type)0; \
-    for (int64_t i = 0; i < n; i++) {            \
-      const uint64_t bits = x[i * stride];       \
-      keys[i] = (expression) ^ flip;             \
-    }                                            \
-    break;                                       \
+#define KEY(type, expression)                               \
+  {                                                         \
+    const type *x = (const void *)base;                     \
+    const uint64_t flip = t->largest ? 0 : (type) ~(type)0; \
+    for (int64_t i = 0; i < n; i++) {                       \
+      const uint64_t bits = x[i * stride];                  \
+      keys[i] = (expression) ^ flip;                        \
+    }                                                       \
+    break;                                                  \
   }
   switch (t->dtype) {
     KEY_CASES(KEY)
@@ -103,8 +116,6 @@ static void load_keys(const topk_t *t, const char *base, int64_t stride,
   }
 #undef KEY
 }
-
-/* ---- A short list -------------------------------------------------------------- */
 
 typedef struct entry {
   uint64_t key;
@@ -119,8 +130,8 @@ static inline bool is_before(entry_t a, entry_t b) {
 static void write_result(const topk_t *t, const char *in, int64_t out_at,
                          int64_t index) {
   t->indices[out_at] = index;
-  memcpy(t->values + out_at * t->element,
-         in + index * t->inner * t->element, (size_t)t->element);
+  memcpy(t->values + out_at * t->element, in + index * t->inner * t->element,
+         (size_t)t->element);
 }
 
 static void select_by_list(const topk_t *t, const char *in, int64_t out_at) {
@@ -143,8 +154,6 @@ static void select_by_list(const topk_t *t, const char *in, int64_t out_at) {
     write_result(t, in, out_at + j * t->inner, list[j].index);
 }
 
-/* ---- A heap in the results ------------------------------------------------------- */
-
 /* Entry j is result j of this row: its key stands where the value will. */
 typedef struct heap {
   char *keys;
@@ -158,10 +167,18 @@ static inline entry_t heap_get(const heap_t *heap, int64_t j) {
   const char *key = heap->keys + j * heap->stride * heap->element;
   entry_t entry = {.index = heap->indices[j * heap->stride]};
   switch (heap->element) {
-    case 1: entry.key = *(const uint8_t *)key; break;
-    case 2: entry.key = *(const uint16_t *)(const void *)key; break;
-    case 4: entry.key = *(const uint32_t *)(const void *)key; break;
-    default: entry.key = *(const uint64_t *)(const void *)key; break;
+    case 1:
+      entry.key = *(const uint8_t *)key;
+      break;
+    case 2:
+      entry.key = *(const uint16_t *)(const void *)key;
+      break;
+    case 4:
+      entry.key = *(const uint32_t *)(const void *)key;
+      break;
+    default:
+      entry.key = *(const uint64_t *)(const void *)key;
+      break;
   }
   return entry;
 }
@@ -170,10 +187,18 @@ static inline void heap_set(heap_t *heap, int64_t j, entry_t entry) {
   char *key = heap->keys + j * heap->stride * heap->element;
   heap->indices[j * heap->stride] = entry.index;
   switch (heap->element) {
-    case 1: *(uint8_t *)key = (uint8_t)entry.key; break;
-    case 2: *(uint16_t *)(void *)key = (uint16_t)entry.key; break;
-    case 4: *(uint32_t *)(void *)key = (uint32_t)entry.key; break;
-    default: *(uint64_t *)(void *)key = entry.key; break;
+    case 1:
+      *(uint8_t *)key = (uint8_t)entry.key;
+      break;
+    case 2:
+      *(uint16_t *)(void *)key = (uint16_t)entry.key;
+      break;
+    case 4:
+      *(uint32_t *)(void *)key = (uint32_t)entry.key;
+      break;
+    default:
+      *(uint64_t *)(void *)key = entry.key;
+      break;
   }
 }
 
@@ -234,8 +259,6 @@ static void select_by_heap(const topk_t *t, const char *in, int64_t out_at) {
   }
 }
 
-/* ---- The routine ------------------------------------------------------------------ */
-
 static void select_rows(void *context, int64_t begin, int64_t end) {
   const topk_t *t = context;
   for (int64_t row = begin; row < end; row++) {
@@ -263,10 +286,10 @@ int32_t moert_op_topk(moert_frame_t *frame, const moert_arg_t *args) {
   t.element = dtype_bits(t.dtype) / 8;
   if (!has_keys(t.dtype))
     return (int32_t)report_at(it, frame->node, MOEC_E_UNSUPPORTED,
-                            "%s has no order", dtype_name(t.dtype));
+                              "%s has no order", dtype_name(t.dtype));
   if (t.k < 0 || t.k > t.n)
     return (int32_t)report_at(it, frame->node, MOEC_E_VALUE,
-                            "k is %d but the axis has %d elements", t.k, t.n);
+                              "k is %d but the axis has %d elements", t.k, t.n);
   if (outer == 0 || t.inner == 0 || t.k == 0) return MOEC_OK;
   int64_t grain = ELEMENTS_PER_TASK / t.n;
   instance_parallel(it, outer * t.inner, grain, select_rows, &t);

@@ -99,7 +99,8 @@ typedef struct moec_options {
   int32_t n_threads;   /* 0: as many as processors available; 1: none started */
   const char *variant; /* NULL: the best that the machine has; else its name, and
                           MOEC_E_CPU if the machine lacks it */
-  uint32_t fixed_memory; /* 1: no allocation in run(); growth is MOEC_E_CAPACITY */
+  uint32_t fixed_memory; /* 1: no allocation in run(); growth is MOEC_E_CAPACITY;
+                            query() reserves what a run on its shapes needs */
   uint32_t reserved;
   moec_parallel_for_fn parallel_for; /* NULL: the instance's own threads */
   void *parallel_user;

@@ -1,9 +1,13 @@
-/* Becomes a stand-in for the C library with the symbols of imports.def only, each
- * in its version: what compiled models are linked against. Never loaded. */
-#define VERSIONED(name, version)          \
-  __asm__(".globl moec_stub_" #name "\n"  \
-          ".type moec_stub_" #name ", @function\n" \
-          "moec_stub_" #name ":\n"        \
+/* Becomes a stand-in for the C library with the symbols of imports.def only,
+ * each in its version: what compiled models are linked against. Never loaded.
+ */
+#define VERSIONED(name, version)    \
+  __asm__(".globl moec_stub_" #name \
+          "\n"                      \
+          ".type moec_stub_" #name  \
+          ", @function\n"           \
+          "moec_stub_" #name        \
+          ":\n"                     \
           ".symver moec_stub_" #name ", " #name "@@" version "\n");
 
 #if defined(__x86_64__)

@@ -1,16 +1,19 @@
-/* The bytes of the runtime's objects and of the stub libraries, by architecture.
- * runtime_blob_files.h, with paths and sizes, is made by cmake/runtime.cmake. */
+/* The bytes of the runtime's objects and of the stub libraries, by
+ * architecture. runtime_blob_files.h, with paths and sizes, is made by
+ * cmake/runtime.cmake. */
 #include "backend/runtime_blob.h"
 
 #include <string.h>
 
 #include "runtime_blob_files.h"
 
-/* `name` is the first byte of the file; hidden, so no table of addresses needed. */
-#define EMBED(name, path)                                          \
-  __asm__(".section .rodata\n.balign 64\n.hidden " #name           \
-          "\n.globl " #name "\n" #name ":\n.incbin \"" path "\"\n" \
-          ".previous\n");                                          \
+/* `name` is the first byte of the file; hidden, so no table of addresses
+ * needed. */
+#define EMBED(name, path)                                                  \
+  __asm__(".section .rodata\n.balign 64\n.hidden " #name "\n.globl " #name \
+          "\n" #name ":\n.incbin \"" path                                  \
+          "\"\n"                                                           \
+          ".previous\n");                                                  \
   extern __attribute__((visibility("hidden"))) const unsigned char name[]
 
 EMBED(moec_blob_runtime_x86_64, RUNTIME_X86_64_PATH);

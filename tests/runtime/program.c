@@ -44,9 +44,12 @@ static int32_t compute_y(moert_frame_t *frame) {
   char *slot = frame->workspace + frame->slot_offsets[0];
   void *c = frame->inputs[IN_C];
   const moert_arg_t args[] = {
-      {.pointer = &frame->error},        {.pointer = slot},
-      {.pointer = frame->inputs[IN_A]},  {.pointer = c != NULL ? c : (void *)(uintptr_t)&default_c},
-      {.pointer = frame->inputs[IN_B]},  {.i = s}};
+      {.pointer = &frame->error},
+      {.pointer = slot},
+      {.pointer = frame->inputs[IN_A]},
+      {.pointer = c != NULL ? c : (void *)(uintptr_t)&default_c},
+      {.pointer = frame->inputs[IN_B]},
+      {.i = s}};
   moert_parallel(frame, 0, args, n * s, 2);
   if (frame->error != 0) return moert_fail_assert(frame, 0);
   float *y = moert_output(frame, OUT_Y, (const int64_t[]){n, s}, 4 * n * s);
@@ -97,12 +100,9 @@ static int32_t run(moert_frame_t *frame) {
   return MOEC_OK;
 }
 
-/* ---- The tables, as generated code has them -------------------------------- */
-
 static const int64_t unknown_dims[] = {-1, -1}, d_dims[] = {-1, 3};
 static const char *const ns_names[] = {"N", "S"}, *const s_names[] = {"S"},
-                         *const d_names[] = {"N", ""},
-                         *const w_names[] = {""};
+                         *const d_names[] = {"N", ""}, *const w_names[] = {""};
 static const int32_t ns_symbols[] = {SYMBOL_N, SYMBOL_S},
                      s_symbols[] = {SYMBOL_S}, d_symbols[] = {SYMBOL_N, -1};
 
@@ -124,8 +124,8 @@ static const moec_io_t outputs[] = {
      NULL, 0, 0},
 };
 static const moert_kernel_fn kernels[] = {kernel_y};
-static const moert_variant_t variants[] = {
-    {"base", 0, kernels}, {"future", 1ull << 63, kernels}};
+static const moert_variant_t variants[] = {{"base", 0, kernels},
+                                           {"future", 1ull << 63, kernels}};
 static const char *const variant_names[] = {"base", "future"};
 static const char *const nodes[] = {"node #0 \"add\" (Add)",
                                     "node #1 \"range\" (Range)"};
@@ -151,8 +151,6 @@ const moert_program_t moert_program = {
     .plan = plan,
     .run = run,
 };
-
-/* ---- Inputs and outputs ------------------------------------------------------- */
 
 void program_io_fill(program_io_t *io, int64_t n, int64_t s, int64_t w) {
   memset(io, 0, sizeof *io);
@@ -189,7 +187,8 @@ void program_io_check(const program_io_t *io) {
   assert_int_equal(y->size, 4 * n * s);
   for (int64_t i = 0; i < n * s; i++) {
     float found, want = io->a[i] * c + (float)io->b[i % s];
-    memcpy(&found, (const char *)y->data + 4 * i, sizeof found); /* misaligned */
+    memcpy(&found, (const char *)y->data + 4 * i,
+           sizeof found); /* misaligned */
     assert_true(found == want);
   }
   assert_int_equal(z->dims[0], n);

@@ -18,7 +18,8 @@ static void options_are_checked(void **state) {
   options.struct_size = 4;
   assert_int_equal(moert_create(&options, &it), MOEC_E_USAGE);
   options.struct_size = sizeof options;
-  options.release = (void (*)(void *, void *))(uintptr_t)1; /* without allocate */
+  options.release =
+      (void (*)(void *, void *))(uintptr_t)1; /* without allocate */
   assert_int_equal(moert_create(&options, &it), MOEC_E_USAGE);
   uint32_t no_pool[16] = {0};
   options.release = NULL;
@@ -90,8 +91,6 @@ static void processor_features_are_those_the_compiler_sees(void **state) {
 #endif
   assert_true(cpu_count() >= 1);
 }
-
-/* ---- Allocators -------------------------------------------------------------------- */
 
 typedef struct counter {
   int allowed; /* allocations until one fails; below 0: no limit */

@@ -159,8 +159,8 @@ static void a_wrong_count_is_an_internal_error(void **state) {
 /* Several pieces, and more than one per 1/256 of the elements. */
 static void large_tensors_are_split_among_threads(void **state) {
   (void)state;
-  static const int64_t sizes[][3] = {{2, 8191, 1}, {1, 16384, 1},
-                                     {5, 16385, 1}, {100, 300, 150}};
+  static const int64_t sizes[][3] = {
+      {2, 8191, 1}, {1, 16384, 1}, {5, 16385, 1}, {100, 300, 150}};
   for (int s = 0; s < 4; s++) {
     int64_t total = sizes[s][0] * sizes[s][1] * sizes[s][2];
     uint8_t *in = malloc((size_t)total);

@@ -114,12 +114,10 @@ static void the_caller_waits_for_slow_workers(void **state) {
   pool_destroy(pool);
 }
 
-/* ---- Sharing ------------------------------------------------------------------------ */
-
 static void *use_instance(void *pool) {
   const moec_options_t options = {.struct_size = sizeof options, .pool = pool};
   moec_instance_t *it;
-  if (moert_create(&options, &it) != MOEC_OK) 
+  if (moert_create(&options, &it) != MOEC_OK)
     return (void *)(uintptr_t)"cannot create";
   for (int i = 0; i < 300; i++) {
     program_io_t io;
@@ -161,8 +159,6 @@ static void instances_in_several_threads_have_pools_of_their_own(void **state) {
   run_instances(NULL);
 }
 
-/* ---- The application's threads ------------------------------------------------------- */
-
 static _Atomic int n_loops;
 
 /* Back to front, in threes. */
@@ -191,8 +187,6 @@ static void the_application_can_run_the_units(void **state) {
   program_io_check(&io);
   moert_destroy(it);
 }
-
-/* ---- Processes ------------------------------------------------------------------------ */
 
 #if defined(__SANITIZE_THREAD__)
 #define WITH_TSAN 1
@@ -224,8 +218,8 @@ static void a_forked_child_runs_alone(void **state) {
   pool_destroy(pool);
 }
 
-/* Ends when as many threads as wanted are here: the time of a region of such units
- * is that of reaching the workers and of joining them. */
+/* Ends when as many threads as wanted are here: the time of a region of such
+ * units is that of reaching the workers and of joining them. */
 static void arrive(void *context, int64_t begin, int64_t end) {
   meeting_t *meeting = context;
   meeting->arrived += (int)(end - begin);

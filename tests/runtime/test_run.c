@@ -54,8 +54,6 @@ static void check_failure(fixture_t *f, moec_status_t status,
   check_run(f);
 }
 
-/* ---- Inputs ------------------------------------------------------------------- */
-
 static void results_are_those_of_the_inputs(void **state) {
   fixture_t *f = *state;
   check_run(f);
@@ -122,7 +120,8 @@ static void types_ranks_and_dims_are_checked(void **state) {
   f->io.in[IN_C].rank = 1;
   check_failure(f, MOEC_E_RANK, "input \"c\" has rank 1 but the model takes 0");
   f->io.d_dims[1] = 4;
-  check_failure(f, MOEC_E_SHAPE, "input \"d\" axis 1 is 4 but the model takes 3");
+  check_failure(f, MOEC_E_SHAPE,
+                "input \"d\" axis 1 is 4 but the model takes 3");
   f->io.a_dims[0] = -2;
   check_failure(f, MOEC_E_SHAPE, "input \"a\" axis 0 is -2, negative");
   f->io.in[IN_A].dims = NULL;
@@ -197,8 +196,6 @@ static void random_strides_agree_with_their_definition(void **state) {
   }
 }
 
-/* ---- Outputs -------------------------------------------------------------------- */
-
 static void own_outputs_may_be_used_again(void **state) {
   fixture_t *f = *state;
   check_run(f);
@@ -260,11 +257,11 @@ static void an_output_may_share_memory_with_an_input(void **state) {
   assert_int_equal(run(f), MOEC_OK);
   assert_ptr_equal(f->io.out[OUT_Y].data, f->io.a);
   for (int i = 0; i < 20; i++)
-    assert_true(f->io.a[i] ==
-                before.a[i] * before.c + (float)before.b[i % 5]);
+    assert_true(f->io.a[i] == before.a[i] * before.c + (float)before.b[i % 5]);
   f->io.out[OUT_Y].alias_input = 9;
-  check_failure(f, MOEC_E_USAGE,
-                "output \"y\" shares memory with input 8, which does not exist");
+  check_failure(
+      f, MOEC_E_USAGE,
+      "output \"y\" shares memory with input 8, which does not exist");
   f->io.out[OUT_Y].alias_input = IN_B + 1;
   check_failure(f, MOEC_E_USAGE,
                 "output \"y\" cannot share memory with input \"b\" of another "
@@ -273,8 +270,6 @@ static void an_output_may_share_memory_with_an_input(void **state) {
   check_failure(f, MOEC_E_CAPACITY,
                 "output \"y\" needs 80 bytes but its buffer has 4");
 }
-
-/* ---- Failures of generated code --------------------------------------------------- */
 
 static void failures_of_generated_code_are_told(void **state) {
   fixture_t *f = *state;
@@ -289,8 +284,7 @@ static void failures_of_generated_code_are_told(void **state) {
        "the workspace exceeds 2^63 - 1 bytes"},
       {FAULT_PLAN_OVERFLOW, MOEC_E_LIMIT,
        "node #1 \"range\" (Range): a size exceeds 2^63 - 1"},
-      {FAULT_ASSERT, MOEC_E_INDEX,
-       "node #0 \"add\" (Add): index out of range"},
+      {FAULT_ASSERT, MOEC_E_INDEX, "node #0 \"add\" (Add): index out of range"},
       {FAULT_BIND, MOEC_E_VALUE,
        "node #1 \"range\" (Range): W is 3, outside its range of 10 to 20"},
       {FAULT_EQUAL, MOEC_E_SHAPE,
@@ -317,8 +311,6 @@ static void long_messages_are_cut(void **state) {
   report(f->it, MOEC_E_VALUE, "%d %d %", INT64_MIN, (int64_t)0);
   assert_string_equal(moert_message(f->it), "-9223372036854775808 0 %");
 }
-
-/* ---- Memory ------------------------------------------------------------------------ */
 
 static void growable_regions_keep_their_bytes(void **state) {
   fixture_t *f = *state;

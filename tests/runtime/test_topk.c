@@ -23,10 +23,8 @@ static int tear_down(void **state) {
   return 0;
 }
 
-/* ---- The definition, by decoding to numbers ------------------------------------- */
-
-/* A number as sign, and integer and double parts: doubles hold all types but the
- * 64-bit integers, those are compared as integers. */
+/* A number as sign, and integer and double parts: doubles hold all types but
+ * the 64-bit integers, those are compared as integers. */
 typedef struct number {
   double real;
   int64_t i;
@@ -165,21 +163,22 @@ static void check(int32_t dtype, const void *in, int64_t outer, int64_t n,
   char *values = malloc((size_t)count * bytes + (count == 0));
   int64_t *indices = malloc((size_t)count * 8 + (count == 0));
   bool *taken = malloc((size_t)n + 1);
-  assert_int_equal(call(values, indices, in, dtype, outer, n, inner, k,
-                        largest), MOEC_OK);
+  assert_int_equal(
+      call(values, indices, in, dtype, outer, n, inner, k, largest), MOEC_OK);
   for (int64_t row = 0; row < outer * inner; row++) {
     int64_t o = row / inner, i = row % inner;
     memset(taken, 0, (size_t)n + 1);
     for (int64_t j = 0; j < k; j++) {
-      int64_t want = best_left(dtype, in, n, inner, o * n * inner + i, largest,
-                               taken);
+      int64_t want =
+          best_left(dtype, in, n, inner, o * n * inner + i, largest, taken);
       int64_t at = (o * k + j) * inner + i;
       if (indices[at] != want)
-        fail_msg("%s[%lld,%lld,%lld] k %lld largest %d: row %lld rank %lld is "
-                 "%lld, want %lld", dtype_name(dtype), (long long)outer,
-                 (long long)n, (long long)inner, (long long)k, largest,
-                 (long long)row, (long long)j, (long long)indices[at],
-                 (long long)want);
+        fail_msg(
+            "%s[%lld,%lld,%lld] k %lld largest %d: row %lld rank %lld is "
+            "%lld, want %lld",
+            dtype_name(dtype), (long long)outer, (long long)n, (long long)inner,
+            (long long)k, largest, (long long)row, (long long)j,
+            (long long)indices[at], (long long)want);
       assert_int_equal(bits_at(dtype, values, at),
                        bits_at(dtype, in, (o * n + want) * inner + i));
       taken[want] = true;
@@ -190,8 +189,6 @@ static void check(int32_t dtype, const void *in, int64_t outer, int64_t n,
   free(values);
 }
 
-/* ---- Data -------------------------------------------------------------------------- */
-
 static uint64_t seed = 1;
 
 static uint64_t random_bits(void) {
@@ -200,11 +197,10 @@ static uint64_t random_bits(void) {
 }
 
 static const int32_t all_types[] = {
-    MOEC_F32,        MOEC_U8,           MOEC_I8,    MOEC_U16,
-    MOEC_I16,        MOEC_I32,          MOEC_I64,   MOEC_BOOL,
-    MOEC_F16,        MOEC_F64,          MOEC_U32,   MOEC_U64,
-    MOEC_BF16,       MOEC_F8E4M3FN,     MOEC_F8E5M2, MOEC_F8E4M3FNUZ,
-    MOEC_F8E5M2FNUZ, MOEC_F8E8M0};
+    MOEC_F32,        MOEC_U8,         MOEC_I8,    MOEC_U16,      MOEC_I16,
+    MOEC_I32,        MOEC_I64,        MOEC_BOOL,  MOEC_F16,      MOEC_F64,
+    MOEC_U32,        MOEC_U64,        MOEC_BF16,  MOEC_F8E4M3FN, MOEC_F8E5M2,
+    MOEC_F8E4M3FNUZ, MOEC_F8E5M2FNUZ, MOEC_F8E8M0};
 
 /* Random bits; with `few`, of few values, so that ties abound: zeros of both
  * signs, NaNs of both, infinities, the extremes of integers. */
@@ -233,8 +229,6 @@ static void *make_data(int32_t dtype, int64_t count, bool few) {
   }
   return data;
 }
-
-/* ---- Tests ------------------------------------------------------------------------- */
 
 static void all_types_agree_with_the_definition(void **state) {
   (void)state;
