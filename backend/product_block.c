@@ -279,13 +279,39 @@ void product_pack(emitter_t *em, const product_types_t *types,
               (LLVMValueRef[]){packed, a, n_rows, last, depth, a_row, a_k});
 }
 
+/* One step in k: next[r][v] = sums[r][v] + a[r] * b[v]. */
+static void emit_step(emitter_t *em, const product_types_t *types,
+                      micro_t micro, LLVMValueRef a, LLVMValueRef b,
+                      LLVMValueRef const *sums, LLVMValueRef *out_next) {
+  LLVMValueRef b_k[PRODUCT_PANEL];
+  for (unsigned v = 0; v < micro.vectors; v++) {
+    LLVMValueRef from = product_element(
+        em, types->b, b, product_const(em, v * types->lanes), "b.ptr");
+    b_k[v] = widen(em, types, types->b_dtype,
+                   product_load(em, types->b, types->lanes, from, "b"));
+  }
+  for (unsigned r = 0; r < micro.rows; r++) {
+    LLVMValueRef from = product_element(
+        em, types->acc, a, product_const(em, r * types->line), "a.ptr");
+    LLVMValueRef one = product_load(em, types->acc, 1, from, "a");
+    LLVMValueRef all = emit_splat(em, one, types->lanes);
+    for (unsigned v = 0; v < micro.vectors; v++) {
+      unsigned i = r * micro.vectors + v;
+      out_next[i] = multiply_add(em, types, all, b_k[v], sums[i]);
+    }
+  }
+}
+
 /* One register tile: sums[r][v] += sum over k of packed[k][r] * b[k][v].
  * packed, b and sums point to its first elements; n_rows as in packed_at. */
 static void emit_micro(emitter_t *em, const product_types_t *types,
                        micro_t micro, LLVMValueRef sums, LLVMValueRef packed,
                        LLVMValueRef n_rows, LLVMValueRef depth,
                        LLVMValueRef b) {
-  LLVMValueRef acc[EMIT_MAX_CARRY], ptr[EMIT_MAX_CARRY], b_k[PRODUCT_PANEL];
+  LLVMValueRef acc[EMIT_MAX_CARRY], ptr[EMIT_MAX_CARRY];
+  LLVMValueRef zero = product_const(em, 0), one = product_const(em, 1);
+  LLVMValueRef length = product_const(em, types->line);
+  LLVMValueRef panel = product_const(em, PRODUCT_PANEL);
   unsigned n = micro.rows * micro.vectors;
   MOEC_ASSERT(n <= EMIT_MAX_CARRY);
   for (unsigned i = 0; i < n; i++) {
@@ -295,29 +321,22 @@ static void emit_micro(emitter_t *em, const product_types_t *types,
                              "sum.ptr");
     acc[i] = product_load(em, types->acc, types->lanes, ptr[i], "sum");
   }
-  emit_loop_t k = emit_loop_begin(em, product_const(em, 0), depth,
-                                  product_const(em, 1), n, acc, "k");
-  LLVMValueRef row = product_mul(em, k.index, product_const(em, PRODUCT_PANEL));
-  for (unsigned v = 0; v < micro.vectors; v++) {
-    LLVMValueRef at = product_add(em, row, product_const(em, v * types->lanes));
-    LLVMValueRef from = product_element(em, types->b, b, at, "b.ptr");
-    b_k[v] = widen(em, types, types->b_dtype,
-                   product_load(em, types->b, types->lanes, from, "b"));
-  }
-  LLVMValueRef a = product_element(
-      em, types->acc, packed, packed_at(em, types, k.index, n_rows), "a.k");
-  for (unsigned r = 0; r < micro.rows; r++) {
-    LLVMValueRef from = product_element(
-        em, types->acc, a, product_const(em, r * types->line), "a.ptr");
-    LLVMValueRef one = product_load(em, types->acc, 1, from, "a");
-    LLVMValueRef all = emit_splat(em, one, types->lanes);
-    for (unsigned v = 0; v < micro.vectors; v++) {
-      unsigned i = r * micro.vectors + v;
-      acc[i] = multiply_add(em, types, all, b_k[v], k.carry[i]);
-    }
-  }
+  emit_loop_t line = emit_loop_begin(em, zero, depth, length, n, acc, "line");
+  LLVMValueRef count =
+      product_min(em, product_sub(em, depth, line.index), length);
+  LLVMValueRef a_line = product_element(
+      em, types->acc, packed, product_mul(em, line.index, n_rows), "a.line");
+  LLVMValueRef b_line = product_element(
+      em, types->b, b, product_mul(em, line.index, panel), "b.line");
+  emit_loop_t k = emit_loop_begin(em, zero, count, one, n, line.carry, "k");
+  emit_step(em, types, micro,
+            product_element(em, types->acc, a_line, k.index, "a.k"),
+            product_element(em, types->b, b_line,
+                            product_mul(em, k.index, panel), "b.k"),
+            k.carry, acc);
   emit_loop_end(em, &k, acc);
-  for (unsigned i = 0; i < n; i++) product_store(em, k.carry[i], ptr[i]);
+  emit_loop_end(em, &line, k.carry);
+  for (unsigned i = 0; i < n; i++) product_store(em, line.carry[i], ptr[i]);
 }
 
 /* One register tile over all columns of a panel. */

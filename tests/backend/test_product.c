@@ -368,7 +368,7 @@ static void infinities_and_nans_stay_in_their_rows_and_columns(void **state) {
           assert_true(isnan(c[m][n]));
           continue;
         }
-        float want = m == 20 ? INFINITY : n == N - 1 ? -INFINITY : K;
+        float want = m == 20 ? INFINITY : n == N - 1 ? -INFINITY : (float)K;
         assert_true(c[m][n] == want);
       }
     product_release(&product);
