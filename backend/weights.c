@@ -335,6 +335,9 @@ static void choose_block(const weights_entry_t *entry, uint64_t *out_rows,
   if (entry->stride_n == 1) { /* rows of all panels are held until dropped */
     const uint64_t most = HELD_BYTES / (panels * row) + 16;
     if (*out_rows > most) *out_rows = most;
+  } else if (entry->stride_k == 1) { /* columns of a group, likewise */
+    const uint64_t most = HELD_BYTES / (row * entry->K) + 1;
+    if (*out_panels > most) *out_panels = most;
   }
   if (*out_rows < entry->K) return;
   *out_rows = entry->K;

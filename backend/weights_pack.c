@@ -36,17 +36,70 @@ ALWAYS_INLINE void pack_rows(uint8_t *to, const uint8_t *from,
   }
 }
 
-/* stride_k == 1. Turns `depth` rows of a panel at a time, as many as one cache
- * line of a source column holds, so that both sides stay in the first-level
- * cache. */
+/* Turns a square of as many rows and columns as 16 bytes hold elements. Each
+ * step deals the vectors of the lower and the upper half into pairs; log2(n)
+ * steps make a transposition. LOW and HIGH are the halves of two vectors
+ * interleaved. */
+#define DEFINE_TURN_SQUARE(name, type, n, LOW, HIGH)                         \
+  typedef type name##_vector __attribute__((vector_size(16)));               \
+  static inline void name(uint8_t *to, size_t to_bytes, const uint8_t *from, \
+                          size_t from_bytes) {                               \
+    name##_vector a[n], b[n];                                                \
+    for (unsigned i = 0; i < n; i++)                                         \
+      memcpy(&a[i], from + i * from_bytes, sizeof a[i]);                     \
+    for (unsigned step = 1; step < n; step *= 2) {                           \
+      for (unsigned i = 0; i < n / 2; i++) {                                 \
+        b[2 * i] = __builtin_shufflevector(a[i], a[i + n / 2], LOW);         \
+        b[2 * i + 1] = __builtin_shufflevector(a[i], a[i + n / 2], HIGH);    \
+      }                                                                      \
+      memcpy(a, b, sizeof a);                                                \
+    }                                                                        \
+    for (unsigned i = 0; i < n; i++)                                         \
+      memcpy(to + i * to_bytes, &a[i], sizeof a[i]);                         \
+  }
+
+#define LOW16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define LOW8 0, 8, 1, 9, 2, 10, 3, 11
+#define HIGH8 4, 12, 5, 13, 6, 14, 7, 15
+#define LOW4 0, 4, 1, 5
+#define HIGH4 2, 6, 3, 7
+#define LOW2 0, 2
+#define HIGH2 1, 3
+DEFINE_TURN_SQUARE(turn_1, uint8_t, 16, LOW16, HIGH16)
+DEFINE_TURN_SQUARE(turn_2, uint16_t, 8, LOW8, HIGH8)
+DEFINE_TURN_SQUARE(turn_4, uint32_t, 4, LOW4, HIGH4)
+DEFINE_TURN_SQUARE(turn_8, uint64_t, 2, LOW2, HIGH2)
+
+ALWAYS_INLINE void turn_square(uint8_t *to, size_t to_bytes,
+                               const uint8_t *from, size_t from_bytes,
+                               size_t size) {
+  if (size == 1) turn_1(to, to_bytes, from, from_bytes);
+  if (size == 2) turn_2(to, to_bytes, from, from_bytes);
+  if (size == 4) turn_4(to, to_bytes, from, from_bytes);
+  if (size == 8) turn_8(to, to_bytes, from, from_bytes);
+}
+
+/* Turns `depth` rows of n columns of a panel. */
 ALWAYS_INLINE void turn(uint8_t *to, const uint8_t *from, size_t column_bytes,
                         uint64_t n, uint64_t depth, size_t size) {
+  const uint64_t side = 16 / size;
+  const size_t row_bytes = COLUMNS * size;
+  if (n == COLUMNS && depth % side == 0) {
+    for (uint64_t j = 0; j < COLUMNS; j += side)
+      for (uint64_t k = 0; k < depth; k += side)
+        turn_square(to + k * row_bytes + j * size, row_bytes,
+                    from + j * column_bytes + k * size, column_bytes, size);
+    return;
+  }
   for (uint64_t k = 0; k < depth; k++)
     for (uint64_t j = 0; j < n; j++)
-      memcpy(to + (k * COLUMNS + j) * size, from + j * column_bytes + k * size,
+      memcpy(to + k * row_bytes + j * size, from + j * column_bytes + k * size,
              size);
 }
 
+/* stride_k == 1. As many rows at a time as one cache line of a source column
+ * holds, so that both sides stay in the first-level cache. */
 ALWAYS_INLINE void pack_columns(uint8_t *to, const uint8_t *from,
                                 const weights_entry_t *entry,
                                 weights_block_t block, size_t size) {
@@ -60,12 +113,8 @@ ALWAYS_INLINE void pack_columns(uint8_t *to, const uint8_t *from,
     if (n < COLUMNS) memset(panel, 0, rows * COLUMNS * size);
     for (uint64_t k = 0; k < rows; k += depth) {
       const uint64_t d = rows - k < depth ? rows - k : depth;
-      const uint8_t *source = column + (block.k_begin + k) * size;
-      uint8_t *out = panel + k * COLUMNS * size;
-      if (n == COLUMNS && d == depth) /* constant counts: unrolled */
-        turn(out, source, column_bytes, COLUMNS, 64 / size, size);
-      else
-        turn(out, source, column_bytes, n, d, size);
+      turn(panel + k * COLUMNS * size, column + (block.k_begin + k) * size,
+           column_bytes, n, d, size);
     }
   }
 }
