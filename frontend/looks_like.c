@@ -67,12 +67,13 @@ static bool is_space(uint8_t c) {
   return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
-/* Whether the first bytes are printable ASCII. */
+/* Whether the first bytes are printable ASCII, and enough to tell. */
 static bool is_plain_text(const uint8_t *bytes, size_t length) {
+  if (length < 4) return false;
   if (length > 256) length = 256;
   for (size_t i = 0; i < length; i++)
     if ((bytes[i] < ' ' && !is_space(bytes[i])) || bytes[i] > '~') return false;
-  return length > 0;
+  return true;
 }
 
 static onnx_guess_t guess_text(const uint8_t *bytes, size_t length) {

@@ -102,7 +102,7 @@ static bool all_bools(const uint8_t *bytes, size_t n) {
 /* Bits of the last byte that belong to elements. */
 static uint8_t last_byte_mask(const onnx_tensor_info_t *info) {
   uint64_t bits = info->count % 8 * dtype_bits(info->dtype) % 8;
-  return bits == 0 ? 0xff : (uint8_t)((1u << bits) - 1);
+  return (uint8_t)(bits == 0 ? 0xff : (1u << bits) - 1);
 }
 
 moec_status_t onnx_fetch_raw(const onnx_fetch_t *fetch, const uint8_t *bytes,

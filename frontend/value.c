@@ -5,7 +5,8 @@
 
 #include "frontend/store.h"
 
-/* ---- Reading --------------------------------------------------------------- */
+/* ---- Reading ---------------------------------------------------------------
+ */
 
 static moec_status_t read_sequence(onnx_model_t *model,
                                    const Onnx__SequenceProto *proto,
@@ -90,7 +91,8 @@ static moec_status_t read_elems(onnx_model_t *model, const char *what,
 }
 
 #define MANY(type, n, array) [type] = {(n), (const void *const *)(array)}
-#define ONE(type, pointer) [type] = {(pointer) != NULL, &(const void *){pointer}}
+#define ONE(type, pointer) \
+  [type] = {(pointer) != NULL, &(const void *){pointer}}
 
 static moec_status_t read_sequence(onnx_model_t *model,
                                    const Onnx__SequenceProto *proto,
@@ -175,14 +177,13 @@ moec_status_t onnx_load_value(onnx_store_t *store, arena_t *arena,
                     onnx_directory_of(arena, path), kind, diag, out_value);
 }
 
-/* ---- Writing --------------------------------------------------------------- */
+/* ---- Writing ---------------------------------------------------------------
+ */
 
 static void *build_message(arena_t *arena, const onnx_value_t *value);
 
 /* protobuf-c does not write through these pointers; its types say it might. */
-static void *unconst(const void *pointer) {
-  return (void *)(uintptr_t)pointer;
-}
+static void *unconst(const void *pointer) { return (void *)(uintptr_t)pointer; }
 
 static void build_strings(arena_t *arena, const onnx_value_t *value,
                           Onnx__TensorProto *out) {
