@@ -26,6 +26,7 @@ typedef struct elf_symbol { /* a global data object */
 
 typedef struct elf_object {
   uint16_t machine; /* EM_* */
+  uint32_t flags;   /* of the machine, EF_* */
   const elf_section_t *sections;
   unsigned n_sections;
   const elf_symbol_t *symbols;

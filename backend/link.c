@@ -169,7 +169,7 @@ static void add_options(command_t *command, const link_input_t *in,
       "-znow",           "-zrelro",
       "-znoexecstack",   "-nostdlib",
       "--strip-debug",   "--no-dependent-libraries",
-      "--undefined=" WEIGHTS_SYMBOL /* or it is garbage when unused */};
+      "--undefined",     WEIGHTS_SYMBOL /* or it is garbage where unused */};
   for (unsigned i = 0; i < sizeof fixed / sizeof fixed[0]; i++)
     add_argument(command, fixed[i]);
   if (in->strip) add_argument(command, "--strip-all");
@@ -198,6 +198,7 @@ static link_file_t own_object(const link_input_t *in, arena_t *arena) {
   MOEC_ASSERT(in->objects[0].size >= sizeof like);
   memcpy(&like, in->objects[0].data, sizeof like);
   elf_object_t object = {.machine = like.e_machine,
+                         .flags = like.e_flags,
                          .sections = sections,
                          .n_sections = in->n_notes > 0 ? 3 : 2,
                          .symbols = &symbol,

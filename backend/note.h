@@ -1,6 +1,7 @@
 /* The texts that a compiled model carries about itself, readable without
- * running it: section .note.moec, not loaded, one note of owner "moec" per
- * text. */
+ * running it: section .note.moec, one note of owner "moec" per text. It is not
+ * loaded, as old loaders read all notes that are; `strip` keeps it,
+ * `llvm-strip` does not. */
 #ifndef BACKEND_NOTE_H
 #define BACKEND_NOTE_H
 

@@ -514,7 +514,7 @@ static void links_leave_nothing_behind(void **state) {
   print_message("%.2f ms per link\n",
                 ((double)(end.tv_sec - begin.tv_sec) * 1e3 +
                  (double)(end.tv_nsec - begin.tv_nsec) / 1e6) /
-                    N);
+                    (double)N);
   assert_int_equal(count_descriptors(), descriptors);
 #if !defined(__SANITIZE_ADDRESS__) /* which keeps freed memory for a while */
   assert_true(resident_pages() - resident < 1024);
