@@ -1,0 +1,99 @@
+/* Shape laws of matrix products. */
+#include <string.h>
+
+#include "ir/shape.h"
+#include "ir/tile.h"
+
+static bool is_small_integer(dtype_t dtype) {
+  return dtype_is_integer(dtype) && dtype_bits(dtype) <= 8;
+}
+
+/* Element type of a product of operands 0 and 1; `wanted` may be DT_NONE. */
+static moec_status_t product_dtype(ir_module_t *module, ir_op_t *op,
+                                   dtype_t wanted, dtype_t *out_dtype,
+                                   diag_sink_t *diag) {
+  dtype_t a = shape_in(op, 0)->dtype, b = shape_in(op, 1)->dtype;
+  bool small = is_small_integer(a) && is_small_integer(b);
+  MOEC_TRY(shape_class(module, op, 0, SHAPE_NUMBER, diag));
+  if (!small) MOEC_TRY(shape_same_dtype(module, op, 0, 1, diag));
+  if (small && a != b && wanted == DT_NONE)
+    SHAPE_FAIL("%s of %s and %s needs out_dtype",
+               ir_op_info(op->code)->mnemonic, dtype_name(a), dtype_name(b));
+  *out_dtype = wanted == DT_NONE ? a : wanted;
+  bool widens = (small && wanted == DT_I32) ||
+                (dtype_is_float(a) && dtype_bits(a) <= 16 && wanted == DT_F32);
+  if (wanted != DT_NONE && !widens && (wanted != a || wanted != b))
+    SHAPE_FAIL("out_dtype %s of %s of %s and %s", dtype_name(wanted),
+               ir_op_info(op->code)->mnemonic, dtype_name(a), dtype_name(b));
+  return MOEC_OK;
+}
+
+/* Result [batch.., M, N] of a[.., M, K] and a second operand with b_inner
+ * dimensions below its batch, of which k is K. */
+static moec_status_t set_product(ir_module_t *module, ir_op_t *op,
+                                 dtype_t dtype, unsigned b_inner,
+                                 const expr_t *k, const expr_t *columns,
+                                 diag_sink_t *diag) {
+  const ir_type_t *a = shape_in(op, 0), *b = shape_in(op, 1);
+  const expr_t *dim[IR_MAX_RANK];
+  unsigned n_batch;
+  if (shape_differ(module, a->dim[a->rank - 1], k))
+    SHAPE_FAIL("%s of %s and %s, which differ in what is summed over",
+               ir_op_info(op->code)->mnemonic, shape_str(module, a),
+               shape_str(module, b));
+  MOEC_TRY(shape_broadcast(module, op, a->rank - 2, a->dim, b->rank - b_inner,
+                           b->dim, dim, &n_batch, diag));
+  if (n_batch + 2 > IR_MAX_RANK)
+    return diag_error(diag, op->loc, MOEC_E_LIMIT,
+                      "result of rank %u, expected at most %d", n_batch + 2,
+                      IR_MAX_RANK);
+  dim[n_batch] = a->dim[a->rank - 2];
+  dim[n_batch + 1] = columns;
+  return shape_set(module, op, 0, dtype, n_batch + 2, dim, diag);
+}
+
+moec_status_t infer_matmul(ir_module_t *module, ir_op_t *op,
+                           diag_sink_t *diag) {
+  dtype_t dtype, wanted = ir_get_dtype(op, ATTR_MATMUL_out_dtype);
+  const ir_type_t *b = shape_in(op, 1);
+  MOEC_TRY(shape_min_rank(module, op, 0, 2, diag));
+  MOEC_TRY(shape_min_rank(module, op, 1, 2, diag));
+  MOEC_TRY(product_dtype(module, op, wanted, &dtype, diag));
+  return set_product(module, op, dtype, 2, b->dim[b->rank - 2],
+                     b->dim[b->rank - 1], diag);
+}
+
+static const expr_t *count_panels(ir_module_t *module, const expr_t *columns) {
+  return expr_ceildiv(module->exprs, columns,
+                      expr_const(module->exprs, PANEL_COLUMNS));
+}
+
+moec_status_t infer_pack_panels(ir_module_t *module, ir_op_t *op,
+                                diag_sink_t *diag) {
+  const ir_type_t *x = shape_in(op, 0);
+  const expr_t *dim[IR_MAX_RANK + 1];
+  MOEC_TRY(shape_class(module, op, 0, SHAPE_NUMBER, diag));
+  MOEC_TRY(shape_min_rank(module, op, 0, 2, diag));
+  unsigned n = x->rank - 2;
+  memcpy(dim, x->dim, n * sizeof dim[0]);
+  dim[n] = count_panels(module, x->dim[n + 1]);
+  dim[n + 1] = x->dim[n];
+  dim[n + 2] = expr_const(module->exprs, PANEL_COLUMNS);
+  return shape_set(module, op, 0, x->dtype, n + 3, dim, diag);
+}
+
+moec_status_t infer_product(ir_module_t *module, ir_op_t *op,
+                            diag_sink_t *diag) {
+  dtype_t dtype, wanted = ir_get_dtype(op, ATTR_PRODUCT_out_dtype);
+  const expr_t *columns = ir_get_expr(op, ATTR_PRODUCT_columns);
+  const ir_type_t *b = shape_in(op, 1);
+  MOEC_TRY(shape_min_rank(module, op, 0, 2, diag));
+  MOEC_TRY(shape_min_rank(module, op, 1, 3, diag));
+  MOEC_TRY(product_dtype(module, op, wanted, &dtype, diag));
+  MOEC_TRY(shape_at_least(module, op, columns, 0, "columns =", diag));
+  if (!expr_equals_const(b->dim[b->rank - 1], PANEL_COLUMNS) ||
+      shape_differ(module, b->dim[b->rank - 3], count_panels(module, columns)))
+    SHAPE_FAIL("operand 1 of product is %s, expected panels of %s columns",
+               shape_str(module, b), shape_expr_str(module, columns));
+  return set_product(module, op, dtype, 3, b->dim[b->rank - 2], columns, diag);
+}

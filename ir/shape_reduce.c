@@ -1,0 +1,115 @@
+/* Shape laws of reductions, scans and selections along axes. */
+#include "ir/shape.h"
+
+_Static_assert(ATTR_REDUCE_SUM_keepdims == ATTR_REDUCE_SUM_axes + 1 &&
+                   ATTR_REDUCE_PROD_keepdims == ATTR_REDUCE_PROD_axes + 1 &&
+                   ATTR_REDUCE_MAX_keepdims == ATTR_REDUCE_MAX_axes + 1 &&
+                   ATTR_REDUCE_MIN_keepdims == ATTR_REDUCE_MIN_axes + 1,
+               "ops.def: reductions have the attributes axes, keepdims");
+_Static_assert(ATTR_ARG_MAX_keepdims == ATTR_ARG_MAX_axis + 1 &&
+                   ATTR_ARG_MIN_keepdims == ATTR_ARG_MIN_axis + 1,
+               "ops.def: arg_max and arg_min have the attributes axis, "
+               "keepdims");
+
+/* x without (or with 1 for) the axes that are marked. */
+static moec_status_t set_reduced(ir_module_t *module, ir_op_t *op,
+                                 dtype_t dtype, const bool *reduced,
+                                 bool keepdims, diag_sink_t *diag) {
+  const ir_type_t *x = shape_in(op, 0);
+  const expr_t *dim[IR_MAX_RANK];
+  unsigned n = 0;
+  for (unsigned i = 0; i < x->rank; i++) {
+    if (!reduced[i])
+      dim[n++] = x->dim[i];
+    else if (keepdims)
+      dim[n++] = expr_const(module->exprs, 1);
+  }
+  return shape_set(module, op, 0, dtype, n, dim, diag);
+}
+
+moec_status_t infer_reduce(ir_module_t *module, ir_op_t *op,
+                           diag_sink_t *diag) {
+  ir_attr_id_t first = ir_op_info(op->code)->attr_first;
+  const ir_type_t *x = shape_in(op, 0);
+  bool reduced[IR_MAX_RANK] = {false};
+  unsigned n, classes = SHAPE_NUMBER;
+  const int64_t *axes = ir_get_ints(op, first, &n);
+  if (op->code == OP_REDUCE_MAX || op->code == OP_REDUCE_MIN)
+    classes |= SHAPE_BOOL;
+  MOEC_TRY(shape_class(module, op, 0, classes, diag));
+  for (unsigned i = 0; i < n; i++) {
+    if (axes[i] < 0 || axes[i] >= x->rank)
+      SHAPE_FAIL("axis %lld of %s is out of range for %s", (long long)axes[i],
+                 ir_op_info(op->code)->mnemonic, shape_str(module, x));
+    if (i > 0 && axes[i] <= axes[i - 1])
+      SHAPE_FAIL("axes of %s are not distinct and ascending",
+                 ir_op_info(op->code)->mnemonic);
+    reduced[axes[i]] = true;
+  }
+  return set_reduced(module, op, x->dtype, reduced,
+                     ir_get_int(op, first + 1) != 0, diag);
+}
+
+moec_status_t infer_arg_reduce(ir_module_t *module, ir_op_t *op,
+                               diag_sink_t *diag) {
+  ir_attr_id_t first = ir_op_info(op->code)->attr_first;
+  const ir_type_t *x = shape_in(op, 0);
+  bool reduced[IR_MAX_RANK] = {false};
+  unsigned axis;
+  MOEC_TRY(shape_class(module, op, 0, SHAPE_NUMBER, diag));
+  MOEC_TRY(shape_axis(op, first, x->rank, &axis, diag));
+  if (expr_equals_const(x->dim[axis], 0))
+    SHAPE_FAIL("%s over axis %u of %s has nothing to choose from",
+               ir_op_info(op->code)->mnemonic, axis, shape_str(module, x));
+  reduced[axis] = true;
+  return set_reduced(module, op, DT_I64, reduced,
+                     ir_get_int(op, first + 1) != 0, diag);
+}
+
+/* Operations whose first attribute is an axis and whose result is like x. */
+static moec_status_t infer_along_axis(ir_module_t *module, ir_op_t *op,
+                                      unsigned classes, diag_sink_t *diag) {
+  unsigned axis;
+  MOEC_TRY(shape_class(module, op, 0, classes, diag));
+  MOEC_TRY(shape_axis(op, ir_op_info(op->code)->attr_first,
+                      shape_in(op, 0)->rank, &axis, diag));
+  shape_set_like(op, 0, shape_in(op, 0)->dtype, shape_in(op, 0));
+  return MOEC_OK;
+}
+
+moec_status_t infer_scan_axis(ir_module_t *module, ir_op_t *op,
+                              diag_sink_t *diag) {
+  return infer_along_axis(module, op, SHAPE_NUMBER, diag);
+}
+
+moec_status_t infer_softmax(ir_module_t *module, ir_op_t *op,
+                            diag_sink_t *diag) {
+  return infer_along_axis(module, op, SHAPE_FLOAT, diag);
+}
+
+moec_status_t infer_topk(ir_module_t *module, ir_op_t *op, diag_sink_t *diag) {
+  const ir_type_t *x = shape_in(op, 0);
+  const expr_t *k = ir_get_expr(op, ATTR_TOPK_k);
+  const expr_t *dim[IR_MAX_RANK];
+  unsigned axis;
+  MOEC_TRY(shape_class(module, op, 0, SHAPE_NUMBER, diag));
+  MOEC_TRY(shape_axis(op, ATTR_TOPK_axis, x->rank, &axis, diag));
+  MOEC_TRY(shape_at_least(module, op, k, 0, "k =", diag));
+  if (expr_compare_less(module->exprs, x->dim[axis], k) == 1)
+    SHAPE_FAIL("k = %s exceeds dimension %u of %s", shape_expr_str(module, k),
+               axis, shape_str(module, x));
+  for (unsigned i = 0; i < x->rank; i++) dim[i] = i == axis ? k : x->dim[i];
+  MOEC_TRY(shape_set(module, op, 0, x->dtype, x->rank, dim, diag));
+  shape_set_like(op, 1, DT_I64, &op->out[0].type);
+  return MOEC_OK;
+}
+
+moec_status_t infer_nonzero(ir_module_t *module, ir_op_t *op,
+                            diag_sink_t *diag) {
+  const expr_t *count = ir_get_expr(op, ATTR_NONZERO_count);
+  const expr_t *dim[] = {expr_const(module->exprs, shape_in(op, 0)->rank),
+                         count};
+  MOEC_TRY(shape_class(module, op, 0, SHAPE_NUMBER | SHAPE_BOOL, diag));
+  MOEC_TRY(shape_at_least(module, op, count, 0, "count", diag));
+  return shape_set(module, op, 0, DT_I64, 2, dim, diag);
+}
