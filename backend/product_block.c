@@ -176,10 +176,8 @@ LLVMValueRef product_padded_rows(emitter_t *em, const product_types_t *types,
   return ranges[micros.n - 1].end;
 }
 
-/* The function of this name, and whether it still has to be filled: then the
- * builder stands in its entry block, else where it was. */
-static bool shared_function(emitter_t *em, const char *name, unsigned n_ptr,
-                            unsigned n_params, LLVMValueRef *out_func) {
+bool product_shared_function(emitter_t *em, const char *name, unsigned n_ptr,
+                             unsigned n_params, LLVMValueRef *out_func) {
   enum { MAX_PARAMS = 12 };
   LLVMTypeRef params[MAX_PARAMS];
   MOEC_ASSERT(n_params <= MAX_PARAMS);
@@ -197,8 +195,8 @@ static bool shared_function(emitter_t *em, const char *name, unsigned n_ptr,
   return true;
 }
 
-static void call_shared(emitter_t *em, LLVMValueRef func, unsigned n,
-                        LLVMValueRef *args) {
+void product_call(emitter_t *em, LLVMValueRef func, unsigned n,
+                  LLVMValueRef *args) {
   LLVMBuildCall2(em->builder, LLVMGlobalGetValueType(func), func, args, n, "");
 }
 
@@ -230,7 +228,7 @@ static void pack_run(emitter_t *em, const product_types_t *types,
   emit_loop_end(em, &each, NULL);
 }
 
-static bool is_one(LLVMValueRef value) {
+bool product_is_one(LLVMValueRef value) {
   return LLVMIsAConstantInt(value) != NULL &&
          LLVMConstIntGetSExtValue(value) == 1;
 }
@@ -266,17 +264,17 @@ void product_pack(emitter_t *em, const product_types_t *types,
                   LLVMValueRef packed, LLVMValueRef n_rows, LLVMValueRef last,
                   LLVMValueRef depth, LLVMValueRef a, LLVMValueRef a_row,
                   LLVMValueRef a_k) {
-  bool unit_k = is_one(a_k);
+  bool unit_k = product_is_one(a_k);
   const char *name = arena_printf(
       em->arena, "product_pack_%s_%s_%s", dtype_name(types->a_dtype),
       dtype_name(types->acc_dtype), unit_k ? "unit" : "any");
   LLVMBasicBlockRef here = LLVMGetInsertBlock(em->builder);
   LLVMValueRef func;
-  if (shared_function(em, name, 2, 7, &func))
+  if (product_shared_function(em, name, 2, 7, &func))
     fill_pack(em, types, func, unit_k);
   LLVMPositionBuilderAtEnd(em->builder, here);
-  call_shared(em, func, 7,
-              (LLVMValueRef[]){packed, a, n_rows, last, depth, a_row, a_k});
+  product_call(em, func, 7,
+               (LLVMValueRef[]){packed, a, n_rows, last, depth, a_row, a_k});
 }
 
 /* One step in k: next[r][v] = sums[r][v] + a[r] * b[v]. */
@@ -404,9 +402,10 @@ void product_add_block(emitter_t *em, const product_types_t *types,
                    dtype_name(types->acc_dtype));
   LLVMBasicBlockRef here = LLVMGetInsertBlock(em->builder);
   LLVMValueRef func;
-  if (shared_function(em, name, 3, 7, &func)) fill_block(em, types, func);
+  if (product_shared_function(em, name, 3, 7, &func))
+    fill_block(em, types, func);
   LLVMPositionBuilderAtEnd(em->builder, here);
-  call_shared(
+  product_call(
       em, func, 7,
       (LLVMValueRef[]){sums, packed, b, n_rows, n_columns, depth, panel_step});
 }

@@ -47,6 +47,15 @@ void product_add_block(emitter_t *em, const product_types_t *types,
                        LLVMValueRef depth, LLVMValueRef b,
                        LLVMValueRef panel_step);
 
+/* The function of this name with n_ptr pointers and then i64 as parameters, and
+ * whether it still has to be filled: then the builder stands in its entry
+ * block, else where it was. */
+bool product_shared_function(emitter_t *em, const char *name, unsigned n_ptr,
+                             unsigned n_params, LLVMValueRef *out_func);
+void product_call(emitter_t *em, LLVMValueRef func, unsigned n,
+                  LLVMValueRef *args);
+bool product_is_one(LLVMValueRef value); /* the constant 1 */
+
 /* Short forms on i64 and pointers. */
 LLVMValueRef product_const(emitter_t *em, uint64_t value);
 LLVMValueRef product_add(emitter_t *em, LLVMValueRef a, LLVMValueRef b);
