@@ -89,6 +89,9 @@ LLVMValueRef emit_math_unary(emitter_t *em, ir_opcode_t code, LLVMValueRef x);
 /* OP_POW (C's pow), OP_FMOD (C's fmod, exact). */
 LLVMValueRef emit_math_binary(emitter_t *em, ir_opcode_t code, LLVMValueRef x,
                               LLVMValueRef y);
+/* OP_FLOOR, OP_CEIL, OP_TRUNC, OP_ROUND (halves to even) of f32 or f64 lanes;
+ * signed zeros, infinities and NaN as IEEE 754 has them. */
+LLVMValueRef emit_round(emitter_t *em, ir_opcode_t code, LLVMValueRef x);
 /* Conversions between f16/bf16/8-bit/4-bit floats held in integers and f32, f64,
  * correctly rounded, without library calls on any ISA. `bits` has the lanes. */
 LLVMValueRef emit_float_from_bits(emitter_t *em, dtype_t from, LLVMValueRef bits);

@@ -1,0 +1,129 @@
+/* Compiles loops over arrays around emitted scalar or vector code and loads them
+ * into this process; shared by the tests of elementary functions and of float
+ * conversions. */
+#ifndef TESTS_BACKEND_MATH_JIT_H
+#define TESTS_BACKEND_MATH_JIT_H
+
+#include <llvm-c/LLJIT.h>
+#include <llvm-c/Orc.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/emit.h"
+#include "moec/rtabi.h"
+
+/* out[i] = f(x[i], y[i]) for i < n, a multiple of the lanes; x, y of one type. */
+typedef void (*math_fn)(const void *x, const void *y, void *out, int64_t n);
+
+/* Emits f for one scalar or vector. */
+typedef LLVMValueRef (*math_body_fn)(emitter_t *em, const void *user,
+                                     LLVMValueRef x, LLVMValueRef y);
+
+typedef struct math_jit {
+  emitter_t em;
+  arena_t *arena;
+  diag_sink_t diag;
+  LLVMOrcLLJITRef jit;
+} math_jit_t;
+
+static inline bool math_host_has(const isa_t *isa) {
+  __builtin_cpu_init();
+  bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+              __builtin_cpu_supports("bmi2");
+  bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
+                __builtin_cpu_supports("avx512bw") &&
+                __builtin_cpu_supports("avx512cd") &&
+                __builtin_cpu_supports("avx512dq") &&
+                __builtin_cpu_supports("avx512vl");
+  bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+  bool bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
+  uint64_t have =
+      (avx2 ? MOERT_CPU_AVX2 : 0) | (avx512 ? MOERT_CPU_AVX512 : 0) |
+      (vnni ? MOERT_CPU_AVX512VNNI : 0) | (bf16 ? MOERT_CPU_AVX512BF16 : 0);
+  return strcmp(isa->arch, "x86_64") == 0 && (isa->cpu_bits & ~have) == 0;
+}
+
+static inline void math_jit_init(math_jit_t *jit, const isa_t *isa) {
+  *jit = (math_jit_t){0};
+  jit->arena = arena_create(0);
+  if (jit->arena == NULL) abort();
+  diag_init(&jit->diag, jit->arena, NULL);
+  if (emitter_init(&jit->em, isa, jit->arena, "math", &jit->diag) != MOEC_OK)
+    abort();
+}
+
+/* Adds the function `name` with scalar types `in` and `out`. */
+static inline void math_jit_add(math_jit_t *jit, const char *name,
+                                LLVMTypeRef in, LLVMTypeRef out, unsigned lanes,
+                                math_body_fn body, const void *user) {
+  emitter_t *em = &jit->em;
+  LLVMBuilderRef b = em->builder;
+  LLVMTypeRef params[4] = {em->ptr, em->ptr, em->ptr, em->i64};
+  LLVMValueRef func = LLVMAddFunction(
+      em->module, name, LLVMFunctionType(em->void_type, params, 4, false));
+  LLVMPositionBuilderAtEnd(
+      b, LLVMAppendBasicBlockInContext(em->context, func, "entry"));
+  emit_loop_t loop = emit_loop_begin(
+      em, LLVMConstInt(em->i64, 0, false), LLVMGetParam(func, 3),
+      LLVMConstInt(em->i64, lanes, false), 0, NULL, "loop");
+  LLVMValueRef operand[2];
+  for (unsigned i = 0; i < 2; i++) {
+    LLVMValueRef at =
+        LLVMBuildGEP2(b, in, LLVMGetParam(func, i), &loop.index, 1, "");
+    operand[i] = LLVMBuildLoad2(b, emit_lanes(in, lanes), at, "");
+    LLVMSetAlignment(operand[i], 1);
+  }
+  LLVMValueRef value = body(em, user, operand[0], operand[1]);
+  LLVMValueRef at =
+      LLVMBuildGEP2(b, out, LLVMGetParam(func, 2), &loop.index, 1, "");
+  LLVMSetAlignment(LLVMBuildStore(b, value, at), 1);
+  emit_loop_end(em, &loop, NULL);
+  LLVMBuildRetVoid(b);
+}
+
+/* Generates the code; aborts on failure, which no input can cause. Nothing
+ * outside of the object is offered to it, so a library call fails to load. */
+static inline void math_jit_load(math_jit_t *jit) {
+  LLVMMemoryBufferRef object = NULL;
+  if (getenv("MATH_DUMP") != NULL) LLVMDumpModule(jit->em.module);
+  if (emitter_finish(&jit->em, &object) != MOEC_OK) abort();
+  const char *path = getenv("MATH_OBJECT");
+  if (path != NULL) {
+    FILE *file = fopen(path, "wb");
+    if (file == NULL) abort();
+    fwrite(LLVMGetBufferStart(object), 1, LLVMGetBufferSize(object), file);
+    fclose(file);
+  }
+  LLVMErrorRef error = LLVMOrcCreateLLJIT(&jit->jit, NULL);
+  if (error == NULL)
+    error = LLVMOrcLLJITAddObjectFile(
+        jit->jit, LLVMOrcLLJITGetMainJITDylib(jit->jit), object);
+  if (error != NULL) {
+    fprintf(stderr, "cannot load the code: %s\n", LLVMGetErrorMessage(error));
+    abort();
+  }
+}
+
+static inline math_fn math_jit_find(math_jit_t *jit, const char *name) {
+  LLVMOrcExecutorAddress address = 0;
+  LLVMErrorRef error = LLVMOrcLLJITLookup(jit->jit, &address, name);
+  if (error != NULL) {
+    fprintf(stderr, "cannot find %s: %s\n", name, LLVMGetErrorMessage(error));
+    abort();
+  }
+  void *pointer = (void *)(uintptr_t)address;
+  math_fn fn;
+  memcpy(&fn, &pointer, sizeof fn);
+  return fn;
+}
+
+static inline void math_jit_dispose(math_jit_t *jit) {
+  if (jit->jit != NULL) {
+    LLVMErrorRef error = LLVMOrcDisposeLLJIT(jit->jit);
+    if (error != NULL) LLVMConsumeError(error);
+  }
+  emitter_dispose(&jit->em);
+  arena_destroy(jit->arena);
+}
+
+#endif
