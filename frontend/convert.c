@@ -1,0 +1,385 @@
+/* What all converters share: operands, results, errors, known values, and
+ * combinations of operations that many of them need. */
+#include "frontend/convert.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+#include "frontend/import_state.h"
+#include "ir/element.h"
+
+/* ---- Operands, results, errors --------------------------------------------- */
+
+ir_value_t *ctx_in(const convert_ctx_t *ctx, unsigned index) {
+  return index < ctx->n_in ? ctx->in[index].value : NULL;
+}
+
+bool ctx_wants(const convert_ctx_t *ctx, unsigned index) {
+  return index < ctx->n_out && ctx->node->output[index][0] != '\0';
+}
+
+void ctx_set_output(convert_ctx_t *ctx, unsigned index, ir_value_t *value) {
+  if (value == NULL || !ctx_wants(ctx, index)) return;
+  ctx->out[index] = (slot_t){.kind = SLOT_TENSOR, .value = value};
+}
+
+void ctx_set_list(convert_ctx_t *ctx, unsigned index, unsigned n,
+                  ir_value_t *const *value, dtype_t dtype) {
+  if (!ctx_wants(ctx, index)) return;
+  slot_list_t *list = ARENA_NEW(ctx->arena, slot_list_t);
+  *list = (slot_list_t){n, value, dtype};
+  ctx->out[index] = (slot_t){.kind = SLOT_LIST, .list = list};
+}
+
+const slot_list_t *ctx_list(convert_ctx_t *ctx, unsigned index) {
+  if (index < ctx->n_in && ctx->in[index].kind == SLOT_LIST)
+    return ctx->in[index].list;
+  ctx_invalid(ctx, "input %u is not a sequence", index);
+  return NULL;
+}
+
+static moec_status_t record(convert_ctx_t *ctx, moec_status_t status,
+                            const char *format, va_list args) {
+  char text[512];
+  vsnprintf(text, sizeof text, format, args);
+  diag_error(ctx->diag, ctx->loc, status, "%s", text);
+  if (ctx->status == MOEC_OK) ctx->status = status;
+  return status;
+}
+
+moec_status_t ctx_error(convert_ctx_t *ctx, moec_status_t status,
+                        const char *format, ...) {
+  va_list args;
+  va_start(args, format);
+  record(ctx, status, format, args);
+  va_end(args);
+  return status;
+}
+
+moec_status_t ctx_invalid(convert_ctx_t *ctx, const char *format, ...) {
+  va_list args;
+  va_start(args, format);
+  record(ctx, MOEC_E_INVALID_MODEL, format, args);
+  va_end(args);
+  return MOEC_E_INVALID_MODEL;
+}
+
+moec_status_t ctx_unsupported(convert_ctx_t *ctx, const char *format, ...) {
+  va_list args;
+  va_start(args, format);
+  record(ctx, MOEC_E_UNSUPPORTED, format, args);
+  va_end(args);
+  return MOEC_E_UNSUPPORTED;
+}
+
+const char *ctx_type_str(const convert_ctx_t *ctx, const ir_value_t *value) {
+  return ir_type_str(ctx->arena, &value->type);
+}
+
+moec_status_t ctx_status(const convert_ctx_t *ctx) {
+  return ctx->status != MOEC_OK ? ctx->status : ctx->b->status;
+}
+
+/* ---- Constants ----------------------------------------------------------------- */
+
+ir_value_t *ctx_constant(convert_ctx_t *ctx, const Onnx__TensorProto *tensor) {
+  ir_value_t *value = import_tensor(ctx->importer, tensor, ctx->loc);
+  if (value == NULL && ctx->status == MOEC_OK)
+    ctx->status = ctx->importer->status;
+  return value;
+}
+
+ir_value_t *ctx_tensor(convert_ctx_t *ctx, dtype_t dtype, unsigned rank,
+                       const int64_t *dim, const void *bytes, uint64_t size) {
+  ir_data_t *data = ARENA_NEW(ctx->arena, ir_data_t);
+  data->bytes = bytes;
+  data->size = size;
+  ir_value_t *value =
+      import_bytes(ctx->importer, dtype, rank, dim, data, ctx->loc);
+  if (value == NULL && ctx->status == MOEC_OK)
+    ctx->status = ctx->importer->status;
+  return value;
+}
+
+ir_value_t *ctx_scalar(convert_ctx_t *ctx, const ir_value_t *like,
+                       double value) {
+  return like != NULL ? ir_scalar(ctx->b, like->type.dtype, value) : NULL;
+}
+
+/* ---- Axes and shapes -------------------------------------------------------------- */
+
+bool ctx_axis(convert_ctx_t *ctx, int64_t axis, unsigned rank,
+              unsigned *out_axis) {
+  *out_axis = 0;
+  int64_t r = rank;
+  if (axis < -r || axis >= r) {
+    ctx_invalid(ctx, "axis %lld is out of range for rank %u", (long long)axis,
+                rank);
+    return false;
+  }
+  *out_axis = (unsigned)(axis < 0 ? axis + r : axis);
+  return true;
+}
+
+bool ctx_axes(convert_ctx_t *ctx, unsigned n, const int64_t *axes,
+              unsigned rank, int64_t **out_axes) {
+  bool present[IR_MAX_RANK] = {false};
+  *out_axes = ARENA_ARRAY(ctx->arena, int64_t, IR_MAX_RANK);
+  for (unsigned i = 0; i < n; i++) {
+    unsigned axis;
+    if (!ctx_axis(ctx, axes[i], rank, &axis)) return false;
+    if (present[axis]) {
+      ctx_invalid(ctx, "axis %lld occurs twice", (long long)axes[i]);
+      return false;
+    }
+    present[axis] = true;
+  }
+  unsigned n_sorted = 0;
+  for (unsigned i = 0; i < rank; i++)
+    if (present[i]) (*out_axes)[n_sorted++] = i;
+  return true;
+}
+
+bool ctx_check_rank(convert_ctx_t *ctx, const ir_value_t *x, unsigned min,
+                    unsigned max, const char *what) {
+  if (x == NULL) return false;
+  if (x->type.rank >= min && x->type.rank <= max) return true;
+  if (min == max)
+    ctx_invalid(ctx, "%s is %s, expected rank %u", what, ctx_type_str(ctx, x),
+                min);
+  else
+    ctx_invalid(ctx, "%s is %s, expected rank %u to %u", what,
+                ctx_type_str(ctx, x), min, max);
+  return false;
+}
+
+bool ctx_static_count(convert_ctx_t *ctx, const ir_value_t *x, const char *what,
+                      int64_t *out_count) {
+  *out_count = 0;
+  if (x == NULL) return false;
+  if (ir_type_static_count(&x->type, out_count)) return true;
+  ctx_unsupported(ctx, "the number of elements of %s is not known: %s", what,
+                  ctx_type_str(ctx, x));
+  return false;
+}
+
+const expr_t *ctx_dim(const ir_value_t *x, unsigned axis) {
+  MOEC_ASSERT(axis < x->type.rank);
+  return x->type.dim[axis];
+}
+
+const expr_t *ctx_int(convert_ctx_t *ctx, int64_t value) {
+  return expr_const(ctx->exprs, value);
+}
+
+const expr_t **ctx_dims(convert_ctx_t *ctx, const ir_value_t *x,
+                        unsigned extra) {
+  unsigned rank = x->type.rank;
+  const expr_t **dim = ARENA_ARRAY(ctx->arena, const expr_t *, rank + extra);
+  for (unsigned i = 0; i < rank; i++) dim[i] = x->type.dim[i];
+  return dim;
+}
+
+/* ---- Known values -------------------------------------------------------------------- */
+
+bool ctx_const_ints(convert_ctx_t *ctx, const ir_value_t *x, unsigned *out_n,
+                    const int64_t **out_values) {
+  *out_n = 0;
+  *out_values = NULL;
+  int64_t count;
+  if (x == NULL || x->type.kind != IR_TENSOR ||
+      !ir_type_static_count(&x->type, &count) || count > UINT32_MAX / 2)
+    return false;
+  bool integers = dtype_is_integer(x->type.dtype) || x->type.dtype == DT_BOOL;
+  if (!integers) return false;
+  const ir_data_t *data = NULL;
+  if (x->def != NULL && x->def->code == OP_CONSTANT)
+    data = ir_get_data(x->def, ATTR_CONSTANT_data);
+  if (data == NULL && x->content == NULL && count > 0) return false;
+  int64_t *values = ARENA_ARRAY(ctx->arena, int64_t, (size_t)count + 1);
+  for (int64_t i = 0; i < count; i++) {
+    if (data != NULL)
+      values[i] = ir_element_int(x->type.dtype, data->bytes, (uint64_t)i);
+    else if (x->content[i] == NULL || !expr_is_const(x->content[i], &values[i]))
+      return false;
+  }
+  *out_n = (unsigned)count;
+  *out_values = values;
+  return true;
+}
+
+bool ctx_need_ints(convert_ctx_t *ctx, const ir_value_t *x, const char *what,
+                   unsigned *out_n, const int64_t **out_values) {
+  if (ctx_const_ints(ctx, x, out_n, out_values)) return true;
+  if (x != NULL) ctx_unsupported(ctx, "%s must be constant", what);
+  return false;
+}
+
+bool ctx_const_floats(convert_ctx_t *ctx, const ir_value_t *x, unsigned *out_n,
+                      const double **out_values) {
+  *out_n = 0;
+  *out_values = NULL;
+  int64_t count;
+  if (x == NULL || x->def == NULL || x->def->code != OP_CONSTANT ||
+      x->type.dtype == DT_STR || !ir_type_static_count(&x->type, &count) ||
+      count > UINT32_MAX / 2)
+    return false;
+  const ir_data_t *data = ir_get_data(x->def, ATTR_CONSTANT_data);
+  double *values = ARENA_ARRAY(ctx->arena, double, (size_t)count + 1);
+  for (int64_t i = 0; i < count; i++)
+    values[i] = ir_element_float(x->type.dtype, data->bytes, (uint64_t)i);
+  *out_n = (unsigned)count;
+  *out_values = values;
+  return true;
+}
+
+const expr_t *ctx_size(convert_ctx_t *ctx, ir_value_t *x, int64_t index,
+                       const char *hint, int64_t lower, const expr_t *upper) {
+  if (x == NULL) return NULL;
+  if (!dtype_is_integer(x->type.dtype)) {
+    ctx_invalid(ctx, "%s is %s, expected integers", hint, ctx_type_str(ctx, x));
+    return NULL;
+  }
+  return ir_bind(ctx->b, x, index, hint, lower, upper);
+}
+
+const expr_t **ctx_sizes(convert_ctx_t *ctx, ir_value_t *x, const char *hint,
+                         int64_t lower, unsigned *out_n) {
+  *out_n = 0;
+  int64_t count;
+  if (!ctx_static_count(ctx, x, hint, &count)) return NULL;
+  if (count > 65536) {
+    ctx_error(ctx, MOEC_E_LIMIT, "%s has %lld elements", hint,
+              (long long)count);
+    return NULL;
+  }
+  const expr_t **size =
+      ARENA_ARRAY(ctx->arena, const expr_t *, (size_t)count + 1);
+  for (int64_t i = 0; i < count; i++) {
+    size[i] = ctx_size(ctx, x, i, hint, lower, NULL);
+    if (size[i] == NULL) return NULL;
+  }
+  *out_n = (unsigned)count;
+  return size;
+}
+
+/* ---- Broadcasts ------------------------------------------------------------------------- */
+
+void ctx_check_dims(convert_ctx_t *ctx, const expr_t *x, const expr_t *y) {
+  if (x == NULL || y == NULL || x == y) return;
+  expr_pool_t *pool = ctx->exprs;
+  if (expr_equals_const(x, 1) || expr_equals_const(y, 1)) return;
+  int equal = expr_compare_equal(pool, x, y);
+  if (equal == 1) return;
+  static char mark;
+  importer_t *im = ctx->importer;
+  const char *key = arena_printf(ctx->arena, "%p %p", (const void *)x,
+                                 (const void *)y);
+  if (name_map_get(&im->checks, key) != NULL) return;
+  if (ctx->b->region == &im->func->body) name_map_add(&im->checks, key, &mark);
+  /* (x - y) * (x is not 1) * (y is not 1) == 0 */
+  const expr_t *one = ctx_int(ctx, 1);
+  const expr_t *not_one_x = expr_sub(pool, one, expr_is_one(pool, x));
+  const expr_t *not_one_y = expr_sub(pool, one, expr_is_one(pool, y));
+  const expr_t *gap = expr_mul(pool, expr_mul(pool, not_one_x, not_one_y),
+                               expr_sub(pool, x, y));
+  if (expr_is_const(not_one_x, NULL) && expr_is_const(not_one_y, NULL))
+    ir_check_equal(ctx->b, x, y, "dimensions that are combined");
+  else
+    ir_check_equal(ctx->b, gap, ctx_int(ctx, 0),
+                   "difference of dimensions that are combined");
+}
+
+void ctx_check_broadcast(convert_ctx_t *ctx, unsigned n, ir_value_t *const *x) {
+  const expr_t *dim[IR_MAX_RANK] = {NULL}; /* counted from the last one */
+  for (unsigned i = 0; i < n; i++) {
+    if (x[i] == NULL || x[i]->type.kind != IR_TENSOR) continue;
+    unsigned rank = x[i]->type.rank;
+    for (unsigned j = 0; j < rank; j++) {
+      const expr_t *mine = x[i]->type.dim[rank - 1 - j];
+      if (dim[j] == NULL) {
+        dim[j] = mine;
+        continue;
+      }
+      ctx_check_dims(ctx, dim[j], mine);
+      dim[j] = expr_broadcast(ctx->exprs, dim[j], mine);
+    }
+  }
+}
+
+/* ---- Building blocks -------------------------------------------------------------------- */
+
+ir_value_t *ctx_widen(convert_ctx_t *ctx, ir_value_t *x) {
+  if (x == NULL) return NULL;
+  bool narrow = dtype_is_float(x->type.dtype) && dtype_bits(x->type.dtype) < 32;
+  return narrow ? ir_cast(ctx->b, x, DT_F32) : x;
+}
+
+ir_value_t *ctx_like(convert_ctx_t *ctx, ir_value_t *x,
+                     const ir_value_t *like) {
+  if (x == NULL || like == NULL) return NULL;
+  return ir_cast(ctx->b, x, like->type.dtype);
+}
+
+ir_value_t *ctx_along(convert_ctx_t *ctx, ir_value_t *x, unsigned axis,
+                      unsigned rank) {
+  if (x == NULL || !ctx_check_rank(ctx, x, 1, 1, "a vector")) return NULL;
+  const expr_t *dim[IR_MAX_RANK];
+  for (unsigned i = 0; i < rank; i++)
+    dim[i] = i == axis ? x->type.dim[0] : ctx_int(ctx, 1);
+  return ir_reshape(ctx->b, x, rank, dim);
+}
+
+ir_value_t *ctx_binary(convert_ctx_t *ctx, ir_opcode_t code, ir_value_t *x,
+                       ir_value_t *y) {
+  ir_value_t *in[] = {x, y};
+  ctx_check_broadcast(ctx, 2, in);
+  return ir_binary(ctx->b, code, x, y);
+}
+
+ir_value_t *ctx_fold(convert_ctx_t *ctx, ir_opcode_t code, unsigned n,
+                     ir_value_t *const *x) {
+  ir_value_t *result = x[0];
+  for (unsigned i = 1; i < n; i++)
+    result = ctx_binary(ctx, code, result, x[i]);
+  return result;
+}
+
+ir_value_t *ctx_part(convert_ctx_t *ctx, ir_value_t *x, unsigned axis,
+                     const expr_t *start, const expr_t *length) {
+  if (x == NULL || start == NULL || length == NULL) return NULL;
+  return ir_slice(ctx->b, x, axis, start, length, ctx_int(ctx, 1));
+}
+
+ir_value_t *ctx_count(convert_ctx_t *ctx, const ir_value_t *x, unsigned n_axes,
+                      const int64_t *axes, dtype_t dtype) {
+  if (x == NULL) return NULL;
+  const expr_t *count = ctx_int(ctx, 1);
+  for (unsigned i = 0; i < n_axes; i++)
+    count = expr_mul(ctx->exprs, count, x->type.dim[axes[i]]);
+  int64_t known;
+  if (expr_is_const(count, &known))
+    return dtype_is_integer(dtype) ? ir_scalar_int(ctx->b, dtype, known)
+                                   : ir_scalar(ctx->b, dtype, (double)known);
+  return ir_cast(ctx->b, ir_expr_scalar(ctx->b, count), dtype);
+}
+
+ir_value_t *ctx_mean(convert_ctx_t *ctx, ir_value_t *x, unsigned n_axes,
+                     const int64_t *axes, bool keepdims) {
+  if (x == NULL) return NULL;
+  ir_value_t *count = ctx_count(ctx, x, n_axes, axes, x->type.dtype);
+  ir_value_t *sum =
+      ir_reduce(ctx->b, OP_REDUCE_SUM, x, n_axes, axes, keepdims);
+  return ir_binary(ctx->b, OP_DIV, sum, count);
+}
+
+ir_value_t *ctx_flat(convert_ctx_t *ctx, ir_value_t *x) {
+  if (x == NULL) return NULL;
+  const expr_t *count = ir_type_count(ctx->exprs, &x->type);
+  return ir_reshape(ctx->b, x, 1, &count);
+}
+
+ir_value_t *ctx_is_true(convert_ctx_t *ctx, ir_value_t *x) {
+  if (x == NULL || x->type.dtype == DT_BOOL) return x;
+  return ir_cast(ctx->b, x, DT_BOOL);
+}

@@ -1,0 +1,190 @@
+/* Activation functions. f16 and bf16 are computed in f32 and rounded once. */
+#include <math.h>
+
+#include "frontend/convert.h"
+
+static ir_value_t *num(convert_ctx_t *ctx, const ir_value_t *like,
+                       double value) {
+  return ctx_scalar(ctx, like, value);
+}
+
+static ir_value_t *add(convert_ctx_t *ctx, ir_value_t *x, ir_value_t *y) {
+  return ir_binary(ctx->b, OP_ADD, x, y);
+}
+
+static ir_value_t *mul(convert_ctx_t *ctx, ir_value_t *x, ir_value_t *y) {
+  return ir_binary(ctx->b, OP_MUL, x, y);
+}
+
+/* Ends a converter: y in the type of input 0. */
+static moec_status_t give(convert_ctx_t *ctx, ir_value_t *y) {
+  ctx_set_output(ctx, 0, ctx_like(ctx, y, ctx_in(ctx, 0)));
+  return MOEC_OK;
+}
+
+moec_status_t convert_relu(convert_ctx_t *ctx) {
+  ir_value_t *x = ctx_in(ctx, 0);
+  return give(ctx, ir_binary(ctx->b, OP_MAX, x, num(ctx, x, 0)));
+}
+
+/* x < 0 ? slope * x : x */
+moec_status_t convert_leaky_relu(convert_ctx_t *ctx) {
+  double alpha = attr_float(ctx, "alpha", 0.01f);
+  ir_value_t *x = ctx_in(ctx, 0);
+  ir_value_t *below = ir_binary(ctx->b, OP_LT, x, num(ctx, x, 0));
+  return give(ctx, ir_select(ctx->b, below, mul(ctx, num(ctx, x, alpha), x), x));
+}
+
+moec_status_t convert_prelu(convert_ctx_t *ctx) {
+  ir_value_t *x = ctx_in(ctx, 0);
+  ir_value_t *below = ir_binary(ctx->b, OP_LT, x, num(ctx, x, 0));
+  ir_value_t *scaled = ctx_binary(ctx, OP_MUL, ctx_in(ctx, 1), x);
+  return give(ctx, ir_select(ctx->b, below, scaled, x));
+}
+
+moec_status_t convert_thresholded_relu(convert_ctx_t *ctx) {
+  double alpha = attr_float(ctx, "alpha", 1.0);
+  ir_value_t *x = ctx_in(ctx, 0);
+  ir_value_t *above = ir_binary(ctx->b, OP_LT, num(ctx, x, alpha), x);
+  return give(ctx, ir_select(ctx->b, above, x, num(ctx, x, 0)));
+}
+
+/* x < 0 ? alpha * (exp(x) - 1) : x */
+static ir_value_t *elu(convert_ctx_t *ctx, ir_value_t *x, double alpha) {
+  ir_value_t *below = ir_binary(ctx->b, OP_LT, x, num(ctx, x, 0));
+  ir_value_t *grown =
+      mul(ctx, num(ctx, x, alpha), ir_unary(ctx->b, OP_EXPM1, x));
+  return ir_select(ctx->b, below, grown, x);
+}
+
+moec_status_t convert_elu(convert_ctx_t *ctx) {
+  double alpha = attr_float(ctx, "alpha", 1.0);
+  return give(ctx, elu(ctx, ctx_widen(ctx, ctx_in(ctx, 0)), alpha));
+}
+
+moec_status_t convert_selu(convert_ctx_t *ctx) {
+  double alpha = attr_float(ctx, "alpha", 1.67326319217681884765625);
+  double gamma = attr_float(ctx, "gamma", 1.05070102214813232421875);
+  ir_value_t *x = ctx_widen(ctx, ctx_in(ctx, 0));
+  return give(ctx, mul(ctx, num(ctx, x, gamma), elu(ctx, x, alpha)));
+}
+
+/* max(0, x) + min(0, alpha * (exp(x / alpha) - 1)) */
+moec_status_t convert_celu(convert_ctx_t *ctx) {
+  double alpha = attr_float(ctx, "alpha", 1.0);
+  if (alpha == 0) return ctx_invalid(ctx, "attribute \"alpha\" is 0");
+  ir_value_t *x = ctx_widen(ctx, ctx_in(ctx, 0));
+  ir_value_t *zero = num(ctx, x, 0);
+  ir_value_t *factor = num(ctx, x, alpha);
+  ir_value_t *grown = mul(
+      ctx, factor,
+      ir_unary(ctx->b, OP_EXPM1, ir_binary(ctx->b, OP_DIV, x, factor)));
+  return give(ctx, add(ctx, ir_binary(ctx->b, OP_MAX, x, zero),
+                       ir_binary(ctx->b, OP_MIN, grown, zero)));
+}
+
+/* log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)), which does not overflow */
+static ir_value_t *softplus(convert_ctx_t *ctx, ir_value_t *x) {
+  ir_value_t *away =
+      ir_unary(ctx->b, OP_NEG, ir_unary(ctx->b, OP_ABS, x));
+  ir_value_t *rest =
+      ir_unary(ctx->b, OP_LOG1P, ir_unary(ctx->b, OP_EXP, away));
+  return add(ctx, ir_binary(ctx->b, OP_MAX, x, num(ctx, x, 0)), rest);
+}
+
+moec_status_t convert_softplus(convert_ctx_t *ctx) {
+  return give(ctx, softplus(ctx, ctx_widen(ctx, ctx_in(ctx, 0))));
+}
+
+/* x / (1 + |x|) */
+moec_status_t convert_softsign(convert_ctx_t *ctx) {
+  ir_value_t *x = ctx_widen(ctx, ctx_in(ctx, 0));
+  ir_value_t *below = add(ctx, num(ctx, x, 1), ir_unary(ctx->b, OP_ABS, x));
+  return give(ctx, ir_binary(ctx->b, OP_DIV, x, below));
+}
+
+/* max(0, min(1, alpha * x + beta)) */
+static ir_value_t *hard_sigmoid(convert_ctx_t *ctx, ir_value_t *x, double alpha,
+                                double beta) {
+  ir_value_t *line =
+      add(ctx, mul(ctx, num(ctx, x, alpha), x), num(ctx, x, beta));
+  ir_value_t *capped = ir_binary(ctx->b, OP_MIN, line, num(ctx, x, 1));
+  return ir_binary(ctx->b, OP_MAX, capped, num(ctx, x, 0));
+}
+
+moec_status_t convert_hard_sigmoid(convert_ctx_t *ctx) {
+  double alpha = attr_float(ctx, "alpha", 0.2f);
+  double beta = attr_float(ctx, "beta", 0.5);
+  ir_value_t *x = ctx_widen(ctx, ctx_in(ctx, 0));
+  return give(ctx, hard_sigmoid(ctx, x, alpha, beta));
+}
+
+moec_status_t convert_hard_swish(convert_ctx_t *ctx) {
+  ir_value_t *x = ctx_widen(ctx, ctx_in(ctx, 0));
+  return give(ctx, mul(ctx, x, hard_sigmoid(ctx, x, 1.0 / 6, 0.5)));
+}
+
+/* x * sigmoid(alpha * x) */
+static ir_value_t *swish(convert_ctx_t *ctx, ir_value_t *x, double alpha) {
+  ir_value_t *scaled = alpha != 1 ? mul(ctx, num(ctx, x, alpha), x) : x;
+  return mul(ctx, x, ir_unary(ctx->b, OP_SIGMOID, scaled));
+}
+
+moec_status_t convert_swish(convert_ctx_t *ctx) {
+  double alpha = attr_float(ctx, "alpha", 1.0);
+  return give(ctx, swish(ctx, ctx_widen(ctx, ctx_in(ctx, 0)), alpha));
+}
+
+moec_status_t convert_swiglu(convert_ctx_t *ctx) {
+  double alpha = attr_float(ctx, "alpha", 1.0);
+  ir_value_t *gate = ctx_in(ctx, 0), *linear = ctx_in(ctx, 1);
+  if (gate->type.rank != linear->type.rank)
+    return ctx_invalid(ctx, "inputs have the shapes %s and %s",
+                       ctx_type_str(ctx, gate), ctx_type_str(ctx, linear));
+  for (unsigned i = 0; i < gate->type.rank; i++)
+    ir_check_equal(ctx->b, ctx_dim(gate, i), ctx_dim(linear, i),
+                   "dimensions of the inputs");
+  return give(ctx, mul(ctx, swish(ctx, ctx_widen(ctx, gate), alpha),
+                       ctx_widen(ctx, linear)));
+}
+
+/* x / 2 * (1 + erf(x / sqrt(2))), or with
+ * tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)) in the place of erf */
+moec_status_t convert_gelu(convert_ctx_t *ctx) {
+  static const char *const forms[] = {"none", "tanh", NULL};
+  unsigned form = attr_choice(ctx, "approximate", forms);
+  ir_value_t *x = ctx_widen(ctx, ctx_in(ctx, 0));
+  ir_value_t *inner;
+  if (form == 0) {
+    inner = ir_unary(ctx->b, OP_ERF, mul(ctx, x, num(ctx, x, sqrt(0.5))));
+  } else {
+    ir_value_t *cube = mul(ctx, mul(ctx, x, x), x);
+    ir_value_t *sum = add(ctx, x, mul(ctx, num(ctx, x, 0.044715), cube));
+    inner = ir_unary(ctx->b, OP_TANH,
+                     mul(ctx, num(ctx, x, sqrt(2 / acos(-1.0))), sum));
+  }
+  ir_value_t *half = mul(ctx, x, num(ctx, x, 0.5));
+  return give(ctx, mul(ctx, half, add(ctx, inner, num(ctx, x, 1))));
+}
+
+moec_status_t convert_mish(convert_ctx_t *ctx) {
+  ir_value_t *x = ctx_widen(ctx, ctx_in(ctx, 0));
+  return give(ctx, mul(ctx, x, ir_unary(ctx->b, OP_TANH, softplus(ctx, x))));
+}
+
+/* x < -lambd ? x + bias : x > lambd ? x - bias : 0 */
+moec_status_t convert_shrink(convert_ctx_t *ctx) {
+  double lambda = attr_float(ctx, "lambd", 0.5);
+  double bias = attr_float(ctx, "bias", 0.0);
+  ir_value_t *x = ctx_in(ctx, 0);
+  if (!dtype_is_float(x->type.dtype)) {
+    lambda = trunc(lambda);
+    bias = trunc(bias);
+  }
+  ir_value_t *low = ir_binary(ctx->b, OP_LT, x, num(ctx, x, -lambda));
+  ir_value_t *high = ir_binary(ctx->b, OP_LT, num(ctx, x, lambda), x);
+  ir_value_t *shift = num(ctx, x, bias);
+  ir_value_t *upper = ir_select(
+      ctx->b, high, ir_binary(ctx->b, OP_SUB, x, shift), num(ctx, x, 0));
+  return give(ctx, ir_select(ctx->b, low, add(ctx, x, shift), upper));
+}

@@ -1,0 +1,40 @@
+/* ONNX models as tensor-level modules. */
+#ifndef FRONTEND_IMPORT_H
+#define FRONTEND_IMPORT_H
+
+#include "frontend/load.h"
+#include "ir/ir.h"
+
+/* A dimension fixed before anything is inferred: `name` is a dim_param of the
+ * model or, for dimensions without one, the symbol that the import makes up,
+ * "<input>_<axis>". */
+typedef struct onnx_pin {
+  const char *name;
+  int64_t value; /* at least 0 */
+} onnx_pin_t;
+
+typedef struct onnx_import_options {
+  unsigned n_pins;
+  const onnx_pin_t *pins;
+  /* Nodes after inlining functions and unrolling loops; 0 means 2,000,000. */
+  uint64_t max_nodes;
+  /* A declared type that contradicts the inferred one is only warned about,
+   * except for outputs of the model. */
+  bool lenient_types;
+} onnx_import_options_t;
+
+/* Makes a tensor-level module with one main function "main" of a model. Its
+ * arguments are the graph's inputs that have no initialiser, its results the
+ * graph's outputs, both in the model's order and under its names.
+ *
+ * Everything is allocated in the arena of `model`; constants are views of its
+ * files where possible and names are its strings, so that the module is valid
+ * as long as the model is. `options` may be NULL. All nodes that are not
+ * supported are reported in one run (MOEC_E_UNSUPPORTED), malformed parts as
+ * MOEC_E_INVALID_MODEL; after an error nothing is returned in *out_module.
+ * Linear in the number of nodes. */
+moec_status_t onnx_import(onnx_model_t *model,
+                          const onnx_import_options_t *options,
+                          diag_sink_t *diag, ir_module_t **out_module);
+
+#endif

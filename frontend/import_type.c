@@ -1,0 +1,189 @@
+/* Declared types: of inputs, and as a check of what was inferred. */
+#include <string.h>
+
+#include "frontend/import_state.h"
+
+static dtype_t dtype_of(int32_t code) {
+  return code > DT_NONE && code < DT_COUNT ? (dtype_t)code : DT_NONE;
+}
+
+static bool all_digits(const char *text) {
+  if (text[0] == '\0') return false;
+  return text[strspn(text, "0123456789")] == '\0';
+}
+
+/* A name for a symbol made of any text. */
+static const char *symbol_name(arena_t *arena, const char *text) {
+  char *name = arena_strdup(arena, text);
+  size_t n = 0;
+  for (const char *c = text; *c != '\0'; c++) {
+    bool letter = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z');
+    bool digit = (*c >= '0' && *c <= '9') || *c == '.';
+    if (letter || *c == '_' || (digit && n > 0)) {
+      name[n++] = *c;
+    } else if (n > 0 && name[n - 1] != '_') {
+      name[n++] = '_';
+    }
+    if (n == 48) break;
+  }
+  while (n > 0 && name[n - 1] == '_') n--;
+  name[n] = '\0';
+  return n > 0 ? name : "dim";
+}
+
+/* The pinned size of a dimension called `name`, or NULL. */
+static const expr_t *pinned(importer_t *im, const char *name) {
+  for (unsigned i = 0; i < im->options->n_pins; i++) {
+    if (strcmp(im->options->pins[i].name, name) != 0) continue;
+    im->pin_used[i] = true;
+    return expr_const(im->module->exprs, im->options->pins[i].value);
+  }
+  return NULL;
+}
+
+static const expr_t *named_dim(importer_t *im, const char *name) {
+  const expr_t *dim = name_map_get(&im->dims, name);
+  if (dim != NULL) return dim;
+  dim = pinned(im, name);
+  if (dim == NULL)
+    dim = expr_new_symbol(im->module->exprs, symbol_name(im->arena, name), 0,
+                          NULL);
+  return name_map_add(&im->dims, name, (void *)dim);
+}
+
+static const expr_t *unnamed_dim(importer_t *im, const char *input,
+                                 unsigned axis) {
+  const char *name = arena_printf(im->arena, "%s_%u",
+                                  symbol_name(im->arena, input), axis);
+  const expr_t *dim = pinned(im, name);
+  return dim != NULL ? dim
+                     : expr_new_symbol(im->module->exprs, name, 0, NULL);
+}
+
+static moec_status_t read_dim(importer_t *im, const char *input, unsigned axis,
+                              const Onnx__TensorShapeProto__Dimension *dim,
+                              ir_loc_t loc, const expr_t **out_dim) {
+  expr_pool_t *pool = im->module->exprs;
+  if (dim->value_case ==
+      ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE) {
+    if (dim->dim_value < 0)
+      return diag_error(im->diag, loc, MOEC_E_INVALID_MODEL,
+                        "dimension %u is %lld, expected at least 0", axis,
+                        (long long)dim->dim_value);
+    *out_dim = expr_const(pool, dim->dim_value);
+    return MOEC_OK;
+  }
+  const char *name = "";
+  if (dim->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM)
+    name = onnx_str(dim->dim_param);
+  if (name[0] == '\0') {
+    *out_dim = unnamed_dim(im, input, axis);
+  } else if (all_digits(name)) {
+    int64_t size = 0;
+    for (const char *c = name; *c != '\0'; c++)
+      if (__builtin_mul_overflow(size, 10, &size) ||
+          __builtin_add_overflow(size, *c - '0', &size))
+        return diag_error(im->diag, loc, MOEC_E_INVALID_MODEL,
+                          "dimension %u is too large: %s", axis, name);
+    *out_dim = expr_const(pool, size);
+  } else {
+    *out_dim = named_dim(im, name);
+  }
+  return MOEC_OK;
+}
+
+static const char *kind_name(const Onnx__TypeProto *type) {
+  switch (type->value_case) {
+    case ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE: return "a tensor";
+    case ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE: return "a sequence";
+    case ONNX__TYPE_PROTO__VALUE_MAP_TYPE: return "a map";
+    case ONNX__TYPE_PROTO__VALUE_OPAQUE_TYPE: return "an opaque value";
+    case ONNX__TYPE_PROTO__VALUE_SPARSE_TENSOR_TYPE: return "a sparse tensor";
+    case ONNX__TYPE_PROTO__VALUE_OPTIONAL_TYPE: return "an optional";
+    default: return "a value without type";
+  }
+}
+
+moec_status_t import_input_type(importer_t *im,
+                                const Onnx__ValueInfoProto *info,
+                                ir_type_t *out_type) {
+  const char *name = onnx_str(info->name);
+  ir_loc_t loc = {.where = arena_printf(im->arena, "input \"%s\"", name)};
+  if (info->type == NULL ||
+      info->type->value_case == ONNX__TYPE_PROTO__VALUE__NOT_SET)
+    return diag_error(im->diag, loc, MOEC_E_INVALID_MODEL,
+                      "the input has no type");
+  if (info->type->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE)
+    return diag_error(im->diag, loc, MOEC_E_UNSUPPORTED,
+                      "the input is %s, only tensors are supported",
+                      kind_name(info->type));
+  const Onnx__TypeProto__Tensor *tensor = info->type->tensor_type;
+  dtype_t dtype = dtype_of(tensor->elem_type);
+  if (dtype == DT_NONE)
+    return diag_error(im->diag, loc, MOEC_E_INVALID_MODEL,
+                      "element type %d is not known", (int)tensor->elem_type);
+  if (tensor->shape == NULL)
+    return diag_error(im->diag, loc, MOEC_E_UNSUPPORTED,
+                      "the number of dimensions of the input is not given");
+  if (tensor->shape->n_dim > IR_MAX_RANK)
+    return diag_error(im->diag, loc, MOEC_E_LIMIT,
+                      "rank %zu exceeds the limit of %d", tensor->shape->n_dim,
+                      IR_MAX_RANK);
+  unsigned rank = (unsigned)tensor->shape->n_dim;
+  const expr_t **dim = ARENA_ARRAY(im->arena, const expr_t *, rank);
+  for (unsigned i = 0; i < rank; i++)
+    MOEC_TRY(read_dim(im, name, i, tensor->shape->dim[i], loc, &dim[i]));
+  *out_type = ir_tensor_type(dtype, rank, dim);
+  return MOEC_OK;
+}
+
+void import_declare(scope_t *scope, size_t n,
+                    Onnx__ValueInfoProto *const *info) {
+  for (size_t i = 0; i < n; i++)
+    if (info[i]->type != NULL && info[i]->name != NULL)
+      name_map_add(&scope->declared, info[i]->name, info[i]->type);
+}
+
+/* What contradicts the declaration for certain, as text; NULL if nothing. */
+static const char *contradiction(importer_t *im,
+                                 const Onnx__TypeProto__Tensor *tensor,
+                                 const ir_type_t *type) {
+  dtype_t dtype = dtype_of(tensor->elem_type);
+  if (dtype != DT_NONE && dtype != type->dtype)
+    return arena_printf(im->arena, "declared with elements of type %s",
+                        dtype_name(dtype));
+  if (tensor->shape == NULL) return NULL;
+  if (tensor->shape->n_dim != type->rank)
+    return arena_printf(im->arena, "declared with %zu dimensions",
+                        tensor->shape->n_dim);
+  for (unsigned i = 0; i < type->rank; i++) {
+    const Onnx__TensorShapeProto__Dimension *dim = tensor->shape->dim[i];
+    int64_t size;
+    if (dim->value_case ==
+            ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE &&
+        expr_is_const(type->dim[i], &size) && size != dim->dim_value)
+      return arena_printf(im->arena, "declared with %lld as dimension %u",
+                          (long long)dim->dim_value, i);
+  }
+  return NULL;
+}
+
+moec_status_t import_check_type(importer_t *im, const Onnx__TypeProto *declared,
+                                const char *name, const ir_value_t *value,
+                                ir_loc_t loc, bool is_output) {
+  const char *found = NULL;
+  if (declared->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE)
+    found = contradiction(im, declared->tensor_type, &value->type);
+  else if (declared->value_case != ONNX__TYPE_PROTO__VALUE__NOT_SET &&
+           declared->value_case != ONNX__TYPE_PROTO__VALUE_OPTIONAL_TYPE)
+    found = arena_printf(im->arena, "declared as %s", kind_name(declared));
+  if (found == NULL) return MOEC_OK;
+  const char *type = ir_type_str(im->arena, &value->type);
+  if (im->options->lenient_types && !is_output) {
+    diag_warning(im->diag, loc, "value \"%s\" is %s, but %s", name, type,
+                 found);
+    return MOEC_OK;
+  }
+  return diag_error(im->diag, loc, MOEC_E_INVALID_MODEL,
+                    "value \"%s\" is %s, but %s", name, type, found);
+}
