@@ -176,6 +176,14 @@ typedef struct ir_evaluator {
                             ir_data_t **out_data, diag_sink_t *diag);
 } ir_evaluator_t;
 
+/* Where the result of an operation of a schedule lies. */
+typedef enum {
+  IR_MEMORY_SLOT,    /* workspace slot `index`, shared with others over time */
+  IR_MEMORY_OUTPUT,  /* the model's output `index` */
+  IR_MEMORY_GROWING, /* region `index`, sized when it is reached */
+  IR_MEMORY_OPERAND, /* the memory of operand `index` */
+} ir_memory_kind_t;
+
 /* ---- Operation table -------------------------------------------------- */
 
 enum { /* traits */

@@ -173,6 +173,23 @@ static bool use_is_fine(const ir_op_t *op, const ir_use_t *use,
   return reads_once(use) || once_per_row(use, where) || may_repeat(op);
 }
 
+/* Views of constants cost nothing however often they are used. */
+static bool is_constant_view(const ir_op_t *op) {
+  while (is_view_op(op->code)) {
+    const ir_op_t *def = op->in[0].value->def;
+    if (def == NULL) return false;
+    if (def->code == OP_CONSTANT) return true;
+    op = def;
+  }
+  return false;
+}
+
+static bool all_pull(const ir_op_t *op) {
+  for (const ir_use_t *use = op->out[0].uses; use != NULL; use = use->next)
+    if (!pulls(use)) return false;
+  return true;
+}
+
 static bool is_source(ir_opcode_t code) {
   return code == OP_IOTA || code == OP_EXPRS;
 }
@@ -185,10 +202,9 @@ static bool may_fuse(const fuser_t *f, const ir_op_t *op, place_t *out_place) {
     return ir_type_static_count(&op->out[0].type, &count) && count == 1;
   if (is_source(op->code)) return true;
   if (l->elem == NULL && op->code != OP_PRODUCT) return false;
-  if (l->root != NULL && op->code != OP_PRODUCT) return false;
-  if (op->code == OP_PACK_PANELS || op->code == OP_ARG_MAX ||
-      op->code == OP_ARG_MIN)
-    return false;
+  bool stored = l->root != NULL && op->code != OP_PRODUCT;
+  if (stored || op->code == OP_ARG_MAX || op->code == OP_ARG_MIN) return false;
+  if (is_constant_view(op) && all_pull(op)) return true;
   if (!find_place(f, op, out_place)) return false;
   const tree_info_t *tree = &f->tree[key(out_place->root)];
   if (tree->n_ops >= MAX_TREE) return false;
@@ -223,7 +239,10 @@ moec_status_t run_fuse(pass_ctx_t *ctx, ir_func_t *func) {
     if (!may_fuse(&f, op, &where)) continue;
     if (!pass_allow_rewrite(ctx, "fuse", op)) continue;
     op->fused = true;
-    if (op->code != OP_CONSTANT && !is_source(op->code)) note_fused(&f, op, where);
+    bool counted = op->code != OP_CONSTANT && !is_source(op->code) &&
+                   !is_constant_view(op);
+    if (counted) note_fused(&f, op, where);
+    else f.place[key(op)] = (place_t){op, false};
   }
   return MOEC_OK;
 }

@@ -332,4 +332,46 @@ static ir_value_t *elem_pack_panels(kernel_t *k, const ir_op_t *op,
                        kernel_const(k, x->type.dtype, 0));
 }
 
-const lowering_t lowering_pack_panels = {.elem = elem_pack_panels};
+/* Matrices of a constant seen through views: packed when the weights are written.
+ * The batch must be evenly spaced. */
+static ir_op_t *constant_panels(lower_t *lo, const ir_op_t *op) {
+  view_t view;
+  const ir_type_t *type = &op->in[0].value->type;
+  unsigned rank = type->rank, batch = rank - 2;
+  int64_t stride[IR_MAX_RANK], dim[IR_MAX_RANK], offset, n_batch = 1;
+  if (!view_of(lo->module, op->in[0].value, &view) || view.base->def == NULL ||
+      view.base->def->code != OP_CONSTANT || !expr_is_const(view.offset, &offset))
+    return NULL;
+  for (unsigned d = 0; d < rank; d++)
+    if (!expr_is_const(view.stride[d], &stride[d]) || stride[d] < 0 ||
+        !expr_is_const(type->dim[d], &dim[d]))
+      return NULL;
+  for (unsigned d = 0; d < batch; d++) {
+    if (d + 1 < batch && stride[d] != dim[d + 1] * stride[d + 1]) return NULL;
+    n_batch *= dim[d];
+  }
+  ir_op_t *panels = ir_op_create(lo->module, OP_PANELS, op->loc, 0, NULL, 1);
+  ir_data_t *data = ir_get_data(view.base->def, ATTR_CONSTANT_data);
+  ir_set_data(panels, ATTR_PANELS_data, data);
+  ir_set_int(panels, ATTR_PANELS_n_batch, n_batch);
+  ir_set_int(panels, ATTR_PANELS_K, dim[batch]);
+  ir_set_int(panels, ATTR_PANELS_N, dim[batch + 1]);
+  ir_set_int(panels, ATTR_PANELS_offset, offset);
+  ir_set_ints(panels, ATTR_PANELS_strides, 3,
+              (int64_t[]){batch > 0 ? stride[batch - 1] : 0, stride[batch],
+                          stride[batch + 1]});
+  panels->out[0].type = op->out[0].type;
+  ir_place(&lo->schedule, panels);
+  return panels;
+}
+
+static void root_pack_panels(lower_t *lo, ir_op_t *op) {
+  ir_op_t *panels = constant_panels(lo, op);
+  lower_set_stored(lo, &op->out[0],
+                   panels != NULL ? &panels->out[0]
+                                  : lower_materialise(lo, &op->out[0], op->loc,
+                                                      "pack"));
+}
+
+const lowering_t lowering_pack_panels = {.elem = elem_pack_panels,
+                                         .root = root_pack_panels};

@@ -1,0 +1,307 @@
+/* The constants that a compiled model hands out; see program.h. */
+#include "backend/program.h"
+
+#include <string.h>
+
+#include "moec/rtabi.h"
+
+struct program_text {
+  const char *text;
+  LLVMValueRef value;
+  program_text_t *next;
+};
+
+void program_begin(program_t *p, emitter_t *em, ir_module_t *module) {
+  *p = (program_t){.em = em, .module = module};
+  const ir_func_t *func = module->first;
+  p->is_input_symbol =
+      ARENA_ARRAY(em->arena, bool, expr_n_symbols(module->exprs) + 1);
+  for (unsigned i = 0; i < func->body.n_args; i++) {
+    const ir_type_t *type = &func->body.args[i].type;
+    for (unsigned d = 0; d < type->rank; d++)
+      if (!expr_is_const(type->dim[d], NULL))
+        p->is_input_symbol[type->dim[d]->terms[0].atoms[0]->symbol->index] = true;
+  }
+}
+
+bool program_is_input_symbol(const program_t *p, const expr_symbol_t *symbol) {
+  return p->is_input_symbol[symbol->index];
+}
+
+/* ---- Declarations ------------------------------------------------------------- */
+
+LLVMValueRef program_call(program_t *p, const char *name, LLVMTypeRef result,
+                          unsigned n, LLVMValueRef *args) {
+  LLVMTypeRef params[8];
+  MOEC_ASSERT(n <= 8);
+  for (unsigned i = 0; i < n; i++) params[i] = LLVMTypeOf(args[i]);
+  LLVMTypeRef type = LLVMFunctionType(result, params, n, false);
+  LLVMValueRef func = LLVMGetNamedFunction(p->em->module, name);
+  if (func == NULL) {
+    func = LLVMAddFunction(p->em->module, name, type);
+    LLVMSetVisibility(func, LLVMHiddenVisibility);
+  }
+  return LLVMBuildCall2(p->em->builder, type, func, args, n, "");
+}
+
+LLVMValueRef program_external(program_t *p, const char *name) {
+  LLVMValueRef global = LLVMGetNamedGlobal(p->em->module, name);
+  if (global != NULL) return global;
+  global = LLVMAddGlobal(p->em->module, p->em->i8, name);
+  LLVMSetVisibility(global, LLVMHiddenVisibility);
+  return global;
+}
+
+/* A hidden function of the runtime, for its address only. */
+static LLVMValueRef runtime_function(program_t *p, const char *name) {
+  LLVMValueRef func = LLVMGetNamedFunction(p->em->module, name);
+  if (func != NULL) return func;
+  func = LLVMAddFunction(p->em->module, name,
+                         LLVMFunctionType(p->em->void_type, NULL, 0, false));
+  LLVMSetVisibility(func, LLVMHiddenVisibility);
+  return func;
+}
+
+static LLVMValueRef constant(program_t *p, LLVMValueRef init, const char *name) {
+  LLVMValueRef global = LLVMAddGlobal(p->em->module, LLVMTypeOf(init), name);
+  LLVMSetInitializer(global, init);
+  LLVMSetGlobalConstant(global, true);
+  LLVMSetLinkage(global, LLVMInternalLinkage);
+  return global;
+}
+
+LLVMValueRef program_string(program_t *p, const char *text) {
+  unsigned hash = 0;
+  for (const char *c = text; *c; c++) hash = hash * 31 + (unsigned char)*c;
+  program_text_t **bucket = &p->strings[hash % 256];
+  for (program_text_t *t = *bucket; t != NULL; t = t->next)
+    if (strcmp(t->text, text) == 0) return t->value;
+  LLVMValueRef bytes = LLVMConstStringInContext(
+      p->em->context, text, (unsigned)strlen(text), false);
+  program_text_t *t = ARENA_NEW(p->em->arena, program_text_t);
+  *t = (program_text_t){text, constant(p, bytes, "text"), *bucket};
+  LLVMSetAlignment(t->value, 1);
+  *bucket = t;
+  return t->value;
+}
+
+int program_node(program_t *p, ir_loc_t loc) {
+  if (loc.index == 0 && loc.node == NULL) return -1;
+  const char *text = arena_printf(
+      p->em->arena, "node #%d \"%s\" (%s)", loc.index - 1,
+      loc.node ? loc.node : "", loc.type ? loc.type : "");
+  if (p->n_nodes > 0 && strcmp(p->nodes[p->n_nodes - 1], text) == 0)
+    return (int)p->n_nodes - 1;
+  if (p->n_nodes == p->node_capacity) {
+    unsigned capacity = p->node_capacity * 2 + 64;
+    p->nodes = arena_grow_array(p->em->arena, p->nodes, p->node_capacity, capacity,
+                                sizeof *p->nodes);
+    p->node_capacity = capacity;
+  }
+  p->nodes[p->n_nodes] = text;
+  return (int)p->n_nodes++;
+}
+
+bool program_memory(const ir_op_t *op, unsigned i, int64_t *out_kind,
+                    int64_t *out_index) {
+  ir_attr_id_t id;
+  switch (op->code) {
+    case OP_LAUNCH: id = ATTR_LAUNCH_memory; break;
+    case OP_CALL: id = ATTR_CALL_memory; break;
+    case OP_EMPTY: id = ATTR_EMPTY_memory; break;
+    case OP_EXPRS: id = ATTR_EXPRS_memory; break;
+    default: return false;
+  }
+  unsigned n;
+  const int64_t *memory = ir_get_ints(op, id, &n);
+  *out_kind = memory[2 * i];
+  *out_index = memory[2 * i + 1];
+  return true;
+}
+
+/* ---- Tables ---------------------------------------------------------------------- */
+
+static LLVMValueRef u32(program_t *p, uint64_t value) {
+  return LLVMConstInt(p->em->i32, value, false);
+}
+
+static LLVMValueRef array(program_t *p, LLVMTypeRef type, LLVMValueRef *values,
+                          unsigned n, const char *name) {
+  if (n == 0) return LLVMConstNull(p->em->ptr);
+  return constant(p, LLVMConstArray(type, values, n), name);
+}
+
+static LLVMValueRef strings(program_t *p, const char *const *texts, unsigned n,
+                            const char *name) {
+  LLVMValueRef *values = ARENA_ARRAY(p->em->arena, LLVMValueRef, n);
+  for (unsigned i = 0; i < n; i++) values[i] = program_string(p, texts[i]);
+  return array(p, p->em->ptr, values, n, name);
+}
+
+static const char *dim_text(program_t *p, const expr_t *dim) {
+  if (expr_is_const(dim, NULL)) return "";
+  text_t text;
+  text_init(&text, p->em->arena);
+  expr_print(dim, &text);
+  return text.data;
+}
+
+/* A moec_io_t. */
+static LLVMValueRef emit_io(program_t *p, const ir_type_t *type, const char *name,
+                            bool optional) {
+  emitter_t *em = p->em;
+  LLVMValueRef dims[IR_MAX_RANK], names[IR_MAX_RANK], symbols[IR_MAX_RANK];
+  for (unsigned d = 0; d < type->rank; d++) {
+    int64_t fixed = -1;
+    const expr_t *dim = type->dim[d];
+    bool is_fixed = expr_is_const(dim, &fixed);
+    bool is_symbol = !is_fixed && dim->n_terms == 1 && dim->terms[0].n_atoms == 1 &&
+                     dim->terms[0].coefficient == 1 &&
+                     dim->terms[0].atoms[0]->kind == EXPR_ATOM_SYMBOL;
+    uint64_t symbol = is_symbol ? dim->terms[0].atoms[0]->symbol->index : UINT64_MAX;
+    dims[d] = LLVMConstInt(em->i64, (uint64_t)fixed, true);
+    names[d] = program_string(p, dim_text(p, dim));
+    symbols[d] = u32(p, symbol);
+  }
+  LLVMValueRef fields[] = {
+      u32(p, sizeof(moec_io_t)),
+      u32(p, MOEC_TENSOR),
+      u32(p, type->dtype),
+      u32(p, type->rank),
+      program_string(p, name ? name : ""),
+      array(p, em->i64, dims, type->rank, "dims"),
+      array(p, em->ptr, names, type->rank, "dim_names"),
+      array(p, em->i32, symbols, type->rank, "dim_symbols"),
+      u32(p, optional),
+      u32(p, 0),
+  };
+  return LLVMConstStructInContext(em->context, fields,
+                                  sizeof fields / sizeof fields[0], false);
+}
+
+static LLVMValueRef emit_inputs(program_t *p, const ir_func_t *func) {
+  unsigned n = func->body.n_args;
+  LLVMValueRef *ios = ARENA_ARRAY(p->em->arena, LLVMValueRef, n);
+  for (unsigned i = 0; i < n; i++)
+    ios[i] = emit_io(p, &func->body.args[i].type, func->arg_names[i], false);
+  return n == 0 ? LLVMConstNull(p->em->ptr)
+                : array(p, LLVMTypeOf(ios[0]), ios, n, "inputs");
+}
+
+static LLVMValueRef emit_outputs(program_t *p, const ir_func_t *func) {
+  const ir_op_t *last = func->body.last;
+  LLVMValueRef *ios = ARENA_ARRAY(p->em->arena, LLVMValueRef, last->n_in);
+  for (unsigned i = 0; i < last->n_in; i++)
+    ios[i] = emit_io(p, &last->in[i].value->type,
+                     func->result_names ? func->result_names[i] : "", false);
+  return last->n_in == 0 ? LLVMConstNull(p->em->ptr)
+                         : array(p, LLVMTypeOf(ios[0]), ios, last->n_in, "outputs");
+}
+
+static LLVMValueRef emit_variants(program_t *p, const unsigned *variants,
+                                  unsigned n) {
+  emitter_t *em = p->em;
+  LLVMValueRef *rows = ARENA_ARRAY(em->arena, LLVMValueRef, n);
+  for (unsigned i = 0; i < n; i++) {
+    const isa_t *isa = isa_at(variants[i]);
+    LLVMValueRef fields[] = {
+        program_string(p, isa->name),
+        LLVMConstInt(em->i64, isa->cpu_bits, false),
+        program_external(
+            p, arena_printf(em->arena, "moert_kernels_%u", variants[i])),
+    };
+    rows[i] = LLVMConstStructInContext(em->context, fields, 3, false);
+  }
+  return array(p, LLVMTypeOf(rows[0]), rows, n, "variants");
+}
+
+static LLVMValueRef symbol_names(program_t *p) {
+  unsigned n = expr_n_symbols(p->module->exprs);
+  const char **names = ARENA_ARRAY(p->em->arena, const char *, n);
+  for (unsigned i = 0; i < n; i++)
+    names[i] = expr_symbol_at(p->module->exprs, i)->name;
+  return strings(p, names, n, "symbol_names");
+}
+
+static uint32_t memory_kind(const program_t *p, const program_parts_t *parts) {
+  if (parts->n_growable > 0) return MOEC_MEMORY_UNBOUNDED;
+  for (const ir_op_t *op = p->module->first->body.first; op; op = op->next)
+    if (op->code == OP_BIND) return MOEC_MEMORY_BOUND;
+  return MOEC_MEMORY_EXACT;
+}
+
+typedef struct tables {
+  LLVMValueRef name, compiler, inputs, outputs, variant_names;
+  unsigned n_inputs, n_outputs, n_variants;
+} tables_t;
+
+static void define(program_t *p, const char *name, LLVMValueRef *fields, unsigned n) {
+  LLVMValueRef init = LLVMConstStructInContext(p->em->context, fields, n, false);
+  LLVMValueRef global = LLVMGetNamedGlobal(p->em->module, name);
+  MOEC_ASSERT(global == NULL);
+  global = LLVMAddGlobal(p->em->module, LLVMTypeOf(init), name);
+  LLVMSetInitializer(global, init);
+  LLVMSetGlobalConstant(global, true);
+  LLVMSetVisibility(global, LLVMHiddenVisibility);
+}
+
+static void emit_program(program_t *p, const program_parts_t *parts,
+                         const tables_t *t, LLVMValueRef variants) {
+  LLVMValueRef fields[] = {
+      t->name, t->compiler, t->inputs, t->outputs,
+      u32(p, t->n_inputs), u32(p, t->n_outputs),
+      u32(p, expr_n_symbols(p->module->exprs)), u32(p, parts->n_slots),
+      u32(p, parts->n_growable), u32(p, p->n_nodes),
+      symbol_names(p), strings(p, p->nodes, p->n_nodes, "nodes"),
+      variants, t->variant_names,
+      u32(p, t->n_variants), u32(p, memory_kind(p, parts)),
+      program_external(p, "moert_weights"), parts->plan, parts->run,
+  };
+  define(p, "moert_program", fields, sizeof fields / sizeof fields[0]);
+}
+
+static void emit_model(program_t *p, const tables_t *t) {
+  LLVMValueRef fields[] = {
+      u32(p, sizeof(moec_model_t)), u32(p, MOEC_ABI_VERSION),
+      t->name, t->compiler,
+      u32(p, t->n_inputs), u32(p, t->n_outputs), t->inputs, t->outputs,
+      u32(p, t->n_variants), u32(p, 0), t->variant_names,
+      runtime_function(p, "moert_create"), runtime_function(p, "moert_destroy"),
+      runtime_function(p, "moert_query"), runtime_function(p, "moert_run"),
+      runtime_function(p, "moert_message"), runtime_function(p, "moert_variant"),
+      runtime_function(p, "moert_pool_create"),
+      runtime_function(p, "moert_pool_destroy"),
+  };
+  define(p, "moec_model_table", fields, sizeof fields / sizeof fields[0]);
+}
+
+/* The exported function: returns the address of the model's table. */
+static void emit_entry(program_t *p, const char *entry) {
+  emitter_t *em = p->em;
+  LLVMValueRef func =
+      LLVMAddFunction(em->module, entry, LLVMFunctionType(em->ptr, NULL, 0, false));
+  LLVMPositionBuilderAtEnd(
+      em->builder, LLVMAppendBasicBlockInContext(em->context, func, "entry"));
+  LLVMBuildRet(em->builder, LLVMGetNamedGlobal(em->module, "moec_model_table"));
+}
+
+void program_finish(program_t *p, const program_parts_t *parts,
+                    const unsigned *variants, unsigned n_variants,
+                    const char *entry) {
+  const ir_func_t *func = p->module->first;
+  const char **names = ARENA_ARRAY(p->em->arena, const char *, n_variants);
+  for (unsigned i = 0; i < n_variants; i++) names[i] = isa_at(variants[i])->name;
+  tables_t t = {
+      .name = program_string(p, p->module->name),
+      .compiler = program_string(p, "moec " MOEC_VERSION),
+      .inputs = emit_inputs(p, func),
+      .outputs = emit_outputs(p, func),
+      .variant_names = strings(p, names, n_variants, "variant_names"),
+      .n_inputs = func->body.n_args,
+      .n_outputs = func->body.last->n_in,
+      .n_variants = n_variants,
+  };
+  emit_program(p, parts, &t, emit_variants(p, variants, n_variants));
+  emit_model(p, &t);
+  emit_entry(p, entry);
+}

@@ -1,0 +1,577 @@
+/* The schedule as LLVM code: plan() and run().
+ *
+ * run() is cut into functions of CHUNK operations, so that the time of code
+ * generation stays linear. All state is in the frame and in a table of the
+ * pointers that are known only in a run (outputs and growing regions). */
+#include "backend/schedule.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "backend/program.h"
+#include "backend/size.h"
+#include "moec/rtabi.h"
+
+enum { CHUNK = 64 };
+
+typedef struct place { /* where a value lies */
+  enum { AT_NOWHERE, AT_INPUT, AT_WEIGHTS, AT_SLOT, AT_TABLE } kind;
+  uint64_t index; /* input, offset into the weights, slot, pointer of the table */
+} place_t;
+
+typedef struct scheduler {
+  emitter_t *em;
+  ir_module_t *module;
+  ir_func_t *func;
+  weights_t *weights;
+  program_t *program;
+  place_t *places; /* by value number */
+  bool *asserts;   /* by kernel index: may note an error */
+  LLVMValueRef frame, table, args; /* of the function being emitted */
+  size_emitter_t sizes;
+  LLVMBasicBlockRef fail; /* returns the status in `status` */
+  LLVMValueRef status;    /* its phi */
+  LLVMValueRef weights_base;
+  unsigned n_outputs;
+} scheduler_t;
+
+/* ---- Helpers ------------------------------------------------------------------- */
+
+static LLVMValueRef i64(scheduler_t *s, int64_t value) {
+  return LLVMConstInt(s->em->i64, (uint64_t)value, true);
+}
+
+static LLVMValueRef i32(scheduler_t *s, int64_t value) {
+  return LLVMConstInt(s->em->i32, (uint64_t)value, true);
+}
+
+static LLVMValueRef call(scheduler_t *s, const char *name, LLVMTypeRef result,
+                         unsigned n, LLVMValueRef *args) {
+  return program_call(s->program, name, result, n, args);
+}
+
+static LLVMValueRef frame_field(scheduler_t *s, size_t offset, LLVMTypeRef type) {
+  LLVMValueRef index = i64(s, (int64_t)offset);
+  LLVMValueRef at =
+      LLVMBuildInBoundsGEP2(s->em->builder, s->em->i8, s->frame, &index, 1, "");
+  return LLVMBuildLoad2(s->em->builder, type, at, "");
+}
+#define FRAME(s, field, type) \
+  frame_field((s), offsetof(moert_frame_t, field), (type))
+
+static LLVMValueRef element(scheduler_t *s, LLVMTypeRef type, LLVMValueRef base,
+                            int64_t index) {
+  LLVMValueRef i = i64(s, index);
+  return LLVMBuildInBoundsGEP2(s->em->builder, type, base, &i, 1, "");
+}
+
+/* Leaves the function with `status` where cond (i1) holds. */
+static void fail_if(scheduler_t *s, LLVMValueRef cond, LLVMValueRef status) {
+  LLVMBuilderRef at = s->em->builder;
+  LLVMBasicBlockRef here = LLVMGetInsertBlock(at);
+  LLVMBasicBlockRef go_on = LLVMAppendBasicBlockInContext(
+      s->em->context, LLVMGetBasicBlockParent(here), "go_on");
+  LLVMBuildCondBr(at, cond, s->fail, go_on);
+  LLVMAddIncoming(s->status, &status, &here, 1);
+  LLVMPositionBuilderAtEnd(at, go_on);
+}
+
+/* Where cond holds: calls a moert_fail_* function and leaves with what it gives. */
+static void fail_by_call(scheduler_t *s, LLVMValueRef cond, const char *name,
+                         unsigned n, LLVMValueRef *args) {
+  LLVMBuilderRef at = s->em->builder;
+  LLVMValueRef func = LLVMGetBasicBlockParent(LLVMGetInsertBlock(at));
+  LLVMBasicBlockRef bad =
+      LLVMAppendBasicBlockInContext(s->em->context, func, "bad");
+  LLVMBasicBlockRef go_on =
+      LLVMAppendBasicBlockInContext(s->em->context, func, "go_on");
+  LLVMBuildCondBr(at, cond, bad, go_on);
+  LLVMPositionBuilderAtEnd(at, bad);
+  LLVMValueRef status = call(s, name, s->em->i32, n, args);
+  LLVMBuildBr(at, s->fail);
+  LLVMAddIncoming(s->status, &status, &bad, 1);
+  LLVMPositionBuilderAtEnd(at, go_on);
+}
+
+static LLVMValueRef node_of(scheduler_t *s, const ir_op_t *op) {
+  return i32(s, program_node(s->program, op->loc));
+}
+
+/* ---- Functions ------------------------------------------------------------------- */
+
+static LLVMValueRef begin_function(scheduler_t *s, const char *name,
+                                   unsigned n_params, bool checked) {
+  emitter_t *em = s->em;
+  LLVMTypeRef params[] = {em->ptr, em->ptr};
+  LLVMTypeRef type = LLVMFunctionType(em->i32, params, n_params, false);
+  LLVMValueRef func = LLVMAddFunction(em->module, name, type);
+  LLVMSetLinkage(func, LLVMInternalLinkage);
+  LLVMBasicBlockRef entry =
+      LLVMAppendBasicBlockInContext(em->context, func, "entry");
+  s->fail = LLVMAppendBasicBlockInContext(em->context, func, "fail");
+  LLVMPositionBuilderAtEnd(em->builder, s->fail);
+  s->status = LLVMBuildPhi(em->builder, em->i32, "status");
+  LLVMBuildRet(em->builder, s->status);
+  LLVMPositionBuilderAtEnd(em->builder, entry);
+  s->frame = LLVMGetParam(func, 0);
+  s->table = n_params > 1 ? LLVMGetParam(func, 1) : NULL;
+  size_begin(&s->sizes, em, FRAME(s, symbols, em->ptr), checked);
+  return func;
+}
+
+/* A fail block that nothing branches to must not stay. */
+static void end_function(scheduler_t *s) {
+  LLVMBuildRet(s->em->builder, i32(s, 0));
+  if (LLVMCountIncoming(s->status) == 0) LLVMDeleteBasicBlock(s->fail);
+}
+
+/* ---- Places -------------------------------------------------------------------------- */
+
+static LLVMValueRef pointer_to(scheduler_t *s, const ir_value_t *value) {
+  emitter_t *em = s->em;
+  place_t p = s->places[value->number];
+  switch (p.kind) {
+    case AT_INPUT:
+      return LLVMBuildLoad2(
+          em->builder, em->ptr,
+          element(s, em->ptr, FRAME(s, inputs, em->ptr), (int64_t)p.index), "");
+    case AT_WEIGHTS:
+      return element(s, em->i8, s->weights_base, (int64_t)p.index);
+    case AT_SLOT: {
+      LLVMValueRef offset = LLVMBuildLoad2(
+          em->builder, em->i64,
+          element(s, em->i64, FRAME(s, slot_offsets, em->ptr), (int64_t)p.index),
+          "");
+      return LLVMBuildInBoundsGEP2(em->builder, em->i8,
+                                   FRAME(s, workspace, em->ptr), &offset, 1, "");
+    }
+    case AT_TABLE:
+      return LLVMBuildLoad2(em->builder, em->ptr,
+                            element(s, em->ptr, s->table, (int64_t)p.index), "");
+    default: MOEC_BUG("value %%%u has no memory", value->number);
+  }
+}
+
+static const expr_t *bytes_of(scheduler_t *s, const ir_type_t *type) {
+  expr_pool_t *pool = s->module->exprs;
+  const expr_t *bits = expr_const(pool, dtype_bits(type->dtype));
+  return expr_ceildiv(pool, expr_mul(pool, ir_type_count(pool, type), bits),
+                      expr_const(pool, 8));
+}
+
+/* Asks the runtime for the memory of an output or growing region. */
+static void obtain(scheduler_t *s, const ir_op_t *op, const ir_value_t *value,
+                   int64_t kind, int64_t index) {
+  emitter_t *em = s->em;
+  const ir_type_t *type = &value->type;
+  LLVMValueRef pointer;
+  s->sizes.checked = true;
+  LLVMValueRef bytes = emit_size(&s->sizes, bytes_of(s, type));
+  s->sizes.checked = false;
+  if (s->sizes.overflow != NULL)
+    fail_by_call(s, s->sizes.overflow, "moert_fail_overflow", 2,
+                 (LLVMValueRef[]){s->frame, node_of(s, op)});
+  s->sizes.overflow = NULL;
+  if (kind == IR_MEMORY_OUTPUT) {
+    LLVMValueRef dims = s->args;
+    for (unsigned d = 0; d < type->rank; d++)
+      LLVMBuildStore(em->builder, emit_size(&s->sizes, type->dim[d]),
+                     element(s, em->i64, dims, d));
+    pointer = call(s, "moert_output", em->ptr, 4,
+                   (LLVMValueRef[]){s->frame, i32(s, index), dims, bytes});
+  } else {
+    pointer = call(s, "moert_grow", em->ptr, 3,
+                   (LLVMValueRef[]){s->frame, i32(s, index), bytes});
+  }
+  LLVMValueRef none = LLVMBuildIsNull(em->builder, pointer, "");
+  fail_by_call(s, none, "moert_status", 1, &s->frame);
+  LLVMBuildStore(em->builder, pointer,
+                 element(s, em->ptr, s->table,
+                         (int64_t)s->places[value->number].index));
+}
+
+static void place_results(scheduler_t *s, const ir_op_t *op, ir_attr_id_t id) {
+  unsigned n;
+  const int64_t *memory = ir_get_ints(op, id, &n);
+  MOEC_ASSERT(n == 2 * op->n_out);
+  for (unsigned i = 0; i < op->n_out; i++) {
+    const ir_value_t *value = &op->out[i];
+    int64_t kind = memory[2 * i], index = memory[2 * i + 1];
+    place_t *p = &s->places[value->number];
+    switch (kind) {
+      case IR_MEMORY_SLOT: *p = (place_t){AT_SLOT, (uint64_t)index}; break;
+      case IR_MEMORY_OPERAND: *p = s->places[op->in[index].value->number]; break;
+      case IR_MEMORY_OUTPUT: *p = (place_t){AT_TABLE, (uint64_t)index}; break;
+      default: *p = (place_t){AT_TABLE, (uint64_t)index + s->n_outputs};
+    }
+    if (kind == IR_MEMORY_OUTPUT || kind == IR_MEMORY_GROWING)
+      obtain(s, op, value, kind, index);
+  }
+}
+
+/* ---- Operations -------------------------------------------------------------------------- */
+
+static void set_arg(scheduler_t *s, unsigned index, LLVMValueRef value) {
+  LLVMBuildStore(s->em->builder, value, element(s, s->em->i64, s->args, index));
+}
+
+/* Results, operands (but the one updated in place), sizes. */
+static void set_args(scheduler_t *s, const ir_op_t *op, unsigned at, int64_t skip,
+                     ir_attr_id_t args_id) {
+  for (unsigned i = 0; i < op->n_out; i++)
+    set_arg(s, at++, pointer_to(s, &op->out[i]));
+  for (unsigned i = 0; i < op->n_in; i++)
+    if ((int64_t)i != skip) set_arg(s, at++, pointer_to(s, op->in[i].value));
+  unsigned n;
+  const expr_t *const *args = ir_get_exprs(op, args_id, &n);
+  for (unsigned i = 0; i < n; i++)
+    set_arg(s, at++, emit_size(&s->sizes, args[i]));
+}
+
+static void emit_launch(scheduler_t *s, const ir_op_t *op) {
+  emitter_t *em = s->em;
+  place_results(s, op, ATTR_LAUNCH_memory);
+  unsigned kernel =
+      schedule_kernel_index(s->module, ir_get_str(op, ATTR_LAUNCH_kernel));
+  LLVMValueRef index = i64(s, offsetof(moert_frame_t, error));
+  LLVMValueRef error =
+      LLVMBuildInBoundsGEP2(em->builder, em->i8, s->frame, &index, 1, "error");
+  set_arg(s, 0, error);
+  set_args(s, op, 1, ir_get_int(op, ATTR_LAUNCH_inplace), ATTR_LAUNCH_args);
+  LLVMValueRef args[] = {
+      s->frame, i32(s, kernel), s->args,
+      emit_size(&s->sizes, ir_get_expr(op, ATTR_LAUNCH_units)),
+      emit_size(&s->sizes, ir_get_expr(op, ATTR_LAUNCH_grain))};
+  call(s, "moert_parallel", em->void_type, 5, args);
+  if (!s->asserts[kernel]) return;
+  LLVMValueRef noted = LLVMBuildLoad2(em->builder, em->i32, error, "");
+  LLVMValueRef bad =
+      LLVMBuildICmp(em->builder, LLVMIntNE, noted, i32(s, 0), "");
+  fail_by_call(s, bad, "moert_fail_assert", 2,
+               (LLVMValueRef[]){s->frame, node_of(s, op)});
+}
+
+static void emit_routine(scheduler_t *s, const ir_op_t *op) {
+  emitter_t *em = s->em;
+  place_results(s, op, ATTR_CALL_memory);
+  set_args(s, op, 0, -1, ATTR_CALL_args);
+  LLVMValueRef index = i64(s, offsetof(moert_frame_t, node));
+  LLVMBuildStore(em->builder, node_of(s, op),
+                 LLVMBuildInBoundsGEP2(em->builder, em->i8, s->frame, &index, 1, ""));
+  const char *name =
+      arena_printf(em->arena, "moert_op_%s", ir_get_str(op, ATTR_CALL_routine));
+  LLVMValueRef status =
+      call(s, name, em->i32, 2, (LLVMValueRef[]){s->frame, s->args});
+  fail_if(s, LLVMBuildICmp(em->builder, LLVMIntNE, status, i32(s, 0), ""), status);
+}
+
+static void emit_exprs(scheduler_t *s, const ir_op_t *op) {
+  place_results(s, op, ATTR_EXPRS_memory);
+  unsigned n;
+  const expr_t *const *values = ir_get_exprs(op, ATTR_EXPRS_values, &n);
+  LLVMValueRef to = pointer_to(s, &op->out[0]);
+  for (unsigned i = 0; i < n; i++)
+    LLVMBuildStore(s->em->builder, emit_size(&s->sizes, values[i]),
+                   element(s, s->em->i64, to, i));
+}
+
+/* An integer element as i64. */
+static LLVMValueRef load_integer(scheduler_t *s, const ir_value_t *value,
+                                 int64_t index) {
+  emitter_t *em = s->em;
+  dtype_t dtype = value->type.dtype;
+  LLVMTypeRef type = LLVMIntTypeInContext(em->context, dtype_bits(dtype));
+  LLVMValueRef v = LLVMBuildLoad2(
+      em->builder, type, element(s, type, pointer_to(s, value), index), "");
+  if (dtype_bits(dtype) == 64) return v;
+  return dtype_class(dtype) == DT_CLASS_SIGNED
+             ? LLVMBuildSExt(em->builder, v, em->i64, "")
+             : LLVMBuildZExt(em->builder, v, em->i64, "");
+}
+
+static void emit_bind(scheduler_t *s, const ir_op_t *op) {
+  emitter_t *em = s->em;
+  LLVMBuilderRef at = em->builder;
+  const expr_t *e = ir_get_expr(op, ATTR_BIND_symbol);
+  const expr_symbol_t *symbol = e->terms[0].atoms[0]->symbol;
+  LLVMValueRef v =
+      load_integer(s, op->in[0].value, ir_get_int(op, ATTR_BIND_index));
+  LLVMBuildStore(at, v, emit_symbol_address(&s->sizes, symbol));
+  LLVMValueRef lower = i64(s, symbol->lower);
+  LLVMValueRef upper = symbol->upper != NULL ? emit_size(&s->sizes, symbol->upper)
+                                             : i64(s, INT64_MAX);
+  LLVMValueRef bad = LLVMBuildICmp(at, LLVMIntSLT, v, lower, "");
+  if (symbol->upper != NULL)
+    bad = LLVMBuildOr(at, bad, LLVMBuildICmp(at, LLVMIntSGT, v, upper, ""), "");
+  fail_by_call(s, bad, "moert_fail_bind", 6,
+               (LLVMValueRef[]){s->frame, node_of(s, op),
+                                program_string(s->program, symbol->name), v, lower,
+                                upper});
+}
+
+static void emit_check_equal(scheduler_t *s, const ir_op_t *op) {
+  LLVMValueRef a = emit_size(&s->sizes, ir_get_expr(op, ATTR_CHECK_EQUAL_a));
+  LLVMValueRef b = emit_size(&s->sizes, ir_get_expr(op, ATTR_CHECK_EQUAL_b));
+  LLVMValueRef bad = LLVMBuildICmp(s->em->builder, LLVMIntNE, a, b, "");
+  LLVMValueRef what =
+      program_string(s->program, ir_get_str(op, ATTR_CHECK_EQUAL_what));
+  fail_by_call(s, bad, "moert_fail_equal", 5,
+               (LLVMValueRef[]){s->frame, node_of(s, op), what, a, b});
+}
+
+static void place_constant(scheduler_t *s, const ir_op_t *op) {
+  weights_entry_t entry = {.data = ir_get_data(op, ATTR_CONSTANT_data),
+                           .dtype = ir_get_dtype(op, ATTR_CONSTANT_dtype),
+                           .layout = WEIGHTS_PLAIN};
+  s->places[op->out[0].number] =
+      (place_t){AT_WEIGHTS, weights_add(s->weights, &entry)};
+}
+
+static void place_panels(scheduler_t *s, const ir_op_t *op) {
+  unsigned n;
+  const int64_t *strides = ir_get_ints(op, ATTR_PANELS_strides, &n);
+  const ir_data_t *whole = ir_get_data(op, ATTR_PANELS_data);
+  dtype_t dtype = op->out[0].type.dtype;
+  uint64_t skip = (uint64_t)ir_get_int(op, ATTR_PANELS_offset) *
+                  (dtype_bits(dtype) / 8);
+  ir_data_t *data = ARENA_NEW(s->em->arena, ir_data_t);
+  MOEC_ASSERT(skip <= whole->size);
+  *data = (ir_data_t){.bytes = (const char *)whole->bytes + skip,
+                      .size = whole->size - skip};
+  weights_entry_t entry = {.data = data,
+                           .dtype = dtype,
+                           .layout = WEIGHTS_PANELS,
+                           .n_batch = (uint64_t)ir_get_int(op, ATTR_PANELS_n_batch),
+                           .K = (uint64_t)ir_get_int(op, ATTR_PANELS_K),
+                           .N = (uint64_t)ir_get_int(op, ATTR_PANELS_N),
+                           .stride_batch = (uint64_t)strides[0],
+                           .stride_k = (uint64_t)strides[1],
+                           .stride_n = (uint64_t)strides[2]};
+  s->places[op->out[0].number] =
+      (place_t){AT_WEIGHTS, weights_add(s->weights, &entry)};
+}
+
+static void emit_op(scheduler_t *s, const ir_op_t *op) {
+  switch (op->code) {
+    case OP_LAUNCH: emit_launch(s, op); break;
+    case OP_CALL: emit_routine(s, op); break;
+    case OP_EMPTY: place_results(s, op, ATTR_EMPTY_memory); break;
+    case OP_EXPRS: emit_exprs(s, op); break;
+    case OP_BIND: emit_bind(s, op); break;
+    case OP_CHECK_EQUAL: emit_check_equal(s, op); break;
+    case OP_CONSTANT: place_constant(s, op); break;
+    case OP_PANELS: place_panels(s, op); break;
+    case OP_RESHAPE:
+      s->places[op->out[0].number] = s->places[op->in[0].value->number];
+      break;
+    case OP_RETURN: break;
+    default:
+      MOEC_BUG("'%s' in a schedule", ir_op_info(op->code)->mnemonic);
+  }
+}
+
+/* ---- run() ----------------------------------------------------------------------------------- */
+
+static unsigned args_needed(const ir_func_t *func) {
+  unsigned most = IR_MAX_RANK;
+  for (const ir_op_t *op = func->body.first; op != NULL; op = op->next) {
+    unsigned n = 0;
+    if (op->code == OP_LAUNCH) ir_get_exprs(op, ATTR_LAUNCH_args, &n);
+    if (op->code == OP_CALL) ir_get_exprs(op, ATTR_CALL_args, &n);
+    n += 1 + op->n_out + op->n_in;
+    if (n > most) most = n;
+  }
+  return most;
+}
+
+static LLVMValueRef stack_array(scheduler_t *s, LLVMTypeRef type, unsigned n) {
+  LLVMValueRef a = LLVMBuildArrayAlloca(s->em->builder, type,
+                                        LLVMConstInt(s->em->i32, n ? n : 1, false), "");
+  LLVMSetAlignment(a, 8);
+  return a;
+}
+
+static LLVMValueRef emit_chunk(scheduler_t *s, const ir_op_t **op, unsigned number,
+                               unsigned n_args) {
+  const char *name = arena_printf(s->em->arena, "run_%u", number);
+  LLVMValueRef func = begin_function(s, name, 2, false);
+  s->args = stack_array(s, s->em->i64, n_args);
+  for (unsigned i = 0; i < CHUNK && *op != NULL; *op = (*op)->next) {
+    emit_op(s, *op);
+    i += (*op)->code != OP_CONSTANT && (*op)->code != OP_PANELS;
+  }
+  end_function(s);
+  return func;
+}
+
+static unsigned count_growing(const ir_func_t *func) {
+  unsigned most = 0;
+  for (const ir_op_t *op = func->body.first; op != NULL; op = op->next) {
+    const ir_attr_t *memory = op->code == OP_LAUNCH  ? ir_find_attr(op, ATTR_LAUNCH_memory)
+                              : op->code == OP_CALL  ? ir_find_attr(op, ATTR_CALL_memory)
+                              : op->code == OP_EMPTY ? ir_find_attr(op, ATTR_EMPTY_memory)
+                              : op->code == OP_EXPRS ? ir_find_attr(op, ATTR_EXPRS_memory)
+                                                     : NULL;
+    if (memory == NULL) continue;
+    for (unsigned i = 0; i + 1 < memory->n; i += 2)
+      if (memory->v.ints[i] == IR_MEMORY_GROWING && memory->v.ints[i + 1] >= most)
+        most = (unsigned)memory->v.ints[i + 1] + 1;
+  }
+  return most;
+}
+
+static LLVMValueRef emit_run(scheduler_t *s) {
+  emitter_t *em = s->em;
+  unsigned n_args = args_needed(s->func), n_chunks = 0, capacity = 16;
+  LLVMValueRef *chunk = ARENA_ARRAY(em->arena, LLVMValueRef, capacity);
+  for (const ir_op_t *op = s->func->body.first; op != NULL;) {
+    if (n_chunks == capacity) {
+      chunk = arena_grow_array(em->arena, chunk, capacity, capacity * 2,
+                               sizeof *chunk);
+      capacity *= 2;
+    }
+    chunk[n_chunks] = emit_chunk(s, &op, n_chunks, n_args);
+    n_chunks++;
+  }
+  LLVMValueRef func = begin_function(s, "moert_program_run", 1, false);
+  LLVMValueRef table =
+      stack_array(s, em->ptr, s->n_outputs + count_growing(s->func));
+  LLVMTypeRef params[] = {em->ptr, em->ptr};
+  LLVMTypeRef type = LLVMFunctionType(em->i32, params, 2, false);
+  for (unsigned i = 0; i < n_chunks; i++) {
+    LLVMValueRef args[] = {s->frame, table};
+    LLVMValueRef status = LLVMBuildCall2(em->builder, type, chunk[i], args, 2, "");
+    fail_if(s, LLVMBuildICmp(em->builder, LLVMIntNE, status, i32(s, 0), ""), status);
+  }
+  end_function(s);
+  return func;
+}
+
+/* ---- plan() -------------------------------------------------------------------------------------- */
+
+/* The largest bound of what shares each slot. */
+static const expr_t **slot_bounds(scheduler_t *s, unsigned *out_n) {
+  arena_t *arena = s->em->arena;
+  unsigned n = 0, capacity = 64;
+  const expr_t **bound = ARENA_ARRAY(arena, const expr_t *, capacity);
+  for (const ir_op_t *op = s->func->body.first; op != NULL; op = op->next) {
+    for (unsigned i = 0; i < op->n_out; i++) {
+      int64_t kind, slot;
+      if (!program_memory(op, i, &kind, &slot) || kind != IR_MEMORY_SLOT) continue;
+      while ((unsigned)slot >= capacity) {
+        bound = arena_grow_array(arena, bound, capacity, capacity * 2, sizeof *bound);
+        capacity *= 2;
+      }
+      if ((unsigned)slot >= n) n = (unsigned)slot + 1;
+      const expr_t *e =
+          expr_upper_expr(s->module->exprs, bytes_of(s, &op->out[i].type));
+      bound[slot] = bound[slot] == NULL || bound[slot] == e
+                        ? e
+                        : expr_max(s->module->exprs, bound[slot], e);
+    }
+  }
+  *out_n = n;
+  return bound;
+}
+
+static bool known_before_run(scheduler_t *s, const expr_t *e) {
+  for (unsigned i = 0; i < expr_n_symbols(s->module->exprs); i++) {
+    const expr_symbol_t *symbol = expr_symbol_at(s->module->exprs, i);
+    if (!program_is_input_symbol(s->program, symbol) && expr_mentions(e, symbol))
+      return false;
+  }
+  return true;
+}
+
+static LLVMValueRef emit_plan(scheduler_t *s, unsigned *out_n_slots) {
+  emitter_t *em = s->em;
+  LLVMValueRef func = begin_function(s, "moert_program_plan", 1, true);
+  const expr_t **bound = slot_bounds(s, out_n_slots);
+  LLVMValueRef bytes = FRAME(s, slot_bytes, em->ptr);
+  for (unsigned i = 0; i < *out_n_slots; i++)
+    LLVMBuildStore(em->builder, emit_size(&s->sizes, bound[i]),
+                   element(s, em->i64, bytes, i));
+  LLVMValueRef dims = FRAME(s, output_dims, em->ptr);
+  const ir_op_t *last = s->func->body.last;
+  int64_t at = 0;
+  for (unsigned i = 0; i < last->n_in; i++) {
+    const ir_type_t *type = &last->in[i].value->type;
+    for (unsigned d = 0; d < type->rank; d++) {
+      bool known = known_before_run(s, type->dim[d]);
+      LLVMBuildStore(em->builder,
+                     known ? emit_size(&s->sizes, type->dim[d]) : i64(s, -1),
+                     element(s, em->i64, dims, at++));
+    }
+  }
+  if (s->sizes.overflow != NULL)
+    fail_by_call(s, s->sizes.overflow, "moert_fail_overflow", 2,
+                 (LLVMValueRef[]){s->frame, i32(s, -1)});
+  end_function(s);
+  return func;
+}
+
+/* ---- Kernels ---------------------------------------------------------------------------------------- */
+
+static bool region_asserts(const ir_region_t *region) {
+  for (const ir_op_t *op = region->first; op != NULL; op = op->next) {
+    if (op->code == OP_ASSERT) return true;
+    for (unsigned r = 0; r < op->n_regions; r++)
+      if (region_asserts(&op->regions[r])) return true;
+  }
+  return false;
+}
+
+unsigned schedule_kernel_index(ir_module_t *module, const char *name) {
+  unsigned index = 0;
+  for (ir_func_t *f = module->first; f != NULL; f = f->next) {
+    if (f->kind != IR_FUNC_KERNEL) continue;
+    if (strcmp(f->name, name) == 0) return index;
+    index++;
+  }
+  MOEC_BUG("launch of an unknown kernel '%s'", name);
+}
+
+void emit_kernel_table(emitter_t *em, ir_module_t *module, unsigned isa_index) {
+  unsigned n = 0;
+  LLVMValueRef *kernels =
+      ARENA_ARRAY(em->arena, LLVMValueRef, module->n_funcs);
+  for (ir_func_t *f = module->first; f != NULL; f = f->next) {
+    if (f->kind != IR_FUNC_KERNEL) continue;
+    const char *name =
+        arena_printf(em->arena, "%s_%s", f->name, em->isa->name);
+    kernels[n++] = LLVMGetNamedFunction(em->module, name);
+    MOEC_ASSERT(kernels[n - 1] != NULL);
+  }
+  LLVMValueRef table = LLVMConstArray(em->ptr, kernels, n);
+  LLVMValueRef global = LLVMAddGlobal(
+      em->module, LLVMTypeOf(table),
+      arena_printf(em->arena, "moert_kernels_%u", isa_index));
+  LLVMSetInitializer(global, table);
+  LLVMSetGlobalConstant(global, true);
+  LLVMSetVisibility(global, LLVMHiddenVisibility);
+}
+
+/* ---- The whole ---------------------------------------------------------------------------------------- */
+
+void emit_schedule(emitter_t *em, ir_module_t *module, weights_t *weights,
+                   const unsigned *variants, unsigned n_variants,
+                   const char *entry) {
+  ir_func_t *func = module->first;
+  program_t program;
+  program_begin(&program, em, module);
+  ir_renumber(func);
+  scheduler_t s = {.em = em, .module = module, .func = func, .weights = weights,
+                   .program = &program, .n_outputs = func->body.last->n_in};
+  s.places = ARENA_ARRAY(em->arena, place_t, ir_count_values(func));
+  for (unsigned i = 0; i < func->body.n_args; i++)
+    s.places[func->body.args[i].number] = (place_t){AT_INPUT, i};
+  s.asserts = ARENA_ARRAY(em->arena, bool, module->n_funcs);
+  unsigned k = 0;
+  for (ir_func_t *f = module->first; f != NULL; f = f->next)
+    if (f->kind == IR_FUNC_KERNEL) s.asserts[k++] = region_asserts(&f->body);
+  s.weights_base = program_external(&program, "moert_weights");
+  program_parts_t parts = {.n_growable = count_growing(func)};
+  parts.run = emit_run(&s);
+  parts.plan = emit_plan(&s, &parts.n_slots);
+  program_finish(&program, &parts, variants, n_variants, entry);
+}
