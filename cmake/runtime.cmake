@@ -7,23 +7,28 @@ find_program(MOEC_CLANG NAMES clang-19 clang-20 clang-21 clang
 find_program(MOEC_LLD NAMES ld.lld-19 ld.lld-20 ld.lld-21 ld.lld
              HINTS ${LLVM_TOOLS_BINARY_DIR} REQUIRED
              DOC "ld.lld 19 or newer, for the runtime of compiled models")
+execute_process(COMMAND ${MOEC_CLANG} --version OUTPUT_VARIABLE moec_clang_text)
+if(NOT moec_clang_text MATCHES "clang version ([0-9]+)" OR CMAKE_MATCH_1 LESS 19)
+  message(FATAL_ERROR "clang 19 or newer is needed, found ${MOEC_CLANG}; set "
+                      "MOEC_CLANG")
+endif()
 
 set(MOEC_RUNTIME_DIR ${PROJECT_SOURCE_DIR}/runtime)
 file(GLOB MOEC_RUNTIME_SOURCES CONFIGURE_DEPENDS ${MOEC_RUNTIME_DIR}/*.c)
-file(GLOB runtime_headers CONFIGURE_DEPENDS
+file(GLOB MOEC_RUNTIME_HEADERS CONFIGURE_DEPENDS
      ${MOEC_RUNTIME_DIR}/*.h ${MOEC_RUNTIME_DIR}/*.def
      ${PROJECT_SOURCE_DIR}/include/moec/*)
-list(APPEND runtime_headers ${PROJECT_SOURCE_DIR}/ir/dtypes.def)
+list(APPEND MOEC_RUNTIME_HEADERS ${PROJECT_SOURCE_DIR}/ir/dtypes.def)
 
 # No headers of the build machine, nothing that would show where it was built,
 # one section per function so that a model keeps only what it calls.
-set(runtime_flags
+set(MOEC_RUNTIME_FLAGS
     -std=c11 -O2 -fPIC -fvisibility=hidden -nostdlibinc -ffunction-sections
     -fdata-sections -fno-stack-protector -fno-ident -fno-math-errno
     -fomit-frame-pointer -Wall -Wextra -Wpedantic -Wshadow -Wundef -Wvla
     -I${PROJECT_SOURCE_DIR} -I${PROJECT_SOURCE_DIR}/include)
 if(MOEC_WERROR)
-  list(APPEND runtime_flags -Werror)
+  list(APPEND MOEC_RUNTIME_FLAGS -Werror)
 endif()
 
 # moec_runtime_for(ARCH TRIPLE): ${build}/runtime_ARCH.o and libc_ARCH.so.
@@ -35,9 +40,9 @@ function(moec_runtime_for arch triple)
     get_filename_component(name ${source} NAME_WE)
     add_custom_command(
       OUTPUT ${dir}/${name}.o
-      COMMAND ${MOEC_CLANG} --target=${triple} ${runtime_flags}
+      COMMAND ${MOEC_CLANG} --target=${triple} ${MOEC_RUNTIME_FLAGS}
               -c ${source} -o ${dir}/${name}.o
-      DEPENDS ${source} ${runtime_headers}
+      DEPENDS ${source} ${MOEC_RUNTIME_HEADERS}
       COMMENT "Runtime for ${arch}: ${name}.c" VERBATIM)
     list(APPEND objects ${dir}/${name}.o)
   endforeach()
@@ -60,22 +65,22 @@ endfunction()
 
 moec_runtime_for(x86_64 x86_64-linux-gnu)
 
-set(blob_dir ${PROJECT_BINARY_DIR}/runtime)
-set(blob_files ${blob_dir}/x86_64/runtime.o ${blob_dir}/x86_64/libc.so)
+set(moec_blob_dir ${PROJECT_BINARY_DIR}/runtime)
+set(moec_blob_files ${moec_blob_dir}/x86_64/runtime.o ${moec_blob_dir}/x86_64/libc.so)
 add_custom_command(
-  OUTPUT ${blob_dir}/runtime_blob_files.h
+  OUTPUT ${moec_blob_dir}/runtime_blob_files.h
   COMMAND ${CMAKE_COMMAND}
-          -DFILES=RUNTIME_X86_64=${blob_dir}/x86_64/runtime.o,LIBC_X86_64=${blob_dir}/x86_64/libc.so
-          -DOUT=${blob_dir}/runtime_blob_files.h
+          -DFILES=RUNTIME_X86_64=${moec_blob_dir}/x86_64/runtime.o,LIBC_X86_64=${moec_blob_dir}/x86_64/libc.so
+          -DOUT=${moec_blob_dir}/runtime_blob_files.h
           -P ${MOEC_RUNTIME_DIR}/embed/files.cmake
-  DEPENDS ${blob_files} ${MOEC_RUNTIME_DIR}/embed/files.cmake
+  DEPENDS ${moec_blob_files} ${MOEC_RUNTIME_DIR}/embed/files.cmake
   COMMENT "Sizes of the embedded files" VERBATIM)
 
 add_library(moec_runtime_blobs STATIC
             ${MOEC_RUNTIME_DIR}/embed/runtime_blob.c
-            ${blob_dir}/runtime_blob_files.h)
-target_include_directories(moec_runtime_blobs PRIVATE ${blob_dir})
+            ${moec_blob_dir}/runtime_blob_files.h)
+target_include_directories(moec_runtime_blobs PRIVATE ${moec_blob_dir})
 target_link_libraries(moec_runtime_blobs PUBLIC moec_flags)
 # The bytes come in through the assembler, which no dependency scan sees.
 set_source_files_properties(${MOEC_RUNTIME_DIR}/embed/runtime_blob.c PROPERTIES
-  OBJECT_DEPENDS "${blob_files};${blob_dir}/runtime_blob_files.h")
+  OBJECT_DEPENDS "${moec_blob_files};${moec_blob_dir}/runtime_blob_files.h")

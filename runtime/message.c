@@ -74,14 +74,15 @@ moec_status_t report_at(moec_instance_t *it, int32_t node, moec_status_t status,
   return status;
 }
 
-static const char *status_text(int32_t status) {
+moec_status_t report_status(moec_instance_t *it, int32_t node, int32_t status) {
   switch (status) {
 #define STATUS(id, value, exit_code, text) \
   case value:                              \
-    return text;
+    return report_at(it, node, MOEC_##id, "%s", text);
 #include "moec/status.def"
     default:
-      return "unknown status";
+      return report_at(it, node, MOEC_E_INTERNAL, "unknown status %d",
+                       (int64_t)status);
   }
 }
 
@@ -94,8 +95,7 @@ int32_t moert_status(moert_frame_t *frame) {
 
 int32_t moert_fail_assert(moert_frame_t *frame, int32_t node) {
   int32_t status = frame->error != 0 ? frame->error : (int32_t)MOEC_E_INTERNAL;
-  return (int32_t)report_at(frame->instance, node, (moec_status_t)status, "%s",
-                            status_text(status));
+  return (int32_t)report_status(frame->instance, node, status);
 }
 
 int32_t moert_fail_bind(moert_frame_t *frame, int32_t node, const char *symbol,

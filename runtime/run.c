@@ -10,9 +10,9 @@ static void begin_call(moec_instance_t *it) {
 
 /* The status of generated code, with a message even if it left none. */
 static moec_status_t finish_generated(moec_instance_t *it, int32_t status) {
-  if (status == 0 && it->status == MOEC_OK && it->frame.error == 0)
-    return MOEC_OK;
-  return (moec_status_t)moert_status(&it->frame);
+  if (it->status != MOEC_OK) return it->status;
+  if (it->frame.error != 0) status = it->frame.error;
+  return status == 0 ? MOEC_OK : report_status(it, -1, status);
 }
 
 /* Computes the slots' sizes and places; *out_bytes is the workspace. */

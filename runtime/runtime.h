@@ -137,6 +137,8 @@ moec_status_t report(moec_instance_t *it, moec_status_t status,
 /* The same with the node's name in front, if `node` is one. */
 moec_status_t report_at(moec_instance_t *it, int32_t node, moec_status_t status,
                         const char *format, ...);
+/* The text of a status that came without one; E_INTERNAL if it is none. */
+moec_status_t report_status(moec_instance_t *it, int32_t node, int32_t status);
 
 /* inputs.c, outputs.c */
 
@@ -181,8 +183,8 @@ moec_status_t outputs_finish(moec_instance_t *it);
 
 /* Routines */
 
-#define ROUTINE(name, operators, function, args) \
-  int32_t function(moert_frame_t *frame, const moert_arg_t *args_of_##name);
+#define ROUTINE(name, operators, function, doc) \
+  int32_t function(moert_frame_t *frame, const moert_arg_t *args);
 #include "runtime/routines.def"
 
 #if defined(__GNUC__)

@@ -3,16 +3,17 @@
  *
  * Elements become unsigned keys of the same order, negated for the smallest, so
  * that one selection of the largest keys serves all types. A few are kept in a
- * sorted list on the stack, many in a heap inside the results themselves: keys
- * where the values will be, which are as wide. Index breaks ties, so the order
- * is total and the result is the same by any method. `sorted` = 0 leaves the
- * order open; the sorted one is given. */
+ * sorted list on the stack, many in a heap inside the results themselves, with
+ * keys where the values will be, which are as wide, and sorted there. Index
+ * breaks ties, so the order is total and the result is the same by any method.
+ * `sorted` = 0 leaves the order open; the sorted one is given. */
 #include "runtime/libc.h"
 #include "runtime/runtime.h"
 
 enum {
-  BLOCK = 256,     /* keys made at a time */
-  LIST_LIMIT = 32, /* largest k for which inserting into a list pays */
+  BLOCK = 256,      /* keys made at a time */
+  LIST_LIMIT = 32,  /* largest k for which inserting into a list pays */
+  SHORT_RANGE = 16, /* that insertion sorts */
   ELEMENTS_PER_TASK = 8192
 };
 
@@ -124,7 +125,7 @@ typedef struct entry {
 
 /* Whether a comes before b in the result. */
 static inline bool is_before(entry_t a, entry_t b) {
-  return a.key > b.key || (a.key == b.key && a.index < b.index);
+  return (a.key > b.key) | ((a.key == b.key) & (a.index < b.index));
 }
 
 static void write_result(const topk_t *t, const char *in, int64_t out_at,
@@ -134,7 +135,7 @@ static void write_result(const topk_t *t, const char *in, int64_t out_at,
          (size_t)t->element);
 }
 
-static void select_by_list(const topk_t *t, const char *in, int64_t out_at) {
+static void select_few(const topk_t *t, const char *in, int64_t out_at) {
   entry_t list[LIST_LIMIT];
   uint64_t keys[BLOCK];
   int64_t used = 0;
@@ -154,109 +155,26 @@ static void select_by_list(const topk_t *t, const char *in, int64_t out_at) {
     write_result(t, in, out_at + j * t->inner, list[j].index);
 }
 
-/* Entry j is result j of this row: its key stands where the value will. */
-typedef struct heap {
-  char *keys;
-  int64_t *indices;
-  int64_t stride;  /* in elements */
-  int64_t element; /* bytes of a key: 1, 2, 4 or 8 */
-  int64_t used;
-} heap_t;
+#define KEY_BITS 8
+#include "runtime/topk_many.h"
+#define KEY_BITS 16
+#include "runtime/topk_many.h"
+#define KEY_BITS 32
+#include "runtime/topk_many.h"
+#define KEY_BITS 64
+#include "runtime/topk_many.h"
 
-static inline entry_t heap_get(const heap_t *heap, int64_t j) {
-  const char *key = heap->keys + j * heap->stride * heap->element;
-  entry_t entry = {.index = heap->indices[j * heap->stride]};
-  switch (heap->element) {
-    case 1:
-      entry.key = *(const uint8_t *)key;
-      break;
-    case 2:
-      entry.key = *(const uint16_t *)(const void *)key;
-      break;
-    case 4:
-      entry.key = *(const uint32_t *)(const void *)key;
-      break;
-    default:
-      entry.key = *(const uint64_t *)(const void *)key;
-      break;
-  }
-  return entry;
-}
-
-static inline void heap_set(heap_t *heap, int64_t j, entry_t entry) {
-  char *key = heap->keys + j * heap->stride * heap->element;
-  heap->indices[j * heap->stride] = entry.index;
-  switch (heap->element) {
-    case 1:
-      *(uint8_t *)key = (uint8_t)entry.key;
-      break;
-    case 2:
-      *(uint16_t *)(void *)key = (uint16_t)entry.key;
-      break;
-    case 4:
-      *(uint32_t *)(void *)key = (uint32_t)entry.key;
-      break;
-    default:
-      *(uint64_t *)(void *)key = entry.key;
-      break;
-  }
-}
-
-/* Places the entry at j or below, in a heap of `used` entries whose root is the
- * last of the order. */
-static void sift_down(heap_t *heap, int64_t j, entry_t entry) {
-  for (;;) {
-    int64_t child = 2 * j + 1;
-    if (child >= heap->used) break;
-    entry_t last = heap_get(heap, child);
-    if (child + 1 < heap->used) {
-      entry_t right = heap_get(heap, child + 1);
-      if (is_before(last, right)) {
-        last = right;
-        child++;
-      }
-    }
-    if (is_before(last, entry)) break;
-    heap_set(heap, j, last);
-    j = child;
-  }
-  heap_set(heap, j, entry);
-}
-
-static void select_by_heap(const topk_t *t, const char *in, int64_t out_at) {
-  heap_t heap = {.keys = t->values + out_at * t->element,
-                 .indices = t->indices + out_at,
-                 .stride = t->inner,
-                 .element = t->element};
-  uint64_t keys[BLOCK];
-  uint64_t root = 0; /* key of entry 0 once the heap is full */
-  for (int64_t begin = 0; begin < t->n; begin += BLOCK) {
-    int64_t count = t->n - begin < BLOCK ? t->n - begin : BLOCK;
-    load_keys(t, in + begin * t->inner * t->element, t->inner, count, keys);
-    for (int64_t i = 0; i < count; i++) {
-      const entry_t entry = {.key = keys[i], .index = begin + i};
-      if (heap.used < t->k) {
-        heap_set(&heap, heap.used++, entry);
-        if (heap.used < t->k) continue;
-        for (int64_t j = t->k / 2; j-- > 0;)
-          sift_down(&heap, j, heap_get(&heap, j));
-        root = heap_get(&heap, 0).key;
-      } else if (entry.key > root) {
-        sift_down(&heap, 0, entry);
-        root = heap_get(&heap, 0).key;
-      }
-    }
-  }
-  while (heap.used > 1) { /* the last of the order to the end */
-    entry_t root_entry = heap_get(&heap, 0);
-    entry_t moved = heap_get(&heap, --heap.used);
-    sift_down(&heap, 0, moved);
-    heap_set(&heap, heap.used, root_entry);
-  }
-  for (int64_t j = 0; j < t->k; j++) {
-    int64_t at = out_at + j * t->inner;
-    write_result(t, in, at, t->indices[at]);
-  }
+static void select_row(const topk_t *t, const char *in, int64_t out_at) {
+  if (t->k <= LIST_LIMIT)
+    select_few(t, in, out_at);
+  else if (t->element == 1)
+    select_many_8(t, in, out_at);
+  else if (t->element == 2)
+    select_many_16(t, in, out_at);
+  else if (t->element == 4)
+    select_many_32(t, in, out_at);
+  else
+    select_many_64(t, in, out_at);
 }
 
 static void select_rows(void *context, int64_t begin, int64_t end) {
@@ -265,10 +183,7 @@ static void select_rows(void *context, int64_t begin, int64_t end) {
     int64_t o = row / t->inner, i = row % t->inner;
     const char *in = t->in + (o * t->n * t->inner + i) * t->element;
     int64_t out_at = o * t->k * t->inner + i;
-    if (t->k <= LIST_LIMIT)
-      select_by_list(t, in, out_at);
-    else
-      select_by_heap(t, in, out_at);
+    select_row(t, in, out_at);
   }
 }
 

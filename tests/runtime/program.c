@@ -90,6 +90,8 @@ static int32_t run(moert_frame_t *frame) {
       return MOEC_OK;
     case FAULT_SILENT_STATUS:
       return MOEC_E_VALUE;
+    case FAULT_UNKNOWN_STATUS:
+      return 99;
     default:
       break;
   }

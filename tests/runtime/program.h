@@ -22,9 +22,10 @@ typedef enum program_fault {
   FAULT_ASSERT,         /* a kernel writes E_INDEX */
   FAULT_BIND,
   FAULT_EQUAL,
-  FAULT_NO_OUTPUT,    /* run() never asks for w */
-  FAULT_WRONG_BYTES,  /* run() asks for w with a wrong size */
-  FAULT_SILENT_STATUS /* run() fails without a report */
+  FAULT_NO_OUTPUT,     /* run() never asks for w */
+  FAULT_WRONG_BYTES,   /* run() asks for w with a wrong size */
+  FAULT_SILENT_STATUS, /* run() fails without a report */
+  FAULT_UNKNOWN_STATUS /* and with what is no status */
 } program_fault_t;
 
 typedef struct program_hooks {

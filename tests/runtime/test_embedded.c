@@ -259,9 +259,10 @@ static int count_threads(void) {
   return n;
 }
 
-static void a_linked_model_runs(void **state) {
-  (void)state;
-  void *library = dlopen(MOEC_LINKED_MODEL, RTLD_NOW | RTLD_LOCAL);
+/* Runs the model of a library on an instance that should have that many threads
+ * more than the process has. */
+static void check_model(const char *path, int n_threads, int n_started) {
+  void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (library == NULL) fail_msg("%s", dlerror());
   moec_model_fn get = NULL;
   void *address = dlsym(library, "moec_model");
@@ -273,11 +274,11 @@ static void a_linked_model_runs(void **state) {
   int64_t dims[] = {N};
   for (int i = 0; i < N; i++) x[i] = (float)i;
   const moec_options_t options = {.struct_size = sizeof options,
-                                  .n_threads = 3};
+                                  .n_threads = n_threads};
   moec_instance_t *it;
   const int before = count_threads();
   assert_int_equal(model->create(&options, &it), MOEC_OK);
-  assert_int_equal(count_threads(), before + 2);
+  assert_int_equal(count_threads(), before + n_started);
   moec_value_t in = {.struct_size = sizeof in,
                      .dtype = MOEC_F32,
                      .rank = 1,
@@ -294,6 +295,17 @@ static void a_linked_model_runs(void **state) {
   assert_string_equal(model->variant(it), "x86-64");
   model->destroy(it);
   dlclose(library);
+}
+
+static void a_linked_model_runs(void **state) {
+  (void)state;
+  check_model(MOEC_LINKED_MODEL, 3, 2);
+  check_model(MOEC_LINKED_MODEL, 1, 0);
+}
+
+static void without_threads_a_model_runs_alone(void **state) {
+  (void)state;
+  check_model(MOEC_LINKED_ALONE, 3, 0);
 }
 
 static void the_manual_lists_every_routine(void **state) {
@@ -324,6 +336,7 @@ int main(void) {
       cmocka_unit_test(the_versions_exist_here),
       cmocka_unit_test(a_linked_model_needs_the_c_library_only),
       cmocka_unit_test(a_linked_model_runs),
+      cmocka_unit_test(without_threads_a_model_runs_alone),
       cmocka_unit_test(the_manual_lists_every_routine),
   };
   return cmocka_run_group_tests_name("runtime/embedded", tests, NULL, NULL);

@@ -293,7 +293,8 @@ static void failures_of_generated_code_are_told(void **state) {
       {FAULT_NO_OUTPUT, MOEC_E_INTERNAL, "output \"w\" was not computed"},
       {FAULT_WRONG_BYTES, MOEC_E_INTERNAL,
        "output \"w\" has 1 bytes but its dims say 24"},
-      {FAULT_SILENT_STATUS, MOEC_E_INTERNAL, "a failure left no status"},
+      {FAULT_SILENT_STATUS, MOEC_E_VALUE, "value is outside its allowed range"},
+      {FAULT_UNKNOWN_STATUS, MOEC_E_INTERNAL, "unknown status 99"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     program_hooks.fault = cases[i].fault;

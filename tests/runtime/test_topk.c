@@ -258,6 +258,37 @@ static void sizes_around_the_limits_work(void **state) {
       }
 }
 
+static float pattern_at(int pattern, int i, int n) {
+  switch (pattern) {
+    case 0: /* up */
+      return (float)i;
+    case 1: /* down */
+      return (float)(n - i);
+    case 2: /* up and down */
+      return (float)(i < n / 2 ? i : n - i);
+    case 3: /* all the same */
+      return 1;
+    case 4: /* teeth */
+      return (float)(i % 17);
+    case 5: /* the median of three is among the first, over and over */
+      return (float)(i % 2 == 0 ? i : n + i / 2);
+    default: /* halves interleaved */
+      return (float)(i % 2 == 0 ? i / 2 : n - i / 2);
+  }
+}
+
+/* Orders that make a careless quicksort quadratic or too deep. */
+static void ordered_rows_sort(void **state) {
+  (void)state;
+  enum { N = 1500 };
+  float in[N];
+  for (int pattern = 0; pattern < 7; pattern++) {
+    for (int i = 0; i < N; i++) in[i] = pattern_at(pattern, i, N);
+    check(MOEC_F32, in, 1, N, 1, N, pattern % 2 == 0);
+    check(MOEC_F32, in, 1, N, 1, 700, pattern % 2 != 0);
+  }
+}
+
 static void empty_tensors_are_fine(void **state) {
   (void)state;
   float one = 1;
@@ -303,6 +334,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(all_types_agree_with_the_definition),
       cmocka_unit_test(sizes_around_the_limits_work),
+      cmocka_unit_test(ordered_rows_sort),
       cmocka_unit_test(empty_tensors_are_fine),
       cmocka_unit_test(k_larger_than_axis_is_rejected),
       cmocka_unit_test(many_rows_are_split_among_threads),
