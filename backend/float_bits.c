@@ -90,7 +90,8 @@ static LLVMValueRef widen_magnitude(const math_t *m, const format_t *f,
 static LLVMValueRef widen(const math_t *m, const format_t *f,
                           LLVMValueRef code) {
   if (f->dtype == DT_BF16) return m_to_real(m, i_shl(m, code, 16));
-  if (!isa_has(m->em->isa, ISA_F16) || f->exponent < 4)
+  bool fits_half = f->exponent == 4 || (f->exponent == 5 && f->nan == NAN_IEEE);
+  if (!isa_has(m->em->isa, ISA_F16) || !fits_half)
     return widen_magnitude(m, f, code);
   int scale = 15 - f->bias;
   if (f->exponent == 5)
