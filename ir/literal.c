@@ -92,7 +92,8 @@ static dtype_t part_of(dtype_t dtype) {
  * 0 and 1. */
 static bool decimals_suffice(dtype_t dtype, uint64_t count,
                              const ir_data_t *data) {
-  unsigned char again[16 * LITERAL_MAX_INLINE] = {0};
+  unsigned char again[8 * LITERAL_MAX_INLINE_INTS] = {0};
+  _Static_assert(sizeof again >= 16 * LITERAL_MAX_INLINE, "c128 fits");
   if (dtype_class(dtype) == DT_CLASS_COMPLEX) count *= 2;
   dtype = part_of(dtype);
   bool is_float = dtype_is_float(dtype);
@@ -154,7 +155,9 @@ static void print_digest(text_t *out, ir_data_t *data, const char *data_dir) {
 
 void literal_print_data(text_t *out, dtype_t dtype, uint64_t count,
                         ir_data_t *data, const char *data_dir) {
-  if (count > LITERAL_MAX_INLINE || data->size != dtype_bytes(dtype, count) ||
+  bool integers = dtype_is_integer(dtype) || dtype == DT_BOOL;
+  if (count > (integers ? LITERAL_MAX_INLINE_INTS : LITERAL_MAX_INLINE) ||
+      data->size != dtype_bytes(dtype, count) ||
       (dtype == DT_STR) != (data->strings != NULL && count > 0)) {
     print_digest(out, data, data_dir);
     return;

@@ -4,7 +4,10 @@
 
 #include "ir/ir.h"
 
-#define LITERAL_MAX_INLINE 16 /* elements of a constant written in full */
+/* Elements of a constant written in full. Integers have more: inference knows
+ * the contents of so many and types may follow from them. */
+#define LITERAL_MAX_INLINE 16
+#define LITERAL_MAX_INLINE_INTS 64
 
 /* In double quotes; everything but printable ASCII is escaped. */
 void literal_print_string(text_t *out, const char *string);

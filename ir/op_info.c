@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "ir/ir.h"
+#include "ir/verify.h"
 
 static const ir_op_info_t op_infos[OP_COUNT + 1] = {
 #define OP(id, mnemonic, in_min, in_max, out, regions, traits, ...) \
@@ -13,6 +14,12 @@ static const ir_op_info_t op_infos[OP_COUNT + 1] = {
 static const ir_attr_info_t attr_infos[ATTR_COUNT] = {
 #define ATTR(op, name, kind, value) \
   [ATTR_##op##_##name] = {#name, IR_ATTR_##kind, (value) == REQUIRED, (value)},
+#include "ir/ops.def"
+};
+
+static const char *const shape_laws[OP_COUNT] = {
+#define OP(id, mnemonic, in_min, in_max, out, regions, traits, shape, lower) \
+  [OP_##id] = #shape,
 #include "ir/ops.def"
 };
 
@@ -35,6 +42,11 @@ const ir_op_info_t *ir_op_info(ir_opcode_t code) {
 const ir_attr_info_t *ir_attr_info(ir_attr_id_t id) {
   MOEC_ASSERT((unsigned)id < ATTR_COUNT);
   return &attr_infos[id];
+}
+
+bool ir_keeps_types(ir_opcode_t code) {
+  MOEC_ASSERT((unsigned)code < OP_COUNT);
+  return strcmp(shape_laws[code], "launch") == 0;
 }
 
 unsigned ir_n_attrs_of(ir_opcode_t code) {

@@ -191,12 +191,11 @@ static moec_status_t parse_result_types(parser_t *p, ir_op_t *op,
   return MOEC_OK;
 }
 
-/* Launches and calls keep declared types, all others are inferred. */
+/* Launches and the like keep declared types, all others are inferred. */
 static moec_status_t settle_types(parser_t *p, ir_op_t *op,
                                   const ir_type_t *declared) {
   const char *mnemonic = ir_op_info(op->code)->mnemonic;
-  if (declared == NULL && op->n_out > 0 &&
-      (op->code == OP_LAUNCH || op->code == OP_CALL))
+  if (declared == NULL && op->n_out > 0 && ir_keeps_types(op->code))
     return diag_error(p->diag, op->loc, MOEC_E_INVALID_MODEL,
                       "%s needs the types of its results", mnemonic);
   MOEC_TRY(ir_infer_types(p->module, op, p->diag));

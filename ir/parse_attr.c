@@ -217,6 +217,12 @@ static moec_status_t parse_list_attr(parser_t *p, ir_op_t *op, ir_attr_id_t id,
   }
 }
 
+/* DT_NONE when it is not there yet. */
+static dtype_t constant_dtype(const ir_op_t *op) {
+  const ir_attr_t *attr = ir_find_attr(op, ATTR_CONSTANT_dtype);
+  return attr != NULL ? attr->v.dtype : DT_NONE;
+}
+
 static moec_status_t parse_attr_value(parser_t *p, ir_op_t *op,
                                       ir_attr_id_t id) {
   ir_attr_kind_t kind = ir_attr_info(id)->kind;
@@ -244,10 +250,12 @@ static moec_status_t parse_attr_value(parser_t *p, ir_op_t *op,
       MOEC_TRY(parse_expr(p, &item.expr));
       ir_set_expr(op, id, item.expr);
       return MOEC_OK;
-    case IR_ATTR_DATA: /* CONSTANT alone has data */
-      if (!ir_has_attr(op, ATTR_CONSTANT_dtype))
+    case IR_ATTR_DATA:
+      dtype = DT_U8; /* of operations that do not say */
+      if (op->code == OP_CONSTANT) dtype = constant_dtype(op);
+      if (dtype == DT_NONE)
         return parse_error(p, "data needs the attribute dtype before it");
-      MOEC_TRY(parse_data(p, ir_get_dtype(op, ATTR_CONSTANT_dtype), &data));
+      MOEC_TRY(parse_data(p, dtype, &data));
       ir_set_data(op, id, data);
       return MOEC_OK;
     default:

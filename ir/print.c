@@ -50,6 +50,16 @@ static void print_list_item(text_t *out, const ir_attr_t *attr,
   }
 }
 
+/* Data of operations that do not say what it is are bytes. */
+static void print_data(text_t *out, const ir_op_t *op, ir_data_t *data,
+                       const char *data_dir) {
+  const ir_attr_t *dtype = ir_find_attr(op, ATTR_CONSTANT_dtype);
+  if (op->code == OP_CONSTANT && dtype != NULL)
+    literal_print_data(out, dtype->v.dtype, count_of(op), data, data_dir);
+  else
+    literal_print_data(out, DT_U8, data->size, data, data_dir);
+}
+
 static void print_attr_value(text_t *out, const ir_op_t *op,
                              const ir_attr_t *attr,
                              const ir_print_options_t *options) {
@@ -71,8 +81,7 @@ static void print_attr_value(text_t *out, const ir_op_t *op,
       expr_print(attr->v.expr, out);
       return;
     case IR_ATTR_DATA:
-      literal_print_data(out, ir_get_dtype(op, ATTR_CONSTANT_dtype),
-                         count_of(op), attr->v.data, options->data_dir);
+      print_data(out, op, attr->v.data, options->data_dir);
       return;
     default:
       break;

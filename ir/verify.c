@@ -243,15 +243,17 @@ static moec_status_t verify_level(verifier_t *v, const ir_op_t *op) {
   return MOEC_OK;
 }
 
-/* Kernel parameters: results, operands, sizes. */
+/* Kernel parameters: results, operands, sizes; what is updated in place is a
+ * result only. */
 static moec_status_t verify_launch(verifier_t *v, const ir_op_t *op) {
   const char *name = ir_get_str(op, ATTR_LAUNCH_kernel);
   const ir_func_t *kernel = find_kernel(v, name);
   if (kernel == NULL) FAIL(v, op->loc, "launch of unknown kernel '%s'", name);
   unsigned n_args;
   ir_get_exprs(op, ATTR_LAUNCH_args, &n_args);
-  unsigned n = op->n_out + op->n_in + n_args;
-  if (ir_get_int(op, ATTR_LAUNCH_inplace) < 0 && kernel->body.n_args != n)
+  bool in_place = ir_get_int(op, ATTR_LAUNCH_inplace) >= 0;
+  unsigned n = op->n_out + op->n_in - in_place + n_args;
+  if (kernel->body.n_args != n)
     FAIL(v, op->loc, "launch hands %u arguments to kernel '%s', which takes %u",
          n, name, kernel->body.n_args);
   return MOEC_OK;

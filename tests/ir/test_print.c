@@ -87,8 +87,8 @@ static void one_operation_takes_one_line(void **state) {
 
 static void large_constants_are_digests(void **state) {
   fixture_t *f = begin(state, 0, NULL);
-  static const int8_t bytes[17] = {1, 2, 3};
-  const expr_t *dim = expr_const(f->module->exprs, 17);
+  static const int8_t bytes[65] = {1, 2, 3};
+  const expr_t *dim = expr_const(f->module->exprs, 65);
   ir_type_t type = ir_tensor_type(DT_I8, 1, &dim);
   ir_value_t *x = ir_tensor(&f->b, &type, bytes, sizeof bytes);
   text_t text;
@@ -98,8 +98,8 @@ static void large_constants_are_digests(void **state) {
   ir_data_t *data = ir_get_data(x->def, ATTR_CONSTANT_data);
   assert_text(text.data,
               arena_printf(f->arena,
-                           "%%0 = constant {dtype = i8, shape = [17], data = "
-                           "digest(0x%016llx, 17)} : i8[17]",
+                           "%%0 = constant {dtype = i8, shape = [65], data = "
+                           "digest(0x%016llx, 65)} : i8[65]",
                            (unsigned long long)ir_data_digest(data)));
 }
 
