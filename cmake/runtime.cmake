@@ -69,10 +69,10 @@ set(moec_blob_dir ${PROJECT_BINARY_DIR}/runtime)
 set(moec_blob_files ${moec_blob_dir}/x86_64/runtime.o ${moec_blob_dir}/x86_64/libc.so)
 add_custom_command(
   OUTPUT ${moec_blob_dir}/runtime_blob_files.h
-  COMMAND ${CMAKE_COMMAND}
-          -DFILES=RUNTIME_X86_64=${moec_blob_dir}/x86_64/runtime.o,LIBC_X86_64=${moec_blob_dir}/x86_64/libc.so
-          -DOUT=${moec_blob_dir}/runtime_blob_files.h
-          -P ${MOEC_RUNTIME_DIR}/embed/files.cmake
+  COMMAND ${CMAKE_COMMAND} -P ${MOEC_RUNTIME_DIR}/embed/files.cmake
+          ${moec_blob_dir}/runtime_blob_files.h
+          RUNTIME_X86_64=${moec_blob_dir}/x86_64/runtime.o
+          LIBC_X86_64=${moec_blob_dir}/x86_64/libc.so
   DEPENDS ${moec_blob_files} ${MOEC_RUNTIME_DIR}/embed/files.cmake
   COMMENT "Sizes of the embedded files" VERBATIM)
 

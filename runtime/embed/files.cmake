@@ -1,12 +1,12 @@
-# Run by cmake -P: writes OUT, a header with the path and size of each file named
-# in FILES as NAME=path, separated by commas.
+# cmake -P files.cmake OUT NAME=path...: writes OUT, a header with the path and the
+# size of each file.
 set(text "/* Made by runtime/embed/files.cmake. */\n")
-string(REPLACE "," ";" FILES "${FILES}")
-foreach(file IN LISTS FILES)
-  string(REGEX REPLACE "=.*" "" name "${file}")
-  string(REGEX REPLACE "^[^=]*=" "" path "${file}")
+math(EXPR last "${CMAKE_ARGC} - 1")
+foreach(i RANGE 4 ${last})
+  string(REGEX REPLACE "=.*" "" name "${CMAKE_ARGV${i}}")
+  string(REGEX REPLACE "^[^=]*=" "" path "${CMAKE_ARGV${i}}")
   file(SIZE "${path}" size)
   string(APPEND text "#define ${name}_PATH \"${path}\"\n"
                      "#define ${name}_SIZE ${size}\n")
 endforeach()
-file(WRITE "${OUT}" "${text}")
+file(WRITE "${CMAKE_ARGV3}" "${text}")
