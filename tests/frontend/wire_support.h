@@ -3,14 +3,13 @@
 #ifndef TESTS_FRONTEND_WIRE_SUPPORT_H
 #define TESTS_FRONTEND_WIRE_SUPPORT_H
 
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #include "frontend/load.h"
 #include "frontend/wire.h"
