@@ -206,15 +206,20 @@ bool expr_proves_nonnegative(expr_pool_t *pool, const expr_t *e) {
   return prove(pool, e, &fuel);
 }
 
-bool expr_proves_le(expr_pool_t *pool, const expr_t *a, const expr_t *b) {
-  if (a == b || expr_equals_const(a, INT64_MIN) ||
-      expr_equals_const(b, INT64_MAX))
-    return true;
+/* As integers without limits. */
+static bool proves_le(expr_pool_t *pool, const expr_t *a, const expr_t *b) {
+  if (a == b) return true;
   expr_range_t x = expr_range(a), y = expr_range(b);
   if (x.hi <= y.lo && x.hi != INT64_MAX && y.lo != INT64_MIN) return true;
   if (x.lo > y.hi) return false;
   const expr_t *difference = expr_try_add_scaled(pool, b, a, -1);
   return difference != NULL && expr_proves_nonnegative(pool, difference);
+}
+
+bool expr_proves_le(expr_pool_t *pool, const expr_t *a, const expr_t *b) {
+  /* Values are 64 bits wide, sums on the way to a proof are not. */
+  return expr_equals_const(a, INT64_MIN) || expr_equals_const(b, INT64_MAX) ||
+         proves_le(pool, a, b);
 }
 
 /* Whether the coefficients of all but the constant term of d have a common
@@ -247,7 +252,7 @@ int expr_compare_equal(expr_pool_t *pool, const expr_t *a, const expr_t *b) {
 int expr_compare_less(expr_pool_t *pool, const expr_t *a, const expr_t *b) {
   if (expr_proves_le(pool, b, a)) return 0;
   const expr_t *after = expr_try_add_scaled(pool, a, expr_const(pool, 1), 1);
-  return after != NULL && expr_proves_le(pool, after, b) ? 1 : -1;
+  return after != NULL && proves_le(pool, after, b) ? 1 : -1;
 }
 
 /* ---- Upper expressions ----------------------------------------------------
