@@ -80,8 +80,7 @@ static uint64_t n_values_of(const rule_t *rule, uint64_t count) {
   return count / rule->per_value + (count % rule->per_value != 0);
 }
 
-/* ---- Walking ---------------------------------------------------------------
- */
+/* ---- Walking ------------------------------------------------------------ */
 
 /* The next field of the payload that holds elements. Returns false at the end;
  * the scan has seen the fields, so a wrong one means that somebody writes to
@@ -157,8 +156,7 @@ static moec_status_t fail_count(const onnx_fetch_t *fetch, const char *unit,
       (unsigned long long)expected, onnx_info_text(&fetch->info, text));
 }
 
-/* ---- Numbers ---------------------------------------------------------------
- */
+/* ---- Numbers ------------------------------------------------------------ */
 
 typedef struct numbers {
   const onnx_fetch_t *fetch;
@@ -265,8 +263,7 @@ static moec_status_t fetch_numbers(const onnx_fetch_t *fetch,
   return onnx_fetch_raw(fetch, bytes, out);
 }
 
-/* ---- Strings ---------------------------------------------------------------
- */
+/* ---- Strings ------------------------------------------------------------ */
 
 static moec_status_t fetch_string(const onnx_fetch_t *fetch,
                                   const uint8_t *bytes, size_t length,
@@ -313,8 +310,7 @@ static moec_status_t fetch_strings(const onnx_fetch_t *fetch,
   return MOEC_OK;
 }
 
-/* ---- Entry -----------------------------------------------------------------
- */
+/* ---- Entry -------------------------------------------------------------- */
 
 static moec_status_t fetch_nothing(const onnx_fetch_t *fetch, ir_data_t *out) {
   char text[ONNX_TYPE_TEXT];

@@ -18,8 +18,7 @@
 #include "frontend/store.h"
 #include "frontend/tensor.h"
 
-/* ---- Opening ---------------------------------------------------------------
- */
+/* ---- Opening ------------------------------------------------------------ */
 
 const char *onnx_location_fault(const char *location) {
   size_t length = strlen(location);
@@ -157,8 +156,7 @@ static moec_status_t open_location(const onnx_fetch_t *fetch,
   return MOEC_OK;
 }
 
-/* ---- Cache -----------------------------------------------------------------
- */
+/* ---- Cache -------------------------------------------------------------- */
 
 static uint64_t hash_text(const char *text) {
   uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
@@ -222,8 +220,7 @@ static moec_status_t map_location(const onnx_fetch_t *fetch,
   return status;
 }
 
-/* ---- Keys ------------------------------------------------------------------
- */
+/* ---- Keys --------------------------------------------------------------- */
 
 typedef struct place { /* as the model describes it */
   const char *location;
@@ -329,8 +326,7 @@ static moec_status_t read_keys(const onnx_fetch_t *fetch, place_t *out) {
   return MOEC_OK;
 }
 
-/* ---- Fetching --------------------------------------------------------------
- */
+/* ---- Fetching ----------------------------------------------------------- */
 
 static moec_status_t check_sha1(const onnx_fetch_t *fetch, const place_t *place,
                                 onnx_mapping_t *mapping) {

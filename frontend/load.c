@@ -7,7 +7,7 @@
 #include "frontend/looks_like.h"
 #include "frontend/store.h"
 
-/* ---- protobuf-c into the arena ------------------------------------------- */
+/* ---- protobuf-c into the arena ------------------------------------------ */
 
 static void *alloc_in_arena(void *arena, size_t bytes) {
   return arena_alloc(arena, bytes);
@@ -28,8 +28,7 @@ static ProtobufCMessage *unpack_skeleton(const onnx_skeleton_t *skeleton,
   return message;
 }
 
-/* ---- Scan and its messages ------------------------------------------------
- */
+/* ---- Scan and its messages ---------------------------------------------- */
 
 static ir_loc_t at_byte(arena_t *arena, size_t offset, const char *path) {
   const char *where = path[0] == '\0'
@@ -109,8 +108,7 @@ moec_status_t onnx_unpack(onnx_store_t *store, arena_t *arena,
   return MOEC_OK;
 }
 
-/* ---- Models ----------------------------------------------------------------
- */
+/* ---- Models ------------------------------------------------------------- */
 
 moec_status_t onnx_load_memory(onnx_store_t *store, arena_t *arena,
                                const void *bytes, size_t length,

@@ -40,7 +40,7 @@ typedef struct scan {
   unsigned n_frames, n_graphs;
 } scan_t;
 
-/* ---- Errors -------------------------------------------------------------- */
+/* ---- Errors ------------------------------------------------------------- */
 
 /* Which of the repeated fields of a message begins at `offset`: rescans the
  * part of the parent before it, so only for messages. */
@@ -99,7 +99,7 @@ __attribute__((format(printf, 5, 6))) static moec_status_t fail(
   return status;
 }
 
-/* ---- Skeleton ------------------------------------------------------------ */
+/* ---- Skeleton ----------------------------------------------------------- */
 
 /* Makes room for `bytes` more. */
 static moec_status_t reserve(scan_t *scan, size_t bytes) {
@@ -149,7 +149,7 @@ static moec_status_t charge(scan_t *scan, const ProtobufCFieldDescriptor *field,
               (unsigned long long)scan->limits->unpacked_bytes);
 }
 
-/* ---- Payloads ------------------------------------------------------------ */
+/* ---- Payloads ----------------------------------------------------------- */
 
 static moec_status_t add_payload(scan_t *scan, const frame_t *frame) {
   onnx_payloads_t *payloads = scan->payloads;
@@ -187,7 +187,7 @@ const onnx_payload_t *onnx_wire_payload(const onnx_payloads_t *payloads,
   return &payloads->items[index];
 }
 
-/* ---- What is left out ---------------------------------------------------- */
+/* ---- What is left out --------------------------------------------------- */
 
 static bool is_elements(const ProtobufCMessageDescriptor *type,
                         const ProtobufCFieldDescriptor *field) {
@@ -213,7 +213,7 @@ static bool is_remark(const ProtobufCMessageDescriptor *type,
           strcmp(field->name, "metadata_props") == 0);
 }
 
-/* ---- Checks of one field ------------------------------------------------- */
+/* ---- Checks of one field ------------------------------------------------ */
 
 /* The wire type of one value of a field. */
 static onnx_wire_type_t wire_type_of(ProtobufCType type) {
@@ -356,7 +356,7 @@ static moec_status_t check_value(scan_t *scan, const frame_t *frame,
   return charge(scan, desc, field->offset, bytes);
 }
 
-/* ---- The walk ------------------------------------------------------------ */
+/* ---- The walk ----------------------------------------------------------- */
 
 /* Begins a message: the file itself when `desc` is NULL. */
 static moec_status_t enter_message(scan_t *scan,

@@ -76,8 +76,7 @@ moec_status_t onnx_store_check(onnx_store_t *store, diag_sink_t *diag) {
   return MOEC_OK;
 }
 
-/* ---- Mapping --------------------------------------------------------------
- */
+/* ---- Mapping ------------------------------------------------------------ */
 
 /* Reads until the end, but at most limit + 1 bytes, so that the caller sees a
  * length beyond the limit. Returns false with errno set. */

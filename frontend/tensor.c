@@ -23,8 +23,7 @@ const char *onnx_info_text(const onnx_tensor_info_t *info, char *out) {
   return out;
 }
 
-/* ---- Type ------------------------------------------------------------------
- */
+/* ---- Type --------------------------------------------------------------- */
 
 static moec_status_t read_dtype(int32_t code, ir_loc_t loc, diag_sink_t *diag,
                                 dtype_t *out) {
@@ -90,8 +89,7 @@ bool onnx_tensor_is_external(const Onnx__TensorProto *tensor) {
          tensor->data_location == ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
 }
 
-/* ---- Elements --------------------------------------------------------------
- */
+/* ---- Elements ----------------------------------------------------------- */
 
 static bool all_bools(const uint8_t *bytes, size_t n) {
   uint8_t any = 0;
@@ -168,8 +166,7 @@ moec_status_t onnx_tensor_data(onnx_model_t *model,
   return MOEC_OK;
 }
 
-/* ---- Sparse ----------------------------------------------------------------
- */
+/* ---- Sparse ------------------------------------------------------------- */
 
 moec_status_t onnx_sparse_tensor_info(const Onnx__SparseTensorProto *sparse,
                                       ir_loc_t loc, diag_sink_t *diag,

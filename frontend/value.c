@@ -5,8 +5,7 @@
 
 #include "frontend/store.h"
 
-/* ---- Reading ---------------------------------------------------------------
- */
+/* ---- Reading ------------------------------------------------------------ */
 
 static moec_status_t read_sequence(onnx_model_t *model,
                                    const Onnx__SequenceProto *proto,
@@ -177,8 +176,7 @@ moec_status_t onnx_load_value(onnx_store_t *store, arena_t *arena,
                     onnx_directory_of(arena, path), kind, diag, out_value);
 }
 
-/* ---- Writing ---------------------------------------------------------------
- */
+/* ---- Writing ------------------------------------------------------------ */
 
 static void *build_message(arena_t *arena, const onnx_value_t *value);
 

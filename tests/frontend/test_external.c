@@ -9,8 +9,7 @@
 #include "frontend/sha1.h"
 #include "tests/frontend/wire_support.h"
 
-/* ---- A scratch directory ---------------------------------------------------
- */
+/* ---- A scratch directory ------------------------------------------------ */
 
 /* Laid out as  ROOT/secret  ROOT/model/ (the model's)  ROOT/model/sub/. */
 typedef struct scratch {
@@ -65,8 +64,7 @@ static int scratch_teardown(void **state) {
 #define TEST(name) \
   cmocka_unit_test_setup_teardown(name, scratch_setup, scratch_teardown)
 
-/* ---- Fetching --------------------------------------------------------------
- */
+/* ---- Fetching ----------------------------------------------------------- */
 
 typedef struct entry { /* of external_data; NULL ends a list */
   const char *key, *value;
@@ -147,8 +145,7 @@ static void link_to(scratch_t *scratch, const char *target, const char *name) {
   assert_int_equal(symlink(target, path_of(scratch, name)), 0);
 }
 
-/* ---- Locations -------------------------------------------------------------
- */
+/* ---- Locations ---------------------------------------------------------- */
 
 static void files_beside_and_below_the_model_are_read(void **state) {
   EXPECT("w", "abcdefgh");
@@ -212,8 +209,7 @@ static void devices_are_rejected(void **state) {
   REJECT("zero", MOEC_E_IO, "external data 'zero'");
 }
 
-/* ---- Links -----------------------------------------------------------------
- */
+/* ---- Links -------------------------------------------------------------- */
 
 static void symbolic_links_are_rejected(void **state) {
   scratch_t *scratch = *state;
@@ -310,8 +306,7 @@ static void model_behind_a_link_has_its_data_beside_the_link(void **state) {
   assert_memory_equal(data->bytes, "abcdefgh", 8);
 }
 
-/* ---- Both ways of opening ---------------------------------------------------
- */
+/* ---- Both ways of opening ----------------------------------------------- */
 
 static bool opens(int directory, const char *path, bool use_openat2) {
   int fd = onnx_open_beneath(directory, path, use_openat2);
@@ -340,8 +335,7 @@ static void opening_stepwise_refuses_what_openat2_refuses(void **state) {
   close(directory);
 }
 
-/* ---- Ranges ----------------------------------------------------------------
- */
+/* ---- Ranges ------------------------------------------------------------- */
 
 static void offset_and_length_choose_the_bytes(void **state) {
   scratch_t *scratch = *state;
@@ -418,8 +412,7 @@ static void empty_files_serve_empty_tensors_only(void **state) {
   REJECT_KEYS(1, "has 0 bytes; the tensor needs 1", {"location", "empty"});
 }
 
-/* ---- Keys ------------------------------------------------------------------
- */
+/* ---- Keys --------------------------------------------------------------- */
 
 static void keys_are_checked(void **state) {
   REJECT_KEYS(8, "key 'lenght' is not known", {"location", "w"},
@@ -496,8 +489,7 @@ static void sha1_of_known_texts(void **state) {
   }
 }
 
-/* ---- Combinations ----------------------------------------------------------
- */
+/* ---- Combinations ------------------------------------------------------- */
 
 static void inline_and_external_data_together_are_rejected(void **state) {
   scratch_t *scratch = *state;

@@ -8,8 +8,7 @@
 #include "frontend/looks_like.h"
 #include "tests/frontend/wire_support.h"
 
-/* ---- Files -----------------------------------------------------------------
- */
+/* ---- Files -------------------------------------------------------------- */
 
 typedef struct temporary {
   char path[64];
@@ -154,8 +153,7 @@ static void exhausted_arena_leaks_nothing(void **state) {
   free(wire.data);
 }
 
-/* ---- Other formats ---------------------------------------------------------
- */
+/* ---- Other formats ------------------------------------------------------ */
 
 static void other_formats_are_named(void **state) {
   fixture_t *fixture = *state;
@@ -209,8 +207,7 @@ static void marks_of_other_formats_do_not_hide_a_model(void **state) {
   assert_string_equal(model->proto->producer_name, "ORTModule");
 }
 
-/* ---- Data files ------------------------------------------------------------
- */
+/* ---- Data files --------------------------------------------------------- */
 
 static moec_status_t reload(fixture_t *fixture, const onnx_value_t *value,
                             onnx_value_t **out_value) {

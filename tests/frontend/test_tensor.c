@@ -2,8 +2,7 @@
  * wrong. */
 #include "tests/frontend/wire_support.h"
 
-/* ---- Helpers ---------------------------------------------------------------
- */
+/* ---- Helpers ------------------------------------------------------------ */
 
 static wire_t tensor_of(dtype_t dtype, unsigned rank, const int64_t *dims) {
   wire_t tensor = {0};
@@ -62,8 +61,7 @@ static void put_packed(wire_t *tensor, unsigned number, size_t n,
   wire_message(tensor, number, &list);
 }
 
-/* ---- Type and dimensions ---------------------------------------------------
- */
+/* ---- Type and dimensions ------------------------------------------------ */
 
 static void element_type_must_exist(void **state) {
   static const struct {
@@ -134,8 +132,7 @@ static void rank_beyond_the_limit_is_rejected(void **state) {
   EXPECT(&tensor, "a", 1);
 }
 
-/* ---- Raw data --------------------------------------------------------------
- */
+/* ---- Raw data ----------------------------------------------------------- */
 
 static void raw_data_is_a_view_of_the_file(void **state) {
   fixture_t *fixture = *state;
@@ -200,8 +197,7 @@ static void strings_cannot_be_raw(void **state) {
   REJECT(&tensor, "elements of type str are in raw_data, expected string_data");
 }
 
-/* ---- Typed fields ----------------------------------------------------------
- */
+/* ---- Typed fields ------------------------------------------------------- */
 
 static void every_type_reads_its_typed_field(void **state) {
   static const struct {
@@ -361,8 +357,7 @@ static void expansion_of_varints_is_limited(void **state) {
                   "1400 bytes more than in the file");
 }
 
-/* ---- Strings ---------------------------------------------------------------
- */
+/* ---- Strings ------------------------------------------------------------ */
 
 static void strings_are_read_empty_ones_too(void **state) {
   fixture_t *fixture = *state;
@@ -390,8 +385,7 @@ static void bad_strings_are_rejected(void **state) {
   reject(state, &tensor, MOEC_E_UNSUPPORTED, "string 0 contains NUL", __LINE__);
 }
 
-/* ---- Other fields ----------------------------------------------------------
- */
+/* ---- Other fields ------------------------------------------------------- */
 
 static void segments_are_unsupported(void **state) {
   wire_t tensor = vector_of(DT_U8, 1), segment = {0};
@@ -408,8 +402,7 @@ static void unknown_data_location_is_rejected(void **state) {
   REJECT(&tensor, "data_location 2 does not exist");
 }
 
-/* ---- Sparse ----------------------------------------------------------------
- */
+/* ---- Sparse ------------------------------------------------------------- */
 
 typedef struct sparse_case {
   dtype_t dtype;

@@ -19,8 +19,7 @@ static void reject(void **state, wire_t *wire, moec_status_t status,
 #define LIMIT(wire, words) \
   reject(state, (wire), MOEC_E_LIMIT, (words), __LINE__)
 
-/* ---- Numbers ---------------------------------------------------------------
- */
+/* ---- Numbers ------------------------------------------------------------ */
 
 static const char *read_varint(const char *bytes, size_t length,
                                uint64_t *out_value) {
@@ -75,8 +74,7 @@ static void negative_number_of_32_bits_is_accepted(void **state) {
   assert_int_equal(model->proto->graph->initializer[0]->data_type, -5);
 }
 
-/* ---- Fields ----------------------------------------------------------------
- */
+/* ---- Fields ------------------------------------------------------------- */
 
 static void field_number_0_is_rejected(void **state) {
   wire_t wire = {0};
@@ -221,8 +219,7 @@ static void unknown_fields_are_left_out_with_a_warning(void **state) {
   assert_non_null(strstr(fixture->diag.first->text, "field 900 of GraphProto"));
 }
 
-/* ---- Strings ---------------------------------------------------------------
- */
+/* ---- Strings ------------------------------------------------------------ */
 
 static wire_t model_with_graph_name(const char *name, size_t length) {
   wire_t graph = {0};
@@ -280,8 +277,7 @@ static void documents_in_metadata_may_be_long(void **state) {
   free(text);
 }
 
-/* ---- Limits ----------------------------------------------------------------
- */
+/* ---- Limits ------------------------------------------------------------- */
 
 /* `levels` times the chain of tags around an empty message. Written from its
  * end: the length of each message is then known. */
@@ -380,8 +376,7 @@ static void size_of_a_file_is_limited_with_a_remedy(void **state) {
   assert_non_null(strstr(fixture->diag.first->notes->text, "external data"));
 }
 
-/* ---- Skeleton --------------------------------------------------------------
- */
+/* ---- Skeleton ----------------------------------------------------------- */
 
 static void raw_data_cannot_name_another_tensor(void **state) {
   /* The second tensor's bytes are what a reference to the first looks like. */
@@ -597,8 +592,7 @@ static void every_flipped_bit_is_answered(void **state) {
   arena_destroy(own);
 }
 
-/* ---- Real models -----------------------------------------------------------
- */
+/* ---- Real models -------------------------------------------------------- */
 
 static uint8_t *read_file(const char *path, size_t *out_length) {
   FILE *file = fopen(path, "rb");

@@ -3,19 +3,21 @@
 #ifndef TESTS_FRONTEND_WIRE_SUPPORT_H
 #define TESTS_FRONTEND_WIRE_SUPPORT_H
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+/* cmocka.h wants to come after them. */
+/* clang-format off */
+#include <cmocka.h>
+/* clang-format on */
 
 #include "frontend/load.h"
 #include "frontend/wire.h"
 
-/* ---- Fixture ---------------------------------------------------------------
- */
+/* ---- Fixture ------------------------------------------------------------ */
 
 typedef struct fixture {
   arena_t *arena;
@@ -52,8 +54,7 @@ static inline void fixture_restart(fixture_t *fixture,
 #define TEST(name) \
   cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
-/* ---- Diagnostics -----------------------------------------------------------
- */
+/* ---- Diagnostics -------------------------------------------------------- */
 
 static inline void check_diag(const fixture_t *fixture, moec_status_t found,
                               moec_status_t expected, const char *words,
@@ -82,8 +83,7 @@ static inline void check_success(const fixture_t *fixture, moec_status_t found,
 #define assert_accepted(fixture, found) \
   check_success((fixture), (found), __FILE__, __LINE__)
 
-/* ---- Wire bytes ------------------------------------------------------------
- */
+/* ---- Wire bytes --------------------------------------------------------- */
 
 typedef struct wire {
   uint8_t *data;
