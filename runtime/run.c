@@ -17,6 +17,12 @@ static moec_status_t finish_generated(moec_instance_t *it, int32_t status) {
 
 /* Computes the slots' sizes and places; *out_bytes is the workspace. */
 static moec_status_t plan(moec_instance_t *it, uint64_t *out_bytes) {
+  int64_t *dims = it->frame.output_dims;
+  for (uint32_t i = 0; i < moert_program.n_outputs; i++)
+    for (int32_t axis = 0; axis < moert_program.outputs[i].rank; axis++)
+      *dims++ = -1;
+  for (uint32_t i = 0; i < moert_program.n_slots; i++)
+    it->frame.slot_bytes[i] = 0;
   RT_TRY(finish_generated(it, moert_program.plan(&it->frame)));
   int64_t total = 0;
   for (uint32_t i = 0; i < moert_program.n_slots; i++) {

@@ -28,7 +28,7 @@ typedef struct moert_frame {
                                  element; NULL: optional and absent. Never NULL
                                  for a tensor of no elements */
   char *workspace;            /* 64-byte aligned */
-  int64_t *slot_bytes;        /* [n_slots], written by plan() */
+  int64_t *slot_bytes;        /* [n_slots], 0 until plan() writes it */
   int64_t *slot_offsets;      /* [n_slots], multiples of 64, made from slot_bytes */
   const moert_kernel_fn *kernels; /* of the instance's variant */
   const uint8_t *weights;
@@ -36,7 +36,7 @@ typedef struct moert_frame {
   int32_t error;              /* see moert_kernel_fn */
   int32_t node;               /* for messages of routines: the node being run, may
                                  be set by run() before a call; -1 at its start */
-  int64_t *output_dims;       /* [sum of output ranks], written by plan(), -1 where
+  int64_t *output_dims;       /* [sum of output ranks], -1 until plan() writes it:
                                  not known before the run */
 } moert_frame_t;
 

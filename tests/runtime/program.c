@@ -24,9 +24,8 @@ static int32_t plan(moert_frame_t *frame) {
   int64_t n = frame->symbols[SYMBOL_N], s = frame->symbols[SYMBOL_S];
   frame->slot_bytes[0] = 4 * n * s;
   frame->slot_bytes[1] = 1;
-  frame->slot_bytes[2] = 0;
   frame->slot_bytes[3] = 64;
-  const int64_t dims[] = {n, s, n, 3, -1};
+  const int64_t dims[] = {n, s, n, 3}; /* of w, none */
   memcpy(frame->output_dims, dims, sizeof dims);
   if (program_hooks.fault == FAULT_SLOT_NEGATIVE) frame->slot_bytes[1] = -1;
   if (program_hooks.fault == FAULT_SLOTS_OVERFLOW)

@@ -175,6 +175,16 @@ static void strided_and_misaligned_inputs_are_copied(void **state) {
   check_run(f);
 }
 
+static void strides_of_wider_elements_are_followed(void **state) {
+  fixture_t *f = *state;
+  int64_t wide[15] = {0};
+  const int64_t strides[] = {3};
+  for (int i = 0; i < 5; i++) wide[3 * i] = f->io.b[i];
+  f->io.in[IN_B].data = wide;
+  f->io.in[IN_B].strides = strides;
+  check_run(f);
+}
+
 /* Copies a tensor of random dims and strides through the instance. */
 static void random_strides_agree_with_their_definition(void **state) {
   fixture_t *f = *state;
@@ -266,6 +276,17 @@ static void an_output_may_share_memory_with_an_input(void **state) {
   check_failure(f, MOEC_E_USAGE,
                 "output \"y\" cannot share memory with input \"b\" of another "
                 "type or with gaps");
+  float y[20];
+  f->io.out[OUT_Y].alias_input = IN_A + 1;
+  f->io.out[OUT_Y].data = y;
+  f->io.out[OUT_Y].capacity = sizeof y;
+  check_failure(f, MOEC_E_USAGE,
+                "output \"y\" shares memory with input \"a\" but has a buffer "
+                "of its own");
+  f->io.in[IN_C].data = NULL;
+  f->io.out[OUT_Y].alias_input = IN_C + 1;
+  check_failure(f, MOEC_E_USAGE,
+                "output \"y\" shares memory with input \"c\", which is absent");
   f->io.out[OUT_Y].alias_input = IN_C + 1;
   check_failure(f, MOEC_E_CAPACITY,
                 "output \"y\" needs 80 bytes but its buffer has 4");
@@ -302,6 +323,16 @@ static void failures_of_generated_code_are_told(void **state) {
   }
 }
 
+static void a_status_comes_with_a_text(void **state) {
+  fixture_t *f = *state;
+  assert_int_equal(moert_status(&f->it->frame), MOEC_E_INTERNAL);
+  assert_string_equal(moert_message(f->it), "a failure left no status");
+  f->it->status = MOEC_OK;
+  f->it->frame.error = MOEC_E_INDEX;
+  assert_int_equal(moert_status(&f->it->frame), MOEC_E_INDEX);
+  assert_string_equal(moert_message(f->it), "index out of range");
+}
+
 static void long_messages_are_cut(void **state) {
   fixture_t *f = *state;
   char name[2 * RT_MESSAGE_BYTES];
@@ -336,6 +367,9 @@ static void query_tells_memory_and_dims(void **state) {
   f->io.b_dims[0] = 4;
   assert_int_equal(moert_query(f->it, f->io.in, N_IN, NULL, 0, &memory),
                    MOEC_E_SHAPE);
+  memory.struct_size = 4;
+  assert_int_equal(moert_query(f->it, f->io.in, N_IN, NULL, 0, &memory),
+                   MOEC_E_USAGE);
 }
 
 static void fixed_memory_is_reserved_by_query_only(void **state) {
@@ -374,12 +408,14 @@ int main(void) {
       TEST(a_symbol_has_one_value),
       TEST(dims_that_overflow_are_rejected),
       TEST(strided_and_misaligned_inputs_are_copied),
+      TEST(strides_of_wider_elements_are_followed),
       TEST(random_strides_agree_with_their_definition),
       TEST(own_outputs_may_be_used_again),
       TEST(buffers_of_the_caller_are_filled),
       TEST(small_buffers_report_the_size_needed),
       TEST(an_output_may_share_memory_with_an_input),
       TEST(failures_of_generated_code_are_told),
+      TEST(a_status_comes_with_a_text),
       TEST(long_messages_are_cut),
       TEST(growable_regions_keep_their_bytes),
       TEST(query_tells_memory_and_dims),
