@@ -237,6 +237,9 @@ pair_t p_select(const math_t *m, LLVMValueRef condition, pair_t a, pair_t b);
 LLVMValueRef core_exp(const math_t *m, LLVMValueRef hi, LLVMValueRef lo,
                       int shift);
 
+/* exp(x) to 1.1 ULP where |x| is below 80 (f32) or 700 (f64), or x is NaN. */
+LLVMValueRef core_exp_moderate(const math_t *m, LLVMValueRef x);
+
 /* p * 2^n for |p| in (1/2, 2], count = n + 2 bias; exact but for one rounding
  * at overflow or underflow. */
 LLVMValueRef core_scale(const math_t *m, LLVMValueRef p, LLVMValueRef count);

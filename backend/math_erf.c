@@ -34,7 +34,7 @@ LLVMValueRef math_erf(const math_t *m, LLVMValueRef x) {
   LLVMValueRef small = r_fma(m, a, p, a);
   LLVMValueRef limited = r_at_most(m, a, m->wide ? 6 : 4);
   LLVMValueRef power = r_polynomial(m, limited, &large_polynomial);
-  LLVMValueRef large = r_sub(m, one, math_exp(m, power));
+  LLVMValueRef large = r_sub(m, one, core_exp_moderate(m, power));
   LLVMValueRef magnitude = m_select(m, r_ge(m, a, one), large, small);
   return r_with_sign(m, magnitude, x);
 }

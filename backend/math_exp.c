@@ -130,6 +130,12 @@ LLVMValueRef math_expm1(const math_t *m, LLVMValueRef x) {
   return r_with_sign(m, r_add(m, half, half), x);
 }
 
+LLVMValueRef core_exp_moderate(const math_t *m, LLVMValueRef x) {
+  reduced_t d = reduce(m, x, exponent_bias(m), false);
+  LLVMValueRef power = m_to_real(m, i_shl(m, d.count, mantissa_bits(m)));
+  return r_mul(m, exp_kernel(m, d.r), power);
+}
+
 /* exp(x) for x <= 0: here one factor 2^(n + lift) is always a normal number. */
 static LLVMValueRef exp_not_positive(const math_t *m, LLVMValueRef x) {
   int lift = m->wide ? 128 : 64;
@@ -175,10 +181,8 @@ LLVMValueRef math_tanh(const math_t *m, LLVMValueRef x) {
   LLVMValueRef a = r_abs(m, x);
   LLVMValueRef limited = r_at_most(m, a, m->wide ? 20 : 10);
   LLVMValueRef twice = r_add(m, limited, limited), one = r_const(m, 1);
-  reduced_t d = reduce(m, twice, exponent_bias(m), false);
-  LLVMValueRef p = exp_kernel(m, d.r);
-  LLVMValueRef power = m_to_real(m, i_shl(m, d.count, mantissa_bits(m)));
-  LLVMValueRef plus_one = r_fma(m, p, power, one);
+  LLVMValueRef e = core_exp_moderate(m, twice);
+  LLVMValueRef plus_one = r_add(m, e, one);
   LLVMValueRef large = r_sub(m, one, r_div(m, r_const(m, 2), plus_one));
   LLVMValueRef square = r_square(m, a);
   LLVMValueRef poly = r_polynomial(m, square, &tanh_polynomial);

@@ -4,6 +4,7 @@
 #ifndef TESTS_BACKEND_MATH_JIT_H
 #define TESTS_BACKEND_MATH_JIT_H
 
+#include <elf.h>
 #include <llvm-c/LLJIT.h>
 #include <llvm-c/Orc.h>
 #include <stdlib.h>
@@ -81,8 +82,24 @@ static inline void math_jit_add(math_jit_t *jit, const char *name,
   LLVMBuildRetVoid(b);
 }
 
-/* Generates the code; aborts on failure, which no input can cause. Nothing
- * outside of the object is offered to it, so a library call fails to load. */
+/* The code must need nothing from outside, such as a library's function. */
+static inline void math_jit_check_imports(LLVMMemoryBufferRef object) {
+  const char *data = LLVMGetBufferStart(object);
+  const Elf64_Ehdr *header = (const void *)data;
+  const Elf64_Shdr *section = (const void *)(data + header->e_shoff);
+  for (unsigned i = 0; i < header->e_shnum; i++) {
+    if (section[i].sh_type != SHT_SYMTAB) continue;
+    const Elf64_Sym *symbol = (const void *)(data + section[i].sh_offset);
+    const char *names = data + section[section[i].sh_link].sh_offset;
+    for (size_t k = 1; k < section[i].sh_size / sizeof *symbol; k++)
+      if (symbol[k].st_shndx == SHN_UNDEF) {
+        fprintf(stderr, "the code imports %s\n", names + symbol[k].st_name);
+        abort();
+      }
+  }
+}
+
+/* Generates the code; aborts on failure, which no input can cause. */
 static inline void math_jit_load(math_jit_t *jit) {
   LLVMMemoryBufferRef object = NULL;
   if (getenv("MATH_DUMP") != NULL) LLVMDumpModule(jit->em.module);
@@ -94,6 +111,7 @@ static inline void math_jit_load(math_jit_t *jit) {
     fwrite(LLVMGetBufferStart(object), 1, LLVMGetBufferSize(object), file);
     fclose(file);
   }
+  math_jit_check_imports(object);
   LLVMErrorRef error = LLVMOrcCreateLLJIT(&jit->jit, NULL);
   if (error == NULL)
     error = LLVMOrcLLJITAddObjectFile(
