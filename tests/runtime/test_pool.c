@@ -249,7 +249,7 @@ static void fork_and_join_is_fast_when_hot(void **state) {
       clock_gettime(CLOCK_MONOTONIC, &b);
       micros[i] = ((double)(b.tv_sec - a.tv_sec) * 1e6 +
                    (double)(b.tv_nsec - a.tv_nsec) * 1e-3) /
-                  REGIONS;
+                  (double)REGIONS;
     }
     qsort(micros, ROUNDS, sizeof micros[0], compare_doubles);
     print_message("%d threads: median %.3f us, 95%% %.3f us\n", threads,
