@@ -121,17 +121,19 @@ static void multiply(emitter_t *em, const product_types_t *types,
   product_call(em, func, N_PARAMS, args);
 }
 
-/* Where the tile lies: tiles go through the columns first. */
+/* Where the tile lies. Tiles go through the rows first: while they do, the same
+ * panels are read again from a near cache; the price is to pack each row of A
+ * anew for each tile across, which reads far less. */
 static tile_t locate(emitter_t *em, const product_types_t *types,
                      const product_spec_t *spec) {
   LLVMValueRef rows = product_const(em, PRODUCT_TILE_ROWS);
   LLVMValueRef columns = product_const(em, types->columns);
-  LLVMValueRef across = product_quotient(
-      em, product_add(em, spec->N, product_const(em, types->columns - 1)),
-      types->columns);
-  LLVMValueRef down = LLVMBuildUDiv(em->builder, spec->tile, across, "down");
-  LLVMValueRef right =
-      product_sub(em, spec->tile, product_mul(em, down, across));
+  LLVMValueRef n_down = product_quotient(
+      em, product_add(em, spec->M, product_const(em, PRODUCT_TILE_ROWS - 1)),
+      PRODUCT_TILE_ROWS);
+  LLVMValueRef right = LLVMBuildUDiv(em->builder, spec->tile, n_down, "right");
+  LLVMValueRef down =
+      product_sub(em, spec->tile, product_mul(em, right, n_down));
   tile_t t = {.m0 = product_mul(em, down, rows),
               .n0 = product_mul(em, right, columns)};
   t.n_rows = product_min(em, product_sub(em, spec->M, t.m0), rows);

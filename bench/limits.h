@@ -3,7 +3,9 @@
  * figures against these, measured in the same run.
  *
  * Every function takes a short sample, so that a benchmark can run limit and
- * subject alternately: on shared machines only ratios of neighbours count. */
+ * subject alternately: on shared machines only ratios of neighbours count.
+ * Rates are over the time that threads ran: waiting for a processor that others
+ * use is no property of the machine. */
 #ifndef BENCH_LIMITS_H
 #define BENCH_LIMITS_H
 
@@ -49,7 +51,8 @@ size_t limits_uncached_bytes(void);
 double limits_fork_join(unsigned rounds);
 
 unsigned limits_processors(void);
-double limits_clock(void);                           /* seconds, monotonic */
+double limits_clock(void);        /* seconds, monotonic */
+double limits_thread_clock(void); /* seconds that this thread has run */
 double limits_median(double *samples, size_t count); /* sorts them */
 
 #endif

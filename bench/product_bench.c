@@ -15,6 +15,8 @@
 #include "bench/limits.h"
 #include "tests/backend/product_jit.h"
 
+#define LIMIT_SECONDS 0.004 /* of one sample */
+
 enum { MAX_REPEATS = 101 };
 
 typedef struct options {
@@ -56,13 +58,13 @@ static result_t measure(const subject_t *s, int64_t rows, bool hot) {
   unsigned repeats = s->options->repeats;
   run_matrix(s, rows, 0);
   for (unsigned r = 0; r < repeats; r++) {
-    double limit = limits_operations(s->fma, 1, 0.002);
-    double begin = limits_clock();
+    double limit = limits_operations(s->fma, 1, LIMIT_SECONDS);
+    double begin = limits_thread_clock();
     for (size_t i = 0; i < count; i++) run_matrix(s, rows, hot ? 0 : i);
-    double seconds = limits_clock() - begin;
+    double seconds = limits_thread_clock() - begin;
     double bytes =
         hot ? 0 : limits_read_once(s->weights, s->n_matrices * s->matrix_bytes);
-    limit = (limit + limits_operations(s->fma, 1, 0.002)) / 2;
+    limit = (limit + limits_operations(s->fma, 1, LIMIT_SECONDS)) / 2;
     speed[r] = work * (double)count / seconds;
     compute[r] = speed[r] / limit;
     read[r] = bytes / seconds;
