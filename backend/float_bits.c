@@ -52,14 +52,16 @@ static LLVMValueRef i_select(const math_t *m, LLVMValueRef condition,
   return m_select(m, condition, i_const(m, code), otherwise);
 }
 
-/* ---- Widening -------------------------------------------------------------- */
+/* ---- Widening --------------------------------------------------------------
+ */
 
 /* The code, shifted up so that it is an f16 up to the bias, to f32. */
 static LLVMValueRef widen_as_half(const math_t *m, LLVMValueRef code,
                                   int scale) {
   emitter_t *em = m->em;
   LLVMTypeRef half = LLVMHalfTypeInContext(em->context);
-  LLVMValueRef bits = LLVMBuildTrunc(em->builder, code, emit_lanes(em->i16, m->lanes), "");
+  LLVMValueRef bits =
+      LLVMBuildTrunc(em->builder, code, emit_lanes(em->i16, m->lanes), "");
   bits = LLVMBuildBitCast(em->builder, bits, emit_lanes(half, m->lanes), "");
   LLVMValueRef value = LLVMBuildFPExt(em->builder, bits, m->real, "");
   return scale == 0 ? value : r_mul(m, value, power_of_two(m, scale));
@@ -71,7 +73,8 @@ static LLVMValueRef widen_magnitude(const math_t *m, const format_t *f,
   unsigned sign_at = f->exponent + f->mantissa, up = 23 - f->mantissa;
   LLVMValueRef size = i_and_const(m, code, ((uint64_t)1 << sign_at) - 1);
   LLVMValueRef moved = i_shl(m, size, up);
-  LLVMValueRef normal = i_add(m, moved, i_const(m, (uint64_t)(127 - f->bias) << 23));
+  LLVMValueRef normal =
+      i_add(m, moved, i_const(m, (uint64_t)(127 - f->bias) << 23));
   LLVMValueRef small = LLVMBuildSIToFP(m->em->builder, size, m->real, "");
   small = r_mul(m, small, power_of_two(m, 1 - f->bias - (int)f->mantissa));
   LLVMValueRef subnormal =
@@ -128,7 +131,8 @@ LLVMValueRef emit_float_from_bits(emitter_t *em, dtype_t from,
   return value;
 }
 
-/* ---- Narrowing ------------------------------------------------------------- */
+/* ---- Narrowing -------------------------------------------------------------
+ */
 
 /* |x| rounded to the format as if its exponents had no upper end; a = bits of
  * |x|, finite. */
@@ -179,7 +183,8 @@ static LLVMValueRef narrow(const math_t *m, const format_t *f, LLVMValueRef x,
 /* The power of 2 at, above or next to |x|, as its exponent + 127. */
 static LLVMValueRef narrow_f8e8m0(const math_t *m, LLVMValueRef x,
                                   bool saturate, const char *round_mode) {
-  LLVMValueRef a = r_abs(m, x), lift = i_const(m, (uint64_t)exponent_bias(m) - 127);
+  LLVMValueRef a = r_abs(m, x),
+               lift = i_const(m, (uint64_t)exponent_bias(m) - 127);
   if (!m->wide) { /* subnormal f32 reach up to the smallest result */
     LLVMValueRef subnormal = r_lt_const(m, a, 0x1p-126);
     a = m_select(m, subnormal, r_scale(m, a, 0x1p24), a);
@@ -206,7 +211,8 @@ static LLVMValueRef narrow_f8e8m0(const math_t *m, LLVMValueRef x,
 LLVMValueRef emit_float_to_bits(emitter_t *em, dtype_t to, LLVMValueRef x,
                                 bool saturate, const char *round_mode) {
   math_t m = math_of(em, x);
-  LLVMTypeRef type = emit_lanes(dtype_bits(to) == 16 ? em->i16 : em->i8, m.lanes);
+  LLVMTypeRef type =
+      emit_lanes(dtype_bits(to) == 16 ? em->i16 : em->i8, m.lanes);
   if (to == DT_F16 && !m.wide && isa_has(em->isa, ISA_F16)) {
     LLVMTypeRef half = emit_lanes(LLVMHalfTypeInContext(em->context), m.lanes);
     LLVMValueRef value = LLVMBuildFPTrunc(em->builder, x, half, "");

@@ -674,7 +674,6 @@ LLVMValueRef emit_kernel(emitter_t *em, ir_func_t *func, const char *name) {
   LLVMSetVisibility(function, LLVMHiddenVisibility);
   LLVMPositionBuilderAtEnd(
       em->builder, LLVMAppendBasicBlockInContext(em->context, function, "entry"));
-  ir_renumber(func);
   kernel_emitter_t ke = {.em = em, .lanes = 1};
   ke.regs = ARENA_ARRAY(em->arena, reg_t, ir_count_values(func));
   load_params(&ke, func, LLVMGetParam(function, 0));

@@ -24,12 +24,15 @@ typedef struct pair {
   LLVMValueRef hi, lo;
 } pair_t;
 
-/* ---- Format --------------------------------------------------------------- */
+/* ---- Format ---------------------------------------------------------------
+ */
 
 static inline unsigned mantissa_bits(const math_t *m) {
   return m->wide ? 52 : 23;
 }
-static inline int exponent_bias(const math_t *m) { return m->wide ? 1023 : 127; }
+static inline int exponent_bias(const math_t *m) {
+  return m->wide ? 1023 : 127;
+}
 static inline uint64_t bits_of_one(const math_t *m) {
   return (uint64_t)exponent_bias(m) << mantissa_bits(m);
 }
@@ -40,7 +43,8 @@ static inline uint64_t sign_bit(const math_t *m) {
   return (uint64_t)1 << (m->wide ? 63 : 31);
 }
 
-/* ---- Real arithmetic ------------------------------------------------------ */
+/* ---- Real arithmetic ------------------------------------------------------
+ */
 
 /* The constant c, or the one that belongs to the type. */
 static inline LLVMValueRef r_const(const math_t *m, double c) {
@@ -139,7 +143,8 @@ static inline LLVMValueRef m_not(const math_t *m, LLVMValueRef a) {
   return LLVMBuildNot(m->em->builder, a, "");
 }
 /* a limited to at most (at least) c; NaN stays NaN. */
-static inline LLVMValueRef r_at_most(const math_t *m, LLVMValueRef a, double c) {
+static inline LLVMValueRef r_at_most(const math_t *m, LLVMValueRef a,
+                                     double c) {
   LLVMValueRef limit = r_const(m, c);
   return m_select(m, r_gt(m, a, limit), limit, a);
 }
@@ -149,7 +154,8 @@ static inline LLVMValueRef r_at_least(const math_t *m, LLVMValueRef a,
   return m_select(m, r_lt(m, a, limit), limit, a);
 }
 
-/* ---- Integers of the width of the reals ------------------------------------ */
+/* ---- Integers of the width of the reals ------------------------------------
+ */
 
 static inline LLVMValueRef i_const(const math_t *m, uint64_t c) {
   return emit_const_int(m->bits, c);
@@ -188,13 +194,15 @@ static inline LLVMValueRef m_to_bits(const math_t *m, LLVMValueRef a) {
 static inline LLVMValueRef m_to_real(const math_t *m, LLVMValueRef a) {
   return LLVMBuildBitCast(m->em->builder, a, m->real, "");
 }
-/* The sign bit of a alone, and a with the sign bit of `sign` toggled into it. */
+/* The sign bit of a alone, and a with the sign bit of `sign` toggled into it.
+ */
 LLVMValueRef m_sign_of(const math_t *m, LLVMValueRef a);
 LLVMValueRef r_xor_sign(const math_t *m, LLVMValueRef a, LLVMValueRef sign);
 /* Whether any lane of a vector of i1 is set, as one i1. */
 LLVMValueRef m_any(const math_t *m, LLVMValueRef mask);
 
-/* ---- Polynomials ------------------------------------------------------------ */
+/* ---- Polynomials ------------------------------------------------------------
+ */
 
 /* Coefficients for both types, the constant term first. */
 typedef struct polynomial {
@@ -202,15 +210,15 @@ typedef struct polynomial {
   const double *c64;
   unsigned n32, n64;
 } polynomial_t;
-#define POLYNOMIAL(name)                          \
-  {name##_f32, name##_f64,                        \
-   sizeof name##_f32 / sizeof name##_f32[0],      \
+#define POLYNOMIAL(name)                                             \
+  {name##_f32, name##_f64, sizeof name##_f32 / sizeof name##_f32[0], \
    sizeof name##_f64 / sizeof name##_f64[0]}
 
 LLVMValueRef r_polynomial(const math_t *m, LLVMValueRef x,
                           const polynomial_t *polynomial);
 
-/* ---- Sums and products without error --------------------------------------- */
+/* ---- Sums and products without error ---------------------------------------
+ */
 
 /* a + b exactly, for |a| >= |b| or a = 0. */
 pair_t p_fast_sum(const math_t *m, LLVMValueRef a, LLVMValueRef b);
@@ -230,10 +238,11 @@ pair_t p_const(const math_t *m, double hi32, double lo32, double hi64,
                double lo64);
 pair_t p_select(const math_t *m, LLVMValueRef condition, pair_t a, pair_t b);
 
-/* ---- Cores ------------------------------------------------------------------ */
+/* ---- Cores ------------------------------------------------------------------
+ */
 
-/* exp(x.hi + x.lo) * 2^shift, correct to about 0.6 ULP, with overflow to infinity
- * and gradual underflow. NaN stays NaN. lo may be NULL. */
+/* exp(x.hi + x.lo) * 2^shift, correct to about 0.6 ULP, with overflow to
+ * infinity and gradual underflow. NaN stays NaN. lo may be NULL. */
 LLVMValueRef core_exp(const math_t *m, LLVMValueRef hi, LLVMValueRef lo,
                       int shift);
 
@@ -251,9 +260,9 @@ typedef struct scaled {
 } scaled_t;
 scaled_t core_take_exponent(const math_t *m, LLVMValueRef u);
 
-/* x = n pi/2 + r + rest, |r| <= pi/4 and a little, n modulo 4 in the low bits of
- * quadrant; rest is NULL where r alone is good enough. Any x >= 0; infinity and NaN
- * give NaN. */
+/* x = n pi/2 + r + rest, |r| <= pi/4 and a little, n modulo 4 in the low bits
+ * of quadrant; rest is NULL where r alone is good enough. Any x >= 0; infinity
+ * and NaN give NaN. */
 typedef struct angle {
   LLVMValueRef r, rest, quadrant;
 } angle_t;

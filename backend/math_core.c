@@ -164,25 +164,44 @@ pair_t p_select(const math_t *m, LLVMValueRef condition, pair_t a, pair_t b) {
 LLVMValueRef emit_math_unary(emitter_t *em, ir_opcode_t code, LLVMValueRef x) {
   math_t m = math_of(em, x);
   switch (code) {
-    case OP_EXP: return math_exp(&m, x);
-    case OP_EXPM1: return math_expm1(&m, x);
-    case OP_SIGMOID: return math_sigmoid(&m, x);
-    case OP_SINH: return math_sinh(&m, x);
-    case OP_COSH: return math_cosh(&m, x);
-    case OP_TANH: return math_tanh(&m, x);
-    case OP_LOG: return math_log(&m, x);
-    case OP_LOG1P: return math_log1p(&m, x);
-    case OP_ASINH: return math_asinh(&m, x);
-    case OP_ACOSH: return math_acosh(&m, x);
-    case OP_ATANH: return math_atanh(&m, x);
-    case OP_SIN: return math_sin(&m, x);
-    case OP_COS: return math_cos(&m, x);
-    case OP_TAN: return math_tan(&m, x);
-    case OP_ASIN: return math_asin(&m, x);
-    case OP_ACOS: return math_acos(&m, x);
-    case OP_ATAN: return math_atan(&m, x);
-    case OP_ERF: return math_erf(&m, x);
-    default: MOEC_BUG("no elementary function for opcode %d", (int)code);
+    case OP_EXP:
+      return math_exp(&m, x);
+    case OP_EXPM1:
+      return math_expm1(&m, x);
+    case OP_SIGMOID:
+      return math_sigmoid(&m, x);
+    case OP_SINH:
+      return math_sinh(&m, x);
+    case OP_COSH:
+      return math_cosh(&m, x);
+    case OP_TANH:
+      return math_tanh(&m, x);
+    case OP_LOG:
+      return math_log(&m, x);
+    case OP_LOG1P:
+      return math_log1p(&m, x);
+    case OP_ASINH:
+      return math_asinh(&m, x);
+    case OP_ACOSH:
+      return math_acosh(&m, x);
+    case OP_ATANH:
+      return math_atanh(&m, x);
+    case OP_SIN:
+      return math_sin(&m, x);
+    case OP_COS:
+      return math_cos(&m, x);
+    case OP_TAN:
+      return math_tan(&m, x);
+    case OP_ASIN:
+      return math_asin(&m, x);
+    case OP_ACOS:
+      return math_acos(&m, x);
+    case OP_ATAN:
+      return math_atan(&m, x);
+    case OP_ERF:
+      return math_erf(&m, x);
+    default:
+      MOEC_BUG("no elementary function for opcode %d", (int)code);
   }
 }
 
@@ -190,8 +209,11 @@ LLVMValueRef emit_math_binary(emitter_t *em, ir_opcode_t code, LLVMValueRef x,
                               LLVMValueRef y) {
   math_t m = math_of(em, x);
   switch (code) {
-    case OP_POW: return math_pow(&m, x, y);
-    case OP_FMOD: return math_fmod(&m, x, y);
-    default: MOEC_BUG("no elementary function for opcode %d", (int)code);
+    case OP_POW:
+      return math_pow(&m, x, y);
+    case OP_FMOD:
+      return math_fmod(&m, x, y);
+    default:
+      MOEC_BUG("no elementary function for opcode %d", (int)code);
   }
 }

@@ -1,40 +1,47 @@
-/* The exponential and what follows from it: exp, expm1, sigmoid, sinh, cosh, tanh.
+/* The exponential and what follows from it: exp, expm1, sigmoid, sinh, cosh,
+ * tanh.
  *
- * All reduce x = n ln 2 + r with |r| <= ln 2 / 2 by Cody and Waite's two constants
- * and take expm1(r) = r + r^2 Q(r) with one minimax Q (Remez, relative error of
- * expm1 below 2^-26 in f32, 2^-58 in f64). */
+ * All reduce x = n ln 2 + r with |r| <= ln 2 / 2 by Cody and Waite's two
+ * constants and take expm1(r) = r + r^2 Q(r) with one minimax Q (Remez,
+ * relative error of expm1 below 2^-26 in f32, 2^-58 in f64). */
 #include "backend/math.h"
 
 /* (expm1(r) - r) / r^2 on |r| <= 0.3467. */
-static const float exp_f32[] = {
-    0x1.fffffep-2f, 0x1.5554aap-3f, 0x1.55579ap-5f, 0x1.122c38p-7f,
-    0x1.6ac05p-10f};
-static const double exp_f64[] = {
-    0x1.0p-1, 0x1.5555555555559p-3, 0x1.5555555555558p-5, 0x1.111111110f72ep-7,
-    0x1.6c16c16c1790ap-10, 0x1.a01a01af87a3p-13, 0x1.a01a0195dc47p-16,
-    0x1.71ddf94e5ae61p-19, 0x1.27e50f80e3bcbp-22, 0x1.af5da2778f947p-26,
-    0x1.1f191dfebf238p-29};
+static const float exp_f32[] = {0x1.fffffep-2f, 0x1.5554aap-3f, 0x1.55579ap-5f,
+                                0x1.122c38p-7f, 0x1.6ac05p-10f};
+static const double exp_f64[] = {0x1.0p-1,
+                                 0x1.5555555555559p-3,
+                                 0x1.5555555555558p-5,
+                                 0x1.111111110f72ep-7,
+                                 0x1.6c16c16c1790ap-10,
+                                 0x1.a01a01af87a3p-13,
+                                 0x1.a01a0195dc47p-16,
+                                 0x1.71ddf94e5ae61p-19,
+                                 0x1.27e50f80e3bcbp-22,
+                                 0x1.af5da2778f947p-26,
+                                 0x1.1f191dfebf238p-29};
 static const polynomial_t exp_polynomial = POLYNOMIAL(exp);
 
-/* (tanh(x) - x) / x^3 in x^2, |x| <= 1; relative error of tanh 2^-27.7, 2^-56.2. */
+/* (tanh(x) - x) / x^3 in x^2, |x| <= 1; relative error of tanh 2^-27.7,
+ * 2^-56.2. */
 static const float tanh_f32[] = {
     -0x1.55553cp-2f, 0x1.110be4p-3f, -0x1.b9623ap-5f, 0x1.6009a2p-6f,
-    -0x1.045fdp-7f, 0x1.2d9f4ep-9f, -0x1.77ca4cp-12f};
+    -0x1.045fdp-7f,  0x1.2d9f4ep-9f, -0x1.77ca4cp-12f};
 static const double tanh_f64[] = {
-    -0x1.555555555550fp-2, 0x1.111111110d7dfp-3, -0x1.ba1ba1b80fd8bp-5,
-    0x1.664f48368587cp-6, -0x1.226e2ebcaabe9p-7, 0x1.d6d30fa6e3beap-9,
-    -0x1.7d9bc917d35e9p-10, 0x1.352129aa7b09fp-11, -0x1.f335c957023b5p-13,
-    0x1.8d793faf6b10bp-14, -0x1.2eaffadd8328bp-15, 0x1.9e03d6e648434p-17,
-    -0x1.cacae93149ce1p-19, 0x1.5f25bba738ed7p-21, -0x1.0d0241edebff1p-24};
+    -0x1.555555555550fp-2,  0x1.111111110d7dfp-3,   -0x1.ba1ba1b80fd8bp-5,
+    0x1.664f48368587cp-6,   -0x1.226e2ebcaabe9p-7,  0x1.d6d30fa6e3beap-9,
+    -0x1.7d9bc917d35e9p-10, 0x1.352129aa7b09fp-11,  -0x1.f335c957023b5p-13,
+    0x1.8d793faf6b10bp-14,  -0x1.2eaffadd8328bp-15, 0x1.9e03d6e648434p-17,
+    -0x1.cacae93149ce1p-19, 0x1.5f25bba738ed7p-21,  -0x1.0d0241edebff1p-24};
 static const polynomial_t tanh_polynomial = POLYNOMIAL(tanh);
 
 /* (sinh(x) - x) / x^3 in x^2, |x| <= 1; relative error of sinh 2^-31, 2^-61. */
-static const float sinh_f32[] = {
-    0x1.555556p-3f, 0x1.1110ep-7f, 0x1.a022bcp-13f, 0x1.756c1ep-19f};
-static const double sinh_f64[] = {
-    0x1.5555555555556p-3, 0x1.111111111101ep-7, 0x1.a01a01a03726ap-13,
-    0x1.71de3a3b06ap-19, 0x1.ae646ff532e76p-26, 0x1.6116f48a0407ep-33,
-    0x1.b5c8a0481a80bp-41};
+static const float sinh_f32[] = {0x1.555556p-3f, 0x1.1110ep-7f, 0x1.a022bcp-13f,
+                                 0x1.756c1ep-19f};
+static const double sinh_f64[] = {0x1.5555555555556p-3,  0x1.111111111101ep-7,
+                                  0x1.a01a01a03726ap-13, 0x1.71de3a3b06ap-19,
+                                  0x1.ae646ff532e76p-26, 0x1.6116f48a0407ep-33,
+                                  0x1.b5c8a0481a80bp-41};
 static const polynomial_t sinh_polynomial = POLYNOMIAL(sinh);
 
 /* x = n ln 2 + r + rest; `count` holds bias + n in its low bits. */
@@ -97,7 +104,8 @@ LLVMValueRef core_exp(const math_t *m, LLVMValueRef hi, LLVMValueRef lo,
   LLVMValueRef x = limit_argument(m, hi);
   reduced_t d = reduce(m, x, 2 * exponent_bias(m), true);
   if (lo != NULL) {
-    LLVMValueRef limited = LLVMBuildFCmp(m->em->builder, LLVMRealUNE, x, hi, "");
+    LLVMValueRef limited =
+        LLVMBuildFCmp(m->em->builder, LLVMRealUNE, x, hi, "");
     lo = m_select(m, limited, r_const(m, 0), lo);
     pair_t r = p_fast_sum(m, d.r, r_add(m, d.rest, lo));
     d.r = r.hi;
@@ -110,16 +118,15 @@ LLVMValueRef core_exp(const math_t *m, LLVMValueRef hi, LLVMValueRef lo,
 }
 
 LLVMValueRef math_exp(const math_t *m, LLVMValueRef x) {
-  reduced_t d =
-      reduce(m, limit_argument(m, x), 2 * exponent_bias(m), false);
+  reduced_t d = reduce(m, limit_argument(m, x), 2 * exponent_bias(m), false);
   return core_scale(m, exp_kernel(m, d.r), d.count);
 }
 
 /* 2 (2^(n-1) expm1(r) + (2^(n-1) - 1/2)), with the sum of the two large parts
  * kept exactly. */
 LLVMValueRef math_expm1(const math_t *m, LLVMValueRef x) {
-  LLVMValueRef limited = r_at_least(m, r_at_most(m, x, m->wide ? 710 : 89),
-                                    m->wide ? -40 : -20);
+  LLVMValueRef limited =
+      r_at_least(m, r_at_most(m, x, m->wide ? 710 : 89), m->wide ? -40 : -20);
   reduced_t d = reduce(m, limited, exponent_bias(m) - 1, true);
   LLVMValueRef power = m_to_real(m, i_shl(m, d.count, mantissa_bits(m)));
   LLVMValueRef q = r_polynomial(m, d.r, &exp_polynomial);
@@ -148,8 +155,8 @@ static LLVMValueRef exp_not_positive(const math_t *m, LLVMValueRef x) {
   return r_mul(m, r_mul(m, p, power), r_choose(m, 0x1p-64f, 0x1p-128));
 }
 
-/* 1 / (1 + e) for x >= 0 and e / (1 + e) below, e = exp(-|x|). What 1 + e lost is
- * given back to the quotient, 3/4 standing for 1 / (1 + e) in that. */
+/* 1 / (1 + e) for x >= 0 and e / (1 + e) below, e = exp(-|x|). What 1 + e lost
+ * is given back to the quotient, 3/4 standing for 1 / (1 + e) in that. */
 LLVMValueRef math_sigmoid(const math_t *m, LLVMValueRef x) {
   LLVMValueRef e = exp_not_positive(m, r_neg(m, r_abs(m, x)));
   LLVMValueRef one = r_const(m, 1);

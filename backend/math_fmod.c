@@ -1,12 +1,13 @@
 /* The exact floating-point remainder of C's fmod.
  *
  * x and y become integers X, Y of the mantissa's length times powers of 2. Each
- * round takes up to STEP bits of the difference of exponents: X <- X 2^s - q Y with
- * q the nearest integer to the quotient, all exact, so that |X| stays below Y. One
- * round is enough for quotients below 2^STEP. */
+ * round takes up to STEP bits of the difference of exponents: X <- X 2^s - q Y
+ * with q the nearest integer to the quotient, all exact, so that |X| stays
+ * below Y. One round is enough for quotients below 2^STEP. */
 #include "backend/math.h"
 
-/* a = whole * 2^(exponent - bias - mantissa bits), whole a normalised integer. */
+/* a = whole * 2^(exponent - bias - mantissa bits), whole a normalised integer.
+ */
 typedef struct parts {
   LLVMValueRef whole, exponent;
 } parts_t;
@@ -14,16 +15,16 @@ typedef struct parts {
 static parts_t take_apart(const math_t *m, LLVMValueRef a) {
   unsigned width = mantissa_bits(m), raise = m->wide ? 54 : 25;
   uint64_t implicit = (uint64_t)1 << width;
-  LLVMValueRef subnormal =
-      r_lt(m, a, m_to_real(m, i_const(m, implicit)));
+  LLVMValueRef subnormal = r_lt(m, a, m_to_real(m, i_const(m, implicit)));
   LLVMValueRef raised = r_mul(m, a, r_choose(m, 0x1p25f, 0x1p54));
   LLVMValueRef bits = m_to_bits(m, m_select(m, subnormal, raised, a));
-  LLVMValueRef exponent = i_sub(
-      m, i_shr(m, bits, width),
-      m_select(m, subnormal, i_const(m, raise), i_const(m, 0)));
+  LLVMValueRef exponent =
+      i_sub(m, i_shr(m, bits, width),
+            m_select(m, subnormal, i_const(m, raise), i_const(m, 0)));
   /* The exponent of 2^52 (2^23) makes the mantissa an integer. */
   uint64_t unit = (uint64_t)(exponent_bias(m) + (int)width) << width;
-  LLVMValueRef whole = m_or(m, i_and_const(m, bits, implicit - 1), i_const(m, unit));
+  LLVMValueRef whole =
+      m_or(m, i_and_const(m, bits, implicit - 1), i_const(m, unit));
   return (parts_t){m_to_real(m, whole), exponent};
 }
 
@@ -48,8 +49,10 @@ static LLVMValueRef remainder_of(const math_t *m, LLVMValueRef rest,
   LLVMBuilderRef b = em->builder;
   LLVMBasicBlockRef entry = LLVMGetInsertBlock(b);
   LLVMValueRef func = LLVMGetBasicBlockParent(entry);
-  LLVMBasicBlockRef body = LLVMAppendBasicBlockInContext(em->context, func, "round");
-  LLVMBasicBlockRef end = LLVMAppendBasicBlockInContext(em->context, func, "rest");
+  LLVMBasicBlockRef body =
+      LLVMAppendBasicBlockInContext(em->context, func, "round");
+  LLVMBasicBlockRef end =
+      LLVMAppendBasicBlockInContext(em->context, func, "rest");
   LLVMBuildBr(b, body);
   LLVMPositionBuilderAtEnd(b, body);
   LLVMValueRef rest_phi = LLVMBuildPhi(b, m->real, "rest");

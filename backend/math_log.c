@@ -1,23 +1,25 @@
 /* The logarithm and what follows from it: log, log1p, asinh, acosh, atanh.
  *
  * All reduce to u = 2^n (1 + f) with sqrt(1/2) <= 1 + f < sqrt(2). In f32
- * log(1 + f) = f - f^2/2 + f^3 P(f); in f64 it is taken from s = f / (2 + f) as in
- * fdlibm: log(1 + f) = 2 atanh(s) = f - (h - s (h + s^2 R(s^2))), h = f^2/2. */
+ * log(1 + f) = f - f^2/2 + f^3 P(f); in f64 it is taken from s = f / (2 + f) as
+ * in fdlibm: log(1 + f) = 2 atanh(s) = f - (h - s (h + s^2 R(s^2))), h = f^2/2.
+ */
 #include "backend/math.h"
 
 /* f32: P(f), relative error of the logarithm 2^-29.8; f64: R(s^2), 2^-59.5. */
 static const float log_f32[] = {
-    0x1.555548p-2f, -0x1.000038p-2f, 0x1.99a4b4p-3f, -0x1.554786p-3f,
-    0x1.2327cap-3f, -0x1.fec8e8p-4f, 0x1.ea4eaep-4f, -0x1.d07d68p-4f,
-    0x1.fa2366p-5f};
-static const double log_f64[] = {
-    0x1.5555555555592p-1, 0x1.999999997ff41p-2, 0x1.24924941de5bbp-2,
-    0x1.c71c5216e0fc4p-3, 0x1.74663c6b6ff2bp-3, 0x1.39a1f4c6fafe7p-3,
-    0x1.2f03501eeeee7p-3};
+    0x1.555548p-2f,  -0x1.000038p-2f, 0x1.99a4b4p-3f,
+    -0x1.554786p-3f, 0x1.2327cap-3f,  -0x1.fec8e8p-4f,
+    0x1.ea4eaep-4f,  -0x1.d07d68p-4f, 0x1.fa2366p-5f};
+static const double log_f64[] = {0x1.5555555555592p-1, 0x1.999999997ff41p-2,
+                                 0x1.24924941de5bbp-2, 0x1.c71c5216e0fc4p-3,
+                                 0x1.74663c6b6ff2bp-3, 0x1.39a1f4c6fafe7p-3,
+                                 0x1.2f03501eeeee7p-3};
 static const polynomial_t log_polynomial = POLYNOMIAL(log);
 
 scaled_t core_take_exponent(const math_t *m, LLVMValueRef u) {
-  LLVMValueRef smallest = m_to_real(m, i_const(m, (uint64_t)1 << mantissa_bits(m)));
+  LLVMValueRef smallest =
+      m_to_real(m, i_const(m, (uint64_t)1 << mantissa_bits(m)));
   LLVMValueRef subnormal = r_lt(m, u, smallest);
   LLVMValueRef raised = r_mul(m, u, r_choose(m, 0x1p25f, 0x1p54));
   u = m_select(m, subnormal, raised, u);
@@ -32,9 +34,9 @@ scaled_t core_take_exponent(const math_t *m, LLVMValueRef u) {
   LLVMValueRef biased = i_shr(m, shifted, mantissa_bits(m));
   LLVMValueRef real =
       m_to_real(m, m_or(m, biased, m_to_bits(m, r_const(m, unit))));
-  LLVMValueRef offset =
-      m_select(m, subnormal, r_const(m, unit + exponent_bias(m) + (m->wide ? 54 : 25)),
-               r_const(m, unit + exponent_bias(m)));
+  LLVMValueRef offset = m_select(
+      m, subnormal, r_const(m, unit + exponent_bias(m) + (m->wide ? 54 : 25)),
+      r_const(m, unit + exponent_bias(m)));
   return (scaled_t){r_sub(m, real, offset), m_to_real(m, mantissa)};
 }
 
@@ -77,7 +79,8 @@ LLVMValueRef math_log(const math_t *m, LLVMValueRef x) {
 }
 
 /* log(2^extra (1 + a)) for finite a > -1; extra and a.lo may be NULL. */
-static LLVMValueRef log_one_plus(const math_t *m, pair_t a, LLVMValueRef extra) {
+static LLVMValueRef log_one_plus(const math_t *m, pair_t a,
+                                 LLVMValueRef extra) {
   LLVMValueRef one = r_const(m, 1), zero = r_const(m, 0);
   LLVMValueRef low = a.lo != NULL ? a.lo : zero;
   pair_t sum = p_sum(m, one, a.hi);

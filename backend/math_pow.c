@@ -1,14 +1,15 @@
-/* Powers: exp(y log |x|) with the logarithm as an unevaluated sum of two floats. */
+/* Powers: exp(y log |x|) with the logarithm as an unevaluated sum of two
+ * floats. */
 #include "backend/math.h"
 
-/* With s = f / (2 + f): log(1 + f) = 2 s + 2/3 s^3 + s^5 T(s^2), the last term small
- * enough for one float. Relative error of the logarithm 2^-43, 2^-73. */
-static const float tail_f32[] = {
-    0x1.999998p-2f, 0x1.2493b6p-2f, 0x1.c63dacp-3f, 0x1.908348p-3f};
-static const double tail_f64[] = {
-    0x1.9999999999996p-2, 0x1.2492492492f51p-2, 0x1.c71c71c5968bp-3,
-    0x1.745d18295ba6cp-3, 0x1.3b1364c7146cap-3, 0x1.11206fa2ee74ap-3,
-    0x1.de3d592e6ed6cp-4, 0x1.eac6a76d9f00cp-4};
+/* With s = f / (2 + f): log(1 + f) = 2 s + 2/3 s^3 + s^5 T(s^2), the last term
+ * small enough for one float. Relative error of the logarithm 2^-43, 2^-73. */
+static const float tail_f32[] = {0x1.999998p-2f, 0x1.2493b6p-2f, 0x1.c63dacp-3f,
+                                 0x1.908348p-3f};
+static const double tail_f64[] = {0x1.9999999999996p-2, 0x1.2492492492f51p-2,
+                                  0x1.c71c71c5968bp-3,  0x1.745d18295ba6cp-3,
+                                  0x1.3b1364c7146cap-3, 0x1.11206fa2ee74ap-3,
+                                  0x1.de3d592e6ed6cp-4, 0x1.eac6a76d9f00cp-4};
 static const polynomial_t tail_polynomial = POLYNOMIAL(tail);
 
 /* log(a) for finite a > 0 as a pair. */
@@ -18,9 +19,8 @@ static pair_t log_pair(const math_t *m, LLVMValueRef a) {
   pair_t f = {r_sub(m, u.mantissa, one), zero};
   pair_t s = p_div(m, f, p_sum(m, u.mantissa, one));
   pair_t z = p_mul(m, s, s);
-  pair_t two_thirds =
-      p_const(m, 0x1.555556p-1, -0x1.555556p-26, 0x1.5555555555555p-1,
-              0x1.5555555555555p-55);
+  pair_t two_thirds = p_const(m, 0x1.555556p-1, -0x1.555556p-26,
+                              0x1.5555555555555p-1, 0x1.5555555555555p-55);
   pair_t cube = p_mul(m, p_mul(m, z, s), two_thirds);
   LLVMValueRef t = r_polynomial(m, z.hi, &tail_polynomial);
   LLVMValueRef tail = r_mul(m, r_mul(m, r_square(m, z.hi), s.hi), t);
@@ -60,7 +60,8 @@ LLVMValueRef math_pow(const math_t *m, LLVMValueRef x, LLVMValueRef y) {
   LLVMValueRef sign = m_select(m, odd, m_sign_of(m, x), i_const(m, 0));
   result = r_xor_sign(m, result, sign);
   LLVMValueRef finite = r_lt(m, a, r_infinity(m));
-  LLVMValueRef undefined = m_and(m, m_and(m, r_lt(m, x, zero), finite), m_not(m, whole));
+  LLVMValueRef undefined =
+      m_and(m, m_and(m, r_lt(m, x, zero), finite), m_not(m, whole));
   result = m_select(m, undefined, r_nan(m), result);
 
   LLVMValueRef nan = LLVMBuildFCmp(m->em->builder, LLVMRealUNO, x, y, "");

@@ -1,21 +1,32 @@
 /* Reduction of an angle modulo pi/2.
  *
  * Up to 2^17 (f32) or 2^20 (f64) by subtracting n times pi/2 in parts, n small
- * enough for exact products (Cody and Waite); beyond by integer multiplication with
- * the bits of 2/pi (Payne and Hanek), lane by lane, in a branch that is entered
- * only when some lane needs it. */
+ * enough for exact products (Cody and Waite); beyond by integer multiplication
+ * with the bits of 2/pi (Payne and Hanek), lane by lane, in a branch that is
+ * entered only when some lane needs it. */
 #include "backend/math.h"
 
 /* 2/pi after the binary point, behind one word of zeros. */
-static const uint64_t two_over_pi[] = {
-    0,
-    0xa2f9836e4e441529, 0xfc2757d1f534ddc0, 0xdb6295993c439041,
-    0xfe5163abdebbc561, 0xb7246e3a424dd2e0, 0x06492eea09d1921c,
-    0xfe1deb1cb129a73e, 0xe88235f52ebb4484, 0xe99c7026b45f7e41,
-    0x3991d639835339f4, 0x9c845f8bbdf9283b, 0x1ff897ffde05980f,
-    0xef2f118b5a0a6d1f, 0x6d367ecf27cb09b7, 0x4f463f669e5fea2d,
-    0x7527bac7ebe5f17b, 0x3d0739f78a5292ea, 0x6bfb5fb11f8d5d08,
-    0x56033046fc7b6bab};
+static const uint64_t two_over_pi[] = {0,
+                                       0xa2f9836e4e441529,
+                                       0xfc2757d1f534ddc0,
+                                       0xdb6295993c439041,
+                                       0xfe5163abdebbc561,
+                                       0xb7246e3a424dd2e0,
+                                       0x06492eea09d1921c,
+                                       0xfe1deb1cb129a73e,
+                                       0xe88235f52ebb4484,
+                                       0xe99c7026b45f7e41,
+                                       0x3991d639835339f4,
+                                       0x9c845f8bbdf9283b,
+                                       0x1ff897ffde05980f,
+                                       0xef2f118b5a0a6d1f,
+                                       0x6d367ecf27cb09b7,
+                                       0x4f463f669e5fea2d,
+                                       0x7527bac7ebe5f17b,
+                                       0x3d0739f78a5292ea,
+                                       0x6bfb5fb11f8d5d08,
+                                       0x56033046fc7b6bab};
 
 static const double half_pi_hi = 0x1.921fb54442d18p+0;
 static const double half_pi_lo = 0x1.1a62633145c07p-54;
@@ -97,8 +108,8 @@ static LLVMValueRef window_word(emitter_t *em, LLVMValueRef first,
                         (LLVMValueRef[]){part[0], part[1], shift});
 }
 
-/* x * 2/pi modulo 4, two bits before and 126 behind the binary point. With x = M *
- * 2^(e-52), bits of 2/pi above the window make multiples of 4. */
+/* x * 2/pi modulo 4, two bits before and 126 behind the binary point. With x =
+ * M * 2^(e-52), bits of 2/pi above the window make multiples of 4. */
 static LLVMValueRef quarters_of(const math_t *s, LLVMValueRef x) {
   emitter_t *em = s->em;
   LLVMBuilderRef b = em->builder;
@@ -111,13 +122,16 @@ static LLVMValueRef quarters_of(const math_t *s, LLVMValueRef x) {
   LLVMValueRef index = i_shr(s, at, 6), shift = i_and_const(s, at, 63);
   LLVMValueRef first =
       LLVMBuildGEP2(b, em->i64, table_of_two_over_pi(em), &index, 1, "");
-  LLVMValueRef top = LLVMBuildMul(b, mantissa, window_word(em, first, shift, 0), "");
+  LLVMValueRef top =
+      LLVMBuildMul(b, mantissa, window_word(em, first, shift, 0), "");
   LLVMValueRef wide = LLVMBuildZExt(b, mantissa, i128, "");
   LLVMValueRef word = LLVMConstInt(i128, 64, false);
   LLVMValueRef sum = LLVMBuildShl(b, LLVMBuildZExt(b, top, i128, ""), word, "");
-  LLVMValueRef middle = LLVMBuildZExt(b, window_word(em, first, shift, 1), i128, "");
+  LLVMValueRef middle =
+      LLVMBuildZExt(b, window_word(em, first, shift, 1), i128, "");
   sum = LLVMBuildAdd(b, sum, LLVMBuildMul(b, wide, middle, ""), "");
-  LLVMValueRef low = LLVMBuildZExt(b, window_word(em, first, shift, 2), i128, "");
+  LLVMValueRef low =
+      LLVMBuildZExt(b, window_word(em, first, shift, 2), i128, "");
   low = LLVMBuildLShr(b, LLVMBuildMul(b, wide, low, ""), word, "");
   return LLVMBuildAdd(b, sum, low, "");
 }
@@ -127,7 +141,8 @@ static LLVMValueRef take_53_bits(const math_t *s, LLVMValueRef value,
                                  unsigned below) {
   LLVMBuilderRef b = s->em->builder;
   LLVMValueRef count = LLVMConstInt(LLVMTypeOf(value), below, false);
-  LLVMValueRef low = LLVMBuildTrunc(b, LLVMBuildLShr(b, value, count, ""), s->bits, "");
+  LLVMValueRef low =
+      LLVMBuildTrunc(b, LLVMBuildLShr(b, value, count, ""), s->bits, "");
   low = i_and_const(s, low, ((uint64_t)1 << 53) - 1);
   return LLVMBuildSIToFP(b, low, s->real, "");
 }
@@ -139,7 +154,8 @@ static angle_t reduce_huge_scalar(const math_t *s, LLVMValueRef x) {
   LLVMTypeRef i128 = LLVMIntTypeInContext(em->context, 128);
   LLVMValueRef quarters = quarters_of(s, x);
   LLVMValueRef turns = LLVMBuildTrunc(
-      b, LLVMBuildLShr(b, quarters, LLVMConstInt(i128, 125, false), ""), s->bits, "");
+      b, LLVMBuildLShr(b, quarters, LLVMConstInt(i128, 125, false), ""),
+      s->bits, "");
   /* The fraction less 1 from one half on, as a signed 128-bit fraction. */
   LLVMValueRef fraction =
       LLVMBuildShl(b, quarters, LLVMConstInt(i128, 2, false), "");
@@ -153,9 +169,10 @@ static angle_t reduce_huge_scalar(const math_t *s, LLVMValueRef x) {
   LLVMValueRef normal = LLVMBuildShl(b, magnitude, zeros, "");
   pair_t f = {take_53_bits(s, normal, 75),
               r_scale(s, take_53_bits(s, normal, 22), 0x1p-53)};
-  pair_t r = p_mul(s, f, (pair_t){r_const(s, half_pi_hi), r_const(s, half_pi_lo)});
-  LLVMValueRef biased = i_sub(s, i_const(s, 1023 - 53),
-                              LLVMBuildTrunc(b, zeros, s->bits, ""));
+  pair_t r =
+      p_mul(s, f, (pair_t){r_const(s, half_pi_hi), r_const(s, half_pi_lo)});
+  LLVMValueRef biased =
+      i_sub(s, i_const(s, 1023 - 53), LLVMBuildTrunc(b, zeros, s->bits, ""));
   LLVMValueRef factor = m_to_real(s, i_shl(s, biased, 52));
   factor = m_select(s, negative, r_neg(s, factor), factor);
   LLVMValueRef one = i_const(s, 1);
@@ -198,9 +215,10 @@ static void reduce_huge(const math_t *m, LLVMValueRef x, LLVMValueRef huge,
   LLVMValueRef safe = m_select(m, huge, x, r_const(m, 0x1p20));
   LLVMValueRef init[3] = {a->r, a->quadrant, a->rest};
   unsigned n_carry = a->rest != NULL ? 3 : 2;
-  emit_loop_t loop = emit_loop_begin(
-      em, LLVMConstInt(em->i64, 0, false), LLVMConstInt(em->i64, m->lanes, false),
-      LLVMConstInt(em->i64, 1, false), n_carry, init, "huge");
+  emit_loop_t loop =
+      emit_loop_begin(em, LLVMConstInt(em->i64, 0, false),
+                      LLVMConstInt(em->i64, m->lanes, false),
+                      LLVMConstInt(em->i64, 1, false), n_carry, init, "huge");
   LLVMValueRef value = LLVMBuildExtractElement(b, safe, loop.index, "");
   angle_t one = reduce_huge_lane(&lane, value);
   LLVMValueRef keep =
@@ -238,8 +256,10 @@ angle_t core_reduce_angle(const math_t *m, LLVMValueRef x) {
 
   LLVMBasicBlockRef fast_block = LLVMGetInsertBlock(b);
   LLVMValueRef func = LLVMGetBasicBlockParent(fast_block);
-  LLVMBasicBlockRef slow = LLVMAppendBasicBlockInContext(em->context, func, "slow");
-  LLVMBasicBlockRef end = LLVMAppendBasicBlockInContext(em->context, func, "reduced");
+  LLVMBasicBlockRef slow =
+      LLVMAppendBasicBlockInContext(em->context, func, "slow");
+  LLVMBasicBlockRef end =
+      LLVMAppendBasicBlockInContext(em->context, func, "reduced");
   LLVMBuildCondBr(b, m_any(m, huge), slow, end);
   LLVMPositionBuilderAtEnd(b, slow);
   angle_t far = fast;

@@ -4,16 +4,16 @@
 static LLVMValueRef round_natively(const math_t *m, ir_opcode_t code,
                                    LLVMValueRef x) {
   LLVMTypeRef type = m->real;
-  const char *name = code == OP_FLOOR  ? "llvm.floor"
-                     : code == OP_CEIL ? "llvm.ceil"
+  const char *name = code == OP_FLOOR   ? "llvm.floor"
+                     : code == OP_CEIL  ? "llvm.ceil"
                      : code == OP_TRUNC ? "llvm.trunc"
                                         : "llvm.roundeven";
   return emit_intrinsic(m->em, name, 1, &type, 1, &x);
 }
 
-/* Adding and subtracting 2^23 (2^52) rounds |x| to an integer, halves to even; what
- * the direction wants otherwise is corrected by 1. The sign of x is that of the
- * result, zeros included. */
+/* Adding and subtracting 2^23 (2^52) rounds |x| to an integer, halves to even;
+ * what the direction wants otherwise is corrected by 1. The sign of x is that
+ * of the result, zeros included. */
 static LLVMValueRef round_by_hand(const math_t *m, ir_opcode_t code,
                                   LLVMValueRef x) {
   LLVMValueRef a = r_abs(m, x), unit = r_choose(m, 0x1p23f, 0x1p52);

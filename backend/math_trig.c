@@ -3,30 +3,30 @@
 #include "backend/math.h"
 
 /* (sin(r) - r) / r^3 in r^2; relative error of the sine 2^-27.9, 2^-57.9. */
-static const float sin_f32[] = {
-    -0x1.555546p-3f, 0x1.110776p-7f, -0x1.9952f8p-13f};
-static const double sin_f64[] = {
-    -0x1.5555555555548p-3, 0x1.111111110f73p-7, -0x1.a01a019be9217p-13,
-    0x1.71de35552b518p-19, -0x1.ae5e4b83e150dp-26, 0x1.5d8b55938e046p-33};
+static const float sin_f32[] = {-0x1.555546p-3f, 0x1.110776p-7f,
+                                -0x1.9952f8p-13f};
+static const double sin_f64[] = {-0x1.5555555555548p-3,  0x1.111111110f73p-7,
+                                 -0x1.a01a019be9217p-13, 0x1.71de35552b518p-19,
+                                 -0x1.ae5e4b83e150dp-26, 0x1.5d8b55938e046p-33};
 static const polynomial_t sin_polynomial = POLYNOMIAL(sin);
 
 /* (cos(r) - 1 + r^2 / 2) / r^4 in r^2; 2^-33, 2^-63.9. */
-static const float cos_f32[] = {
-    0x1.55554ap-5f, -0x1.6c0c28p-10f, 0x1.99e80cp-16f};
-static const double cos_f64[] = {
-    0x1.555555555554bp-5, -0x1.6c16c16c1500dp-10, 0x1.a01a019c8dd22p-16,
-    -0x1.27e4f7f05093ep-22, 0x1.1ee9dacc068d7p-29, -0x1.8fa5ecdcac174p-37};
+static const float cos_f32[] = {0x1.55554ap-5f, -0x1.6c0c28p-10f,
+                                0x1.99e80cp-16f};
+static const double cos_f64[] = {0x1.555555555554bp-5,  -0x1.6c16c16c1500dp-10,
+                                 0x1.a01a019c8dd22p-16, -0x1.27e4f7f05093ep-22,
+                                 0x1.1ee9dacc068d7p-29, -0x1.8fa5ecdcac174p-37};
 static const polynomial_t cos_polynomial = POLYNOMIAL(cos);
 
 /* (tan(r) - r) / r^3 in r^2; 2^-56.2. */
 static const double tan_f64[] = {
-    0x1.55555555554fp-2, 0x1.11111111184d3p-3, 0x1.ba1ba1b45442ap-5,
-    0x1.664f49acb2671p-6, 0x1.226e11e356ec6p-7, 0x1.d6d9446399d81p-9,
-    0x1.7d5a93177f306p-10, 0x1.3801243a9482bp-11, 0x1.d22325d153f6dp-13,
-    0x1.1ec8cd19b1ebdp-13, -0x1.c000c049b2aa4p-16, 0x1.786aa47fe348ap-14,
+    0x1.55555555554fp-2,    0x1.11111111184d3p-3,   0x1.ba1ba1b45442ap-5,
+    0x1.664f49acb2671p-6,   0x1.226e11e356ec6p-7,   0x1.d6d9446399d81p-9,
+    0x1.7d5a93177f306p-10,  0x1.3801243a9482bp-11,  0x1.d22325d153f6dp-13,
+    0x1.1ec8cd19b1ebdp-13,  -0x1.c000c049b2aa4p-16, 0x1.786aa47fe348ap-14,
     -0x1.79c7e374d58ddp-15, 0x1.5eab40c3602bp-16};
-static const polynomial_t tan_polynomial = {
-    NULL, tan_f64, 0, sizeof tan_f64 / sizeof tan_f64[0]};
+static const polynomial_t tan_polynomial = {NULL, tan_f64, 0,
+                                            sizeof tan_f64 / sizeof tan_f64[0]};
 
 static LLVMValueRef sine_kernel(const math_t *m, const angle_t *a,
                                 LLVMValueRef square) {
@@ -77,8 +77,8 @@ LLVMValueRef math_cos(const math_t *m, LLVMValueRef x) {
   return sine_in_quadrant(m, &a, quadrant, NULL);
 }
 
-/* tan(r), or -1 / tan(r) from the tangent as a pair with one Newton step. In f32
- * it is the f64 tangent rounded: the quotient leaves no room for errors. */
+/* tan(r), or -1 / tan(r) from the tangent as a pair with one Newton step. In
+ * f32 it is the f64 tangent rounded: the quotient leaves no room for errors. */
 LLVMValueRef math_tan(const math_t *m, LLVMValueRef x) {
   if (!m->wide) {
     math_t w = math_for(m->em, m->em->f64, m->lanes);

@@ -45,7 +45,7 @@ LLVMValueRef program_call(program_t *p, const char *name, LLVMTypeRef result,
 }
 
 LLVMValueRef program_external(program_t *p, const char *name) {
-  LLVMValueRef global = LLVMGetNamedGlobal(p->em->module, name);
+  LLVMValueRef global = LLVMGetNamedGlobal(p->em->module, name); /* any */
   if (global != NULL) return global;
   global = LLVMAddGlobal(p->em->module, p->em->i8, name);
   LLVMSetVisibility(global, LLVMHiddenVisibility);

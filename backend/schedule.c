@@ -26,7 +26,9 @@ typedef struct scheduler {
   weights_t *weights;
   program_t *program;
   place_t *places; /* by value number */
-  bool *asserts;   /* by kernel index: may note an error */
+  struct kernel_index *index;
+  unsigned index_mask;
+  bool *asserts; /* by kernel number: may note an error */
   LLVMValueRef frame, table, args; /* of the function being emitted */
   size_emitter_t sizes;
   LLVMBasicBlockRef fail; /* returns the status in `status` */
@@ -34,6 +36,8 @@ typedef struct scheduler {
   LLVMValueRef weights_base;
   unsigned n_outputs;
 } scheduler_t;
+
+static unsigned kernel_number(const scheduler_t *s, const char *name);
 
 /* ---- Helpers ------------------------------------------------------------------- */
 
@@ -231,8 +235,7 @@ static void set_args(scheduler_t *s, const ir_op_t *op, unsigned at, int64_t ski
 static void emit_launch(scheduler_t *s, const ir_op_t *op) {
   emitter_t *em = s->em;
   place_results(s, op, ATTR_LAUNCH_memory);
-  unsigned kernel =
-      schedule_kernel_index(s->module, ir_get_str(op, ATTR_LAUNCH_kernel));
+  unsigned kernel = kernel_number(s, ir_get_str(op, ATTR_LAUNCH_kernel));
   LLVMValueRef index = i64(s, offsetof(moert_frame_t, error));
   LLVMValueRef error =
       LLVMBuildInBoundsGEP2(em->builder, em->i8, s->frame, &index, 1, "error");
@@ -334,7 +337,7 @@ static void place_panels(scheduler_t *s, const ir_op_t *op) {
   dtype_t dtype = op->out[0].type.dtype;
   uint64_t skip = (uint64_t)ir_get_int(op, ATTR_PANELS_offset) *
                   (dtype_bits(dtype) / 8);
-  ir_data_t *data = ARENA_NEW(s->em->arena, ir_data_t);
+  ir_data_t *data = ARENA_NEW(s->module->arena, ir_data_t); /* outlives em */
   MOEC_ASSERT(skip <= whole->size);
   *data = (ir_data_t){.bytes = (const char *)whole->bytes + skip,
                       .size = whole->size - skip};
@@ -521,31 +524,60 @@ static bool region_asserts(const ir_region_t *region) {
   return false;
 }
 
-unsigned schedule_kernel_index(ir_module_t *module, const char *name) {
-  unsigned index = 0;
-  for (ir_func_t *f = module->first; f != NULL; f = f->next) {
+/* Kernels by name: an open hash table of their numbers. */
+struct kernel_index {
+  const char *name;
+  unsigned number;
+};
+
+static unsigned hash_name(const char *name) {
+  unsigned hash = 2166136261u;
+  for (; *name; name++) hash = (hash ^ (unsigned char)*name) * 16777619u;
+  return hash;
+}
+
+static void index_kernels(scheduler_t *s) {
+  unsigned size = 16, number = 0;
+  while (size < 2 * s->module->n_funcs) size *= 2;
+  s->index_mask = size - 1;
+  s->index = ARENA_ARRAY(s->em->arena, struct kernel_index, size);
+  s->asserts = ARENA_ARRAY(s->em->arena, bool, s->module->n_funcs);
+  for (ir_func_t *f = s->module->first; f != NULL; f = f->next) {
     if (f->kind != IR_FUNC_KERNEL) continue;
-    if (strcmp(f->name, name) == 0) return index;
-    index++;
+    unsigned i = hash_name(f->name) & s->index_mask;
+    while (s->index[i].name != NULL) i = (i + 1) & s->index_mask;
+    s->index[i] = (struct kernel_index){f->name, number};
+    s->asserts[number++] = region_asserts(&f->body);
   }
+}
+
+static unsigned kernel_number(const scheduler_t *s, const char *name) {
+  for (unsigned i = hash_name(name) & s->index_mask; s->index[i].name != NULL;
+       i = (i + 1) & s->index_mask)
+    if (strcmp(s->index[i].name, name) == 0) return s->index[i].number;
   MOEC_BUG("launch of an unknown kernel '%s'", name);
 }
 
-void emit_kernel_table(emitter_t *em, ir_module_t *module, unsigned isa_index) {
+const char *schedule_kernel_symbol(arena_t *arena, const ir_func_t *kernel,
+                                   const isa_t *isa) {
+  return arena_printf(arena, "%s_%s", kernel->name, isa->name);
+}
+
+/* Hidden constant table of an ISA's kernels: "moert_kernels_<row>". */
+static void emit_kernel_table(emitter_t *em, ir_module_t *module, unsigned row) {
   unsigned n = 0;
-  LLVMValueRef *kernels =
-      ARENA_ARRAY(em->arena, LLVMValueRef, module->n_funcs);
+  LLVMTypeRef type = LLVMFunctionType(em->void_type, NULL, 0, false);
+  LLVMValueRef *kernels = ARENA_ARRAY(em->arena, LLVMValueRef, module->n_funcs);
   for (ir_func_t *f = module->first; f != NULL; f = f->next) {
     if (f->kind != IR_FUNC_KERNEL) continue;
-    const char *name =
-        arena_printf(em->arena, "%s_%s", f->name, em->isa->name);
-    kernels[n++] = LLVMGetNamedFunction(em->module, name);
-    MOEC_ASSERT(kernels[n - 1] != NULL);
+    kernels[n] = LLVMAddFunction(
+        em->module, schedule_kernel_symbol(em->arena, f, isa_at(row)), type);
+    LLVMSetVisibility(kernels[n++], LLVMHiddenVisibility);
   }
   LLVMValueRef table = LLVMConstArray(em->ptr, kernels, n);
-  LLVMValueRef global = LLVMAddGlobal(
-      em->module, LLVMTypeOf(table),
-      arena_printf(em->arena, "moert_kernels_%u", isa_index));
+  LLVMValueRef global =
+      LLVMAddGlobal(em->module, LLVMTypeOf(table),
+                    arena_printf(em->arena, "moert_kernels_%u", row));
   LLVMSetInitializer(global, table);
   LLVMSetGlobalConstant(global, true);
   LLVMSetVisibility(global, LLVMHiddenVisibility);
@@ -559,16 +591,14 @@ void emit_schedule(emitter_t *em, ir_module_t *module, weights_t *weights,
   ir_func_t *func = module->first;
   program_t program;
   program_begin(&program, em, module);
-  ir_renumber(func);
   scheduler_t s = {.em = em, .module = module, .func = func, .weights = weights,
                    .program = &program, .n_outputs = func->body.last->n_in};
   s.places = ARENA_ARRAY(em->arena, place_t, ir_count_values(func));
   for (unsigned i = 0; i < func->body.n_args; i++)
     s.places[func->body.args[i].number] = (place_t){AT_INPUT, i};
-  s.asserts = ARENA_ARRAY(em->arena, bool, module->n_funcs);
-  unsigned k = 0;
-  for (ir_func_t *f = module->first; f != NULL; f = f->next)
-    if (f->kind == IR_FUNC_KERNEL) s.asserts[k++] = region_asserts(&f->body);
+  index_kernels(&s);
+  for (unsigned i = 0; i < n_variants; i++)
+    emit_kernel_table(em, module, variants[i]);
   s.weights_base = program_external(&program, "moert_weights");
   program_parts_t parts = {.n_growable = count_growing(func)};
   parts.run = emit_run(&s);

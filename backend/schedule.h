@@ -6,14 +6,15 @@
 #include "backend/emit.h"
 #include "backend/weights.h"
 
-/* Kernels of the module in table order (the order of its functions). */
-unsigned schedule_kernel_index(ir_module_t *module, const char *name);
-/* Hidden constant table of an ISA's kernels: symbol "moert_kernels_<n>". */
-void emit_kernel_table(emitter_t *em, ir_module_t *module, unsigned isa_index);
+/* Symbol of a kernel compiled for an ISA. */
+const char *schedule_kernel_symbol(arena_t *arena, const ir_func_t *kernel,
+                                   const isa_t *isa);
 
 /* Emits into em (of a baseline ISA): plan, run, the moert_program that lists
  * `variants` (indices into targets.def, ascending), the moec_model_t and the
- * function `entry` that returns it. Constants are added to `weights`. */
+ * function `entry` that returns it. Kernels are those of the module, in order of
+ * its functions, under their symbols. Constants are added to `weights`. Values of
+ * all functions must have been numbered (ir_renumber). */
 void emit_schedule(emitter_t *em, ir_module_t *module, weights_t *weights,
                    const unsigned *variants, unsigned n_variants,
                    const char *entry);

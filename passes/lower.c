@@ -1,5 +1,6 @@
 /* The lowering pass: its driver, elements, launches. */
 #include "passes/lower.h"
+#include "passes/pass.h"
 
 #include <string.h>
 
@@ -359,10 +360,11 @@ static void lower_func(ir_module_t *module, ir_func_t *old, kernel_table_t *tabl
   *status = lo.status;
 }
 
-moec_status_t lower_module(ir_module_t *module, diag_sink_t *diag) {
-  kernel_table_t *table = ARENA_NEW(module->arena, kernel_table_t);
+moec_status_t run_lower(pass_ctx_t *ctx, ir_func_t *func) {
+  kernel_table_t *table = ARENA_NEW(ctx->module->arena, kernel_table_t);
   moec_status_t status = MOEC_OK;
-  module->level = IR_LEVEL_LOOP;
-  lower_func(module, module->first, table, diag, &status);
+  ctx->changed = true;
+  ctx->module->level = IR_LEVEL_LOOP;
+  lower_func(ctx->module, func, table, ctx->diag, &status);
   return status;
 }

@@ -128,7 +128,4 @@ typedef struct view {
 /* Sees through fused slices, transposes, reshapes and broadcasts. */
 bool view_of(ir_module_t *module, ir_value_t *tensor, view_t *out_view);
 
-/* The pass: fused tensor functions to a schedule and kernels. */
-moec_status_t lower_module(ir_module_t *module, diag_sink_t *diag);
-
 #endif

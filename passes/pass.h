@@ -40,9 +40,13 @@ typedef struct pass_info {
 unsigned pass_count(void);
 const pass_info_t *pass_at(unsigned index); /* order of passes.def */
 
-/* Runs a pipeline over the module's main functions. */
-moec_status_t pass_run_all(ir_module_t *module, const pass_options_t *options,
-                           diag_sink_t *diag);
+/* The passes of an -O level, "a,b,c". */
+const char *pass_pipeline(int level);
+/* MOEC_E_USAGE where a list names a pass that does not exist; NULL is fine. */
+moec_status_t pass_check_list(const char *list, diag_sink_t *diag);
+/* Runs a pipeline over the module's main function; `scratch` is reset. */
+moec_status_t pass_run_all(ir_module_t *module, arena_t *scratch,
+                           const pass_options_t *options, diag_sink_t *diag);
 /* Writes the module's text as the next numbered dump, if dumps are wanted. */
 void pass_dump(pass_ctx_t *ctx, const char *name);
 

@@ -1,0 +1,232 @@
+/* From a loop-level module to a product. Code is emitted in jobs, each a batch of
+ * kernels for one ISA or the schedule, in LLVM modules of their own, by as many
+ * threads as there are processors; their order does not depend on the threads. */
+#include "backend/codegen.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backend/kernel.h"
+#include "backend/link.h"
+#include "backend/output.h"
+#include "backend/runtime_blob.h"
+#include "backend/schedule.h"
+
+enum { BATCH = 24, MAX_THREADS = 16 };
+
+typedef struct job {
+  unsigned isa;              /* row of targets.def */
+  ir_func_t *first;          /* kernels of the batch; NULL: the schedule */
+  unsigned n_kernels;
+  LLVMMemoryBufferRef object;
+  moec_status_t status;
+  char message[512]; /* of a failure */
+} job_t;
+
+typedef struct codegen {
+  ir_module_t *module;
+  const codegen_options_t *options;
+  weights_t *weights; /* used by the schedule's job only */
+  job_t *jobs;
+  unsigned n_jobs;
+  atomic_uint next;
+} codegen_t;
+
+static ir_func_t *next_kernel(ir_func_t *func) {
+  while (func != NULL && func->kind != IR_FUNC_KERNEL) func = func->next;
+  return func;
+}
+
+/* ---- One job ------------------------------------------------------------------- */
+
+static void fill_module(codegen_t *cg, job_t *job, emitter_t *em) {
+  if (job->first == NULL) {
+    emit_schedule(em, cg->module, cg->weights, cg->options->variants,
+                  cg->options->n_variants, cg->options->entry);
+    return;
+  }
+  ir_func_t *func = job->first;
+  for (unsigned i = 0; i < job->n_kernels; i++) {
+    emit_kernel(em, func, schedule_kernel_symbol(em->arena, func, em->isa));
+    func = next_kernel(func->next);
+  }
+}
+
+static void run_job(codegen_t *cg, job_t *job) {
+  emitter_t em = {0};
+  recovery_t point;
+  diag_sink_t diag;
+  arena_t *arena = arena_create(0);
+  if (arena == NULL) {
+    job->status = MOEC_E_NO_MEMORY;
+    return;
+  }
+  diag_init(&diag, arena, NULL);
+  recovery_enter(&point);
+  if (setjmp(point.jump) == 0) {
+    job->status = emitter_init(&em, isa_at(job->isa), arena, "moec", &diag);
+    if (job->status == MOEC_OK) {
+      fill_module(cg, job, &em);
+      job->status = emitter_finish(&em, &job->object);
+    }
+    if (job->status != MOEC_OK && diag.last != NULL)
+      snprintf(job->message, sizeof job->message, "%s", diag.last->text);
+  } else {
+    job->status = point.status;
+    snprintf(job->message, sizeof job->message, "%s", point.message);
+  }
+  recovery_leave(&point);
+  emitter_dispose(&em);
+  arena_destroy(arena);
+}
+
+static void *work(void *user) {
+  codegen_t *cg = user;
+  for (;;) {
+    unsigned i = atomic_fetch_add(&cg->next, 1);
+    if (i >= cg->n_jobs) return NULL;
+    run_job(cg, &cg->jobs[i]);
+  }
+}
+
+/* ---- All jobs -------------------------------------------------------------------- */
+
+static void plan_jobs(codegen_t *cg, arena_t *arena) {
+  unsigned n_kernels = 0;
+  for (ir_func_t *f = next_kernel(cg->module->first); f != NULL;
+       f = next_kernel(f->next))
+    n_kernels++;
+  unsigned per_isa = (n_kernels + BATCH - 1) / BATCH;
+  cg->jobs = ARENA_ARRAY(arena, job_t, 1 + per_isa * cg->options->n_variants);
+  cg->jobs[cg->n_jobs++] = (job_t){.isa = cg->options->variants[0]};
+  for (unsigned v = 0; v < cg->options->n_variants; v++) {
+    unsigned left = n_kernels;
+    for (ir_func_t *f = next_kernel(cg->module->first); f != NULL;) {
+      job_t *job = &cg->jobs[cg->n_jobs++];
+      *job = (job_t){.isa = cg->options->variants[v], .first = f,
+                     .n_kernels = left < BATCH ? left : BATCH};
+      left -= job->n_kernels;
+      for (unsigned i = 0; i < job->n_kernels; i++) f = next_kernel(f->next);
+    }
+  }
+}
+
+static void number_values(ir_module_t *module) {
+  for (ir_func_t *f = module->first; f != NULL; f = f->next) ir_renumber(f);
+}
+
+static void run_jobs(codegen_t *cg) {
+  long n = sysconf(_SC_NPROCESSORS_ONLN);
+  unsigned n_threads = n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : (unsigned)n;
+  if (n_threads > cg->n_jobs) n_threads = cg->n_jobs;
+  pthread_t threads[MAX_THREADS];
+  unsigned started = 0;
+  while (started + 1 < n_threads &&
+         pthread_create(&threads[started], NULL, work, cg) == 0)
+    started++;
+  work(cg);
+  for (unsigned i = 0; i < started; i++) pthread_join(threads[i], NULL);
+}
+
+static moec_status_t first_failure(const codegen_t *cg, diag_sink_t *diag) {
+  for (unsigned i = 0; i < cg->n_jobs; i++)
+    if (cg->jobs[i].status != MOEC_OK)
+      return diag_error(diag, (ir_loc_t){0}, cg->jobs[i].status, "%s",
+                        cg->jobs[i].message);
+  return MOEC_OK;
+}
+
+/* ---- Products ----------------------------------------------------------------------- */
+
+static moec_status_t link_jobs(codegen_t *cg, const char *path, arena_t *arena,
+                               diag_sink_t *diag) {
+  const codegen_options_t *options = cg->options;
+  const runtime_blob_t *runtime = runtime_blob_find(options->arch);
+  if (runtime == NULL)
+    return diag_error(diag, (ir_loc_t){0}, MOEC_E_CODEGEN,
+                      "this moec has no runtime for %s", options->arch);
+  link_file_t *objects = ARENA_ARRAY(arena, link_file_t, cg->n_jobs + 1);
+  for (unsigned i = 0; i < cg->n_jobs; i++)
+    objects[i] = (link_file_t){"code.o",
+                               LLVMGetBufferStart(cg->jobs[i].object),
+                               LLVMGetBufferSize(cg->jobs[i].object)};
+  objects[cg->n_jobs] = (link_file_t){"runtime.o", runtime->data, runtime->size};
+  link_file_t library = {"libc.so.6", runtime->libc_stub, runtime->libc_stub_size};
+  link_input_t input = {.soname = options->soname,
+                        .entry = options->entry,
+                        .objects = objects,
+                        .n_objects = cg->n_jobs + 1,
+                        .libraries = &library,
+                        .n_libraries = 1,
+                        .notes = options->notes,
+                        .n_notes = options->n_notes};
+  return link_library(&input, cg->weights, path, arena, diag);
+}
+
+moec_status_t codegen_library(ir_module_t *module, const codegen_options_t *options,
+                              const char *path, arena_t *arena,
+                              diag_sink_t *diag) {
+  codegen_t cg = {.module = module, .options = options};
+  cg.weights = weights_create(arena);
+  number_values(module);
+  plan_jobs(&cg, arena);
+  run_jobs(&cg);
+  moec_status_t status = first_failure(&cg, diag);
+  if (status == MOEC_OK) status = link_jobs(&cg, path, arena, diag);
+  for (unsigned i = 0; i < cg.n_jobs; i++)
+    if (cg.jobs[i].object != NULL) LLVMDisposeMemoryBuffer(cg.jobs[i].object);
+  return status;
+}
+
+/* ---- Text ------------------------------------------------------------------------------ */
+
+static LLVMMemoryBufferRef copy_text(char *text) {
+  LLVMMemoryBufferRef buffer =
+      LLVMCreateMemoryBufferWithMemoryRangeCopy(text, strlen(text), "text");
+  LLVMDisposeMessage(text);
+  return buffer;
+}
+
+static moec_status_t print_module(emitter_t *em, const char *kind,
+                                  LLVMMemoryBufferRef *out) {
+  MOEC_TRY(emitter_optimise(em));
+  if (strcmp(kind, ".ll") == 0) {
+    *out = copy_text(LLVMPrintModuleToString(em->module));
+    return MOEC_OK;
+  }
+  char *message = NULL;
+  if (LLVMTargetMachineEmitToMemoryBuffer(em->machine, em->module,
+                                          LLVMAssemblyFile, &message, out)) {
+    moec_status_t status = diag_error(em->diag, (ir_loc_t){0}, MOEC_E_CODEGEN,
+                                      "%s", message);
+    LLVMDisposeMessage(message);
+    return status;
+  }
+  return MOEC_OK;
+}
+
+moec_status_t codegen_text(ir_module_t *module, const codegen_options_t *options,
+                           const char *kind, const char *path, arena_t *arena,
+                           diag_sink_t *diag) {
+  emitter_t em;
+  LLVMMemoryBufferRef buffer = NULL;
+  unsigned row = options->variants[options->n_variants - 1];
+  number_values(module);
+  moec_status_t status = emitter_init(&em, isa_at(row), arena, "moec", diag);
+  if (status != MOEC_OK) goto done;
+  for (ir_func_t *f = next_kernel(module->first); f != NULL;
+       f = next_kernel(f->next))
+    emit_kernel(&em, f, schedule_kernel_symbol(arena, f, em.isa));
+  status = strcmp(kind, ".o") == 0 ? emitter_finish(&em, &buffer)
+                                   : print_module(&em, kind, &buffer);
+  if (status == MOEC_OK)
+    status = output_write_file(path, LLVMGetBufferStart(buffer),
+                               LLVMGetBufferSize(buffer), false, diag);
+done:
+  if (buffer != NULL) LLVMDisposeMemoryBuffer(buffer);
+  emitter_dispose(&em);
+  return status;
+}

@@ -1,0 +1,171 @@
+/* The compiler as a library; see compile.h. */
+#include "tools/compile.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/codegen.h"
+#include "backend/output.h"
+#include "frontend/import.h"
+
+void compile_options_init(compile_options_t *options) {
+  *options = (compile_options_t){.entry = "moec_model"};
+  options->passes = (pass_options_t){.level = 2, .rewrite_limit = -1};
+#ifndef NDEBUG
+  options->passes.verify_each = true;
+#endif
+}
+
+static void tell(const compile_options_t *options, const char *stage) {
+  if (options->progress != NULL) options->progress(options->progress_user, stage);
+}
+
+/* ---- Reading ------------------------------------------------------------------ */
+
+typedef struct session { /* everything to be released, also after a jump */
+  const compile_options_t *options;
+  diag_sink_t *diag;
+  arena_t *arena, *scratch;
+  onnx_store_t *store;
+  char *text; /* of a .moeir file */
+} session_t;
+
+static const char *suffix_of(const char *path) {
+  const char *dot = strrchr(path, '.'), *slash = strrchr(path, '/');
+  return dot == NULL || (slash != NULL && dot < slash) ? "" : dot;
+}
+
+static moec_status_t read_text(session_t *s, const char *path, size_t *out_length) {
+  FILE *file = fopen(path, "rb");
+  if (file == NULL)
+    return diag_error(s->diag, (ir_loc_t){0}, MOEC_E_IO, "cannot open '%s'", path);
+  size_t capacity = 1 << 16, length = 0;
+  s->text = malloc(capacity);
+  while (s->text != NULL) {
+    length += fread(s->text + length, 1, capacity - length, file);
+    if (length < capacity) break;
+    capacity *= 2;
+    char *grown = realloc(s->text, capacity);
+    if (grown == NULL) free(s->text);
+    s->text = grown;
+  }
+  bool failed = ferror(file) != 0;
+  fclose(file);
+  *out_length = length;
+  if (s->text == NULL) return MOEC_E_NO_MEMORY;
+  return failed ? diag_error(s->diag, (ir_loc_t){0}, MOEC_E_IO,
+                             "cannot read '%s'", path)
+                : MOEC_OK;
+}
+
+static moec_status_t import(session_t *s, ir_module_t **out_module) {
+  const char *path = s->options->model;
+  if (strcmp(suffix_of(path), ".moeir") == 0) {
+    size_t length = 0;
+    MOEC_TRY(read_text(s, path, &length));
+    return ir_parse(s->arena, s->text, length, NULL, s->diag, out_module);
+  }
+  onnx_model_t *model = NULL;
+  MOEC_TRY(onnx_load(s->store, s->arena, path, s->diag, &model));
+  return onnx_import(model, NULL, s->diag, out_module);
+}
+
+/* ---- Writing -------------------------------------------------------------------- */
+
+/* Rows of targets.def for the architecture, or those that `isas` names. */
+static moec_status_t choose_variants(session_t *s, const char *arch,
+                                     unsigned *variants, unsigned *out_n) {
+  const char *wanted = s->options->isas;
+  *out_n = 0;
+  for (unsigned i = 0; i < isa_count(); i++) {
+    if (strcmp(isa_at(i)->arch, arch) != 0) continue;
+    bool named = wanted == NULL;
+    for (const char *p = wanted; p != NULL && *p != '\0';) {
+      size_t n = strcspn(p, ",");
+      named |= strlen(isa_at(i)->name) == n && memcmp(p, isa_at(i)->name, n) == 0;
+      p += n + (p[n] == ',');
+    }
+    if (named) variants[(*out_n)++] = i;
+  }
+  return *out_n > 0 ? MOEC_OK
+                    : diag_error(s->diag, (ir_loc_t){0}, MOEC_E_USAGE,
+                                 "no variant of %s is named '%s'", arch, wanted);
+}
+
+static moec_status_t write_ir(session_t *s, ir_module_t *module) {
+  text_t text;
+  text_init(&text, s->arena);
+  ir_print(module, &(ir_print_options_t){.locations = true}, &text);
+  return output_write_file(s->options->output, text.data, text.length, false,
+                           s->diag);
+}
+
+static moec_status_t write_product(session_t *s, ir_module_t *module) {
+  enum { MAX_VARIANTS = 32 };
+  unsigned variants[MAX_VARIANTS], n;
+  const char *kind = suffix_of(s->options->output);
+  if (strcmp(kind, ".moeir") == 0) return write_ir(s, module);
+  MOEC_TRY(choose_variants(s, "x86_64", variants, &n));
+  codegen_options_t options = {.arch = "x86_64",
+                               .variants = variants,
+                               .n_variants = n,
+                               .entry = s->options->entry};
+  if (strcmp(kind, ".so") == 0)
+    return codegen_library(module, &options, s->options->output, s->arena, s->diag);
+  return codegen_text(module, &options, kind, s->options->output, s->arena, s->diag);
+}
+
+static moec_status_t check_output(session_t *s) {
+  static const char *const kinds[] = {".so", ".o", ".ll", ".bc", ".s", ".moeir"};
+  if (s->options->output == NULL) return MOEC_OK;
+  for (unsigned i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+    if (strcmp(suffix_of(s->options->output), kinds[i]) == 0) return MOEC_OK;
+  return diag_error(s->diag, (ir_loc_t){0}, MOEC_E_USAGE,
+                    "the suffix of '%s' names no product; expected .so, .o, .ll, "
+                    ".bc, .s or .moeir",
+                    s->options->output);
+}
+
+/* ---- The whole ------------------------------------------------------------------- */
+
+static moec_status_t compile(session_t *s) {
+  ir_module_t *module = NULL;
+  MOEC_TRY(check_output(s));
+  tell(s->options, "import");
+  MOEC_TRY(import(s, &module));
+  MOEC_TRY(ir_verify(module, s->diag));
+  tell(s->options, "passes");
+  MOEC_TRY(pass_run_all(module, s->scratch, &s->options->passes, s->diag));
+  if (s->options->output == NULL) return MOEC_OK;
+  tell(s->options, "code");
+  MOEC_TRY(write_product(s, module));
+  return onnx_store_check(s->store, s->diag);
+}
+
+moec_status_t compile_model(const compile_options_t *options, diag_sink_t *diag) {
+  session_t *s = calloc(1, sizeof *s);
+  if (s == NULL) return MOEC_E_NO_MEMORY;
+  s->options = options;
+  s->diag = diag;
+  s->arena = arena_create(options->memory_limit);
+  s->scratch = arena_create(options->memory_limit);
+  onnx_load_options_t load = {.external_root = options->external_root};
+  s->store = onnx_store_create(&load);
+  moec_status_t status = MOEC_E_NO_MEMORY;
+  recovery_t point;
+  recovery_enter(&point);
+  if (s->arena != NULL && s->scratch != NULL && s->store != NULL) {
+    if (setjmp(point.jump) == 0) {
+      status = compile(s);
+    } else {
+      status = diag_error(diag, (ir_loc_t){0}, point.status, "%s", point.message);
+    }
+  }
+  recovery_leave(&point);
+  onnx_store_destroy(s->store);
+  arena_destroy(s->scratch);
+  arena_destroy(s->arena);
+  free(s->text);
+  free(s);
+  return status;
+}
