@@ -99,6 +99,29 @@ static void model_is_loaded_with_its_directory(void **state) {
   assert_int_equal(model->proto->ir_version, 10);
 }
 
+static bool is_mapped(const char *path) {
+  char line[4096];
+  bool found = false;
+  FILE *maps = fopen("/proc/self/maps", "r");
+  if (maps == NULL) skip();
+  while (fgets(line, sizeof line, maps) != NULL)
+    found |= strstr(line, path) != NULL;
+  fclose(maps);
+  return found;
+}
+
+static void destroyed_store_unmaps_its_files(void **state) {
+  wire_t wire = named_graph();
+  temporary_t file = temporary_file(wire.data, wire.length);
+  free(wire.data);
+  onnx_model_t *model;
+  assert_accepted((fixture_t *)*state, load_path(state, file.path, &model));
+  assert_true(is_mapped(file.path));
+  fixture_restart(*state, NULL);
+  assert_false(is_mapped(file.path));
+  unlink(file.path);
+}
+
 static void model_is_loaded_from_a_pipe(void **state) {
   wire_t wire = named_graph();
   int ends[2];
@@ -356,6 +379,7 @@ int main(void) {
       TEST(every_file_of_one_byte_is_rejected),
       TEST(model_without_graph_is_rejected),
       TEST(model_is_loaded_with_its_directory),
+      TEST(destroyed_store_unmaps_its_files),
       TEST(model_is_loaded_from_a_pipe),
       TEST(failing_load_leaves_the_store_usable),
       TEST(exhausted_arena_leaks_nothing),

@@ -322,6 +322,21 @@ static void graphs_beyond_the_limit_are_rejected(void **state) {
   }
 }
 
+static void graphs_side_by_side_are_not_nested(void **state) {
+  fixture_t *fixture = *state;
+  onnx_model_t *model;
+  wire_t node = {0}, graph = {0};
+  for (unsigned i = 0; i < 200; i++) {
+    wire_t attribute = {0}, inner = {0};
+    wire_message(&attribute, ATTRIBUTE_g, &inner);
+    wire_message(&node, NODE_attribute, &attribute);
+  }
+  wire_message(&graph, GRAPH_node, &node);
+  wire_t wire = wire_model(&graph);
+  assert_accepted(fixture, load_wire(fixture, &wire, &model));
+  assert_int_equal(model->proto->graph->node[0]->n_attribute, 200);
+}
+
 static void types_nested_a_million_times_are_rejected(void **state) {
   static const uint8_t tags[] = {TYPE_sequence_type, SEQUENCE_elem_type};
   wire_t type = nest(tags, sizeof tags, 1000000);
@@ -661,6 +676,7 @@ int main(void) {
       TEST(documents_in_metadata_may_be_long),
       TEST(graphs_within_the_limit_are_accepted),
       TEST(graphs_beyond_the_limit_are_rejected),
+      TEST(graphs_side_by_side_are_not_nested),
       TEST(types_nested_a_million_times_are_rejected),
       TEST(millions_of_empty_messages_are_rejected),
       TEST(number_of_messages_is_limited),
