@@ -155,15 +155,14 @@ static LLVMValueRef exp_not_positive(const math_t *m, LLVMValueRef x) {
   return r_mul(m, r_mul(m, p, power), r_choose(m, 0x1p-64f, 0x1p-128));
 }
 
-/* 1 / (1 + e) for x >= 0 and e / (1 + e) below, e = exp(-|x|). What 1 + e lost
- * is given back to the quotient, 3/4 standing for 1 / (1 + e) in that. */
+/* With e = exp(-|x|) and g = e / (1 + e): 1 - g for x >= 0 and e - e g below. The
+ * errors of g count little there, unlike in the quotients themselves. */
 LLVMValueRef math_sigmoid(const math_t *m, LLVMValueRef x) {
   LLVMValueRef e = exp_not_positive(m, r_neg(m, r_abs(m, x)));
   LLVMValueRef one = r_const(m, 1);
-  LLVMValueRef negative = r_lt_const(m, x, 0);
-  pair_t sum = p_fast_sum(m, one, e);
-  LLVMValueRef q = r_div(m, m_select(m, negative, e, one), sum.hi);
-  return r_fma(m, r_mul(m, q, sum.lo), r_const(m, -0.75), q);
+  LLVMValueRef g = r_div(m, e, r_add(m, one, e));
+  LLVMValueRef base = m_select(m, r_lt_const(m, x, 0), e, one);
+  return r_fnma(m, base, g, base);
 }
 
 /* From 1 on (exp(|x|) - exp(-|x|)) / 2, where nothing cancels. */

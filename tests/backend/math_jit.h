@@ -1,6 +1,6 @@
-/* Compiles loops over arrays around emitted scalar or vector code and loads them
- * into this process; shared by the tests of elementary functions and of float
- * conversions. */
+/* Compiles loops over arrays around emitted scalar or vector code and loads
+ * them into this process; shared by the tests of elementary functions and of
+ * float conversions. */
 #ifndef TESTS_BACKEND_MATH_JIT_H
 #define TESTS_BACKEND_MATH_JIT_H
 
@@ -13,7 +13,8 @@
 #include "backend/emit.h"
 #include "moec/rtabi.h"
 
-/* out[i] = f(x[i], y[i]) for i < n, a multiple of the lanes; x, y of one type. */
+/* out[i] = f(x[i], y[i]) for i < n, a multiple of the lanes; x, y of one type.
+ */
 typedef void (*math_fn)(const void *x, const void *y, void *out, int64_t n);
 
 /* Emits f for one scalar or vector. */

@@ -1,6 +1,6 @@
-/* The small floats: every code widens to the value that its definition gives, and
- * narrowing finds the nearest value, halves to even, from f32 and f64, on every
- * ISA that the host runs, one lane at a time and many at once. */
+/* The small floats: every code widens to the value that its definition gives,
+ * and narrowing finds the nearest value, halves to even, from f32 and f64, on
+ * every ISA that the host runs, one lane at a time and many at once. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,7 +12,11 @@
 
 #include "tests/backend/math_jit.h"
 
-typedef enum { LAST_IS_NAN = 1, HAS_INFINITY = 2, MINUS_ZERO_IS_NAN = 4 } traits_t;
+typedef enum {
+  LAST_IS_NAN = 1,
+  HAS_INFINITY = 2,
+  MINUS_ZERO_IS_NAN = 4
+} traits_t;
 
 typedef struct small {
   dtype_t dtype;
@@ -39,7 +43,8 @@ static const struct mode {
 } modes[N_MODES] = {
     {true, "up"}, {false, "nearest"}, {true, "down"}, {true, "nearest"}};
 
-/* ---- Definitions ------------------------------------------------------------ */
+/* ---- Definitions ------------------------------------------------------------
+ */
 
 static double value_of(const small_t *s, unsigned code) {
   unsigned sign_at = s->bits - 1, sign = code >> sign_at & 1;
@@ -76,8 +81,8 @@ static const values_t *values_of(const small_t *s) {
   return v;
 }
 
-/* The code of the finite value nearest to size >= 0, the even one of two; one more
- * than the largest for what rounds beyond it. */
+/* The code of the finite value nearest to size >= 0, the even one of two; one
+ * more than the largest for what rounds beyond it. */
 static unsigned nearest_code(const values_t *v, double size) {
   unsigned low = 0, high = v->largest + 1;
   while (high - low > 1) {
@@ -128,7 +133,8 @@ static bool is_nan_code(const small_t *s, unsigned code) {
   return isnan(value_of(s, code));
 }
 
-/* ---- Code under test ---------------------------------------------------------- */
+/* ---- Code under test
+ * ---------------------------------------------------------- */
 
 typedef struct conversion {
   dtype_t dtype;
@@ -194,7 +200,8 @@ static int dispose_all(void **state) {
   return 0;
 }
 
-/* ---- Widening ---------------------------------------------------------------- */
+/* ---- Widening
+ * ---------------------------------------------------------------- */
 
 static void check_widening(const small_t *s, unsigned isa, unsigned wide) {
   enum { MOST = 1 << 16 };
@@ -212,8 +219,9 @@ static void check_widening(const small_t *s, unsigned isa, unsigned wide) {
   math_jit_find(&jits[isa], symbol)(codes, codes, got, (int64_t)n);
   for (unsigned i = 0; i < n; i++) {
     double want = value_of(s, i), value = (double)got[i];
-    bool same = isnan(want) ? isnan(value)
-                            : value == want && !signbit(value) == !signbit(want);
+    bool same = isnan(want)
+                    ? isnan(value)
+                    : value == want && !signbit(value) == !signbit(want);
     if (!same)
       fail_msg("%s code 0x%x on %s: got %a, want %a", s->name, i,
                isa_at(isa)->name, value, want);
@@ -245,7 +253,8 @@ static void f8e8m0_codes_are_powers_of_two(void **state) {
   }
 }
 
-/* ---- Narrowing ---------------------------------------------------------------- */
+/* ---- Narrowing
+ * ---------------------------------------------------------------- */
 
 static uint64_t random_state;
 
@@ -260,8 +269,8 @@ enum { N_INPUTS = 1 << 17 };
 static double wide_inputs[N_INPUTS];
 static float inputs[N_INPUTS];
 
-/* A value of the format, a point halfway to the next, or one of their neighbours
- * in f64 or f32; and any bits at all. */
+/* A value of the format, a point halfway to the next, or one of their
+ * neighbours in f64 or f32; and any bits at all. */
 static double input_near(const small_t *s, size_t i) {
   const values_t *v = values_of(s);
   unsigned code = (unsigned)(random_word() % (v->largest + 2));
@@ -269,19 +278,44 @@ static double input_near(const small_t *s, size_t i) {
                                 : 2 * v->of[v->largest] - v->of[v->largest - 1];
   if (i & 1) x = (x + v->of[code > 0 ? code - 1 : 0]) / 2;
   switch (i / 2 % 4) {
-    case 1: x = nextafter(x, INFINITY); break;
-    case 2: x = nextafter(x, -INFINITY); break;
-    case 3: x = (double)nextafterf((float)x, i & 8 ? INFINITY : -INFINITY); break;
-    default: break;
+    case 1:
+      x = nextafter(x, INFINITY);
+      break;
+    case 2:
+      x = nextafter(x, -INFINITY);
+      break;
+    case 3:
+      x = (double)nextafterf((float)x, i & 8 ? INFINITY : -INFINITY);
+      break;
+    default:
+      break;
   }
   return random_word() & 1 ? -x : x;
 }
 
 static void fill_inputs(const small_t *s) {
-  static const double specials[] = {
-      0, -0.0, INFINITY, -INFINITY, NAN, -NAN, 0x1p-149, -0x1p-149, 0x1p-1074,
-      0x1p-126, 0x1.fffffep-127, 0x1.fffffep+127, -0x1p1000, 0x1p-1000, 1, -1,
-      0x1p-127, 0x1.8p-128, 0x1.7ffffep-128, 0x1.4p-127, 0x1.8p+127, 0x1.2p+127};
+  static const double specials[] = {0,
+                                    -0.0,
+                                    INFINITY,
+                                    -INFINITY,
+                                    NAN,
+                                    -NAN,
+                                    0x1p-149,
+                                    -0x1p-149,
+                                    0x1p-1074,
+                                    0x1p-126,
+                                    0x1.fffffep-127,
+                                    0x1.fffffep+127,
+                                    -0x1p1000,
+                                    0x1p-1000,
+                                    1,
+                                    -1,
+                                    0x1p-127,
+                                    0x1.8p-128,
+                                    0x1.7ffffep-128,
+                                    0x1.4p-127,
+                                    0x1.8p+127,
+                                    0x1.2p+127};
   enum { N_SPECIALS = sizeof specials / sizeof specials[0] };
   for (size_t i = 0; i < N_INPUTS; i++) {
     uint64_t word = random_word();
@@ -298,7 +332,8 @@ static void fill_inputs(const small_t *s) {
 }
 
 static unsigned code_at(const void *codes, unsigned bits, size_t i) {
-  return bits == 16 ? ((const uint16_t *)codes)[i] : ((const uint8_t *)codes)[i];
+  return bits == 16 ? ((const uint16_t *)codes)[i]
+                    : ((const uint8_t *)codes)[i];
 }
 
 /* Runs one mode from f32 or f64 on one ISA and returns the codes. */
@@ -323,12 +358,14 @@ static void check_narrowing(const small_t *s, unsigned isa, unsigned mode,
   const void *full = run_narrowing(s->name, isa, mode, from_f64, 1);
   for (size_t i = 0; i < N_INPUTS; i++) {
     double x = input_at(from_f64, i);
-    unsigned got = code_at(full, s->bits, i), want = code_of(s, x, modes[mode].saturate);
+    unsigned got = code_at(full, s->bits, i),
+             want = code_of(s, x, modes[mode].saturate);
     bool good = want == ~0u ? is_nan_code(s, got) : got == want;
     if (!good || got != code_at(one, s->bits, i))
-      fail_msg("%a to %s on %s (saturate %d): got 0x%x, one lane 0x%x, want 0x%x",
-               x, s->name, isa_at(isa)->name, modes[mode].saturate, got,
-               code_at(one, s->bits, i), want);
+      fail_msg(
+          "%a to %s on %s (saturate %d): got 0x%x, one lane 0x%x, want 0x%x", x,
+          s->name, isa_at(isa)->name, modes[mode].saturate, got,
+          code_at(one, s->bits, i), want);
   }
 }
 
@@ -354,7 +391,8 @@ static void f8e8m0_rounds_as_asked(void **state) {
         const void *full = run_narrowing("f8e8m0", k, mode, from_f64, 1);
         for (size_t i = 0; i < N_INPUTS; i++) {
           double x = input_at(from_f64, i);
-          unsigned got = code_at(full, 8, i), want = e8m0_code_of(x, &modes[mode]);
+          unsigned got = code_at(full, 8, i),
+                   want = e8m0_code_of(x, &modes[mode]);
           if (got != want || got != code_at(one, 8, i))
             fail_msg("%a to f8e8m0 (%s, saturate %d): got %u, want %u", x,
                      modes[mode].round_mode, modes[mode].saturate, got, want);
