@@ -83,6 +83,8 @@ void emit_loop_end(emitter_t *em, emit_loop_t *loop, LLVMValueRef const *next);
  * straight-line code without calls: at most 2 ULP from the real function over
  * the whole domain, subnormals included; special values as C's Annex F says.
  * The same lane value gives the same bits whatever the number of lanes.
+ * SIN COS TAN FMOD open blocks of their own (a branch that only huge arguments
+ * take, a loop): afterwards the builder stands at the end of another block.
  * code is one of OP_EXP EXPM1 LOG LOG1P SIN COS TAN ASIN ACOS ATAN SINH COSH TANH
  * ASINH ACOSH ATANH ERF SIGMOID. */
 LLVMValueRef emit_math_unary(emitter_t *em, ir_opcode_t code, LLVMValueRef x);

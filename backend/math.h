@@ -241,10 +241,10 @@ pair_t p_select(const math_t *m, LLVMValueRef condition, pair_t a, pair_t b);
 /* ---- Cores ------------------------------------------------------------------
  */
 
-/* exp(x.hi + x.lo) * 2^shift, correct to about 0.6 ULP, with overflow to
+/* exp(hi + lo), or half of it, correct to about 0.6 ULP, with overflow to
  * infinity and gradual underflow. NaN stays NaN. lo may be NULL. */
 LLVMValueRef core_exp(const math_t *m, LLVMValueRef hi, LLVMValueRef lo,
-                      int shift);
+                      bool halve);
 
 /* exp(x) to 1.1 ULP where |x| is below 80 (f32) or 700 (f64), or x is NaN. */
 LLVMValueRef core_exp_moderate(const math_t *m, LLVMValueRef x);

@@ -92,8 +92,12 @@ LLVMValueRef math_acos(const math_t *m, LLVMValueRef x) {
   LLVMValueRef flip =
       m_select(m, arc.large, i_const(m, sign_bit(m)), i_const(m, 0));
   LLVMValueRef sign = i_xor(m, m_sign_of(m, x), flip);
-  return base_minus(m, base, r_xor_sign(m, arc.y, sign),
-                    r_xor_sign(m, arc.w, sign));
+  LLVMValueRef result = base_minus(m, base, r_xor_sign(m, arc.y, sign),
+                                   r_xor_sign(m, arc.w, sign));
+  /* One NaN, since the sign of a sum of two depends on their order. */
+  LLVMValueRef outside = LLVMBuildFCmp(m->em->builder, LLVMRealUGT, r_abs(m, x),
+                                       r_const(m, 1), "");
+  return m_select(m, outside, r_nan(m), result);
 }
 
 /* Beyond 1 pi/2 - atan(1 / |x|). */

@@ -100,7 +100,7 @@ static LLVMValueRef limit_argument(const math_t *m, LLVMValueRef x) {
 }
 
 LLVMValueRef core_exp(const math_t *m, LLVMValueRef hi, LLVMValueRef lo,
-                      int shift) {
+                      bool halve) {
   LLVMValueRef x = limit_argument(m, hi);
   reduced_t d = reduce(m, x, 2 * exponent_bias(m), true);
   if (lo != NULL) {
@@ -113,7 +113,7 @@ LLVMValueRef core_exp(const math_t *m, LLVMValueRef hi, LLVMValueRef lo,
   }
   LLVMValueRef p = exp_kernel_of_sum(m, &d);
   LLVMValueRef count = d.count;
-  if (shift != 0) count = i_add(m, count, i_const(m, (uint64_t)(int64_t)shift));
+  if (halve) count = i_sub(m, count, i_const(m, 1));
   return core_scale(m, p, count);
 }
 
@@ -155,8 +155,8 @@ static LLVMValueRef exp_not_positive(const math_t *m, LLVMValueRef x) {
   return r_mul(m, r_mul(m, p, power), r_choose(m, 0x1p-64f, 0x1p-128));
 }
 
-/* With e = exp(-|x|) and g = e / (1 + e): 1 - g for x >= 0 and e - e g below. The
- * errors of g count little there, unlike in the quotients themselves. */
+/* With e = exp(-|x|) and g = e / (1 + e): 1 - g for x >= 0 and e - e g below.
+ * The errors of g count little there, unlike in the quotients themselves. */
 LLVMValueRef math_sigmoid(const math_t *m, LLVMValueRef x) {
   LLVMValueRef e = exp_not_positive(m, r_neg(m, r_abs(m, x)));
   LLVMValueRef one = r_const(m, 1);
@@ -168,7 +168,7 @@ LLVMValueRef math_sigmoid(const math_t *m, LLVMValueRef x) {
 /* From 1 on (exp(|x|) - exp(-|x|)) / 2, where nothing cancels. */
 LLVMValueRef math_sinh(const math_t *m, LLVMValueRef x) {
   LLVMValueRef a = r_abs(m, x);
-  LLVMValueRef half = core_exp(m, a, NULL, -1);
+  LLVMValueRef half = core_exp(m, a, NULL, true);
   LLVMValueRef large = r_sub(m, half, r_div(m, r_const(m, 0.25), half));
   LLVMValueRef square = r_square(m, a);
   LLVMValueRef p = r_polynomial(m, square, &sinh_polynomial);
@@ -178,7 +178,7 @@ LLVMValueRef math_sinh(const math_t *m, LLVMValueRef x) {
 }
 
 LLVMValueRef math_cosh(const math_t *m, LLVMValueRef x) {
-  LLVMValueRef half = core_exp(m, r_abs(m, x), NULL, -1);
+  LLVMValueRef half = core_exp(m, r_abs(m, x), NULL, true);
   return r_add(m, half, r_div(m, r_const(m, 0.25), half));
 }
 

@@ -49,7 +49,7 @@ LLVMValueRef math_pow(const math_t *m, LLVMValueRef x, LLVMValueRef y) {
   double most = m->wide ? 0x1p80 : 0x1p50;
   LLVMValueRef limited = r_at_least(m, r_at_most(m, y, most), -most);
   pair_t power = p_mul_real(m, log_pair(m, a), limited);
-  LLVMValueRef result = core_exp(m, power.hi, power.lo, 0);
+  LLVMValueRef result = core_exp(m, power.hi, power.lo, false);
   result = with_limits(m, result, a, y);
 
   /* A negative base: the sign of odd powers, no value for fractions. */
