@@ -3,7 +3,6 @@
 #include "frontend/convert.h"
 
 #include <stdarg.h>
-#include <string.h>
 
 #include "frontend/import_state.h"
 #include "ir/element.h"
@@ -263,6 +262,19 @@ const expr_t **ctx_sizes(convert_ctx_t *ctx, ir_value_t *x, const char *hint,
   return size;
 }
 
+const expr_t *ctx_named(convert_ctx_t *ctx, const expr_t *e, const char *hint,
+                        const expr_t *upper) {
+  enum { SHORT = 16 };
+  if (e == NULL || e->size <= SHORT) return e;
+  ir_value_t *value = ir_expr_scalar(ctx->b, e);
+  ir_op_t *op = ir_begin(ctx->b, OP_BIND, 1, &value, 0);
+  if (op == NULL) return NULL;
+  const expr_t *symbol = expr_new_symbol(ctx->exprs, hint, 0, upper);
+  ir_set_expr(op, ATTR_BIND_symbol, symbol);
+  ir_place(ctx->b, op);
+  return symbol;
+}
+
 /* ---- Broadcasts ------------------------------------------------------------------------- */
 
 void ctx_check_dims(convert_ctx_t *ctx, const expr_t *x, const expr_t *y) {
@@ -290,21 +302,79 @@ void ctx_check_dims(convert_ctx_t *ctx, const expr_t *x, const expr_t *y) {
                    "difference of dimensions that are combined");
 }
 
-void ctx_check_broadcast(convert_ctx_t *ctx, unsigned n, ir_value_t *const *x) {
-  const expr_t *dim[IR_MAX_RANK] = {NULL}; /* counted from the last one */
+/* Whether y is min(x, e) for an e of at least 2: then they agree only where y is
+ * x, for y is 1 exactly where x is. */
+static bool is_bounded(const expr_t *y, const expr_t *x) {
+  if (y->n_terms != 1 || y->terms[0].coefficient != 1 ||
+      y->terms[0].n_atoms != 1)
+    return false;
+  const expr_atom_t *atom = y->terms[0].atoms[0];
+  if (atom->kind != EXPR_ATOM_MIN) return false;
+  int64_t low;
+  const expr_t *other = atom->a == x ? atom->b : atom->b == x ? atom->a : NULL;
+  return other != NULL && expr_lower_bound(other, &low) && low >= 2;
+}
+
+static bool never_one(convert_ctx_t *ctx, const expr_t *e) {
+  return expr_equals_const(expr_is_one(ctx->exprs, e), 0);
+}
+
+/* The one of two sizes that an operand and the result have when the sizes can
+ * only be equal, checked; NULL when one of them may be 1. */
+static const expr_t *unify(convert_ctx_t *ctx, const expr_t *x,
+                           const expr_t *y) {
+  bool bounded = is_bounded(y, x) || is_bounded(x, y);
+  if (!bounded && !(never_one(ctx, x) && never_one(ctx, y))) return NULL;
+  ir_check_equal(ctx->b, x, y, "dimensions that are combined");
+  if (expr_is_const(x, NULL) || is_bounded(y, x)) return x;
+  if (expr_is_const(y, NULL) || is_bounded(x, y)) return y;
+  return x->size <= y->size ? x : y;
+}
+
+/* Gives an operand the sizes that were found equal to its own. */
+static ir_value_t *with_dims(convert_ctx_t *ctx, ir_value_t *x,
+                             const expr_t *const *dim) {
+  if (x == NULL || x->type.kind != IR_TENSOR) return x;
+  unsigned rank = x->type.rank;
+  const expr_t *want[IR_MAX_RANK];
+  bool changed = false;
+  for (unsigned j = 0; j < rank; j++) {
+    const expr_t *mine = x->type.dim[j], *other = dim[rank - 1 - j];
+    want[j] = mine;
+    if (other == NULL || other == mine || expr_equals_const(mine, 1)) continue;
+    want[j] = other;
+    changed = true;
+  }
+  return changed ? ir_reshape(ctx->b, x, rank, want) : x;
+}
+
+void ctx_check_broadcast(convert_ctx_t *ctx, unsigned n, ir_value_t **x) {
+  const expr_t *dim[IR_MAX_RANK] = {NULL};   /* counted from the last one */
+  const expr_t *equal[IR_MAX_RANK] = {NULL}; /* what others turned out to be */
+  bool mixed[IR_MAX_RANK] = {false}; /* some operand may have 1 there */
+  bool unified = false;
   for (unsigned i = 0; i < n; i++) {
     if (x[i] == NULL || x[i]->type.kind != IR_TENSOR) continue;
     unsigned rank = x[i]->type.rank;
     for (unsigned j = 0; j < rank; j++) {
       const expr_t *mine = x[i]->type.dim[rank - 1 - j];
-      if (dim[j] == NULL) {
-        dim[j] = mine;
+      if (dim[j] == NULL || expr_equals_const(dim[j], 1)) dim[j] = mine;
+      if (dim[j] == mine || expr_equals_const(mine, 1)) continue;
+      const expr_t *both = unify(ctx, dim[j], mine);
+      if (both != NULL) {
+        dim[j] = equal[j] = both;
+        unified = true;
         continue;
       }
+      mixed[j] = true;
       ctx_check_dims(ctx, dim[j], mine);
       dim[j] = expr_broadcast(ctx->exprs, dim[j], mine);
     }
   }
+  if (!unified) return;
+  for (unsigned j = 0; j < IR_MAX_RANK; j++)
+    if (mixed[j]) equal[j] = NULL;
+  for (unsigned i = 0; i < n; i++) x[i] = with_dims(ctx, x[i], equal);
 }
 
 /* ---- Building blocks -------------------------------------------------------------------- */
@@ -334,7 +404,7 @@ ir_value_t *ctx_binary(convert_ctx_t *ctx, ir_opcode_t code, ir_value_t *x,
                        ir_value_t *y) {
   ir_value_t *in[] = {x, y};
   ctx_check_broadcast(ctx, 2, in);
-  return ir_binary(ctx->b, code, x, y);
+  return ir_binary(ctx->b, code, in[0], in[1]);
 }
 
 ir_value_t *ctx_fold(convert_ctx_t *ctx, ir_opcode_t code, unsigned n,

@@ -171,9 +171,14 @@ const expr_t **ctx_sizes(convert_ctx_t *ctx, ir_value_t *x, const char *hint,
 const expr_t *ctx_size(convert_ctx_t *ctx, ir_value_t *x, int64_t index,
                        const char *hint, int64_t lower, const expr_t *upper);
 
+/* A long expression under a new name: a symbol bound to its value, at least 0 and
+ * at most `upper`. Short ones are given back as they are. */
+const expr_t *ctx_named(convert_ctx_t *ctx, const expr_t *e, const char *hint,
+                        const expr_t *upper);
 /* Makes the run check that the shapes of these operands broadcast, as far as
- * that is not proved; NULL operands are skipped. */
-void ctx_check_broadcast(convert_ctx_t *ctx, unsigned n, ir_value_t *const *x);
+ * that is not proved; NULL operands are skipped. Sizes that can only be equal,
+ * if the check holds, become one: operands may be replaced by views. */
+void ctx_check_broadcast(convert_ctx_t *ctx, unsigned n, ir_value_t **x);
 /* The same for two sizes. */
 void ctx_check_dims(convert_ctx_t *ctx, const expr_t *x, const expr_t *y);
 

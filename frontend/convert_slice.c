@@ -74,6 +74,29 @@ typedef struct slice_spec {
   const int64_t *axes, *steps; /* NULL: 0, 1, .. and 1, 1, .. */
 } slice_spec_t;
 
+/* Elements of starts or ends: known ones as they are, else bound. */
+static const expr_t **bounds_of(convert_ctx_t *ctx, ir_value_t *x,
+                                const char *what, unsigned *out_n) {
+  int64_t n;
+  *out_n = 0;
+  if (!ctx_check_rank(ctx, x, 1, 1, what) ||
+      !ctx_static_count(ctx, x, what, &n))
+    return NULL;
+  if (n > IR_MAX_RANK) {
+    ctx_invalid(ctx, "%s has %lld elements", what, (long long)n);
+    return NULL;
+  }
+  const expr_t **bound = ARENA_ARRAY(ctx->arena, const expr_t *, IR_MAX_RANK);
+  for (int64_t i = 0; i < n; i++) {
+    bound[i] = ir_known(x, i);
+    if (bound[i] == NULL)
+      bound[i] = ctx_size(ctx, x, i, what, -FARTHEST, NULL);
+    if (bound[i] == NULL) return NULL;
+  }
+  *out_n = (unsigned)n;
+  return bound;
+}
+
 static moec_status_t build_slice(convert_ctx_t *ctx, const slice_spec_t *spec) {
   ir_value_t *x = ctx_in(ctx, 0);
   unsigned rank = x->type.rank;
@@ -101,7 +124,8 @@ static moec_status_t build_slice(convert_ctx_t *ctx, const slice_spec_t *spec) {
     slicing_t s = slice_axis(ctx, x->type.dim[axis], spec->start[i],
                              spec->end[i], by);
     start[axis] = s.start;
-    length[axis] = s.length;
+    length[axis] = ctx_named(ctx, s.length, "rows", x->type.dim[axis]);
+    if (length[axis] == NULL) return ctx_status(ctx);
     step[axis] = s.step;
     any |= !expr_equals_const(s.start, 0) || s.length != x->type.dim[axis] ||
            by != 1;
@@ -122,8 +146,8 @@ static moec_status_t build_slice(convert_ctx_t *ctx, const slice_spec_t *spec) {
 moec_status_t convert_slice(convert_ctx_t *ctx) {
   slice_spec_t spec = {0};
   unsigned n_start, n_end, n_axes, n_steps;
-  spec.start = ctx_sizes(ctx, ctx_in(ctx, 1), "start", -FARTHEST, &n_start);
-  spec.end = ctx_sizes(ctx, ctx_in(ctx, 2), "end", -FARTHEST, &n_end);
+  spec.start = bounds_of(ctx, ctx_in(ctx, 1), "start", &n_start);
+  spec.end = bounds_of(ctx, ctx_in(ctx, 2), "end", &n_end);
   if (spec.start == NULL || spec.end == NULL) return ctx_status(ctx);
   n_axes = n_steps = spec.n = n_start;
   if (ctx_in(ctx, 3) != NULL &&

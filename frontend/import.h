@@ -18,9 +18,10 @@ typedef struct onnx_import_options {
   const onnx_pin_t *pins;
   /* Nodes after inlining functions and unrolling loops; 0 means 2,000,000. */
   uint64_t max_nodes;
-  /* A declared type that contradicts the inferred one is only warned about,
-   * except for outputs of the model. */
-  bool lenient_types;
+  /* A shape in value_info that contradicts the inferred one is an error, not
+   * just warned about. (Exporters write wrong ones.) Element types, and shapes of
+   * the model's outputs, must fit always. */
+  bool strict_types;
 } onnx_import_options_t;
 
 /* Makes a tensor-level module with one main function "main" of a model. Its

@@ -144,14 +144,16 @@ void import_declare(scope_t *scope, size_t n,
       name_map_add(&scope->declared, info[i]->name, info[i]->type);
 }
 
-/* What contradicts the declaration for certain, as text; NULL if nothing. */
+/* What contradicts the declaration for certain, as text; NULL if nothing.
+ * *out_shape tells whether it is only the shape. */
 static const char *contradiction(importer_t *im,
                                  const Onnx__TypeProto__Tensor *tensor,
-                                 const ir_type_t *type) {
+                                 const ir_type_t *type, bool *out_shape) {
   dtype_t dtype = dtype_of(tensor->elem_type);
   if (dtype != DT_NONE && dtype != type->dtype)
     return arena_printf(im->arena, "declared with elements of type %s",
                         dtype_name(dtype));
+  *out_shape = true;
   if (tensor->shape == NULL) return NULL;
   if (tensor->shape->n_dim != type->rank)
     return arena_printf(im->arena, "declared with %zu dimensions",
@@ -172,14 +174,15 @@ moec_status_t import_check_type(importer_t *im, const Onnx__TypeProto *declared,
                                 const char *name, const ir_value_t *value,
                                 ir_loc_t loc, bool is_output) {
   const char *found = NULL;
+  bool only_shape = false;
   if (declared->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE)
-    found = contradiction(im, declared->tensor_type, &value->type);
+    found = contradiction(im, declared->tensor_type, &value->type, &only_shape);
   else if (declared->value_case != ONNX__TYPE_PROTO__VALUE__NOT_SET &&
            declared->value_case != ONNX__TYPE_PROTO__VALUE_OPTIONAL_TYPE)
     found = arena_printf(im->arena, "declared as %s", kind_name(declared));
   if (found == NULL) return MOEC_OK;
   const char *type = ir_type_str(im->arena, &value->type);
-  if (im->options->lenient_types && !is_output) {
+  if (only_shape && !is_output && !im->options->strict_types) {
     diag_warning(im->diag, loc, "value \"%s\" is %s, but %s", name, type,
                  found);
     return MOEC_OK;

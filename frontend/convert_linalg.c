@@ -1,0 +1,76 @@
+/* Det: elimination with row exchange, one step after the other. */
+#include "frontend/convert.h"
+
+enum { MAX_ORDER = 128 };
+
+/* Row `index[B, 1, 1]` of a[B, n, m], as [B, 1, m]. */
+static ir_value_t *pick_row(convert_ctx_t *ctx, ir_value_t *a,
+                            ir_value_t *index) {
+  if (a == NULL) return NULL;
+  const expr_t *dim[] = {ctx_dim(a, 0), ctx_int(ctx, 1), ctx_dim(a, 2)};
+  ir_value_t *in[] = {a, ir_expand(ctx->b, index, 3, dim)};
+  ir_op_t *op = ir_begin(ctx->b, OP_GATHER_ELEMENTS, 2, in, 1);
+  if (op == NULL) return NULL;
+  ir_set_int(op, ATTR_GATHER_ELEMENTS_axis, 1);
+  return ir_place(ctx->b, op);
+}
+
+/* Takes the row with the largest first element out of a[B, n, n], puts the first
+ * row into its place, and eliminates the first column: what is left is
+ * [B, n - 1, n - 1]. *det is multiplied by the pivot and the exchange's sign. */
+static ir_value_t *eliminate(convert_ctx_t *ctx, ir_value_t *a, int64_t n,
+                             ir_value_t **det) {
+  ir_builder_t *b = ctx->b;
+  const expr_t *zero = ctx_int(ctx, 0), *one = ctx_int(ctx, 1);
+  const expr_t *rest = ctx_int(ctx, n - 1);
+  ir_value_t *column = ir_unary(b, OP_ABS, ctx_part(ctx, a, 2, zero, one));
+  ir_op_t *op = ir_begin(b, OP_ARG_MAX, 1, &column, 1);
+  if (op == NULL) return NULL;
+  ir_set_int(op, ATTR_ARG_MAX_axis, 1);
+  ir_value_t *best = ir_place(b, op); /* [B, 1, 1] */
+  ir_value_t *pivot_row = pick_row(ctx, a, best);
+  ir_value_t *pivot = ctx_part(ctx, pivot_row, 2, zero, one);
+  ir_value_t *index = ctx_along(ctx, ir_iota(b, DT_I64, ctx_int(ctx, n)), 1, 3);
+  ir_value_t *swapped = ir_select(b, ir_binary(b, OP_EQ, index, best),
+                                  ctx_part(ctx, a, 1, zero, one), a);
+  swapped = ctx_part(ctx, swapped, 1, one, rest);
+  ir_value_t *none = ctx_scalar(ctx, a, 0);
+  ir_value_t *stays =
+      ir_binary(b, OP_EQ, best, ir_scalar_int(b, DT_I64, 0));
+  ir_value_t *sign =
+      ir_select(b, stays, ctx_scalar(ctx, a, 1), ctx_scalar(ctx, a, -1));
+  *det = ir_binary(b, OP_MUL, *det, ir_binary(b, OP_MUL, pivot, sign));
+  ir_value_t *factor = ir_binary(
+      b, OP_DIV, ctx_part(ctx, swapped, 2, zero, one), pivot);
+  factor = ir_select(b, ir_binary(b, OP_EQ, pivot, none), none, factor);
+  ir_value_t *taken = ir_binary(b, OP_MUL, factor,
+                                ctx_part(ctx, pivot_row, 2, one, rest));
+  return ir_binary(b, OP_SUB, ctx_part(ctx, swapped, 2, one, rest), taken);
+}
+
+moec_status_t convert_det(convert_ctx_t *ctx) {
+  ir_value_t *x = ctx_in(ctx, 0), *a = ctx_widen(ctx, x);
+  unsigned rank = x->type.rank;
+  int64_t n;
+  if (!ctx_check_rank(ctx, x, 2, IR_MAX_RANK, "the input")) return ctx->status;
+  const expr_t *order = ctx_dim(x, rank - 1);
+  ir_check_equal(ctx->b, ctx_dim(x, rank - 2), order,
+                 "rows and columns of a square matrix");
+  if (!expr_is_const(order, &n) && !expr_is_const(ctx_dim(x, rank - 2), &n))
+    return ctx_unsupported(ctx, "the order of the matrix is not known");
+  if (n > MAX_ORDER)
+    return ctx_unsupported(ctx, "matrices of an order above %d are not "
+                           "supported", MAX_ORDER);
+  const expr_t *batch = expr_product(ctx->exprs, x->type.dim, rank - 2);
+  const expr_t *flat[] = {batch, ctx_int(ctx, n), ctx_int(ctx, n)};
+  const expr_t *scalar[] = {batch, ctx_int(ctx, 1), ctx_int(ctx, 1)};
+  a = ir_reshape(ctx->b, a, 3, flat);
+  if (a == NULL) return ctx_status(ctx);
+  ir_value_t *det = ir_fill(ctx->b, ctx_scalar(ctx, a, 1), 3, scalar);
+  for (; n > 1 && a != NULL; n--) a = eliminate(ctx, a, n, &det);
+  if (n == 1 && a != NULL) det = ir_binary(ctx->b, OP_MUL, det, a);
+  ctx_set_output(ctx, 0, ctx_like(ctx, ir_reshape(ctx->b, det, rank - 2,
+                                                  x->type.dim),
+                                  x));
+  return MOEC_OK;
+}
