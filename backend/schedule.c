@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 #include <string.h>
+#include <stdlib.h>
 
 #include "backend/program.h"
 #include "backend/size.h"
@@ -167,7 +168,10 @@ static const expr_t *bytes_of(scheduler_t *s, const ir_type_t *type) {
 static void obtain(scheduler_t *s, const ir_op_t *op, const ir_value_t *value,
                    int64_t kind, int64_t index) {
   emitter_t *em = s->em;
-  const ir_type_t *type = &value->type;
+  /* An output has the shape that is returned, perhaps through a view. */
+  const ir_type_t *type = kind == IR_MEMORY_OUTPUT
+                              ? &s->func->body.last->in[index].value->type
+                              : &value->type;
   LLVMValueRef pointer;
   s->sizes.checked = true;
   LLVMValueRef bytes = emit_size(&s->sizes, bytes_of(s, type));
@@ -604,4 +608,5 @@ void emit_schedule(emitter_t *em, ir_module_t *module, weights_t *weights,
   parts.run = emit_run(&s);
   parts.plan = emit_plan(&s, &parts.n_slots);
   program_finish(&program, &parts, variants, n_variants, entry);
+  if (getenv("MT_DUMP")) LLVMDumpModule(em->module);
 }

@@ -187,6 +187,10 @@ static void study_tree(expr_pool_t *pool, const ir_op_t *op, bool root,
       study_tree(pool, op->in[i].value->def, false, tree);
 }
 
+static nest_kind_t nest_kind(const tree_t *tree) {
+  return tree->row_reduce ? NEST_ROWS : tree->reduces ? NEST_WHOLE : NEST_CHUNKS;
+}
+
 ir_value_t *lower_materialise(lower_t *lo, ir_value_t *tensor, ir_loc_t loc,
                               const char *family) {
   ir_op_t *op = tensor->def;
@@ -201,7 +205,7 @@ ir_value_t *lower_materialise(lower_t *lo, ir_value_t *tensor, ir_loc_t loc,
   for (unsigned d = 0; d + 1 < type->rank; d++)
     mergeable[d] = l->merges != NULL && l->merges(op, d);
   nest_t nest;
-  nest_plan(lo->module, &nest, type->rank, type->dim, mergeable, !tree.reduces,
+  nest_plan(lo->module, &nest, type->rank, type->dim, mergeable, nest_kind(&tree),
             tree.work);
   kernel_t k;
   ir_value_t *idx[IR_MAX_RANK];
@@ -226,7 +230,7 @@ ir_value_t *lower_write_slice(lower_t *lo, ir_value_t *source, ir_value_t *targe
   tree_t tree = {.work = expr_const(pool, 1)};
   study_tree(pool, source->def, false, &tree);
   nest_t nest;
-  nest_plan(lo->module, &nest, type->rank, type->dim, mergeable, !tree.reduces,
+  nest_plan(lo->module, &nest, type->rank, type->dim, mergeable, nest_kind(&tree),
             tree.work);
   kernel_t k;
   ir_value_t *idx[IR_MAX_RANK], *to[IR_MAX_RANK];
@@ -249,7 +253,7 @@ static ir_value_t *copy_stored(lower_t *lo, ir_value_t *stored, ir_loc_t loc) {
   bool mergeable[IR_MAX_RANK];
   for (unsigned d = 0; d < IR_MAX_RANK; d++) mergeable[d] = true;
   nest_t nest;
-  nest_plan(lo->module, &nest, type.rank, type.dim, mergeable, true,
+  nest_plan(lo->module, &nest, type.rank, type.dim, mergeable, NEST_CHUNKS,
             expr_const(pool, 1));
   kernel_t k;
   ir_value_t *idx[IR_MAX_RANK];

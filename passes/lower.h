@@ -65,19 +65,23 @@ typedef struct nest {
   unsigned loop_dim[IR_MAX_RANK];    /* index position of each loop */
   const expr_t *extent[IR_MAX_RANK]; /* of each loop */
   const expr_t *units, *grain;
-  bool chunked;
+  bool chunked, rows;
 } nest_t;
 
+typedef enum {
+  NEST_CHUNKS, /* a unit is a chunk of the innermost loop */
+  NEST_WHOLE,  /* a unit is the whole innermost loop */
+  NEST_ROWS,   /* a unit is one element: the caller's own loops are inside */
+} nest_kind_t;
+
 /* mergeable[d]: dimensions d, d + 1 may be walked as one. work: scalar steps per
- * element, for the grain. With chunk false the innermost loop stays whole. */
+ * element, for the grain. */
 void nest_plan(ir_module_t *module, nest_t *nest, unsigned rank,
-               const expr_t *const *dim, const bool *mergeable, bool chunk,
+               const expr_t *const *dim, const bool *mergeable, nest_kind_t kind,
                const expr_t *work);
-/* Opens the parallel region and, unless there is none, the innermost loop; fills
- * idx[rank]. nest_open_outer leaves the innermost loop to the caller, its index
- * being 0 (then the nest must not be chunked). */
+/* Opens the parallel region and, where there is one, the innermost loop; fills
+ * idx[rank]. */
 void nest_open(kernel_t *k, const nest_t *nest, bool vector, ir_value_t **idx);
-void nest_open_outer(kernel_t *k, const nest_t *nest, ir_value_t **idx);
 
 /* ---- The schedule ------------------------------------------------------------ */
 

@@ -199,7 +199,7 @@ const lowering_t lowering_arg_reduce = {.elem = elem_arg_reduce,
 
 /* Plans a nest over all dimensions but `axis`, whose index the caller walks. */
 static void plan_rows(lower_t *lo, nest_t *nest, const ir_value_t *x,
-                      const ir_type_t *type, unsigned axis,
+                      const ir_type_t *type, unsigned axis, nest_kind_t kind,
                       const expr_t **dim) {
   expr_pool_t *pool = lo->module->exprs;
   bool mergeable[IR_MAX_RANK] = {false};
@@ -207,7 +207,7 @@ static void plan_rows(lower_t *lo, nest_t *nest, const ir_value_t *x,
     dim[d] = d == axis ? expr_const(pool, 1) : type->dim[d];
   for (unsigned d = 0; d + 1 < type->rank; d++)
     mergeable[d] = d != axis && d + 1 != axis && (x == NULL || lower_merges(x, d));
-  nest_plan(lo->module, nest, type->rank, dim, mergeable, true, type->dim[axis]);
+  nest_plan(lo->module, nest, type->rank, dim, mergeable, kind, type->dim[axis]);
 }
 
 static void root_scan(lower_t *lo, ir_op_t *op) {
@@ -222,7 +222,7 @@ static void root_scan(lower_t *lo, ir_op_t *op) {
       ir_get_int(op, sum ? ATTR_CUM_SUM_exclusive : ATTR_CUM_PROD_exclusive) != 0;
   const expr_t *dim[IR_MAX_RANK];
   nest_t nest;
-  plan_rows(lo, &nest, x, type, axis, dim);
+  plan_rows(lo, &nest, x, type, axis, NEST_CHUNKS, dim);
 
   kernel_t k;
   ir_value_t *idx[IR_MAX_RANK], *acc;
@@ -308,7 +308,7 @@ static void root_softmax(lower_t *lo, ir_op_t *op) {
     lanes &= expr_equals_const(type->dim[d], 1);
   const expr_t *dim[IR_MAX_RANK];
   nest_t nest;
-  plan_rows(lo, &nest, x, type, axis, dim);
+  plan_rows(lo, &nest, x, type, axis, lanes ? NEST_ROWS : NEST_CHUNKS, dim);
   kernel_t k;
   ir_value_t *idx[IR_MAX_RANK];
   kernel_begin(&k, lo->module, lo->table, op->loc, 1, &type->dtype);

@@ -41,7 +41,7 @@ static void root_scatter_elements(lower_t *lo, ir_op_t *op) {
   for (unsigned d = 0; d < type->rank; d++)
     dim[d] = d == axis ? expr_const(pool, 1) : from->dim[d];
   nest_t nest;
-  nest_plan(lo->module, &nest, type->rank, dim, mergeable, true, from->dim[axis]);
+  nest_plan(lo->module, &nest, type->rank, dim, mergeable, NEST_CHUNKS, from->dim[axis]);
   kernel_t k;
   ir_value_t *idx[IR_MAX_RANK], *at[IR_MAX_RANK], *ok;
   kernel_begin(&k, lo->module, lo->table, op->loc, 1, &type->dtype);
@@ -79,7 +79,7 @@ static void root_scatter_nd(lower_t *lo, ir_op_t *op) {
     mergeable[d] = lower_merges(updates, d);
   const expr_t *n_rows = expr_product(pool, index->type.dim, rows);
   nest_t nest;
-  nest_plan(lo->module, &nest, rank, dim, mergeable, true, n_rows);
+  nest_plan(lo->module, &nest, rank, dim, mergeable, NEST_CHUNKS, n_rows);
   kernel_t k;
   ir_value_t *idx[IR_MAX_RANK], *where[IR_MAX_RANK], *at[IR_MAX_RANK], *all = NULL;
   kernel_begin(&k, lo->module, lo->table, op->loc, 1, &type->dtype);
