@@ -331,7 +331,9 @@ void ir_print_op(const ir_op_t *op, text_t *out); /* one line, for messages */
 /* One function without locations; needs ir_renumber before. */
 void ir_print_func(ir_func_t *func, text_t *out);
 /* Parses what ir_print writes. Large constants are read from data_dir by digest
- * (NULL: they become undefined data of the right size). */
+ * (NULL: they become zeros of the right size, with that digest). The result has
+ * been verified. Errors name a line; a text never makes moec fail otherwise, but
+ * a size beyond the arena's budget leaves with MOEC_E_LIMIT. */
 moec_status_t ir_parse(arena_t *arena, const char *text, size_t length,
                        const char *data_dir, diag_sink_t *diag,
                        ir_module_t **out_module);

@@ -1,7 +1,24 @@
-/* What the files of the parser share: its state and the reading of tokens.
+/* The grammar of the text form, and what the files of the parser share.
  * Functions that return a status have reported the failure. */
 #ifndef IR_PARSE_H
 #define IR_PARSE_H
+
+/* text    = "module" STRING ("tensor" | "loop") "{" [symbols] func* "}" | func*
+ * symbols = "symbols" "{" NAME (">=" INT | "in" "[" INT "," SIZE "]"), .. "}"
+ * func    = ("func" | "kernel") "@" NAME args ["->" "(" (STRING | "_"), .. ")"]
+ *           "{" op* "}"
+ * args    = "(" VALUE [STRING] ":" type, .. ")"
+ * op      = [VALUE, .. "="] ["fused"] MNEMONIC [operands] [attrs] (args "{" op*
+ *           "}")* [":" type, ..] ["loc" loc]
+ * operands = "(" (VALUE | "_"), .. ")"      when the operation may have some
+ * attrs   = "{" NAME "=" value, .. "}"
+ * type    = ("seq" | "opt")* DTYPE "[" SIZE, .. "]" | "buf" DTYPE
+ * data    = "[" element, .. "]" | "hex" "(" STRING ")"
+ *         | "digest" "(" HEX "," BYTES ")"
+ * loc     = "(" ["#" INDEX] [STRING | "_"] [TYPE | STRING] ["at" STRING] ")"
+ *
+ * Without "module" it is the short form: the level follows from whether there are
+ * kernels. Without a symbols line symbols are made on first use, never below 0. */
 
 #include "ir/ir.h"
 
