@@ -1,0 +1,107 @@
+"""Writes protobuf's wire format, right or wrong, and ONNX messages with it.
+
+Needs nothing installed. A message is a bytes object; fields are joined with +.
+"""
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+
+
+def varint(value):
+    value &= 2**64 - 1
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def tag(number, wire_type):
+    return varint(number << 3 | wire_type)
+
+
+def integer(number, value):
+    return tag(number, VARINT) + varint(value)
+
+
+def blob(number, data):
+    if isinstance(data, str):
+        data = data.encode()
+    return tag(number, BYTES) + varint(len(data)) + data
+
+
+def packed(number, values):
+    return blob(number, b"".join(varint(v) for v in values))
+
+
+def nest(numbers, levels, inner=b""):
+    """inner inside messages of these field numbers, `levels` times; linear."""
+    parts = [inner]
+    length = len(inner)
+    for _ in range(levels):
+        for number in reversed(numbers):
+            head = tag(number, BYTES) + varint(length)
+            parts.append(head)
+            length += len(head)
+    return b"".join(reversed(parts))
+
+
+# Numbers of TensorProto.DataType.
+FLOAT, UINT8, INT8, UINT16, INT16, INT32, INT64, STRING, BOOL, FLOAT16 = range(
+    1, 11)
+DOUBLE, UINT32, UINT64, COMPLEX64, COMPLEX128, BFLOAT16 = range(11, 17)
+FLOAT8E4M3FN, UINT4, INT4, UINT2 = 17, 21, 22, 25
+
+
+def tensor(dtype, dims, data=b"", name="w"):
+    """`data` are whole fields: blob(9, ...) for raw_data and so on."""
+    out = b"".join(integer(1, d) for d in dims)
+    if dtype is not None:
+        out += integer(2, dtype)
+    return out + data + blob(8, name)
+
+
+def external(dtype, dims, keys, data=b"", name="w"):
+    entries = b"".join(
+        blob(13, blob(1, key) + blob(2, value)) for key, value in keys)
+    return tensor(dtype, dims, data + entries + integer(14, 1), name)
+
+
+def value_info(name, dtype, dims):
+    shape = b"".join(
+        blob(1, integer(1, d) if isinstance(d, int) else blob(2, d))
+        for d in dims)
+    return blob(1, name) + blob(
+        2, blob(1, integer(1, dtype) + blob(2, shape)))
+
+
+def attribute(name, kind, value):
+    """`value` is a whole field."""
+    return blob(1, name) + value + integer(20, kind)
+
+
+def node(op_type, inputs, outputs, attributes=(), name="", domain=""):
+    out = b"".join(blob(1, i) for i in inputs)
+    out += b"".join(blob(2, o) for o in outputs)
+    if name:
+        out += blob(3, name)
+    out += blob(4, op_type)
+    out += b"".join(blob(5, a) for a in attributes)
+    if domain:
+        out += blob(7, domain)
+    return out
+
+
+def graph(nodes=(), initializers=(), inputs=(), outputs=(), extra=b"",
+          name="g"):
+    return (b"".join(blob(1, n) for n in nodes) + blob(2, name) +
+            b"".join(blob(5, t) for t in initializers) +
+            b"".join(blob(11, i) for i in inputs) +
+            b"".join(blob(12, o) for o in outputs) + extra)
+
+
+def model(graph_bytes, ir_version=10, opset=21, extra=b""):
+    """The graph comes last, so that a prefix of a model is none."""
+    return (integer(1, ir_version) + blob(2, "tests/malformed") +
+            blob(8, blob(1, "") + integer(2, opset)) + extra +
+            blob(7, graph_bytes))
