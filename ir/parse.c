@@ -44,7 +44,7 @@ static bool find_opcode(const parser_t *p, token_t name, ir_opcode_t *out) {
  * ------------------------------------------------------------------ */
 
 static moec_status_t parse_number(parser_t *p, unsigned *out_number) {
-  uint64_t number;
+  uint64_t number = 0;
   MOEC_TRY(parse_expect(p, '%'));
   MOEC_TRY(parse_unsigned(p, &number));
   /* A dense numbering is shorter than its text. */
@@ -81,7 +81,7 @@ static void leave_scope(parser_t *p, size_t n_defined) {
 }
 
 static moec_status_t parse_operand(parser_t *p, ir_value_t **out_value) {
-  unsigned number;
+  unsigned number = 0;
   *out_value = NULL;
   if (parse_accept_word(p, "_")) return MOEC_OK;
   MOEC_TRY(parse_number(p, &number));
