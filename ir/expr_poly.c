@@ -191,7 +191,7 @@ static const expr_t *part_by_term(expr_pool_t *pool, const expr_t *a,
     bool divides = divide_term(t, by, atoms, &quotient);
     if (divides != divisible) continue;
     out[n++] = divides ? quotient : *t;
-    if (divides) atoms += quotient.n_atoms;
+    if (divides && quotient.n_atoms > 0) atoms += quotient.n_atoms;
   }
   return expr_intern(pool, out, n);
 }
