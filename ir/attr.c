@@ -99,7 +99,7 @@ ir_data_t *ir_get_data(const ir_op_t *op, ir_attr_id_t id) {
   return need(op, id, IR_ATTR_DATA)->v.data;
 }
 
-/* ---- Setting ----------------------------------------------------------- */
+/* ---- Setting ------------------------------------------------------------ */
 
 /* The slot of attribute `id`, made if it is not there yet. */
 static ir_attr_t *set(ir_op_t *op, ir_attr_id_t id, ir_attr_kind_t kind) {

@@ -38,7 +38,7 @@ ir_op_t *ir_begin(ir_builder_t *b, ir_opcode_t code, unsigned n_in,
   return ir_op_create(b->module, code, b->loc, n_in, in, n_out);
 }
 
-/* ---- Elementwise --------------------------------------------------------- */
+/* ---- Elementwise -------------------------------------------------------- */
 
 ir_value_t *ir_unary(ir_builder_t *b, ir_opcode_t code, ir_value_t *x) {
   return ir_place(b, ir_begin(b, code, 1, &x, 1));
@@ -63,7 +63,7 @@ ir_value_t *ir_cast(ir_builder_t *b, ir_value_t *x, dtype_t to) {
   return ir_place(b, op);
 }
 
-/* ---- Constants ----------------------------------------------------------- */
+/* ---- Constants ---------------------------------------------------------- */
 
 static ir_value_t *place_constant(ir_builder_t *b, dtype_t dtype, unsigned rank,
                                   const int64_t *shape, const void *bytes,
@@ -148,8 +148,7 @@ ir_value_t *ir_iota(ir_builder_t *b, dtype_t dtype, const expr_t *n) {
   return ir_place(b, op);
 }
 
-/* ---- Movement --------------------------------------------------------------
- */
+/* ---- Movement ----------------------------------------------------------- */
 
 static bool has_shape(const ir_value_t *x, unsigned rank,
                       const expr_t *const *dim) {
@@ -256,8 +255,7 @@ ir_value_t *ir_gather(ir_builder_t *b, ir_value_t *x, ir_value_t *index,
   return ir_place(b, op);
 }
 
-/* ---- Reductions and products ------------------------------------------------
- */
+/* ---- Reductions and products -------------------------------------------- */
 
 #define SAME_ATTRS(code)                                                   \
   _Static_assert(ATTR_##code##_axes == ATTR_FIRST_##code &&                \
@@ -285,8 +283,7 @@ ir_value_t *ir_matmul(ir_builder_t *b, ir_value_t *x, ir_value_t *y) {
   return ir_binary(b, OP_MATMUL, x, y);
 }
 
-/* ---- Sizes that depend on data ----------------------------------------------
- */
+/* ---- Sizes that depend on data ------------------------------------------ */
 
 const expr_t *ir_known(const ir_value_t *v, int64_t index) {
   int64_t count;

@@ -50,7 +50,7 @@ static ir_value_t *map_value(cloner_t *c, ir_value_t *value) {
   return c->map != NULL ? c->map(c->user, value) : value;
 }
 
-/* ---- Sizes, types, texts ------------------------------------------------- */
+/* ---- Sizes, types, texts ------------------------------------------------ */
 
 static const expr_t *copy_expr(cloner_t *c, const expr_t *e);
 
@@ -141,8 +141,7 @@ static void copy_value(cloner_t *c, const ir_value_t *from, ir_value_t *to) {
                       : copy_exprs(c, from->content, (size_t)count);
 }
 
-/* ---- Operations ------------------------------------------------------------
- */
+/* ---- Operations --------------------------------------------------------- */
 
 static void copy_attr(cloner_t *c, ir_op_t *op, const ir_attr_t *attr) {
   ir_data_t *data;
@@ -233,8 +232,7 @@ ir_op_t *ir_clone(ir_module_t *module, const ir_op_t *op, ir_map_fn map,
   return clone_op(&c, op);
 }
 
-/* ---- Modules ----------------------------------------------------------------
- */
+/* ---- Modules ------------------------------------------------------------ */
 
 static const char **copy_names(cloner_t *c, const char **names, unsigned n) {
   if (names == NULL) return NULL;

@@ -81,7 +81,7 @@ void literal_print_double(text_t *out, double x) {
   print_float(out, DT_F64, x);
 }
 
-/* ---- Data -------------------------------------------------------------- */
+/* ---- Data --------------------------------------------------------------- */
 
 /* Real or imaginary part: element of twice as many floats. */
 static dtype_t part_of(dtype_t dtype) {

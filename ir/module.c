@@ -72,7 +72,7 @@ ir_func_t *ir_func_find(ir_module_t *module, const char *name) {
   return NULL;
 }
 
-/* ---- Uses -------------------------------------------------------------- */
+/* ---- Uses --------------------------------------------------------------- */
 
 static void link_use(ir_use_t *use, ir_value_t *value) {
   use->value = value;
@@ -123,7 +123,7 @@ unsigned ir_n_uses(const ir_value_t *value) {
   return n;
 }
 
-/* ---- Operations ---------------------------------------------------------- */
+/* ---- Operations --------------------------------------------------------- */
 
 ir_op_t *ir_op_create(ir_module_t *module, ir_opcode_t code, ir_loc_t loc,
                       unsigned n_in, ir_value_t *const *in, unsigned n_out) {
@@ -223,8 +223,7 @@ void ir_erase(ir_op_t *op) {
   unlink_op(op);
 }
 
-/* ---- Numbers ---------------------------------------------------------------
- */
+/* ---- Numbers ------------------------------------------------------------ */
 
 static unsigned number_region(ir_region_t *region, unsigned next) {
   for (unsigned i = 0; i < region->n_args; i++) region->args[i].number = next++;

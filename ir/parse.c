@@ -7,7 +7,7 @@
 
 #include "ir/verify.h"
 
-/* ---- Names of operations ------------------------------------------------- */
+/* ---- Names of operations ------------------------------------------------ */
 
 _Static_assert(OP_COUNT < 255, "opcodes are kept in bytes");
 
@@ -40,8 +40,7 @@ static bool find_opcode(const parser_t *p, token_t name, ir_opcode_t *out) {
   return false;
 }
 
-/* ---- Values
- * ------------------------------------------------------------------ */
+/* ---- Values ------------------------------------------------------------- */
 
 static moec_status_t parse_number(parser_t *p, unsigned *out_number) {
   uint64_t number = 0;
@@ -91,8 +90,7 @@ static moec_status_t parse_operand(parser_t *p, ir_value_t **out_value) {
   return MOEC_OK;
 }
 
-/* ---- Operations
- * --------------------------------------------------------------- */
+/* ---- Operations --------------------------------------------------------- */
 
 /* What is read of an operation before it can be created. */
 typedef struct head {
@@ -235,8 +233,7 @@ static moec_status_t parse_op(parser_t *p, ir_region_t *region,
   return MOEC_OK;
 }
 
-/* ---- Regions and functions
- * ------------------------------------------------------ */
+/* ---- Regions and functions ---------------------------------------------- */
 
 typedef struct arg {
   unsigned number;
@@ -354,8 +351,7 @@ static moec_status_t parse_func(parser_t *p, ir_func_kind_t kind) {
   return MOEC_OK;
 }
 
-/* ---- Modules
- * --------------------------------------------------------------------- */
+/* ---- Modules ------------------------------------------------------------ */
 
 /* "B >= 0" or "n in [0, 4*B]" */
 static moec_status_t parse_symbol(parser_t *p) {

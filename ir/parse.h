@@ -17,8 +17,9 @@
  *         | "digest" "(" HEX "," BYTES ")"
  * loc     = "(" ["#" INDEX] [STRING | "_"] [TYPE | STRING] ["at" STRING] ")"
  *
- * Without "module" it is the short form: the level follows from whether there are
- * kernels. Without a symbols line symbols are made on first use, never below 0. */
+ * Without "module" it is the short form: its level follows from whether there
+ * are kernels. Without a symbols line symbols are made on first use, with the
+ * lower bound 0. */
 
 #include "ir/ir.h"
 

@@ -6,7 +6,7 @@
 #include "ir/literal.h"
 #include "ir/parse.h"
 
-/* ---- Data -------------------------------------------------------------- */
+/* ---- Data --------------------------------------------------------------- */
 
 /* A growing array of elements of one type. */
 typedef struct elements {
@@ -151,8 +151,7 @@ moec_status_t parse_data(parser_t *p, dtype_t dtype, ir_data_t **out_data) {
   return parse_expected(p, "data");
 }
 
-/* ---- Attributes
- * -------------------------------------------------------------- */
+/* ---- Attributes --------------------------------------------------------- */
 
 /* A growing list of 8-byte items: integers, doubles or pointers. */
 typedef union item {

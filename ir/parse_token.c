@@ -97,7 +97,7 @@ bool parse_accept_word(parser_t *p, const char *word) {
   return false;
 }
 
-/* ---- Numbers ------------------------------------------------------------- */
+/* ---- Numbers ------------------------------------------------------------ */
 
 moec_status_t parse_unsigned(parser_t *p, uint64_t *out_value) {
   uint64_t value = 0, base = 10;
@@ -163,8 +163,7 @@ moec_status_t parse_expr(parser_t *p, const expr_t **out_expr) {
   return MOEC_OK;
 }
 
-/* ---- Strings ----------------------------------------------------------------
- */
+/* ---- Strings ------------------------------------------------------------ */
 
 static int hex_digit(char c) {
   if (is_digit(c)) return c - '0';
@@ -207,8 +206,7 @@ moec_status_t parse_string(parser_t *p, const char **out_string) {
   return MOEC_OK;
 }
 
-/* ---- Types
- * ------------------------------------------------------------------- */
+/* ---- Types -------------------------------------------------------------- */
 
 moec_status_t parse_dtype(parser_t *p, dtype_t *out_dtype) {
   parse_skip(p);

@@ -15,8 +15,7 @@ static bool is_plain(const char *name, const char *also) {
   return true;
 }
 
-/* ---- Attributes ------------------------------------------------------------
- */
+/* ---- Attributes --------------------------------------------------------- */
 
 /* Elements that the shape of a constant asks for; UINT64_MAX if too many. */
 static uint64_t count_of(const ir_op_t *op) {
@@ -107,8 +106,7 @@ static void print_attrs(text_t *out, const ir_op_t *op,
   text_append(out, "}", 1);
 }
 
-/* ---- Operations ------------------------------------------------------------
- */
+/* ---- Operations --------------------------------------------------------- */
 
 static void print_loc(text_t *out, const ir_loc_t *loc) {
   bool is_node = loc->index > 0 || loc->node != NULL || loc->type != NULL;
@@ -223,8 +221,7 @@ void ir_print_op(const ir_op_t *op, text_t *out) {
   print_result_types(out, op);
 }
 
-/* ---- Functions and modules
- * --------------------------------------------------- */
+/* ---- Functions and modules ---------------------------------------------- */
 
 static void print_name(text_t *out, const char *name) {
   text_append(out, "@", 1);

@@ -34,8 +34,7 @@ static const char *mnemonic(const ir_op_t *op) {
   return ir_op_info(op->code)->mnemonic;
 }
 
-/* ---- Form of one operation -------------------------------------------------
- */
+/* ---- Form of one operation ---------------------------------------------- */
 
 static moec_status_t check_attrs(const ir_op_t *op, moec_status_t status,
                                  diag_sink_t *diag) {
@@ -83,8 +82,7 @@ moec_status_t ir_check_form(const ir_op_t *op, moec_status_t status,
   return check_attrs(op, status, diag);
 }
 
-/* ---- Uses and dominance -----------------------------------------------------
- */
+/* ---- Uses and dominance ------------------------------------------------- */
 
 static bool is_visible(const verifier_t *v, const ir_value_t *value) {
   return value->number < v->n_values && v->visible[value->number] == value;
@@ -143,8 +141,7 @@ static moec_status_t verify_region_uses(verifier_t *v, ir_region_t *region,
   return MOEC_OK;
 }
 
-/* ---- Types
- * ------------------------------------------------------------------- */
+/* ---- Types -------------------------------------------------------------- */
 
 static bool same_content(const ir_value_t *a, const ir_value_t *b) {
   int64_t count;
@@ -196,8 +193,7 @@ static moec_status_t verify_types(verifier_t *v, ir_op_t *op) {
   return status == MOEC_OK ? MOEC_OK : v->status;
 }
 
-/* ---- Levels
- * ------------------------------------------------------------------- */
+/* ---- Levels ------------------------------------------------------------- */
 
 static int compare_kernels(const void *a, const void *b) {
   const ir_func_t *const *x = a, *const *y = b;
@@ -273,8 +269,7 @@ static moec_status_t verify_bind(verifier_t *v, const ir_op_t *op) {
   return MOEC_OK;
 }
 
-/* ---- Walk
- * ----------------------------------------------------------------------- */
+/* ---- Walk --------------------------------------------------------------- */
 
 static moec_status_t verify_region(verifier_t *v, ir_region_t *region,
                                    ir_op_t *owner, unsigned depth);

@@ -101,8 +101,7 @@ static void a_missing_required_attribute_is_a_bug(void **state) {
 #endif
 }
 
-/* ---- Uses and order --------------------------------------------------------
- */
+/* ---- Uses and order ----------------------------------------------------- */
 
 static void replacing_moves_every_use(void **state) {
   fixture_t *f = begin_scalars(state, 2);
@@ -232,7 +231,7 @@ static void long_functions_take_linear_time(void **state) {
   assert_true(ir_module_equal(f->module, again, NULL));
 }
 
-/* ---- Types --------------------------------------------------------------- */
+/* ---- Types -------------------------------------------------------------- */
 
 static void types_print_and_compare(void **state) {
   fixture_t *f = *state;
@@ -279,8 +278,7 @@ static void static_counts_do_not_overflow(void **state) {
   assert_ptr_equal(ir_type_count(pool, &row), dim[1]);
 }
 
-/* ---- Clones
- * ------------------------------------------------------------------ */
+/* ---- Clones ------------------------------------------------------------- */
 
 static ir_value_t *map_to_user(void *user, ir_value_t *value) {
   (void)value;
@@ -355,8 +353,7 @@ static void sizes_follow_an_operation_into_another_module(void **state) {
   assert_ptr_equal(op->out[0].type.dim[0], expr_find_symbol(b->exprs, "A"));
 }
 
-/* ---- Comparison
- * ----------------------------------------------------------------- */
+/* ---- Comparison --------------------------------------------------------- */
 
 static const char *difference(fixture_t *f, const char *x, const char *y) {
   text_t why;
@@ -400,8 +397,7 @@ static void differences_are_described(void **state) {
 #undef MODULE
 }
 
-/* ---- Digests
- * ------------------------------------------------------------------- */
+/* ---- Digests ------------------------------------------------------------ */
 
 static uint64_t digest_of(const void *bytes, size_t size) {
   ir_data_t data = {.bytes = bytes, .size = size};

@@ -122,8 +122,7 @@ static void constants_of_every_type_keep_their_bits(void **state) {
 #undef CONSTANT
 }
 
-/* ---- The short form
- * ---------------------------------------------------------- */
+/* ---- The short form ----------------------------------------------------- */
 
 static void short_form_infers_types_and_makes_symbols(void **state) {
   fixture_t *f = *state;
@@ -161,8 +160,7 @@ static void operations_without_location_know_their_line(void **state) {
   assert_string_equal(module->first->body.first->loc.where, "line 4");
 }
 
-/* ---- Large constants
- * ----------------------------------------------------------- */
+/* ---- Large constants ---------------------------------------------------- */
 
 static const char *temporary_dir(fixture_t *f) {
   char *dir = arena_strdup(f->arena, "/tmp/moec-test-XXXXXX");
@@ -251,8 +249,7 @@ static void unwritable_directories_leave_a_comment(void **state) {
   assert_true(ir_module_equal(module, assert_parses(f, text), NULL));
 }
 
-/* ---- Rejected texts
- * --------------------------------------------------------------- */
+/* ---- Rejected texts ----------------------------------------------------- */
 
 static void check_rejected(void **state, const char *text, const char *message,
                            const char *file, int line) {
@@ -438,8 +435,7 @@ static void nesting_is_bounded(void **state) {
   assert_rejected(text.data, "line 1: the type is nested more than 128 deep");
 }
 
-/* ---- Mutations
- * ----------------------------------------------------------------------- */
+/* ---- Mutations ---------------------------------------------------------- */
 
 static const char seed_text[] =
     "module \"m\" tensor {\n"
