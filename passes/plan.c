@@ -17,6 +17,7 @@ typedef struct planner {
   unsigned *last_use;      /* by value number: index of the last operation */
   unsigned *base;          /* by value number: number of the value with the memory */
   int *output;             /* by value number: model output, or -1 */
+  bool *is_input;          /* by symbol index: known before a run */
   slot_t *slots;
   unsigned n_slots, capacity, n_growing;
 } planner_t;
@@ -60,6 +61,28 @@ static const expr_t *bytes_of(const planner_t *p, const ir_type_t *type) {
   return expr_ceildiv(pool, expr_mul(pool, count, bits), expr_const(pool, 8));
 }
 
+static void find_input_symbols(planner_t *p, const ir_func_t *func) {
+  p->is_input =
+      ARENA_ARRAY(p->scratch, bool, expr_n_symbols(p->module->exprs) + 1);
+  for (unsigned i = 0; i < func->body.n_args; i++) {
+    const ir_type_t *type = &func->body.args[i].type;
+    for (unsigned d = 0; d < type->rank; d++)
+      if (!expr_is_const(type->dim[d], NULL))
+        p->is_input[type->dim[d]->terms[0].atoms[0]->symbol->index] = true;
+  }
+}
+
+/* A bound of e that is known before a run, or NULL. */
+static const expr_t *bound_before_run(const planner_t *p, const expr_t *e) {
+  const expr_t *bound = expr_upper_expr(p->module->exprs, e);
+  if (bound == NULL || expr_is_const(bound, NULL)) return bound;
+  for (unsigned i = 0; i < expr_n_symbols(p->module->exprs); i++)
+    if (!p->is_input[i] &&
+        expr_mentions(bound, expr_symbol_at(p->module->exprs, i)))
+      return NULL;
+  return bound;
+}
+
 /* The free slot to take: one of equal size, else the one freed last. */
 static unsigned choose_slot(planner_t *p, const expr_t *bytes, unsigned index) {
   enum { LOOK_BACK = 256 };
@@ -83,7 +106,7 @@ static unsigned choose_slot(planner_t *p, const expr_t *bytes, unsigned index) {
 static void place_result(planner_t *p, const ir_value_t *value, unsigned index,
                          int64_t *out) {
   const expr_t *bytes = bytes_of(p, &value->type);
-  const expr_t *bound = expr_upper_expr(p->module->exprs, bytes);
+  const expr_t *bound = bound_before_run(p, bytes);
   if (p->output[value->number] >= 0) {
     out[0] = IR_MEMORY_OUTPUT;
     out[1] = p->output[value->number];
@@ -131,6 +154,7 @@ moec_status_t run_plan(pass_ctx_t *ctx, ir_func_t *func) {
   p.base = ARENA_ARRAY(ctx->scratch, unsigned, n);
   p.output = ARENA_ARRAY(ctx->scratch, int, n);
   find_lives(&p, func);
+  find_input_symbols(&p, func);
   unsigned index = 0;
   for (ir_op_t *op = func->body.first; op != NULL; op = op->next)
     place_op(&p, op, index++);
