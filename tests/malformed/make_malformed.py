@@ -5,8 +5,8 @@ usage: make_malformed.py DIR
 
 DIR/cases.json lists {"name", "model", "options", "exit", "words"}: `model` is
 the path of the model below DIR, `exit` the exit code of `moec MODEL -o FILE`,
-`words` a text that its messages contain. Classes are named by the table in
-docs/untrusted-input.md (M01 to M12 of the container, M43 to M56 of tensors).
+`words` a text that its messages contain. Names begin with the class of fault:
+M01 to M12 are of the container, M43 to M56 of the data of tensors.
 """
 
 import json
