@@ -1,0 +1,206 @@
+/* moec inspect FILE.so: what is in a compiled model. The file is read, never
+ * loaded or executed. */
+#include <elf.h>
+#include <string.h>
+
+#include "backend/note.h"
+#include "tools/cli.h"
+#include "tools/json.h"
+
+static const char *machine_name(uint16_t machine) {
+  switch (machine) {
+    case EM_X86_64:
+      return "x86_64";
+    case EM_AARCH64:
+      return "aarch64";
+    case EM_RISCV:
+      return "riscv64";
+    default:
+      return "unknown";
+  }
+}
+
+static const struct section {
+  uint32_t type;
+  const char *name;
+} sections[] = {{NOTE_SIGNATURE, "signature"},
+                {NOTE_KERNELS, "code"},
+                {NOTE_REPORT, "report"}};
+enum { N_SECTIONS = sizeof sections / sizeof sections[0] };
+
+typedef struct inspect {
+  cli_t *cli;
+  note_file_t file;
+  const json_t *sections[N_SECTIONS]; /* NULL: not in the file */
+} inspect_t;
+
+static moec_status_t read_sections(inspect_t *in) {
+  for (unsigned i = 0; i < N_SECTIONS; i++) {
+    const note_t *note = note_find(&in->file, sections[i].type);
+    if (note == NULL || note->length == 0) continue;
+    MOEC_TRY(json_parse(in->cli->arena, note->text, note->length,
+                        &in->cli->diag, &in->sections[i]));
+  }
+  return MOEC_OK;
+}
+
+/* ---- As JSON ------------------------------------------------------------- */
+
+static void append_build_id(const note_file_t *file, text_t *out) {
+  for (unsigned i = 0; i < file->build_id_bytes; i++)
+    text_printf(out, "%02x", file->build_id[i]);
+}
+
+static void print_json(const inspect_t *in) {
+  const note_file_t *f = &in->file;
+  text_t out;
+  text_init(&out, in->cli->arena);
+  text_printf(&out, "{\"machine\":\"%s\",\"file_bytes\":%llu",
+              machine_name(f->machine), (unsigned long long)f->file_bytes);
+  text_printf(&out, ",\"code_bytes\":%llu,\"data_bytes\":%llu",
+              (unsigned long long)f->code_bytes,
+              (unsigned long long)f->data_bytes);
+  text_printf(&out, ",\"weights_bytes\":%llu,\"build_id\":\"",
+              (unsigned long long)f->weights_bytes);
+  append_build_id(f, &out);
+  text_printf(&out, "\"");
+  for (unsigned i = 0; i < N_SECTIONS; i++) {
+    if (in->sections[i] == NULL) continue;
+    text_printf(&out, ",\"%s\":", sections[i].name);
+    json_write(in->sections[i], &out);
+  }
+  text_printf(&out, "}\n");
+  fputs(out.data, in->cli->out);
+}
+
+/* ---- As text --------------------------------------------------------------
+ * Objects are lists of "name: value", arrays of objects tables whose columns
+ * are the members of the first object. What compilers write may grow without
+ * this file being changed. */
+
+static void append_inline(const json_t *value, text_t *out);
+
+static void append_items(const json_t *value, text_t *out) {
+  for (size_t i = 0; i < value->n; i++) {
+    if (i > 0) text_printf(out, ", ");
+    if (value->kind == JSON_OBJECT) {
+      diag_escape(out, value->keys[i], strlen(value->keys[i]));
+      text_printf(out, " ");
+    }
+    append_inline(value->items[i], out);
+  }
+}
+
+static void append_inline(const json_t *value, text_t *out) {
+  switch (value->kind) {
+    case JSON_STRING:
+      diag_escape(out, value->text, strlen(value->text));
+      break;
+    case JSON_ARRAY:
+      text_printf(out, "[");
+      append_items(value, out);
+      text_printf(out, "]");
+      break;
+    case JSON_OBJECT:
+      text_printf(out, "{");
+      append_items(value, out);
+      text_printf(out, "}");
+      break;
+    default:
+      json_write(value, out);
+  }
+}
+
+static const char *inline_text(arena_t *arena, const json_t *value) {
+  text_t text;
+  text_init(&text, arena);
+  if (value != NULL) append_inline(value, &text);
+  return text.data;
+}
+
+static bool is_table(const json_t *value) {
+  if (value->kind != JSON_ARRAY || value->n == 0) return false;
+  for (size_t i = 0; i < value->n; i++)
+    if (value->items[i]->kind != JSON_OBJECT || value->items[i]->n == 0)
+      return false;
+  return true;
+}
+
+/* The last column is not padded. */
+static void append_table(const json_t *rows, const char *indent, text_t *out) {
+  const json_t *heads = rows->items[0];
+  arena_t *arena = out->arena;
+  size_t *widths = ARENA_ARRAY(arena, size_t, heads->n);
+  for (size_t c = 0; c < heads->n; c++) {
+    widths[c] = strlen(heads->keys[c]);
+    for (size_t i = 0; i < rows->n; i++) {
+      const size_t n =
+          strlen(inline_text(arena, json_get(rows->items[i], heads->keys[c])));
+      if (n > widths[c]) widths[c] = n;
+    }
+  }
+  for (size_t i = 0; i <= rows->n; i++) { /* row 0: the heads */
+    text_printf(out, "%s", indent);
+    for (size_t c = 0; c < heads->n; c++) {
+      const char *cell =
+          i == 0 ? heads->keys[c]
+                 : inline_text(arena,
+                               json_get(rows->items[i - 1], heads->keys[c]));
+      const bool last = c + 1 == heads->n;
+      text_printf(out, "%s%s", c > 0 ? "  " : "", cell);
+      if (!last) text_printf(out, "%*s", (int)(widths[c] - strlen(cell)), "");
+    }
+    text_printf(out, "\n");
+  }
+}
+
+static void append_member(const char *name, const json_t *value,
+                          const char *indent, text_t *out) {
+  text_printf(out, "%s", indent);
+  diag_escape(out, name, strlen(name));
+  const char *deeper = arena_printf(out->arena, "%s  ", indent);
+  if (is_table(value)) {
+    text_printf(out, " (%zu):\n", value->n);
+    append_table(value, deeper, out);
+  } else if (value->kind == JSON_OBJECT) {
+    text_printf(out, ":\n");
+    for (size_t i = 0; i < value->n; i++)
+      append_member(value->keys[i], value->items[i], deeper, out);
+  } else {
+    text_printf(out, ": ");
+    append_inline(value, out);
+    text_printf(out, "\n");
+  }
+}
+
+static void print_text(const inspect_t *in) {
+  const note_file_t *f = &in->file;
+  char file[24], code[24], data[24], weights[24];
+  text_t out;
+  text_init(&out, in->cli->arena);
+  text_printf(&out, "machine: %s\nfile: %s (code %s, data %s, weights %s)\n",
+              machine_name(f->machine), bytes_text(f->file_bytes, file),
+              bytes_text(f->code_bytes, code), bytes_text(f->data_bytes, data),
+              bytes_text(f->weights_bytes, weights));
+  text_printf(&out, "build id: ");
+  append_build_id(f, &out);
+  text_printf(&out, "\n");
+  for (unsigned i = 0; i < N_SECTIONS; i++)
+    if (in->sections[i] != NULL)
+      append_member(sections[i].name, in->sections[i], "", &out);
+  fputs(out.data, in->cli->out);
+}
+
+moec_status_t cmd_inspect(cli_t *cli) {
+  inspect_t *in = ARENA_NEW(cli->arena, inspect_t);
+  in->cli = cli;
+  cli->diag.file = cli->options.operands[0];
+  MOEC_TRY(
+      note_read(cli->options.operands[0], cli->arena, &in->file, &cli->diag));
+  MOEC_TRY(read_sections(in));
+  if (cli->options.json)
+    print_json(in);
+  else
+    print_text(in);
+  return MOEC_OK;
+}

@@ -1,0 +1,152 @@
+/* Loading of compiled models, and of models compiled for the occasion. */
+#include "tools/loaded.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *describe_error(void) {
+  const char *text = dlerror();
+  return text != NULL ? text : "unknown reason";
+}
+
+static moec_status_t check_table(cli_t *cli, const char *path,
+                                 const moec_model_t *model) {
+  if (model == NULL || model->struct_size < sizeof *model ||
+      model->inputs == NULL || model->outputs == NULL ||
+      model->create == NULL || model->destroy == NULL || model->run == NULL ||
+      model->query == NULL || model->message == NULL)
+    return CLI_FAIL(cli, MOEC_E_INVALID_MODEL,
+                    "the table of '%s' is not complete", path);
+  if (model->abi_version != MOEC_ABI_VERSION)
+    return CLI_FAIL(cli, MOEC_E_UNSUPPORTED,
+                    "'%s' has ABI version %u, expected %u", path,
+                    model->abi_version, MOEC_ABI_VERSION);
+  return MOEC_OK;
+}
+
+static moec_status_t load_library(cli_t *cli, const char *path,
+                                  const char *shown, loaded_t *loaded) {
+  const char *entry =
+      cli->options.given[OPTION_entry] ? cli->options.entry : "moec_model";
+  if (access(path, R_OK) != 0)
+    return CLI_FAIL(cli, MOEC_E_IO, "cannot open '%s': %s", shown,
+                    strerror(errno));
+  const double start = now_seconds();
+  /* dlopen searches for names without a slash. */
+  loaded->handle = dlopen(
+      strchr(path, '/') != NULL ? path : path_join(cli->arena, ".", path),
+      RTLD_NOW | RTLD_LOCAL);
+  if (loaded->handle == NULL)
+    return CLI_FAIL(cli, MOEC_E_INVALID_MODEL, "cannot load '%s': %s", shown,
+                    describe_error());
+  moec_model_fn get_model = NULL;
+  void *symbol = dlsym(loaded->handle, entry);
+  if (symbol == NULL)
+    return CLI_FAIL(cli, MOEC_E_INVALID_MODEL,
+                    "'%s' is no compiled model: it has no function '%s'", shown,
+                    entry);
+  memcpy(&get_model, &symbol, sizeof get_model);
+  loaded->model = get_model();
+  loaded->load_seconds = now_seconds() - start;
+  return check_table(cli, shown, loaded->model);
+}
+
+/* ---- Compiling for the occasion ------------------------------------------ */
+
+static moec_status_t compile_into(cli_t *cli, const char *model,
+                                  const char *library) {
+  compile_options_t options;
+  progress_t *progress = ARENA_NEW(cli->arena, progress_t);
+  cli_compile_options(cli, model, library, &options);
+  progress_begin(progress, cli);
+  cli->progress = progress;
+  options.progress = progress_stage;
+  options.progress_user = progress;
+  const char *file = cli->diag.file;
+  cli->diag.file = model;
+  moec_status_t status = compile_model(&options, &cli->diag);
+  if (status == MOEC_OK) cli->diag.file = file;
+  progress_end(progress);
+  cli->progress = NULL;
+  return status;
+}
+
+/* The library is unlinked as soon as it is loaded. */
+static moec_status_t compile_and_load(cli_t *cli, const char *path,
+                                      loaded_t *loaded) {
+  const char *base = getenv("TMPDIR");
+  if (base == NULL || base[0] == '\0') base = "/tmp";
+  char *directory =
+      arena_strdup(cli->arena, path_join(cli->arena, base, "moec-XXXXXX"));
+  if (mkdtemp(directory) == NULL)
+    return CLI_FAIL(cli, MOEC_E_IO, "cannot make a directory in '%s': %s", base,
+                    strerror(errno));
+  const char *library = path_join(cli->arena, directory, "model.so");
+  moec_status_t status = compile_into(cli, path, library);
+  if (status == MOEC_OK) status = load_library(cli, library, path, loaded);
+  unlink(library);
+  rmdir(directory);
+  return status;
+}
+
+/* ---- Instances ----------------------------------------------------------- */
+
+static void note_variants(cli_t *cli, const moec_model_t *model) {
+  text_t names;
+  text_init(&names, cli->arena);
+  for (uint32_t i = 0; i < model->n_variants; i++)
+    text_printf(&names, "%s%s", i > 0 ? ", " : "", model->variants[i]);
+  diag_note(&cli->diag, (ir_loc_t){0}, "the model has: %s", names.data);
+}
+
+static moec_status_t create_instance(cli_t *cli, loaded_t *loaded) {
+  const options_t *o = &cli->options;
+  moec_options_t options = {.struct_size = sizeof options};
+  if (o->threads > INT32_MAX)
+    return CLI_FAIL(cli, MOEC_E_USAGE, "%lld threads are too many",
+                    (long long)o->threads);
+  options.n_threads = (int32_t)o->threads;
+  options.variant = o->variant;
+  const double start = now_seconds();
+  moec_status_t status = loaded->model->create(&options, &loaded->instance);
+  loaded->create_seconds = now_seconds() - start;
+  if (status == MOEC_OK) return MOEC_OK;
+  if (status != MOEC_E_CPU || o->variant == NULL)
+    return CLI_FAIL(cli, status, "cannot create an instance: %s",
+                    status_text(status));
+  CLI_FAIL(cli, status, "the model or this machine lacks the variant '%s'",
+           o->variant);
+  note_variants(cli, loaded->model);
+  return status;
+}
+
+moec_status_t loaded_open(cli_t *cli, const char *path, loaded_t **out_loaded) {
+  loaded_t *loaded = calloc(1, sizeof *loaded);
+  if (loaded == NULL) return MOEC_E_NO_MEMORY;
+  MOEC_ASSERT(cli->loaded == NULL);
+  cli->loaded = loaded;
+  *out_loaded = loaded;
+  if (path_has_suffix(path, ".onnx") || path_has_suffix(path, ".moeir"))
+    MOEC_TRY(compile_and_load(cli, path, loaded));
+  else
+    MOEC_TRY(load_library(cli, path, path, loaded));
+  return create_instance(cli, loaded);
+}
+
+void loaded_close(loaded_t *loaded) {
+  if (loaded == NULL) return;
+  if (loaded->instance != NULL) loaded->model->destroy(loaded->instance);
+  if (loaded->handle != NULL) dlclose(loaded->handle);
+  free(loaded);
+}
+
+moec_status_t loaded_fail(cli_t *cli, const loaded_t *loaded, const char *where,
+                          moec_status_t status) {
+  const char *message = loaded->model->message(loaded->instance);
+  if (message == NULL || message[0] == '\0') message = status_text(status);
+  return diag_error(&cli->diag, (ir_loc_t){.where = where}, status, "%s",
+                    message);
+}
