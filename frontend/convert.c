@@ -7,8 +7,6 @@
 #include "frontend/import_state.h"
 #include "ir/element.h"
 
-/* ---- Operands, results, errors --------------------------------------------- */
-
 ir_value_t *ctx_in(const convert_ctx_t *ctx, unsigned index) {
   return index < ctx->n_in ? ctx->in[index].value : NULL;
 }
@@ -79,7 +77,8 @@ moec_status_t ctx_status(const convert_ctx_t *ctx) {
   return ctx->status != MOEC_OK ? ctx->status : ctx->b->status;
 }
 
-/* ---- Constants ----------------------------------------------------------------- */
+/* ---- Constants
+ * ----------------------------------------------------------------- */
 
 ir_value_t *ctx_constant(convert_ctx_t *ctx, const Onnx__TensorProto *tensor) {
   ir_value_t *value = import_tensor(ctx->importer, tensor, ctx->loc);
@@ -105,7 +104,8 @@ ir_value_t *ctx_scalar(convert_ctx_t *ctx, const ir_value_t *like,
   return like != NULL ? ir_scalar(ctx->b, like->type.dtype, value) : NULL;
 }
 
-/* ---- Axes and shapes -------------------------------------------------------------- */
+/* ---- Axes and shapes
+ * -------------------------------------------------------------- */
 
 bool ctx_axis(convert_ctx_t *ctx, int64_t axis, unsigned rank,
               unsigned *out_axis) {
@@ -179,7 +179,8 @@ const expr_t **ctx_dims(convert_ctx_t *ctx, const ir_value_t *x,
   return dim;
 }
 
-/* ---- Known values -------------------------------------------------------------------- */
+/* ---- Known values
+ * -------------------------------------------------------------------- */
 
 bool ctx_const_ints(convert_ctx_t *ctx, const ir_value_t *x, unsigned *out_n,
                     const int64_t **out_values) {
@@ -275,7 +276,8 @@ const expr_t *ctx_named(convert_ctx_t *ctx, const expr_t *e, const char *hint,
   return symbol;
 }
 
-/* ---- Broadcasts ------------------------------------------------------------------------- */
+/* ---- Broadcasts
+ * ------------------------------------------------------------------------- */
 
 void ctx_check_dims(convert_ctx_t *ctx, const expr_t *x, const expr_t *y) {
   if (x == NULL || y == NULL || x == y) return;
@@ -285,8 +287,8 @@ void ctx_check_dims(convert_ctx_t *ctx, const expr_t *x, const expr_t *y) {
   if (equal == 1) return;
   static char mark;
   importer_t *im = ctx->importer;
-  const char *key = arena_printf(ctx->arena, "%p %p", (const void *)x,
-                                 (const void *)y);
+  const char *key =
+      arena_printf(ctx->arena, "%p %p", (const void *)x, (const void *)y);
   if (name_map_get(&im->checks, key) != NULL) return;
   if (ctx->b->region == &im->func->body) name_map_add(&im->checks, key, &mark);
   /* (x - y) * (x is not 1) * (y is not 1) == 0 */
@@ -302,8 +304,8 @@ void ctx_check_dims(convert_ctx_t *ctx, const expr_t *x, const expr_t *y) {
                    "difference of dimensions that are combined");
 }
 
-/* Whether y is min(x, e) for an e of at least 2: then they agree only where y is
- * x, for y is 1 exactly where x is. */
+/* Whether y is min(x, e) for an e of at least 2: then they agree only where y
+ * is x, for y is 1 exactly where x is. */
 static bool is_bounded(const expr_t *y, const expr_t *x) {
   if (y->n_terms != 1 || y->terms[0].coefficient != 1 ||
       y->terms[0].n_atoms != 1)
@@ -351,7 +353,7 @@ static ir_value_t *with_dims(convert_ctx_t *ctx, ir_value_t *x,
 void ctx_check_broadcast(convert_ctx_t *ctx, unsigned n, ir_value_t **x) {
   const expr_t *dim[IR_MAX_RANK] = {NULL};   /* counted from the last one */
   const expr_t *equal[IR_MAX_RANK] = {NULL}; /* what others turned out to be */
-  bool mixed[IR_MAX_RANK] = {false}; /* some operand may have 1 there */
+  bool mixed[IR_MAX_RANK] = {false};         /* some operand may have 1 there */
   bool unified = false;
   for (unsigned i = 0; i < n; i++) {
     if (x[i] == NULL || x[i]->type.kind != IR_TENSOR) continue;
@@ -377,7 +379,8 @@ void ctx_check_broadcast(convert_ctx_t *ctx, unsigned n, ir_value_t **x) {
   for (unsigned i = 0; i < n; i++) x[i] = with_dims(ctx, x[i], equal);
 }
 
-/* ---- Building blocks -------------------------------------------------------------------- */
+/* ---- Building blocks
+ * -------------------------------------------------------------------- */
 
 ir_value_t *ctx_widen(convert_ctx_t *ctx, ir_value_t *x) {
   if (x == NULL) return NULL;
@@ -410,8 +413,7 @@ ir_value_t *ctx_binary(convert_ctx_t *ctx, ir_opcode_t code, ir_value_t *x,
 ir_value_t *ctx_fold(convert_ctx_t *ctx, ir_opcode_t code, unsigned n,
                      ir_value_t *const *x) {
   ir_value_t *result = x[0];
-  for (unsigned i = 1; i < n; i++)
-    result = ctx_binary(ctx, code, result, x[i]);
+  for (unsigned i = 1; i < n; i++) result = ctx_binary(ctx, code, result, x[i]);
   return result;
 }
 
@@ -438,8 +440,7 @@ ir_value_t *ctx_mean(convert_ctx_t *ctx, ir_value_t *x, unsigned n_axes,
                      const int64_t *axes, bool keepdims) {
   if (x == NULL) return NULL;
   ir_value_t *count = ctx_count(ctx, x, n_axes, axes, x->type.dtype);
-  ir_value_t *sum =
-      ir_reduce(ctx->b, OP_REDUCE_SUM, x, n_axes, axes, keepdims);
+  ir_value_t *sum = ir_reduce(ctx->b, OP_REDUCE_SUM, x, n_axes, axes, keepdims);
   return ir_binary(ctx->b, OP_DIV, sum, count);
 }
 

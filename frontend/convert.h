@@ -1,5 +1,5 @@
-/* What converters see: one ONNX node, its operands as IR values, its attributes,
- * and a builder at the place where its meaning goes.
+/* What converters see: one ONNX node, its operands as IR values, its
+ * attributes, and a builder at the place where its meaning goes.
  *
  * A converter reads all attributes that its operator defines (those left over
  * are warned about), checks what ONNX requires and the shape laws of the IR do
@@ -51,7 +51,7 @@ typedef struct convert_ctx {
   diag_sink_t *diag;
   ir_loc_t loc;
   const Onnx__NodeProto *node;
-  int opset; /* of the node's domain */
+  int opset;        /* of the node's domain */
   ir_opcode_t code; /* of a row of ir/ops.def; OP_COUNT for composites */
   unsigned n_in, n_out;
   const slot_t *in; /* slot_t[n_in] */
@@ -89,14 +89,17 @@ const char *ctx_type_str(const convert_ctx_t *ctx, const ir_value_t *value);
 /* First failure recorded so far by ctx or builder. */
 moec_status_t ctx_status(const convert_ctx_t *ctx);
 
-/* ---- Attributes ----------------------------------------------------------- */
+/* ---- Attributes -----------------------------------------------------------
+ */
 
 /* Absent attributes give the default. A wrong type tag is an error, recorded;
  * then too the default is given. */
-bool attr_has(convert_ctx_t *ctx, const char *name); /* does not count as read */
+bool attr_has(convert_ctx_t *ctx,
+              const char *name); /* does not count as read */
 int64_t attr_int(convert_ctx_t *ctx, const char *name, int64_t otherwise);
 int64_t attr_int_required(convert_ctx_t *ctx, const char *name);
-bool attr_bool(convert_ctx_t *ctx, const char *name, bool otherwise); /* 0 or 1 */
+bool attr_bool(convert_ctx_t *ctx, const char *name,
+               bool otherwise); /* 0 or 1 */
 double attr_float(convert_ctx_t *ctx, const char *name, double otherwise);
 /* As attr_float, which refuses NaN and infinities. */
 double attr_float_any(convert_ctx_t *ctx, const char *name, double otherwise);
@@ -123,7 +126,8 @@ void attr_ignore(convert_ctx_t *ctx, const char *name);
 unsigned attr_choice(convert_ctx_t *ctx, const char *name,
                      const char *const *allowed);
 
-/* ---- Shapes and known values ---------------------------------------------- */
+/* ---- Shapes and known values ----------------------------------------------
+ */
 
 /* The tensor of an attribute or initialiser as a constant. */
 ir_value_t *ctx_constant(convert_ctx_t *ctx, const Onnx__TensorProto *tensor);
@@ -138,13 +142,13 @@ bool ctx_axis(convert_ctx_t *ctx, int64_t axis, unsigned rank,
 bool ctx_axes(convert_ctx_t *ctx, unsigned n, const int64_t *axes,
               unsigned rank, int64_t **out_axes);
 
-/* Whether x has at least `min` and at most `max` dimensions, else an error about
- * the operand called `what`. False for NULL. */
+/* Whether x has at least `min` and at most `max` dimensions, else an error
+ * about the operand called `what`. False for NULL. */
 bool ctx_check_rank(convert_ctx_t *ctx, const ir_value_t *x, unsigned min,
                     unsigned max, const char *what);
 /* Number of elements if static, or an error about `what`. */
-bool ctx_static_count(convert_ctx_t *ctx, const ir_value_t *x,
-                      const char *what, int64_t *out_count);
+bool ctx_static_count(convert_ctx_t *ctx, const ir_value_t *x, const char *what,
+                      int64_t *out_count);
 
 const expr_t *ctx_dim(const ir_value_t *x, unsigned axis);
 const expr_t *ctx_int(convert_ctx_t *ctx, int64_t value);
@@ -171,8 +175,8 @@ const expr_t **ctx_sizes(convert_ctx_t *ctx, ir_value_t *x, const char *hint,
 const expr_t *ctx_size(convert_ctx_t *ctx, ir_value_t *x, int64_t index,
                        const char *hint, int64_t lower, const expr_t *upper);
 
-/* A long expression under a new name: a symbol bound to its value, at least 0 and
- * at most `upper`. Short ones are given back as they are. */
+/* A long expression under a new name: a symbol bound to its value, at least 0
+ * and at most `upper`. Short ones are given back as they are. */
 const expr_t *ctx_named(convert_ctx_t *ctx, const expr_t *e, const char *hint,
                         const expr_t *upper);
 /* Makes the run check that the shapes of these operands broadcast, as far as
@@ -182,10 +186,12 @@ void ctx_check_broadcast(convert_ctx_t *ctx, unsigned n, ir_value_t **x);
 /* The same for two sizes. */
 void ctx_check_dims(convert_ctx_t *ctx, const expr_t *x, const expr_t *y);
 
-/* ---- Small building blocks ------------------------------------------------- */
+/* ---- Small building blocks -------------------------------------------------
+ */
 
 /* A scalar of the type of `like`. */
-ir_value_t *ctx_scalar(convert_ctx_t *ctx, const ir_value_t *like, double value);
+ir_value_t *ctx_scalar(convert_ctx_t *ctx, const ir_value_t *like,
+                       double value);
 /* x in f32 when it is f16 or bf16, else x: composites compute there. */
 ir_value_t *ctx_widen(convert_ctx_t *ctx, ir_value_t *x);
 /* Back to the type of `like`. */
@@ -212,7 +218,8 @@ ir_value_t *ctx_count(convert_ctx_t *ctx, const ir_value_t *x, unsigned n_axes,
 ir_value_t *ctx_flat(convert_ctx_t *ctx, ir_value_t *x);
 ir_value_t *ctx_is_true(convert_ctx_t *ctx, ir_value_t *x); /* x != 0 as bool */
 
-/* ---- Converters: one per distinct name in the tables ------------------------ */
+/* ---- Converters: one per distinct name in the tables ------------------------
+ */
 
 #define ONNX(op, domain, op_type, since, until, convert) \
   moec_status_t convert_##convert(convert_ctx_t *ctx);

@@ -32,7 +32,8 @@ moec_status_t convert_leaky_relu(convert_ctx_t *ctx) {
   double alpha = attr_float(ctx, "alpha", 0.01f);
   ir_value_t *x = ctx_in(ctx, 0);
   ir_value_t *below = ir_binary(ctx->b, OP_LT, x, num(ctx, x, 0));
-  return give(ctx, ir_select(ctx->b, below, mul(ctx, num(ctx, x, alpha), x), x));
+  return give(ctx,
+              ir_select(ctx->b, below, mul(ctx, num(ctx, x, alpha), x), x));
 }
 
 moec_status_t convert_prelu(convert_ctx_t *ctx) {
@@ -76,19 +77,17 @@ moec_status_t convert_celu(convert_ctx_t *ctx) {
   ir_value_t *x = ctx_widen(ctx, ctx_in(ctx, 0));
   ir_value_t *zero = num(ctx, x, 0);
   ir_value_t *factor = num(ctx, x, alpha);
-  ir_value_t *grown = mul(
-      ctx, factor,
-      ir_unary(ctx->b, OP_EXPM1, ir_binary(ctx->b, OP_DIV, x, factor)));
+  ir_value_t *grown =
+      mul(ctx, factor,
+          ir_unary(ctx->b, OP_EXPM1, ir_binary(ctx->b, OP_DIV, x, factor)));
   return give(ctx, add(ctx, ir_binary(ctx->b, OP_MAX, x, zero),
                        ir_binary(ctx->b, OP_MIN, grown, zero)));
 }
 
 /* log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)), which does not overflow */
 static ir_value_t *softplus(convert_ctx_t *ctx, ir_value_t *x) {
-  ir_value_t *away =
-      ir_unary(ctx->b, OP_NEG, ir_unary(ctx->b, OP_ABS, x));
-  ir_value_t *rest =
-      ir_unary(ctx->b, OP_LOG1P, ir_unary(ctx->b, OP_EXP, away));
+  ir_value_t *away = ir_unary(ctx->b, OP_NEG, ir_unary(ctx->b, OP_ABS, x));
+  ir_value_t *rest = ir_unary(ctx->b, OP_LOG1P, ir_unary(ctx->b, OP_EXP, away));
   return add(ctx, ir_binary(ctx->b, OP_MAX, x, num(ctx, x, 0)), rest);
 }
 

@@ -4,14 +4,14 @@
 #include "frontend/convert.h"
 
 typedef struct attention {
-  ir_value_t *q, *k, *v;      /* [B, heads, length, size] */
-  bool flat;                  /* inputs were [B, length, heads * size] */
+  ir_value_t *q, *k, *v; /* [B, heads, length, size] */
+  bool flat;             /* inputs were [B, length, heads * size] */
   const expr_t *batch, *n_q, *n_total; /* lengths of queries and of all keys */
   const expr_t *q_heads, *kv_heads, *repeat;
-  ir_value_t *offset;   /* i64, keys before the first query; NULL: none */
-  ir_value_t *n_valid;  /* i64[B, 1, 1, 1] valid keys; NULL: all */
-  ir_value_t *allowed;  /* bool, keys that may be attended; NULL: all */
-  ir_value_t *bias;     /* added to scores; NULL: none */
+  ir_value_t *offset;  /* i64, keys before the first query; NULL: none */
+  ir_value_t *n_valid; /* i64[B, 1, 1, 1] valid keys; NULL: all */
+  ir_value_t *allowed; /* bool, keys that may be attended; NULL: all */
+  ir_value_t *bias;    /* added to scores; NULL: none */
 } attention_t;
 
 /* x[B, length, heads * size] as [B, heads, length, size]. */
@@ -89,8 +89,8 @@ static bool read_cache(convert_ctx_t *ctx, attention_t *a) {
     ir_check_equal(b, ctx_dim(valid, 0), ctx_dim(a->q, 0),
                    "size of nonpad_kv_seqlen and of the batch");
     a->n_valid = ctx_along(ctx, ir_cast(b, valid, DT_I64), 0, 4);
-    a->offset = ir_binary(b, OP_SUB, a->n_valid,
-                          ir_expr_scalar(b, ctx_dim(a->q, 2)));
+    a->offset =
+        ir_binary(b, OP_SUB, a->n_valid, ir_expr_scalar(b, ctx_dim(a->q, 2)));
   }
   return a->k != NULL && a->v != NULL && ctx_status(ctx) == MOEC_OK;
 }
@@ -118,7 +118,8 @@ static bool read_sizes(convert_ctx_t *ctx, attention_t *a) {
   return ctx_status(ctx) == MOEC_OK;
 }
 
-/* ---- Masks ------------------------------------------------------------------------ */
+/* ---- Masks
+ * ------------------------------------------------------------------------ */
 
 static void restrict_to(convert_ctx_t *ctx, attention_t *a,
                         ir_value_t *allowed) {
@@ -186,11 +187,11 @@ static bool read_masks(convert_ctx_t *ctx, attention_t *a) {
     if (a->offset != NULL) place = ctx_binary(ctx, OP_ADD, place, a->offset);
     if (causal) restrict_to(ctx, a, ir_binary(b, OP_LE, key, place));
     if (left >= 0)
-      restrict_to(ctx, a,
-                  ir_binary(b, OP_LE,
-                            ir_binary(b, OP_SUB, place,
-                                      ir_scalar_int(b, DT_I64, left)),
-                            key));
+      restrict_to(
+          ctx, a,
+          ir_binary(b, OP_LE,
+                    ir_binary(b, OP_SUB, place, ir_scalar_int(b, DT_I64, left)),
+                    key));
     if (right >= 0)
       restrict_to(ctx, a,
                   ir_binary(b, OP_LE, key,
@@ -227,7 +228,8 @@ static ir_value_t *guard_rows(convert_ctx_t *ctx, const attention_t *a,
   return ir_select(b, ir_binary(b, OP_EQ, bias, none), zero, probabilities);
 }
 
-/* ---- Products --------------------------------------------------------------------- */
+/* ---- Products
+ * --------------------------------------------------------------------- */
 
 static ir_value_t *scale_of(convert_ctx_t *ctx, const attention_t *a) {
   int64_t size;
@@ -235,12 +237,11 @@ static ir_value_t *scale_of(convert_ctx_t *ctx, const attention_t *a) {
   if (attr_has(ctx, "scale")) return ctx_scalar(ctx, a->q, scale);
   if (expr_is_const(ctx_dim(a->q, 3), &size))
     return ctx_scalar(ctx, a->q, 1 / sqrt((double)size));
-  ir_value_t *root =
-      ir_unary(ctx->b, OP_SQRT,
-               ir_cast(ctx->b, ir_expr_scalar(ctx->b, ctx_dim(a->q, 3)),
-                       DT_F32));
-  return ctx_like(ctx, ir_binary(ctx->b, OP_DIV, ctx_scalar(ctx, root, 1), root),
-                  a->q);
+  ir_value_t *root = ir_unary(
+      ctx->b, OP_SQRT,
+      ir_cast(ctx->b, ir_expr_scalar(ctx->b, ctx_dim(a->q, 3)), DT_F32));
+  return ctx_like(
+      ctx, ir_binary(ctx->b, OP_DIV, ctx_scalar(ctx, root, 1), root), a->q);
 }
 
 /* x[B, q_heads, ..] as [B, kv_heads, repeat, ..]. */
@@ -252,13 +253,14 @@ static ir_value_t *group_heads(convert_ctx_t *ctx, const attention_t *a,
   return ir_reshape(ctx->b, x, 5, dim);
 }
 
-/* x[B, q_heads, m, n] * y[B, kv_heads, n, p], a key head for several queries. */
+/* x[B, q_heads, m, n] * y[B, kv_heads, n, p], a key head for several queries.
+ */
 static ir_value_t *multiply(convert_ctx_t *ctx, const attention_t *a,
                             ir_value_t *x, ir_value_t *y) {
   if (x == NULL || y == NULL) return NULL;
   if (expr_equals_const(a->repeat, 1)) return ir_matmul(ctx->b, x, y);
-  ir_value_t *z = ir_matmul(ctx->b, group_heads(ctx, a, x),
-                            ir_unsqueeze(ctx->b, y, 2));
+  ir_value_t *z =
+      ir_matmul(ctx->b, group_heads(ctx, a, x), ir_unsqueeze(ctx->b, y, 2));
   const expr_t *dim[] = {a->batch, a->q_heads, ctx_dim(x, 2), ctx_dim(y, 3)};
   return ir_reshape(ctx->b, z, 4, dim);
 }
@@ -309,8 +311,8 @@ moec_status_t convert_attention(convert_ctx_t *ctx) {
   ir_value_t *y = multiply(ctx, &a, ctx_like(ctx, stage[3], a.v), a.v);
   if (y == NULL) return ctx_status(ctx);
   if (a.flat) {
-    const expr_t *dim[] = {
-        a.batch, a.n_q, expr_mul(ctx->exprs, a.q_heads, ctx_dim(y, 3))};
+    const expr_t *dim[] = {a.batch, a.n_q,
+                           expr_mul(ctx->exprs, a.q_heads, ctx_dim(y, 3))};
     y = ir_reshape(ctx->b, ir_transpose(ctx->b, y, side_by_side), 3, dim);
   }
   ctx_set_output(ctx, 0, y);

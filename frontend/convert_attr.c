@@ -131,8 +131,7 @@ const char *const *attr_strs(convert_ctx_t *ctx, const char *name,
 const Onnx__TensorProto *attr_tensor(convert_ctx_t *ctx, const char *name) {
   const Onnx__AttributeProto *attr = get(ctx, name, TYPE(TENSOR));
   if (attr == NULL) return NULL;
-  if (attr->t == NULL)
-    ctx_invalid(ctx, "attribute \"%s\" has no tensor", name);
+  if (attr->t == NULL) ctx_invalid(ctx, "attribute \"%s\" has no tensor", name);
   return attr->t;
 }
 

@@ -1,5 +1,5 @@
-/* Convolutions as products of all windows, as rows, with the weights as columns:
- * y[n, g, o, m] = x'[n, g, o, (c, k)] * w'[g, (c, k), m]. */
+/* Convolutions as products of all windows, as rows, with the weights as
+ * columns: y[n, g, o, m] = x'[n, g, o, (c, k)] * w'[g, (c, k), m]. */
 #include "frontend/window.h"
 
 typedef struct conv {
@@ -95,8 +95,7 @@ moec_status_t convert_conv(convert_ctx_t *ctx) {
   ir_check_equal(ctx->b, expr_mul(ctx->exprs, conv.in_each, conv.g),
                  ctx_dim(x, 1), "channels of the weights and of the input");
   MOEC_TRY(ctx_status(ctx));
-  ir_value_t *windows =
-      window_unfold(ctx, x, ctx_scalar(ctx, x, 0), &conv.w);
+  ir_value_t *windows = window_unfold(ctx, x, ctx_scalar(ctx, x, 0), &conv.w);
   const expr_t *dim[] = {
       conv.g, conv.out_each,
       expr_mul(ctx->exprs, conv.in_each, window_kernel_count(ctx, &conv.w))};
@@ -105,7 +104,8 @@ moec_status_t convert_conv(convert_ctx_t *ctx) {
   return give(ctx, &conv, multiply(ctx, &conv, windows, columns));
 }
 
-/* ---- ConvTranspose ----------------------------------------------------------------- */
+/* ---- ConvTranspose
+ * ----------------------------------------------------------------- */
 
 static bool read_optional(convert_ctx_t *ctx, const char *name, unsigned n,
                           const int64_t **out) {
@@ -132,8 +132,8 @@ static bool read_optional(convert_ctx_t *ctx, const char *name, unsigned n,
 }
 
 /* Sizes of the output, and padding as the dilated input needs it: with
- * stride * (d - 1) + output_padding + extent elements before any is cut off, the
- * first element has extent - 1 - before rows of zeros in front. */
+ * stride * (d - 1) + output_padding + extent elements before any is cut off,
+ * the first element has extent - 1 - before rows of zeros in front. */
 static bool transposed_sizes(convert_ctx_t *ctx, const ir_value_t *x,
                              window_t *w) {
   expr_pool_t *pool = ctx->exprs;
@@ -152,16 +152,15 @@ static bool transposed_sizes(convert_ctx_t *ctx, const ir_value_t *x,
       natural = expr_add(pool, natural, ctx_int(ctx, extra[i]));
     const expr_t *before = w->before[i];
     if (shape != NULL || same) {
-      w->out[i] = shape != NULL ? ctx_int(ctx, shape[i])
-                                : expr_mul(pool, d, stride);
-      const expr_t *total = expr_max(pool, ctx_int(ctx, 0),
-                                     expr_sub(pool, natural, w->out[i]));
-      const expr_t *half = expr_floordiv(pool, total, ctx_int(ctx, 2));
-      before = w->auto_pad == PAD_SAME_UPPER ? half
-                                             : expr_sub(pool, total, half);
-    } else {
       w->out[i] =
-          expr_sub(pool, expr_sub(pool, natural, before), w->after[i]);
+          shape != NULL ? ctx_int(ctx, shape[i]) : expr_mul(pool, d, stride);
+      const expr_t *total =
+          expr_max(pool, ctx_int(ctx, 0), expr_sub(pool, natural, w->out[i]));
+      const expr_t *half = expr_floordiv(pool, total, ctx_int(ctx, 2));
+      before =
+          w->auto_pad == PAD_SAME_UPPER ? half : expr_sub(pool, total, half);
+    } else {
+      w->out[i] = expr_sub(pool, expr_sub(pool, natural, before), w->after[i]);
     }
     int64_t size;
     if (expr_is_const(w->out[i], &size) && size < 0) {
@@ -207,12 +206,11 @@ moec_status_t convert_conv_transpose(convert_ctx_t *ctx) {
   ir_check_equal(ctx->b, ctx_dim(w, 0), ctx_dim(x, 1),
                  "channels of the weights and of the input");
   MOEC_TRY(ctx_status(ctx));
-  ir_value_t *windows =
-      window_unfold(ctx, x, ctx_scalar(ctx, x, 0), &conv.w);
+  ir_value_t *windows = window_unfold(ctx, x, ctx_scalar(ctx, x, 0), &conv.w);
   const expr_t *k = window_kernel_count(ctx, &conv.w);
   const expr_t *dim[] = {conv.g, conv.in_each, conv.out_each, k};
-  const expr_t *columns_dim[] = {
-      conv.g, expr_mul(ctx->exprs, conv.in_each, k), conv.out_each};
+  const expr_t *columns_dim[] = {conv.g, expr_mul(ctx->exprs, conv.in_each, k),
+                                 conv.out_each};
   ir_value_t *columns = ir_reshape(ctx->b, flipped(ctx, w), 4, dim);
   columns = ir_reshape(ctx->b, ir_transpose(ctx->b, columns, to_columns), 3,
                        columns_dim);

@@ -36,7 +36,8 @@ static int letter_of(char c) {
   return -1;
 }
 
-/* ---- The equation -------------------------------------------------------------- */
+/* ---- The equation
+ * -------------------------------------------------------------- */
 
 /* One term of the equation without spaces: letters and perhaps one "...". */
 typedef struct pattern {
@@ -177,7 +178,8 @@ static bool parse_equation(convert_ctx_t *ctx, einsum_t *e) {
   return true;
 }
 
-/* ---- Operands -------------------------------------------------------------------- */
+/* ---- Operands
+ * -------------------------------------------------------------------- */
 
 static int find_label(const term_t *term, unsigned label) {
   for (unsigned i = 0; i < term->n; i++)
@@ -233,7 +235,8 @@ static void sum_unneeded(convert_ctx_t *ctx, einsum_t *e, term_t *term) {
   }
 }
 
-/* ---- Products ---------------------------------------------------------------------- */
+/* ---- Products
+ * ---------------------------------------------------------------------- */
 
 typedef struct group {
   unsigned n;
@@ -249,9 +252,9 @@ static void add_label(convert_ctx_t *ctx, group_t *group, unsigned label,
   group->size = expr_mul(ctx->exprs, group->size, dim);
 }
 
-/* x with its dimensions in the order of three groups, each as one dimension; the
- * first one, of the batch, is left out when it has none. Dimensions of 1 are
- * stretched where the other operand has more. */
+/* x with its dimensions in the order of three groups, each as one dimension;
+ * the first one, of the batch, is left out when it has none. Dimensions of 1
+ * are stretched where the other operand has more. */
 static ir_value_t *arrange(convert_ctx_t *ctx, const term_t *term,
                            const group_t *const *groups) {
   int64_t perm[IR_MAX_RANK];
@@ -300,8 +303,9 @@ static bool join(convert_ctx_t *ctx, einsum_t *e, term_t *x, const term_t *y) {
   const group_t *as_left[] = {&batch, &left, &sum};
   const group_t *as_right[] = {&batch, &sum, &right};
   /* Without a dimension to sum: [batch, left, 1] * [batch, 1, right]. */
-  ir_value_t *p = ir_binary(ctx->b, sum.n > 0 ? OP_MATMUL : OP_MUL,
-                            arrange(ctx, x, as_left), arrange(ctx, y, as_right));
+  ir_value_t *p =
+      ir_binary(ctx->b, sum.n > 0 ? OP_MATMUL : OP_MUL,
+                arrange(ctx, x, as_left), arrange(ctx, y, as_right));
   const group_t *result[] = {&batch, &left, &right};
   const expr_t *dim[IR_MAX_RANK];
   x->n = 0;
@@ -327,8 +331,9 @@ static moec_status_t finish(convert_ctx_t *ctx, const einsum_t *e,
     perm[i] = index;
   }
   MOEC_ASSERT(term->n == e->n_out);
-  ctx_set_output(ctx, 0, ctx_like(ctx, ir_transpose(ctx->b, term->x, perm),
-                                  ctx_in(ctx, 0)));
+  ctx_set_output(
+      ctx, 0,
+      ctx_like(ctx, ir_transpose(ctx->b, term->x, perm), ctx_in(ctx, 0)));
   return MOEC_OK;
 }
 

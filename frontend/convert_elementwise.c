@@ -40,8 +40,6 @@ moec_status_t convert_is_inf(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- Conversions ----------------------------------------------------------- */
-
 static moec_status_t cast_to(convert_ctx_t *ctx, dtype_t to) {
   static const char *const modes[] = {"up", "down", "nearest", NULL};
   bool saturate = attr_bool(ctx, "saturate", true);
@@ -91,7 +89,8 @@ moec_status_t convert_bitcast(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- Any number of operands -------------------------------------------------- */
+/* ---- Any number of operands
+ * -------------------------------------------------- */
 
 static moec_status_t fold_operands(convert_ctx_t *ctx, ir_opcode_t code,
                                    bool widen, bool mean) {
@@ -127,7 +126,8 @@ moec_status_t convert_mean(convert_ctx_t *ctx) {
   return fold_operands(ctx, OP_ADD, true, true);
 }
 
-/* ---- Arithmetic ---------------------------------------------------------------- */
+/* ---- Arithmetic
+ * ---------------------------------------------------------------- */
 
 /* Floats: a - floor(a / b) * b. With r = fmod(a, b), exact, that is r where r
  * has the sign of b, r + b where not, and a zero with the sign of b for 0. */
@@ -139,8 +139,8 @@ static ir_value_t *floor_mod(convert_ctx_t *ctx, ir_value_t *a, ir_value_t *b) {
   ir_value_t *b_below = ir_binary(build, OP_LT, b, zero);
   ir_value_t *r_below = ir_binary(build, OP_LT, r, zero);
   ir_value_t *differ = ir_binary(build, OP_XOR, b_below, r_below);
-  ir_value_t *shifted = ir_select(build, differ, ir_binary(build, OP_ADD, r, b),
-                                  r);
+  ir_value_t *shifted =
+      ir_select(build, differ, ir_binary(build, OP_ADD, r, b), r);
   ir_value_t *signed_zero = ir_select(build, b_below, minus_zero, zero);
   return ir_select(build, ir_binary(build, OP_EQ, r, zero), signed_zero,
                    shifted);
@@ -154,8 +154,7 @@ moec_status_t convert_mod(convert_ctx_t *ctx) {
     return ctx_invalid(ctx, "attribute \"fmod\" must be 1 for elements of %s",
                        dtype_name(a->type.dtype));
   if (truncate || !floats) {
-    ctx_set_output(ctx, 0,
-                   ctx_binary(ctx, truncate ? OP_FMOD : OP_MOD, a, b));
+    ctx_set_output(ctx, 0, ctx_binary(ctx, truncate ? OP_FMOD : OP_MOD, a, b));
     return MOEC_OK;
   }
   ir_value_t *y = floor_mod(ctx, ctx_widen(ctx, a), ctx_widen(ctx, b));
@@ -168,15 +167,19 @@ moec_status_t convert_bit_shift(convert_ctx_t *ctx) {
   if (!attr_has(ctx, "direction"))
     return ctx_invalid(ctx, "required attribute \"direction\" is missing");
   unsigned direction = attr_choice(ctx, "direction", directions);
-  ctx_set_output(ctx, 0, ctx_binary(ctx, direction == 0 ? OP_SHL : OP_SHR,
-                                    ctx_in(ctx, 0), ctx_in(ctx, 1)));
+  ir_value_t *x = ctx_in(ctx, 0), *by = ctx_in(ctx, 1);
+  /* Negative numbers keep their sign however far they are shifted. */
+  if (direction == 1 && dtype_class(x->type.dtype) == DT_CLASS_SIGNED)
+    by = ir_binary(ctx->b, OP_MIN, by,
+                   ctx_scalar(ctx, by, dtype_bits(x->type.dtype) - 1));
+  ctx_set_output(ctx, 0,
+                 ctx_binary(ctx, direction == 0 ? OP_SHL : OP_SHR, x, by));
   return MOEC_OK;
 }
 
 moec_status_t convert_reciprocal(convert_ctx_t *ctx) {
   ir_value_t *x = ctx_in(ctx, 0);
-  ctx_set_output(ctx, 0,
-                 ir_binary(ctx->b, OP_DIV, ctx_scalar(ctx, x, 1.0), x));
+  ctx_set_output(ctx, 0, ir_binary(ctx->b, OP_DIV, ctx_scalar(ctx, x, 1.0), x));
   return MOEC_OK;
 }
 
@@ -210,7 +213,8 @@ moec_status_t convert_clip(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- Dropout -------------------------------------------------------------------- */
+/* ---- Dropout
+ * -------------------------------------------------------------------- */
 
 /* Whether the inputs of opset 12 ask for values to be dropped; an error when
  * that is not known. */
@@ -240,7 +244,8 @@ moec_status_t convert_dropout(convert_ctx_t *ctx) {
   ctx_set_output(ctx, 0, x);
   if (!ctx_wants(ctx, 1)) return MOEC_OK;
   dtype_t mask = ctx->opset < 10 ? x->type.dtype : DT_BOOL;
-  ctx_set_output(ctx, 1, ir_fill(ctx->b, ir_scalar_int(ctx->b, mask, 1),
-                                 x->type.rank, x->type.dim));
+  ctx_set_output(ctx, 1,
+                 ir_fill(ctx->b, ir_scalar_int(ctx->b, mask, 1), x->type.rank,
+                         x->type.dim));
   return MOEC_OK;
 }

@@ -22,7 +22,8 @@ static bool check_indices(convert_ctx_t *ctx, const ir_value_t *index) {
   return false;
 }
 
-/* ---- Gather -------------------------------------------------------------------- */
+/* ---- Gather
+ * -------------------------------------------------------------------- */
 
 moec_status_t convert_gather(convert_ctx_t *ctx) {
   ir_value_t *x = ctx_in(ctx, 0), *index = ctx_in(ctx, 1);
@@ -59,7 +60,8 @@ static unsigned tuple_length(convert_ctx_t *ctx, const ir_value_t *index,
     return 0;
   }
   if (length < 1 || length > limit) {
-    ctx_invalid(ctx, "the last dimension of the indices is %lld, expected 1 to %u",
+    ctx_invalid(ctx,
+                "the last dimension of the indices is %lld, expected 1 to %u",
                 (long long)length, limit);
     return 0;
   }
@@ -75,8 +77,7 @@ moec_status_t convert_gather_nd(convert_ctx_t *ctx) {
     return ctx_invalid(ctx, "batch_dims is %lld for %s and %s",
                        (long long)batch, ctx_type_str(ctx, in[0]),
                        ctx_type_str(ctx, in[1]));
-  if (tuple_length(ctx, in[1], rank - (unsigned)batch) == 0)
-    return ctx->status;
+  if (tuple_length(ctx, in[1], rank - (unsigned)batch) == 0) return ctx->status;
   for (unsigned i = 0; i < batch; i++)
     ir_check_equal(ctx->b, ctx_dim(in[0], i), ctx_dim(in[1], i),
                    "batch dimensions of data and indices");
@@ -86,7 +87,8 @@ moec_status_t convert_gather_nd(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- Scatter --------------------------------------------------------------------- */
+/* ---- Scatter
+ * --------------------------------------------------------------------- */
 
 static const char *reduction(convert_ctx_t *ctx) {
   static const char *const kinds[] = {"none", "add", "mul", "max", "min", NULL};
@@ -128,18 +130,19 @@ moec_status_t convert_scatter_nd(convert_ctx_t *ctx) {
   if (!ctx_check_rank(ctx, in[2], want, want, "the updates"))
     return ctx->status;
   for (unsigned i = 0; i < want; i++)
-    ir_check_equal(ctx->b, ctx_dim(in[2], i),
-                   i < n_index ? ctx_dim(in[1], i)
-                               : ctx_dim(in[0], length + i - n_index),
-                   "dimensions of the updates");
+    ir_check_equal(
+        ctx->b, ctx_dim(in[2], i),
+        i < n_index ? ctx_dim(in[1], i) : ctx_dim(in[0], length + i - n_index),
+        "dimensions of the updates");
   ir_op_t *op = ir_begin(ctx->b, OP_SCATTER_ND, 3, in, 1);
   if (op != NULL) ir_set_str(op, ATTR_SCATTER_ND_reduction, how);
   ctx_set_output(ctx, 0, ir_place(ctx->b, op));
   return MOEC_OK;
 }
 
-/* present[.., i, ..] = update[.., i - w, ..] where 0 <= i - w < length, with the
- * sample's write index w; for `circular` i - w modulo the cache's length. */
+/* present[.., i, ..] = update[.., i - w, ..] where 0 <= i - w < length, with
+ * the sample's write index w; for `circular` i - w modulo the cache's length.
+ */
 moec_status_t convert_tensor_scatter(convert_ctx_t *ctx) {
   static const char *const modes[] = {"linear", "circular", NULL};
   unsigned mode = attr_choice(ctx, "mode", modes), axis;
@@ -173,7 +176,8 @@ moec_status_t convert_tensor_scatter(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- NonZero, Compress ------------------------------------------------------------- */
+/* ---- NonZero, Compress
+ * ------------------------------------------------------------- */
 
 /* i64[rank, n] of the places where x is not 0. */
 static ir_value_t *places_of(convert_ctx_t *ctx, ir_value_t *x) {
@@ -182,9 +186,8 @@ static ir_value_t *places_of(convert_ctx_t *ctx, ir_value_t *x) {
   if (mask == NULL) return NULL;
   unsigned rank = x->type.rank;
   for (unsigned i = 0; i < rank; i++) axes[i] = i;
-  ir_value_t *count =
-      ir_reduce(ctx->b, OP_REDUCE_SUM, ir_cast(ctx->b, mask, DT_I64), rank,
-                axes, false);
+  ir_value_t *count = ir_reduce(
+      ctx->b, OP_REDUCE_SUM, ir_cast(ctx->b, mask, DT_I64), rank, axes, false);
   const expr_t *n = ir_bind(ctx->b, count, 0, "nonzero", 0,
                             ir_type_count(ctx->exprs, &x->type));
   if (n == NULL) return NULL;
@@ -217,7 +220,8 @@ moec_status_t convert_compress(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- OneHot, Trilu, ReverseSequence ---------------------------------------------------- */
+/* ---- OneHot, Trilu, ReverseSequence
+ * ---------------------------------------------------- */
 
 moec_status_t convert_one_hot(convert_ctx_t *ctx) {
   ir_builder_t *b = ctx->b;
@@ -247,8 +251,7 @@ moec_status_t convert_one_hot(convert_ctx_t *ctx) {
   if (expr_equals_const(size, -1)) return ctx_invalid(ctx, "depth is negative");
 
   ir_value_t *wide = ir_cast(b, index, DT_I64);
-  ir_value_t *below =
-      ir_binary(b, OP_LT, wide, ir_scalar_int(b, DT_I64, 0));
+  ir_value_t *below = ir_binary(b, OP_LT, wide, ir_scalar_int(b, DT_I64, 0));
   ir_value_t *wrapped = ir_binary(b, OP_ADD, wide, ir_expr_scalar(b, size));
   wide = ir_select(b, below, wrapped, wide);
   if (wide == NULL) return ctx_status(ctx);
@@ -258,8 +261,9 @@ moec_status_t convert_one_hot(convert_ctx_t *ctx) {
   const expr_t *one = ctx_int(ctx, 1);
   ir_value_t *off = ctx_part(ctx, values, 0, ctx_int(ctx, 0), one);
   ir_value_t *on = ctx_part(ctx, values, 0, one, one);
-  ctx_set_output(ctx, 0, ir_select(b, hit, ir_reshape(b, on, 0, NULL),
-                                   ir_reshape(b, off, 0, NULL)));
+  ctx_set_output(ctx, 0,
+                 ir_select(b, hit, ir_reshape(b, on, 0, NULL),
+                           ir_reshape(b, off, 0, NULL)));
   return MOEC_OK;
 }
 
@@ -300,16 +304,15 @@ moec_status_t convert_reverse_sequence(convert_ctx_t *ctx) {
       !ctx_check_rank(ctx, lengths, 1, 1, "sequence_lens"))
     return ctx->status;
   if (time < 0 || time > 1 || batch < 0 || batch > 1 || time == batch)
-    return ctx_invalid(ctx, "time_axis is %lld and batch_axis %lld, expected 0 and 1",
-                       (long long)time, (long long)batch);
+    return ctx_invalid(
+        ctx, "time_axis is %lld and batch_axis %lld, expected 0 and 1",
+        (long long)time, (long long)batch);
   unsigned t = (unsigned)time, n = (unsigned)batch;
   ir_check_equal(ctx->b, ctx_dim(x, n), ctx_dim(lengths, 0),
                  "number of sequences and of their lengths");
-  ir_value_t *step =
-      ctx_along(ctx, ir_iota(b, DT_I64, ctx_dim(x, t)), t, rank);
+  ir_value_t *step = ctx_along(ctx, ir_iota(b, DT_I64, ctx_dim(x, t)), t, rank);
   ir_value_t *length = ctx_along(ctx, ir_cast(b, lengths, DT_I64), n, rank);
-  ir_value_t *last =
-      ir_binary(b, OP_SUB, length, ir_scalar_int(b, DT_I64, 1));
+  ir_value_t *last = ir_binary(b, OP_SUB, length, ir_scalar_int(b, DT_I64, 1));
   ir_value_t *from = ir_select(b, ir_binary(b, OP_LT, step, length),
                                ir_binary(b, OP_SUB, last, step), step);
   from = ir_expand(b, from, rank, x->type.dim);

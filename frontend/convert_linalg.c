@@ -15,9 +15,10 @@ static ir_value_t *pick_row(convert_ctx_t *ctx, ir_value_t *a,
   return ir_place(ctx->b, op);
 }
 
-/* Takes the row with the largest first element out of a[B, n, n], puts the first
- * row into its place, and eliminates the first column: what is left is
- * [B, n - 1, n - 1]. *det is multiplied by the pivot and the exchange's sign. */
+/* Takes the row with the largest first element out of a[B, n, n], puts the
+ * first row into its place, and eliminates the first column: what is left is
+ * [B, n - 1, n - 1]. *det is multiplied by the pivot and the exchange's sign.
+ */
 static ir_value_t *eliminate(convert_ctx_t *ctx, ir_value_t *a, int64_t n,
                              ir_value_t **det) {
   ir_builder_t *b = ctx->b;
@@ -35,16 +36,15 @@ static ir_value_t *eliminate(convert_ctx_t *ctx, ir_value_t *a, int64_t n,
                                   ctx_part(ctx, a, 1, zero, one), a);
   swapped = ctx_part(ctx, swapped, 1, one, rest);
   ir_value_t *none = ctx_scalar(ctx, a, 0);
-  ir_value_t *stays =
-      ir_binary(b, OP_EQ, best, ir_scalar_int(b, DT_I64, 0));
+  ir_value_t *stays = ir_binary(b, OP_EQ, best, ir_scalar_int(b, DT_I64, 0));
   ir_value_t *sign =
       ir_select(b, stays, ctx_scalar(ctx, a, 1), ctx_scalar(ctx, a, -1));
   *det = ir_binary(b, OP_MUL, *det, ir_binary(b, OP_MUL, pivot, sign));
-  ir_value_t *factor = ir_binary(
-      b, OP_DIV, ctx_part(ctx, swapped, 2, zero, one), pivot);
+  ir_value_t *factor =
+      ir_binary(b, OP_DIV, ctx_part(ctx, swapped, 2, zero, one), pivot);
   factor = ir_select(b, ir_binary(b, OP_EQ, pivot, none), none, factor);
-  ir_value_t *taken = ir_binary(b, OP_MUL, factor,
-                                ctx_part(ctx, pivot_row, 2, one, rest));
+  ir_value_t *taken =
+      ir_binary(b, OP_MUL, factor, ctx_part(ctx, pivot_row, 2, one, rest));
   return ir_binary(b, OP_SUB, ctx_part(ctx, swapped, 2, one, rest), taken);
 }
 
@@ -59,8 +59,10 @@ moec_status_t convert_det(convert_ctx_t *ctx) {
   if (!expr_is_const(order, &n) && !expr_is_const(ctx_dim(x, rank - 2), &n))
     return ctx_unsupported(ctx, "the order of the matrix is not known");
   if (n > MAX_ORDER)
-    return ctx_unsupported(ctx, "matrices of an order above %d are not "
-                           "supported", MAX_ORDER);
+    return ctx_unsupported(ctx,
+                           "matrices of an order above %d are not "
+                           "supported",
+                           MAX_ORDER);
   const expr_t *batch = expr_product(ctx->exprs, x->type.dim, rank - 2);
   const expr_t *flat[] = {batch, ctx_int(ctx, n), ctx_int(ctx, n)};
   const expr_t *scalar[] = {batch, ctx_int(ctx, 1), ctx_int(ctx, 1)};
@@ -69,8 +71,7 @@ moec_status_t convert_det(convert_ctx_t *ctx) {
   ir_value_t *det = ir_fill(ctx->b, ctx_scalar(ctx, a, 1), 3, scalar);
   for (; n > 1 && a != NULL; n--) a = eliminate(ctx, a, n, &det);
   if (n == 1 && a != NULL) det = ir_binary(ctx->b, OP_MUL, det, a);
-  ctx_set_output(ctx, 0, ctx_like(ctx, ir_reshape(ctx->b, det, rank - 2,
-                                                  x->type.dim),
-                                  x));
+  ctx_set_output(
+      ctx, 0, ctx_like(ctx, ir_reshape(ctx->b, det, rank - 2, x->type.dim), x));
   return MOEC_OK;
 }

@@ -37,7 +37,8 @@ moec_status_t convert_optional_has_element(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- Sequences ------------------------------------------------------------------ */
+/* ---- Sequences
+ * ------------------------------------------------------------------ */
 
 moec_status_t convert_sequence_construct(convert_ctx_t *ctx) {
   ir_value_t **item = ARENA_ARRAY(ctx->arena, ir_value_t *, ctx->n_in);
@@ -125,7 +126,8 @@ moec_status_t convert_sequence_erase(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- Tensors to sequences and back ------------------------------------------------ */
+/* ---- Tensors to sequences and back
+ * ------------------------------------------------ */
 
 typedef struct cuts {
   unsigned n;
@@ -137,7 +139,8 @@ static bool even_cuts(convert_ctx_t *ctx, const expr_t *d, int64_t size,
                       cuts_t *out) {
   int64_t total;
   if (!expr_is_const(d, &total)) {
-    ctx_unsupported(ctx, "the length of the sequence depends on a size that is not known");
+    ctx_unsupported(
+        ctx, "the length of the sequence depends on a size that is not known");
     return false;
   }
   if (size < 1) {

@@ -32,9 +32,9 @@ static ir_value_t *class_loss(convert_ctx_t *ctx, ir_value_t *log_prob,
   ir_value_t *loss = ir_unary(b, OP_NEG, ir_place(b, op));
   if (loss == NULL) return NULL;
   loss = ir_squeeze(b, loss, 1);
-  ir_value_t *by = weight != NULL ? ir_gather(b, ctx_like(ctx, weight, log_prob),
-                                              class, 0)
-                                  : NULL;
+  ir_value_t *by = weight != NULL
+                       ? ir_gather(b, ctx_like(ctx, weight, log_prob), class, 0)
+                       : NULL;
   if (by == NULL && ignoring && loss != NULL)
     by = ir_fill(b, ctx_scalar(ctx, log_prob, 1), loss->type.rank,
                  loss->type.dim);
@@ -47,9 +47,9 @@ static ir_value_t *class_loss(convert_ctx_t *ctx, ir_value_t *log_prob,
   for (unsigned i = 0; i < rank; i++) axes[i] = i;
   ir_value_t *sum = ir_reduce(b, OP_REDUCE_SUM, loss, rank, axes, false);
   if (reduction == 2) return sum;
-  ir_value_t *count =
-      by != NULL ? ir_reduce(b, OP_REDUCE_SUM, by, rank, axes, false)
-                 : ctx_count(ctx, loss, rank, axes, loss->type.dtype);
+  ir_value_t *count = by != NULL
+                          ? ir_reduce(b, OP_REDUCE_SUM, by, rank, axes, false)
+                          : ctx_count(ctx, loss, rank, axes, loss->type.dtype);
   return ir_binary(b, OP_DIV, sum, count);
 }
 
@@ -68,8 +68,7 @@ moec_status_t convert_softmax_cross_entropy_loss(convert_ctx_t *ctx) {
   if (op == NULL) return ctx_status(ctx);
   ir_set_int(op, ATTR_LOG_SOFTMAX_axis, 1);
   ir_value_t *log_prob = ir_place(ctx->b, op);
-  ir_value_t *loss =
-      class_loss(ctx, log_prob, ctx_in(ctx, 1), ctx_in(ctx, 2));
+  ir_value_t *loss = class_loss(ctx, log_prob, ctx_in(ctx, 1), ctx_in(ctx, 2));
   ctx_set_output(ctx, 0, ctx_like(ctx, loss, x));
   ctx_set_output(ctx, 1, ctx_like(ctx, log_prob, x));
   return MOEC_OK;

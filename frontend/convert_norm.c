@@ -1,5 +1,5 @@
-/* Normalisations. The first stage is computed in the type that stash_type names,
- * or in f32 for f16 and bf16 where there is none. */
+/* Normalisations. The first stage is computed in the type that stash_type
+ * names, or in f32 for f16 and bf16 where there is none. */
 #include "frontend/convert.h"
 
 static ir_value_t *binary(convert_ctx_t *ctx, ir_opcode_t code, ir_value_t *x,
@@ -87,13 +87,16 @@ moec_status_t convert_rms_normalization(convert_ctx_t *ctx) {
   if (!last_axes(ctx, x, &n, axes)) return ctx->status;
   ir_value_t *wide = stashed(ctx, x);
   ir_value_t *mean = ctx_mean(ctx, square(ctx, wide), n, axes, true);
-  ir_value_t *y = binary(ctx, OP_MUL, wide, inverse_deviation(ctx, mean, epsilon));
+  ir_value_t *y =
+      binary(ctx, OP_MUL, wide, inverse_deviation(ctx, mean, epsilon));
   /* x and scale may differ in type; the result has the type of scale. */
-  ctx_set_output(ctx, 0, ctx_binary(ctx, OP_MUL, ctx_like(ctx, y, scale), scale));
+  ctx_set_output(ctx, 0,
+                 ctx_binary(ctx, OP_MUL, ctx_like(ctx, y, scale), scale));
   return MOEC_OK;
 }
 
-/* ---- By channel, dimension 1 ------------------------------------------------------ */
+/* ---- By channel, dimension 1
+ * ------------------------------------------------------ */
 
 /* A vector over channels for a tensor like x. */
 static ir_value_t *channels(convert_ctx_t *ctx, ir_value_t *v,
@@ -148,8 +151,7 @@ moec_status_t convert_instance_normalization(convert_ctx_t *ctx) {
   ir_value_t *scale = ctx_widen(ctx, channels(ctx, ctx_in(ctx, 1), x, "scale"));
   ir_value_t *bias = ctx_widen(ctx, channels(ctx, ctx_in(ctx, 2), x, "bias"));
   standardized_t s = standardize(ctx, ctx_widen(ctx, x), n, axes, epsilon);
-  ir_value_t *y =
-      binary(ctx, OP_ADD, binary(ctx, OP_MUL, s.y, scale), bias);
+  ir_value_t *y = binary(ctx, OP_ADD, binary(ctx, OP_MUL, s.y, scale), bias);
   ctx_set_output(ctx, 0, ctx_like(ctx, y, x));
   return MOEC_OK;
 }
@@ -181,8 +183,8 @@ moec_status_t convert_group_normalization(convert_ctx_t *ctx) {
     split[i + 1] = ctx_dim(x, i);
     axes[i - 1] = i + 1;
   }
-  standardized_t s = standardize(
-      ctx, ir_reshape(ctx->b, wide, rank + 1, split), rank - 1, axes, epsilon);
+  standardized_t s = standardize(ctx, ir_reshape(ctx->b, wide, rank + 1, split),
+                                 rank - 1, axes, epsilon);
   ir_value_t *y = s.y, *scale = ctx_in(ctx, 1), *bias = ctx_in(ctx, 2);
   if (by_group) {
     scale = ctx_widen(ctx, channels(ctx, scale, y != NULL ? y : x, "scale"));
@@ -198,7 +200,8 @@ moec_status_t convert_group_normalization(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- Others ------------------------------------------------------------------------ */
+/* ---- Others
+ * ------------------------------------------------------------------------ */
 
 /* x / norm(x), 0 where the norm is 0 */
 moec_status_t convert_lp_normalization(convert_ctx_t *ctx) {
@@ -246,7 +249,8 @@ moec_status_t convert_mean_variance_normalization(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* x / (bias + alpha / size * (sum of squares of `size` channels around))^beta */
+/* x / (bias + alpha / size * (sum of squares of `size` channels around))^beta
+ */
 moec_status_t convert_lrn(convert_ctx_t *ctx) {
   ir_value_t *x = ctx_in(ctx, 0), *wide = ctx_widen(ctx, x);
   double alpha = attr_float(ctx, "alpha", 0.0001f);
@@ -271,8 +275,7 @@ moec_status_t convert_lrn(convert_ctx_t *ctx) {
   ir_set_str(op, ATTR_PAD_mode, "constant");
   ir_value_t *padded = ir_place(b, op), *sum = NULL;
   for (int64_t i = 0; i < size; i++) {
-    ir_value_t *part =
-        ctx_part(ctx, padded, 1, ctx_int(ctx, i), ctx_dim(x, 1));
+    ir_value_t *part = ctx_part(ctx, padded, 1, ctx_int(ctx, i), ctx_dim(x, 1));
     sum = sum == NULL ? part : binary(ctx, OP_ADD, sum, part);
   }
   sum = binary(ctx, OP_MUL, sum, ctx_scalar(ctx, wide, alpha / (double)size));

@@ -25,7 +25,8 @@ static ir_value_t *sum_windows(convert_ctx_t *ctx, ir_value_t *x,
   return ir_reduce(ctx->b, OP_REDUCE_SUM, windows, 1, &kernel_axis, false);
 }
 
-/* ---- Over everything -------------------------------------------------------------- */
+/* ---- Over everything
+ * -------------------------------------------------------------- */
 
 static bool spatial_axes(convert_ctx_t *ctx, unsigned *out_n, int64_t *axes) {
   const ir_value_t *x = ctx_in(ctx, 0);
@@ -49,8 +50,8 @@ moec_status_t convert_global_max_pool(convert_ctx_t *ctx) {
   int64_t axes[IR_MAX_RANK];
   unsigned n;
   if (!spatial_axes(ctx, &n, axes)) return ctx->status;
-  ctx_set_output(ctx, 0, ir_reduce(ctx->b, OP_REDUCE_MAX, ctx_in(ctx, 0), n,
-                                   axes, true));
+  ctx_set_output(
+      ctx, 0, ir_reduce(ctx->b, OP_REDUCE_MAX, ctx_in(ctx, 0), n, axes, true));
   return MOEC_OK;
 }
 
@@ -81,14 +82,14 @@ moec_status_t convert_global_lp_pool(convert_ctx_t *ctx) {
   int64_t axes[IR_MAX_RANK], p;
   unsigned n;
   if (!spatial_axes(ctx, &n, axes) || !read_p(ctx, &p)) return ctx->status;
-  ir_value_t *sum =
-      ir_reduce(ctx->b, OP_REDUCE_SUM, power(ctx, ctx_widen(ctx, x), p), n,
-                axes, true);
+  ir_value_t *sum = ir_reduce(ctx->b, OP_REDUCE_SUM,
+                              power(ctx, ctx_widen(ctx, x), p), n, axes, true);
   ctx_set_output(ctx, 0, ctx_like(ctx, root(ctx, sum, p), x));
   return MOEC_OK;
 }
 
-/* ---- By windows ---------------------------------------------------------------------- */
+/* ---- By windows
+ * ---------------------------------------------------------------------- */
 
 moec_status_t convert_lp_pool(convert_ctx_t *ctx) {
   window_t w;
@@ -140,8 +141,8 @@ static ir_value_t *smallest(convert_ctx_t *ctx, const ir_value_t *x) {
     case DT_CLASS_FLOAT:
       return ir_scalar(ctx->b, dtype, -(double)INFINITY);
     case DT_CLASS_SIGNED:
-      return ir_scalar_int(ctx->b, dtype,
-                           bits == 64 ? INT64_MIN : -(INT64_C(1) << (bits - 1)));
+      return ir_scalar_int(
+          ctx->b, dtype, bits == 64 ? INT64_MIN : -(INT64_C(1) << (bits - 1)));
     default:
       return ir_scalar_int(ctx->b, dtype, 0);
   }

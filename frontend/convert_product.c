@@ -48,7 +48,8 @@ moec_status_t convert_gemm(convert_ctx_t *ctx) {
   double alpha = attr_float(ctx, "alpha", 1), beta = attr_float(ctx, "beta", 1);
   bool trans_a = attr_int(ctx, "transA", 0) != 0;
   bool trans_b = attr_int(ctx, "transB", 0) != 0;
-  if (ctx->opset < 11 && c == NULL) return ctx_invalid(ctx, "input 2 is missing");
+  if (ctx->opset < 11 && c == NULL)
+    return ctx_invalid(ctx, "input 2 is missing");
   if (!ctx_check_rank(ctx, a, 2, 2, "input 0") ||
       !ctx_check_rank(ctx, b, 2, 2, "input 1"))
     return ctx->status;
@@ -62,7 +63,8 @@ moec_status_t convert_gemm(convert_ctx_t *ctx) {
     y = ctx_binary(ctx, OP_ADD, y, scaled(ctx, c, beta));
     if (y != NULL)
       for (unsigned i = 0; i < 2; i++)
-        ir_check_equal(ctx->b, ctx_dim(y, i), i == 0 ? ctx_dim(a, 0) : ctx_dim(b, 1),
+        ir_check_equal(ctx->b, ctx_dim(y, i),
+                       i == 0 ? ctx_dim(a, 0) : ctx_dim(b, 1),
                        "dimensions of input 2, no larger than the product's");
   }
   ctx_set_output(ctx, 0, y);

@@ -1,5 +1,6 @@
-/* Reductions, softmax, ranks and running sums. Sums of f16 and bf16 are taken in
- * f32 by the reductions themselves; combinations are computed there as well. */
+/* Reductions, softmax, ranks and running sums. Sums of f16 and bf16 are taken
+ * in f32 by the reductions themselves; combinations are computed there as well.
+ */
 #include "frontend/convert.h"
 
 typedef struct reduction {
@@ -11,8 +12,7 @@ typedef struct reduction {
 
 /* Axes come as an attribute before opset `by_input`, then as input 1. Without
  * axes everything is reduced, or with noop_with_empty_axes nothing. */
-static bool read_reduction(convert_ctx_t *ctx, int by_input,
-                           reduction_t *out) {
+static bool read_reduction(convert_ctx_t *ctx, int by_input, reduction_t *out) {
   const int64_t *given = NULL;
   bool noop = false;
   *out = (reduction_t){.x = ctx_in(ctx, 0)};
@@ -22,8 +22,7 @@ static bool read_reduction(convert_ctx_t *ctx, int by_input,
   } else {
     noop = attr_bool(ctx, "noop_with_empty_axes", false);
     ir_value_t *axes = ctx_in(ctx, 1);
-    if (axes != NULL &&
-        !ctx_need_ints(ctx, axes, "axes", &out->n_axes, &given))
+    if (axes != NULL && !ctx_need_ints(ctx, axes, "axes", &out->n_axes, &given))
       return false;
   }
   if (ctx->status != MOEC_OK) return false;
@@ -75,8 +74,8 @@ moec_status_t convert_reduce_mean(convert_ctx_t *ctx) {
   reduction_t r;
   if (!read_reduction(ctx, 18, &r)) return ctx->status;
   if (r.n_axes == 0) return give(ctx, r.x);
-  return give(ctx, ctx_mean(ctx, ctx_widen(ctx, r.x), r.n_axes, r.axes,
-                            r.keepdims));
+  return give(ctx,
+              ctx_mean(ctx, ctx_widen(ctx, r.x), r.n_axes, r.axes, r.keepdims));
 }
 
 moec_status_t convert_reduce_l1(convert_ctx_t *ctx) {
@@ -130,13 +129,11 @@ moec_status_t convert_reduce_log_sum_exp(convert_ctx_t *ctx) {
   if (x != NULL && !dtype_is_float(x->type.dtype)) x = ir_cast(b, x, DT_F64);
   ir_value_t *most = ir_reduce(b, OP_REDUCE_MAX, x, r.n_axes, r.axes, true);
   ir_value_t *zero = ctx_scalar(ctx, x, 0);
-  ir_value_t *finite = ir_binary(
-      b, OP_EQ, ir_binary(b, OP_SUB, most, most), zero); /* inf - inf is NaN */
+  ir_value_t *finite = ir_binary(b, OP_EQ, ir_binary(b, OP_SUB, most, most),
+                                 zero); /* inf - inf is NaN */
   most = ir_select(b, finite, most, zero);
-  ir_value_t *powers =
-      ir_unary(b, OP_EXP, ir_binary(b, OP_SUB, x, most));
-  ir_value_t *sum =
-      ir_reduce(b, OP_REDUCE_SUM, powers, r.n_axes, r.axes, true);
+  ir_value_t *powers = ir_unary(b, OP_EXP, ir_binary(b, OP_SUB, x, most));
+  ir_value_t *sum = ir_reduce(b, OP_REDUCE_SUM, powers, r.n_axes, r.axes, true);
   ir_value_t *y = ir_binary(b, OP_ADD, ir_unary(b, OP_LOG, sum), most);
   if (!r.keepdims && y != NULL)
     for (unsigned i = r.n_axes; i > 0; i--)
@@ -144,7 +141,8 @@ moec_status_t convert_reduce_log_sum_exp(convert_ctx_t *ctx) {
   return give(ctx, y);
 }
 
-/* ---- Along one axis ----------------------------------------------------------- */
+/* ---- Along one axis
+ * ----------------------------------------------------------- */
 
 moec_status_t convert_arg_reduce(convert_ctx_t *ctx) {
   ir_value_t *x = ctx_in(ctx, 0);
@@ -158,10 +156,9 @@ moec_status_t convert_arg_reduce(convert_ctx_t *ctx) {
   bool max = ctx->code == OP_ARG_MAX;
   ir_set_int(op, max ? ATTR_ARG_MAX_axis : ATTR_ARG_MIN_axis, axis);
   ir_set_int(op, max ? ATTR_ARG_MAX_keepdims : ATTR_ARG_MIN_keepdims, keepdims);
-  ir_set_int(op,
-             max ? ATTR_ARG_MAX_select_last_index
-                 : ATTR_ARG_MIN_select_last_index,
-             last);
+  ir_set_int(
+      op, max ? ATTR_ARG_MAX_select_last_index : ATTR_ARG_MIN_select_last_index,
+      last);
   ctx_set_output(ctx, 0, ir_place(ctx->b, op));
   return MOEC_OK;
 }
@@ -198,8 +195,7 @@ static ir_value_t *as_matrix(convert_ctx_t *ctx, ir_value_t *x, unsigned axis) {
 moec_status_t convert_softmax_coerced(convert_ctx_t *ctx) {
   ir_value_t *x = ctx_in(ctx, 0);
   unsigned axis, rank = x->type.rank;
-  if (!ctx_axis(ctx, attr_int(ctx, "axis", 1), rank, &axis))
-    return ctx->status;
+  if (!ctx_axis(ctx, attr_int(ctx, "axis", 1), rank, &axis)) return ctx->status;
   if (axis + 1 == rank) {
     ctx_set_output(ctx, 0, softmax(ctx, ctx->code, x, axis));
     return MOEC_OK;
@@ -234,7 +230,8 @@ moec_status_t convert_hardmax(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- TopK ------------------------------------------------------------------------- */
+/* ---- TopK
+ * ------------------------------------------------------------------------- */
 
 static moec_status_t build_topk(convert_ctx_t *ctx, const expr_t *k,
                                 unsigned axis, bool largest, bool sorted) {
@@ -286,7 +283,8 @@ moec_status_t convert_topk(convert_ctx_t *ctx) {
   return build_topk(ctx, k, axis, largest, sorted);
 }
 
-/* ---- Running sums ---------------------------------------------------------------------- */
+/* ---- Running sums
+ * ---------------------------------------------------------------------- */
 
 static moec_status_t scan(convert_ctx_t *ctx, ir_opcode_t code) {
   ir_value_t *x = ctx_in(ctx, 0);

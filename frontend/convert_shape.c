@@ -4,7 +4,8 @@
 
 #include "frontend/convert.h"
 
-/* ---- Shape, Size -------------------------------------------------------------- */
+/* ---- Shape, Size
+ * -------------------------------------------------------------- */
 
 static int64_t clamp_axis(int64_t axis, int64_t rank) {
   if (axis < 0) axis += rank;
@@ -18,8 +19,8 @@ moec_status_t convert_shape(convert_ctx_t *ctx) {
   int64_t start = clamp_axis(attr_int(ctx, "start", 0), rank);
   int64_t end = clamp_axis(attr_int(ctx, "end", rank), rank);
   unsigned n = end > start ? (unsigned)(end - start) : 0;
-  ir_value_t *y =
-      n > 0 ? ir_exprs(ctx->b, n, x->type.dim + start) : ir_ints(ctx->b, 0, NULL);
+  ir_value_t *y = n > 0 ? ir_exprs(ctx->b, n, x->type.dim + start)
+                        : ir_ints(ctx->b, 0, NULL);
   ctx_set_output(ctx, 0, y);
   return MOEC_OK;
 }
@@ -30,15 +31,8 @@ moec_status_t convert_size(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- Reshape --------------------------------------------------------------------- */
-
-typedef struct reshape {
-  unsigned n;
-  const expr_t **dim;  /* [n]; 1 where the entry is (or may be) -1 */
-  const expr_t **rest; /* [n]; 1 where the entry is -1, else 0; NULL: never */
-  int known_rest;      /* index of the entry that is -1 for certain, or -1 */
-  bool guesses;        /* some entry may be -1 */
-} reshape_t;
+/* ---- Reshape
+ * --------------------------------------------------------------------- */
 
 /* The dimension that 0 stands for. */
 static const expr_t *copied_dim(convert_ctx_t *ctx, const ir_value_t *x,
@@ -49,76 +43,7 @@ static const expr_t *copied_dim(convert_ctx_t *ctx, const ir_value_t *x,
   return NULL;
 }
 
-/* An entry v found at run time: with z = (v == 0) and m = (v == -1),
- * dim = v + z * copied + 2 * m, which is 1 for -1. */
-static bool add_bound_entry(convert_ctx_t *ctx, reshape_t *r,
-                            const ir_value_t *x, unsigned i, const expr_t *v,
-                            bool allow_zero) {
-  expr_pool_t *pool = ctx->exprs;
-  if (!allow_zero && i < x->type.rank) {
-    const expr_t *zero = expr_is_one(pool, expr_add(pool, v, ctx_int(ctx, 1)));
-    r->dim[i] = expr_add(pool, r->dim[i],
-                         expr_mul(pool, zero, x->type.dim[i]));
-  }
-  if (r->known_rest >= 0) return true;
-  r->rest[i] = expr_is_one(pool, expr_add(pool, v, ctx_int(ctx, 2)));
-  r->dim[i] = expr_add(pool, r->dim[i],
-                       expr_mul(pool, ctx_int(ctx, 2), r->rest[i]));
-  r->guesses = true;
-  return true;
-}
-
-static bool add_entry(convert_ctx_t *ctx, reshape_t *r, ir_value_t *x,
-                      ir_value_t *shape, unsigned i, bool allow_zero) {
-  const expr_t *v = ir_known(shape, i);
-  int64_t value;
-  if (v == NULL) {
-    v = ctx_size(ctx, shape, i, "shape", r->known_rest >= 0 ? 0 : -1, NULL);
-    if (v == NULL) return false;
-    r->dim[i] = v;
-    return add_bound_entry(ctx, r, x, i, v, allow_zero);
-  }
-  r->dim[i] = v;
-  if (!expr_is_const(v, &value)) {
-    if (!expr_lower_bound(v, &value) || value < 0)
-      ir_check_equal(ctx->b, expr_max(ctx->exprs, v, ctx_int(ctx, 0)), v,
-                     "size in a shape, at least 0");
-    return true;
-  }
-  if (value == -1) {
-    r->dim[i] = ctx_int(ctx, 1);
-  } else if (value == 0 && !allow_zero) {
-    r->dim[i] = copied_dim(ctx, x, i);
-  } else if (value < 0) {
-    ctx_invalid(ctx, "entry %u of the shape is %lld", i, (long long)value);
-    return false;
-  }
-  return r->dim[i] != NULL;
-}
-
-/* Which entry is -1; false after an error. */
-static bool find_rest(convert_ctx_t *ctx, reshape_t *r, const ir_value_t *shape,
-                      bool allow_zero) {
-  bool has_zero = false;
-  for (unsigned i = 0; i < r->n; i++) {
-    const expr_t *v = ir_known(shape, i);
-    if (v == NULL) continue;
-    has_zero |= expr_equals_const(v, 0);
-    if (!expr_equals_const(v, -1)) continue;
-    if (r->known_rest >= 0) {
-      ctx_invalid(ctx, "the shape has more than one entry that is -1");
-      return false;
-    }
-    r->known_rest = (int)i;
-  }
-  if (allow_zero && has_zero && r->known_rest >= 0) {
-    ctx_invalid(ctx, "the shape has both 0 and -1 although allowzero is 1");
-    return false;
-  }
-  return true;
-}
-
-/* total / others, checked to divide. */
+/* total / others, where others is 0 only if total is. */
 static const expr_t *rest_of(convert_ctx_t *ctx, const expr_t *total,
                              const expr_t *others) {
   const expr_t *exact = expr_divide_exactly(ctx->exprs, total, others);
@@ -127,53 +52,120 @@ static const expr_t *rest_of(convert_ctx_t *ctx, const expr_t *total,
     ctx_invalid(ctx, "the size for -1 is not determined: other sizes are 0");
     return NULL;
   }
-  /* The divisor may be 0 at run time only when there are no elements. */
   int64_t lower;
-  const expr_t *divisor = others;
   if (!expr_lower_bound(others, &lower) || lower < 1)
-    divisor = expr_max(ctx->exprs, others, ctx_int(ctx, 1));
-  return expr_floordiv(ctx->exprs, total, divisor);
+    others = expr_max(ctx->exprs, others, ctx_int(ctx, 1));
+  return expr_floordiv(ctx->exprs, total, others);
+}
+
+/* Entries that are known become dimensions; *out_rest is the one that is -1, or
+ * -1. NULL stays where an entry is not known. */
+static bool known_entries(convert_ctx_t *ctx, const ir_value_t *x,
+                          const ir_value_t *shape, unsigned n, bool allow_zero,
+                          const expr_t **dim, int *out_rest) {
+  bool has_zero = false;
+  *out_rest = -1;
+  for (unsigned i = 0; i < n; i++) {
+    int64_t value;
+    dim[i] = ir_known(shape, i);
+    if (dim[i] == NULL) continue;
+    if (!expr_is_const(dim[i], &value)) {
+      if (!expr_lower_bound(dim[i], &value) || value < 0)
+        ir_check_equal(ctx->b, expr_max(ctx->exprs, dim[i], ctx_int(ctx, 0)),
+                       dim[i], "size in a shape, at least 0");
+      continue;
+    }
+    has_zero |= value == 0;
+    if (value == -1 && *out_rest >= 0) {
+      ctx_invalid(ctx, "the shape has more than one entry that is -1");
+      return false;
+    }
+    if (value < -1) {
+      ctx_invalid(ctx, "entry %u of the shape is %lld", i, (long long)value);
+      return false;
+    }
+    if (value == -1) *out_rest = (int)i;
+    if (value == -1) dim[i] = ctx_int(ctx, 1);
+    if (value == 0 && !allow_zero) dim[i] = copied_dim(ctx, x, i);
+    if (ctx->status != MOEC_OK) return false;
+  }
+  if (allow_zero && has_zero && *out_rest >= 0)
+    ctx_invalid(ctx, "the shape has both 0 and -1 although allowzero is 1");
+  return ctx_status(ctx) == MOEC_OK;
+}
+
+/* Entries that are not known, computed at run time by the same rules. */
+static bool bound_entries(convert_ctx_t *ctx, const ir_value_t *x,
+                          ir_value_t *shape, unsigned n, bool allow_zero,
+                          const expr_t **dim, int rest) {
+  ir_builder_t *b = ctx->b;
+  ir_value_t *minus_one = ir_scalar_int(b, DT_I64, -1);
+  ir_value_t *one = ir_scalar_int(b, DT_I64, 1);
+  ir_value_t *size = ir_cast(b, shape, DT_I64);
+  if (!allow_zero) {
+    const expr_t *copied[IR_MAX_RANK];
+    for (unsigned i = 0; i < n; i++)
+      copied[i] = i < x->type.rank ? x->type.dim[i] : ctx_int(ctx, 0);
+    ir_value_t *zero = ir_scalar_int(b, DT_I64, 0);
+    size = ir_select(b, ir_binary(b, OP_EQ, size, zero), ir_exprs(b, n, copied),
+                     size);
+  }
+  int64_t axis = 0;
+  ir_value_t *open = ir_binary(b, OP_EQ, size, minus_one);
+  ir_value_t *others = ir_reduce(b, OP_REDUCE_PROD,
+                                 ir_select(b, open, one, size), 1, &axis, true);
+  ir_value_t *total = ir_expr_scalar(b, ir_type_count(ctx->exprs, &x->type));
+  ir_value_t *left =
+      ir_binary(b, OP_DIV, total, ir_binary(b, OP_MAX, others, one));
+  size = ir_select(b, open, left, size);
+  for (unsigned i = 0; i < n; i++) {
+    if (dim[i] != NULL && rest != (int)i) continue;
+    dim[i] = ctx_size(ctx, size, i, "size", 0, NULL);
+    if (dim[i] == NULL) return false;
+  }
+  return true;
 }
 
 moec_status_t convert_reshape(convert_ctx_t *ctx) {
   bool allow_zero = attr_bool(ctx, "allowzero", false);
   ir_value_t *x = ctx_in(ctx, 0), *shape = ctx_in(ctx, 1);
   int64_t n;
+  int rest;
+  const expr_t *dim[IR_MAX_RANK];
   if (!ctx_check_rank(ctx, shape, 1, 1, "the shape") ||
       !ctx_static_count(ctx, shape, "the shape", &n))
     return ctx->status;
+  if (!dtype_is_integer(shape->type.dtype))
+    return ctx_invalid(ctx, "the shape is %s, expected integers",
+                       ctx_type_str(ctx, shape));
   if (n > IR_MAX_RANK)
     return ctx_error(ctx, MOEC_E_LIMIT, "rank %lld exceeds the limit of %d",
                      (long long)n, IR_MAX_RANK);
-  const expr_t *dim[IR_MAX_RANK], *rest[IR_MAX_RANK] = {NULL};
-  reshape_t r = {.n = (unsigned)n, .dim = dim, .rest = rest, .known_rest = -1};
-  if (!find_rest(ctx, &r, shape, allow_zero)) return ctx->status;
-  for (unsigned i = 0; i < r.n; i++)
-    if (!add_entry(ctx, &r, x, shape, i, allow_zero)) return ctx_status(ctx);
-
+  unsigned rank = (unsigned)n;
+  if (!known_entries(ctx, x, shape, rank, allow_zero, dim, &rest))
+    return ctx_status(ctx);
+  bool all_known = true;
+  for (unsigned i = 0; i < rank; i++) all_known &= dim[i] != NULL;
   expr_pool_t *pool = ctx->exprs;
   const expr_t *total = ir_type_count(pool, &x->type);
-  const expr_t *others = expr_product(pool, dim, r.n);
-  if (r.known_rest >= 0) {
-    dim[r.known_rest] = rest_of(ctx, total, others);
-    if (dim[r.known_rest] == NULL) return ctx->status;
-  } else if (r.guesses) {
-    const expr_t *factor =
-        expr_sub(pool, rest_of(ctx, total, others), ctx_int(ctx, 1));
-    for (unsigned i = 0; i < r.n; i++)
-      if (rest[i] != NULL)
-        dim[i] = expr_add(pool, dim[i], expr_mul(pool, rest[i], factor));
+  if (!all_known) {
+    if (!bound_entries(ctx, x, shape, rank, allow_zero, dim, rest))
+      return ctx_status(ctx);
+  } else if (rest >= 0) {
+    dim[rest] = rest_of(ctx, total, expr_product(pool, dim, rank));
+    if (dim[rest] == NULL) return ctx->status;
   }
-  ir_check_equal(ctx->b, expr_product(pool, dim, r.n), total,
+  ir_check_equal(ctx->b, expr_product(pool, dim, rank), total,
                  "number of elements of the reshaped tensor");
-  ctx_set_output(ctx, 0, ir_reshape(ctx->b, x, r.n, dim));
+  ctx_set_output(ctx, 0, ir_reshape(ctx->b, x, rank, dim));
   return MOEC_OK;
 }
 
-/* ---- Squeeze, Unsqueeze, Flatten --------------------------------------------------- */
+/* ---- Squeeze, Unsqueeze, Flatten
+ * --------------------------------------------------- */
 
-/* Axes from the attribute (before opset 13) or input 1; *out_given tells whether
- * there are any. False after an error. */
+/* Axes from the attribute (before opset 13) or input 1; *out_given tells
+ * whether there are any. False after an error. */
 static bool given_axes(convert_ctx_t *ctx, unsigned *out_n,
                        const int64_t **out_axes, bool *out_given) {
   *out_n = 0;
@@ -197,8 +189,9 @@ static unsigned squeeze_all(convert_ctx_t *ctx, const ir_value_t *x,
   for (unsigned i = 0; i < x->type.rank; i++) {
     const expr_t *size = x->type.dim[i];
     if (expr_equals_const(size, 1)) continue;
-    ir_check_equal(ctx->b, expr_is_one(ctx->exprs, size), ctx_int(ctx, 0),
-                   "squeezing without axes a dimension of 1 that was not known");
+    ir_check_equal(
+        ctx->b, expr_is_one(ctx->exprs, size), ctx_int(ctx, 0),
+        "squeezing without axes a dimension of 1 that was not known");
     dim[n++] = size;
   }
   return n;
@@ -274,7 +267,8 @@ moec_status_t convert_flatten(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- Expand, Tile ---------------------------------------------------------------------- */
+/* ---- Expand, Tile
+ * ---------------------------------------------------------------------- */
 
 moec_status_t convert_expand(convert_ctx_t *ctx) {
   ir_value_t *x = ctx_in(ctx, 0), *shape = ctx_in(ctx, 1);
@@ -291,10 +285,10 @@ moec_status_t convert_expand(convert_ctx_t *ctx) {
     const expr_t *mine = i < rank ? x->type.dim[rank - 1 - i] : NULL;
     const expr_t *wanted = i < n ? size[n - 1 - i] : NULL;
     ctx_check_dims(ctx, mine, wanted);
-    const expr_t *both = mine == NULL     ? wanted
-                         : wanted == NULL ? mine
-                                          : expr_broadcast(ctx->exprs, mine,
-                                                           wanted);
+    const expr_t *both = mine == NULL ? wanted
+                         : wanted == NULL
+                             ? mine
+                             : expr_broadcast(ctx->exprs, mine, wanted);
     dim[out_rank - 1 - i] = both;
   }
   MOEC_TRY(ctx_status(ctx));

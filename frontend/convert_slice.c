@@ -8,7 +8,8 @@
 #define FAR INT64_C(0x7fffffff)
 #define FARTHEST (INT64_C(1) << 62)
 
-/* ---- Slice ---------------------------------------------------------------------- */
+/* ---- Slice
+ * ---------------------------------------------------------------------- */
 
 /* A bound brought to [low, high], after adding d where it is negative. */
 static const expr_t *clamp_bound(convert_ctx_t *ctx, const expr_t *bound,
@@ -22,10 +23,10 @@ static const expr_t *clamp_bound(convert_ctx_t *ctx, const expr_t *bound,
     if (value < 0) bound = expr_add(pool, d, bound);
   } else if (!expr_lower_bound(bound, &value) || value < 0) {
     /* 1 where negative, else 0 */
-    const expr_t *sign = expr_max(
-        pool, ctx_int(ctx, 0),
-        expr_min(pool, ctx_int(ctx, 1),
-                 expr_sub(pool, ctx_int(ctx, 0), bound)));
+    const expr_t *sign =
+        expr_max(pool, ctx_int(ctx, 0),
+                 expr_min(pool, ctx_int(ctx, 1),
+                          expr_sub(pool, ctx_int(ctx, 0), bound)));
     bound = expr_add(pool, bound, expr_mul(pool, sign, d));
   }
   return expr_max(pool, low, expr_min(pool, bound, high));
@@ -60,8 +61,7 @@ static slicing_t slice_axis(convert_ctx_t *ctx, const expr_t *d,
     const expr_t *last = expr_sub(pool, d, one);
     /* An empty axis: start and end are both -1. */
     s.start = expr_min(pool, clamp_bound(ctx, start, d, zero, last), last);
-    span = expr_sub(pool, s.start,
-                    clamp_bound(ctx, end, d, minus_one, last));
+    span = expr_sub(pool, s.start, clamp_bound(ctx, end, d, minus_one, last));
     s.length = expr_ceildiv(pool, span, ctx_int(ctx, -step));
   }
   s.length = expr_max(pool, zero, s.length);
@@ -89,8 +89,7 @@ static const expr_t **bounds_of(convert_ctx_t *ctx, ir_value_t *x,
   const expr_t **bound = ARENA_ARRAY(ctx->arena, const expr_t *, IR_MAX_RANK);
   for (int64_t i = 0; i < n; i++) {
     bound[i] = ir_known(x, i);
-    if (bound[i] == NULL)
-      bound[i] = ctx_size(ctx, x, i, what, -FARTHEST, NULL);
+    if (bound[i] == NULL) bound[i] = ctx_size(ctx, x, i, what, -FARTHEST, NULL);
     if (bound[i] == NULL) return NULL;
   }
   *out_n = (unsigned)n;
@@ -115,14 +114,13 @@ static moec_status_t build_slice(convert_ctx_t *ctx, const slice_spec_t *spec) {
     int64_t by = spec->steps != NULL ? spec->steps[i] : 1;
     if (!ctx_axis(ctx, spec->axes != NULL ? spec->axes[i] : i, rank, &axis))
       return ctx->status;
-    if (sliced[axis])
-      return ctx_invalid(ctx, "axis %u is sliced twice", axis);
+    if (sliced[axis]) return ctx_invalid(ctx, "axis %u is sliced twice", axis);
     if (by == 0) return ctx_invalid(ctx, "the step of axis %u is 0", axis);
     if (by > FAR) by = FAR;
     if (by < -FAR) by = -FAR;
     sliced[axis] = true;
-    slicing_t s = slice_axis(ctx, x->type.dim[axis], spec->start[i],
-                             spec->end[i], by);
+    slicing_t s =
+        slice_axis(ctx, x->type.dim[axis], spec->start[i], spec->end[i], by);
     start[axis] = s.start;
     length[axis] = ctx_named(ctx, s.length, "rows", x->type.dim[axis]);
     if (length[axis] == NULL) return ctx_status(ctx);
@@ -178,7 +176,8 @@ moec_status_t convert_slice_by_attributes(convert_ctx_t *ctx) {
   spec.axes = attr_ints(ctx, "axes", &n_axes);
   MOEC_TRY(ctx->status);
   if (starts == NULL || ends == NULL)
-    return ctx_invalid(ctx, "required attribute \"starts\" or \"ends\" is missing");
+    return ctx_invalid(ctx,
+                       "required attribute \"starts\" or \"ends\" is missing");
   if (n_end != spec.n || (spec.axes != NULL && n_axes != spec.n))
     return ctx_invalid(ctx, "starts, ends and axes differ in length");
   spec.start = as_exprs(ctx, spec.n, starts);
@@ -186,7 +185,8 @@ moec_status_t convert_slice_by_attributes(convert_ctx_t *ctx) {
   return build_slice(ctx, &spec);
 }
 
-/* ---- Concat, Transpose -------------------------------------------------------------- */
+/* ---- Concat, Transpose
+ * -------------------------------------------------------------- */
 
 moec_status_t convert_concat(convert_ctx_t *ctx) {
   unsigned axis;
@@ -228,7 +228,9 @@ moec_status_t convert_transpose(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- Split ------------------------------------------------------------------------------ */
+/* ---- Split
+ * ------------------------------------------------------------------------------
+ */
 
 /* n equal parts; with `uneven` the last one may be smaller. */
 static const expr_t **equal_parts(convert_ctx_t *ctx, const expr_t *d,
@@ -287,8 +289,7 @@ static const expr_t **parts_of_split(convert_ctx_t *ctx, const expr_t *d,
   if (ctx_in(ctx, 1) != NULL) {
     if (attr_has(ctx, "num_outputs"))
       ctx_invalid(ctx, "both sizes and num_outputs are given");
-    const expr_t **sizes =
-        ctx_sizes(ctx, ctx_in(ctx, 1), "split", 0, &n_given);
+    const expr_t **sizes = ctx_sizes(ctx, ctx_in(ctx, 1), "split", 0, &n_given);
     return sizes != NULL ? given_parts(ctx, d, n, n_given, sizes) : NULL;
   }
   if (ctx->opset < 18) return equal_parts(ctx, d, n, false);
@@ -317,7 +318,9 @@ moec_status_t convert_split(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- Pad ------------------------------------------------------------------------------------ */
+/* ---- Pad
+ * ------------------------------------------------------------------------------------
+ */
 
 /* Operands of Pad by opset: sizes for `n` axes, before and then after. */
 static const expr_t **pad_sizes(convert_ctx_t *ctx, unsigned *out_n) {

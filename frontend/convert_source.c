@@ -6,7 +6,8 @@
 #include "frontend/import_state.h"
 #include "ir/element.h"
 
-/* ---- Constant ------------------------------------------------------------------ */
+/* ---- Constant
+ * ------------------------------------------------------------------ */
 
 static ir_value_t *floats_constant(convert_ctx_t *ctx, unsigned rank,
                                    unsigned n, const double *values) {
@@ -83,7 +84,8 @@ moec_status_t convert_constant(convert_ctx_t *ctx) {
   return ctx->status;
 }
 
-/* ---- ConstantOfShape, EyeLike ------------------------------------------------------ */
+/* ---- ConstantOfShape, EyeLike
+ * ------------------------------------------------------ */
 
 /* The one element of an attribute's tensor as a scalar. */
 static ir_value_t *scalar_of_attribute(convert_ctx_t *ctx, const char *name) {
@@ -133,7 +135,9 @@ moec_status_t convert_eye_like(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- Range ----------------------------------------------------------------------------- */
+/* ---- Range
+ * -----------------------------------------------------------------------------
+ */
 
 /* max(0, ceil((limit - start) / delta)) where all three are known; NULL when
  * they are not. */
@@ -145,8 +149,8 @@ static const expr_t *known_count(convert_ctx_t *ctx, ir_value_t *const *in) {
   if (start == NULL || limit == NULL || delta == NULL) return NULL;
   if (!expr_is_const(delta, &step) || step == 0 || step == INT64_MIN)
     return NULL;
-  const expr_t *span = step > 0 ? expr_sub(pool, limit, start)
-                                : expr_sub(pool, start, limit);
+  const expr_t *span =
+      step > 0 ? expr_sub(pool, limit, start) : expr_sub(pool, start, limit);
   const expr_t *count =
       expr_ceildiv(pool, span, ctx_int(ctx, step > 0 ? step : -step));
   return expr_max(pool, ctx_int(ctx, 0), count);
@@ -154,8 +158,7 @@ static const expr_t *known_count(convert_ctx_t *ctx, ir_value_t *const *in) {
 
 /* The same for float constants, in the precision of ONNX's definition: the
  * difference in the operands' type, the quotient in double. */
-static const expr_t *constant_count(convert_ctx_t *ctx,
-                                    ir_value_t *const *in) {
+static const expr_t *constant_count(convert_ctx_t *ctx, ir_value_t *const *in) {
   unsigned n;
   const double *start, *limit, *delta;
   if (!ctx_const_floats(ctx, in[0], &n, &start) ||
@@ -189,8 +192,10 @@ static const expr_t *bound_count(convert_ctx_t *ctx, ir_value_t *const *in) {
     ir_value_t *a = ir_cast(b, span, DT_I64), *by = ir_cast(b, in[2], DT_I64);
     ir_value_t *quotient = ir_binary(b, OP_DIV, a, by);
     ir_value_t *rest = ir_binary(b, OP_FMOD, a, by);
-    ir_value_t *same = ir_binary(b, OP_LT, zero, ir_binary(b, OP_MUL, ir_unary(b, OP_SIGN, rest),
-                                                           ir_unary(b, OP_SIGN, by)));
+    ir_value_t *same =
+        ir_binary(b, OP_LT, zero,
+                  ir_binary(b, OP_MUL, ir_unary(b, OP_SIGN, rest),
+                            ir_unary(b, OP_SIGN, by)));
     count = ir_binary(b, OP_ADD, quotient, ir_cast(b, same, DT_I64));
   }
   return ir_bind(b, ir_binary(b, OP_MAX, count, zero), 0, "range", 0, NULL);

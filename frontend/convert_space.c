@@ -54,8 +54,7 @@ moec_status_t convert_space_to_depth(convert_ctx_t *ctx) {
   const expr_t *h = quotient(ctx, ctx_dim(x, 2), b, "rows in blocks");
   const expr_t *w = quotient(ctx, ctx_dim(x, 3), b, "columns in blocks");
   const expr_t *split[] = {n, c, h, b, w, b};
-  const expr_t *channels =
-      expr_mul(ctx->exprs, c, expr_mul(ctx->exprs, b, b));
+  const expr_t *channels = expr_mul(ctx->exprs, c, expr_mul(ctx->exprs, b, b));
   const expr_t *joined[] = {n, channels, h, w};
   ir_value_t *y = ir_reshape(ctx->b, x, 6, split);
   y = ir_transpose(ctx->b, y, mode == 0 ? dcr : crd);

@@ -149,12 +149,12 @@ static moec_status_t import_main(importer_t *im) {
     import_declare(&scope, 1, &graph->output[i]);
 
   const uint32_t *order;
-  MOEC_TRY(import_order(im, &frame, graph->n_node, graph->node, &scope,
-                        &order));
+  MOEC_TRY(
+      import_order(im, &frame, graph->n_node, graph->node, &scope, &order));
   ir_builder_t b = {
       .module = im->module, .region = &im->func->body, .diag = im->diag};
-  moec_status_t nodes = import_nodes(im, &frame, &scope, &b, graph->n_node,
-                                     graph->node, order);
+  moec_status_t nodes =
+      import_nodes(im, &frame, &scope, &b, graph->n_node, graph->node, order);
   if (nodes == MOEC_E_LIMIT) return nodes;
   return add_outputs(im, &scope);
 }

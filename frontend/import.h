@@ -19,8 +19,8 @@ typedef struct onnx_import_options {
   /* Nodes after inlining functions and unrolling loops; 0 means 2,000,000. */
   uint64_t max_nodes;
   /* A shape in value_info that contradicts the inferred one is an error, not
-   * just warned about. (Exporters write wrong ones.) Element types, and shapes of
-   * the model's outputs, must fit always. */
+   * just warned about. (Exporters write wrong ones.) Element types, and shapes
+   * of the model's outputs, must fit always. */
   bool strict_types;
 } onnx_import_options_t;
 

@@ -1,5 +1,5 @@
-/* A first sweep over all nodes that lists every operator without a converter, so
- * that one run tells all of them. */
+/* A first sweep over all nodes that lists every operator without a converter,
+ * so that one run tells all of them. */
 #include <string.h>
 
 #include "frontend/import_state.h"
@@ -118,7 +118,8 @@ moec_status_t import_check_operators(importer_t *im) {
     frame_t frame = {
         .function = function->proto,
         .opsets = &function->opsets,
-        .prefix = arena_printf(im->arena, "%s/", onnx_str(function->proto->name)),
+        .prefix =
+            arena_printf(im->arena, "%s/", onnx_str(function->proto->name)),
     };
     c.frame = &frame;
     check_nodes(&c, function->proto->n_node, function->proto->node);

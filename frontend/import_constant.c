@@ -53,8 +53,7 @@ ir_value_t *import_sparse(importer_t *im, const Onnx__SparseTensorProto *sparse,
   ir_data_t *data = NULL;
   moec_status_t status = onnx_sparse_tensor_info(sparse, loc, im->diag, &info);
   if (status == MOEC_OK)
-    status =
-        onnx_sparse_tensor_data(im->model, sparse, loc, im->diag, &data);
+    status = onnx_sparse_tensor_data(im->model, sparse, loc, im->diag, &data);
   if (status != MOEC_OK) {
     import_note(im, status);
     return NULL;

@@ -15,9 +15,9 @@ static const char *function_key(arena_t *arena, const char *domain,
 local_function_t *import_find_function(const importer_t *im,
                                        const Onnx__NodeProto *node) {
   if (im->functions.n == 0) return NULL;
-  return name_map_get(&im->functions,
-                      function_key(im->arena, node->domain, node->op_type,
-                                   node->overload));
+  return name_map_get(
+      &im->functions,
+      function_key(im->arena, node->domain, node->op_type, node->overload));
 }
 
 static ir_loc_t function_loc(importer_t *im, const Onnx__FunctionProto *proto) {
@@ -70,8 +70,8 @@ static moec_status_t add_function(importer_t *im,
   ir_loc_t loc = function_loc(im, proto);
   local_function_t *function = ARENA_NEW(im->arena, local_function_t);
   function->proto = proto;
-  const char *key = function_key(im->arena, proto->domain, proto->name,
-                                 proto->overload);
+  const char *key =
+      function_key(im->arena, proto->domain, proto->name, proto->overload);
   if (name_map_add(&im->functions, key, function) != function)
     return diag_error(im->diag, loc, MOEC_E_INVALID_MODEL,
                       "the function is defined twice");
@@ -102,8 +102,6 @@ moec_status_t import_functions(importer_t *im) {
   }
   return status;
 }
-
-/* ---- Calls ------------------------------------------------------------------ */
 
 static const node_attr_t *find_attr(unsigned n, const node_attr_t *attrs,
                                     const char *name) {
@@ -181,8 +179,10 @@ moec_status_t import_call(importer_t *im, const frame_t *frame,
   scope_t scope;
   scope_init(&scope, NULL, im->arena);
   for (size_t i = 0; i < proto->n_input; i++)
-    scope_define(&scope, proto->input[i],
-                 (binding_t){.slot = i < ctx->n_in ? ctx->in[i] : (slot_t){.kind = SLOT_NONE}});
+    scope_define(
+        &scope, proto->input[i],
+        (binding_t){.slot = i < ctx->n_in ? ctx->in[i]
+                                          : (slot_t){.kind = SLOT_NONE}});
   import_declare(&scope, proto->n_value_info, proto->value_info);
   ir_loc_t loc = ctx->b->loc;
   moec_status_t status = import_nodes(im, &inner, &scope, ctx->b, proto->n_node,

@@ -16,8 +16,7 @@ static bool carries_value(const Onnx__AttributeProto *attr) {
   return attr->has_f || attr->has_i || attr->has_s || attr->t != NULL ||
          attr->g != NULL || attr->tp != NULL || attr->sparse_tensor != NULL ||
          attr->n_floats + attr->n_ints + attr->n_strings + attr->n_tensors +
-                 attr->n_graphs + attr->n_type_protos +
-                 attr->n_sparse_tensors >
+                 attr->n_graphs + attr->n_type_protos + attr->n_sparse_tensors >
              0;
 }
 
@@ -79,9 +78,8 @@ static moec_status_t read_attribute(convert_ctx_t *ctx, const frame_t *frame,
       return ctx_invalid(ctx, "attribute \"%s\" refers to one of another type",
                          name);
   } else if (is_ambiguous(attr)) {
-    return ctx_invalid(ctx,
-                       "the values of attribute \"%s\" do not fit its type",
-                       name);
+    return ctx_invalid(
+        ctx, "the values of attribute \"%s\" do not fit its type", name);
   }
   ctx->attrs[ctx->n_attrs++] = (node_attr_t){name, value, false};
   return MOEC_OK;
@@ -97,8 +95,7 @@ static moec_status_t read_attributes(convert_ctx_t *ctx, const frame_t *frame) {
   for (size_t i = 0; i < node->n_attribute; i++)
     MOEC_TRY(read_attribute(ctx, frame, node->attribute[i]));
   if (node->n_attribute < 2) return MOEC_OK;
-  const char **names =
-      ARENA_ARRAY(ctx->arena, const char *, node->n_attribute);
+  const char **names = ARENA_ARRAY(ctx->arena, const char *, node->n_attribute);
   for (size_t i = 0; i < node->n_attribute; i++)
     names[i] = node->attribute[i]->name;
   qsort(names, node->n_attribute, sizeof *names, compare_names);
@@ -193,16 +190,16 @@ static moec_status_t name_results(convert_ctx_t *ctx, scope_t *scope) {
       const Onnx__TypeProto *declared = name_map_get(&scope->declared, name);
       moec_status_t fits = MOEC_OK;
       if (declared != NULL)
-        fits = import_check_type(im, declared, name, slot->value, ctx->loc,
-                                 false);
+        fits =
+            import_check_type(im, declared, name, slot->value, ctx->loc, false);
       if (fits != MOEC_OK) {
         *slot = (slot_t){.kind = SLOT_FAILED};
         status = fits;
       }
     }
     if (!scope_define(scope, name, (binding_t){.slot = *slot}))
-      status = ctx_invalid(ctx, "output \"%s\" is defined more than once",
-                           name);
+      status =
+          ctx_invalid(ctx, "output \"%s\" is defined more than once", name);
   }
   return status;
 }
@@ -238,9 +235,8 @@ static moec_status_t import_node(importer_t *im, const frame_t *frame,
       status = import_call(im, frame, function, &ctx);
     } else {
       ctx.opset = import_node_opset(im, frame->opsets, node, ctx.loc);
-      const onnx_row_t *row =
-          registry_find(im->registry, domain, onnx_str(node->op_type),
-                        ctx.opset, NULL);
+      const onnx_row_t *row = registry_find(
+          im->registry, domain, onnx_str(node->op_type), ctx.opset, NULL);
       usable = row != NULL; /* otherwise reported by import_check_operators */
       if (usable) status = convert_node(&ctx, row);
     }

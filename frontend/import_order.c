@@ -13,9 +13,9 @@ typedef struct sorter {
   uint32_t *first_dep; /* [n + 1], into dep */
   uint32_t *dep;
   size_t n_deps, dep_capacity;
-  size_t current;   /* node whose uses are visited */
-  bool sorted;      /* so far */
-  bool collecting;  /* dependencies are stored */
+  size_t current;  /* node whose uses are visited */
+  bool sorted;     /* so far */
+  bool collecting; /* dependencies are stored */
   moec_status_t status;
 } sorter_t;
 
@@ -31,9 +31,9 @@ static void use_name(sorter_t *s, const char *name, bool captured) {
   size_t producer = producer_of(s, name);
   if (producer == 0) {
     if (captured || s->collecting || scope_find(s->scope, name) != NULL) return;
-    s->status = diag_error(s->im->diag, loc_of(s, s->current),
-                           MOEC_E_INVALID_MODEL,
-                           "input \"%s\" is not defined anywhere", name);
+    s->status =
+        diag_error(s->im->diag, loc_of(s, s->current), MOEC_E_INVALID_MODEL,
+                   "input \"%s\" is not defined anywhere", name);
     return;
   }
   producer--;
@@ -188,8 +188,12 @@ moec_status_t import_order(importer_t *im, const frame_t *frame, size_t n_nodes,
   if (n_nodes >= UINT32_MAX)
     return diag_error(im->diag, frame->loc, MOEC_E_LIMIT,
                       "%zu nodes exceed the limit", n_nodes);
-  sorter_t s = {.im = im, .frame = frame, .n = n_nodes, .node = node,
-                .scope = scope, .sorted = true};
+  sorter_t s = {.im = im,
+                .frame = frame,
+                .n = n_nodes,
+                .node = node,
+                .scope = scope,
+                .sorted = true};
   name_map_init(&s.producer, im->arena);
   define_outputs(&s);
   for (size_t i = 0; i < n_nodes; i++) use_node(&s, i);

@@ -39,8 +39,7 @@ static void grow(name_map_t *map) {
   map->capacity = old_capacity == 0 ? 16 : 2 * old_capacity;
   map->entries = ARENA_ARRAY(map->arena, struct name_entry, map->capacity);
   for (size_t i = 0; i < old_capacity; i++)
-    if (old[i].key != NULL)
-      *find_entry(map, old[i].key, old[i].hash) = old[i];
+    if (old[i].key != NULL) *find_entry(map, old[i].key, old[i].hash) = old[i];
 }
 
 void *name_map_get(const name_map_t *map, const char *key) {

@@ -1,4 +1,5 @@
-/* State of one import, shared by frontend/import_*.c; converters do not see it. */
+/* State of one import, shared by frontend/import_*.c; converters do not see it.
+ */
 #ifndef FRONTEND_IMPORT_STATE_H
 #define FRONTEND_IMPORT_STATE_H
 
@@ -50,9 +51,9 @@ typedef struct frame {
 typedef struct local_function {
   const Onnx__FunctionProto *proto;
   opsets_t opsets;
-  moec_status_t status; /* of its own well-formedness */
+  moec_status_t status;  /* of its own well-formedness */
   const uint32_t *order; /* nodes, operands first */
-  bool checked;         /* its operators have been looked up */
+  bool checked;          /* its operators have been looked up */
 } local_function_t;
 
 struct importer {
@@ -65,9 +66,9 @@ struct importer {
   ir_func_t *func;
   registry_t *registry;
   opsets_t opsets;
-  name_map_t functions; /* "domain\nname\noverload" -> local_function_t */
-  name_map_t dims;      /* dim_param -> expr_t */
-  bool *pin_used;       /* [n_pins] */
+  name_map_t functions;   /* "domain\nname\noverload" -> local_function_t */
+  name_map_t dims;        /* dim_param -> expr_t */
+  bool *pin_used;         /* [n_pins] */
   ir_op_t *last_constant; /* constants stand first in main */
   name_map_t warned_domains;
   name_map_t checks; /* broadcasts that main has checked */

@@ -53,19 +53,17 @@ static const expr_t *named_dim(importer_t *im, const char *name) {
 
 static const expr_t *unnamed_dim(importer_t *im, const char *input,
                                  unsigned axis) {
-  const char *name = arena_printf(im->arena, "%s_%u",
-                                  symbol_name(im->arena, input), axis);
+  const char *name =
+      arena_printf(im->arena, "%s_%u", symbol_name(im->arena, input), axis);
   const expr_t *dim = pinned(im, name);
-  return dim != NULL ? dim
-                     : expr_new_symbol(im->module->exprs, name, 0, NULL);
+  return dim != NULL ? dim : expr_new_symbol(im->module->exprs, name, 0, NULL);
 }
 
 static moec_status_t read_dim(importer_t *im, const char *input, unsigned axis,
                               const Onnx__TensorShapeProto__Dimension *dim,
                               ir_loc_t loc, const expr_t **out_dim) {
   expr_pool_t *pool = im->module->exprs;
-  if (dim->value_case ==
-      ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE) {
+  if (dim->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE) {
     if (dim->dim_value < 0)
       return diag_error(im->diag, loc, MOEC_E_INVALID_MODEL,
                         "dimension %u is %lld, expected at least 0", axis,
@@ -94,13 +92,20 @@ static moec_status_t read_dim(importer_t *im, const char *input, unsigned axis,
 
 static const char *kind_name(const Onnx__TypeProto *type) {
   switch (type->value_case) {
-    case ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE: return "a tensor";
-    case ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE: return "a sequence";
-    case ONNX__TYPE_PROTO__VALUE_MAP_TYPE: return "a map";
-    case ONNX__TYPE_PROTO__VALUE_OPAQUE_TYPE: return "an opaque value";
-    case ONNX__TYPE_PROTO__VALUE_SPARSE_TENSOR_TYPE: return "a sparse tensor";
-    case ONNX__TYPE_PROTO__VALUE_OPTIONAL_TYPE: return "an optional";
-    default: return "a value without type";
+    case ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE:
+      return "a tensor";
+    case ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE:
+      return "a sequence";
+    case ONNX__TYPE_PROTO__VALUE_MAP_TYPE:
+      return "a map";
+    case ONNX__TYPE_PROTO__VALUE_OPAQUE_TYPE:
+      return "an opaque value";
+    case ONNX__TYPE_PROTO__VALUE_SPARSE_TENSOR_TYPE:
+      return "a sparse tensor";
+    case ONNX__TYPE_PROTO__VALUE_OPTIONAL_TYPE:
+      return "an optional";
+    default:
+      return "a value without type";
   }
 }
 

@@ -23,10 +23,10 @@ static moec_status_t check_version(const char *domain, int64_t version,
                       (long long)version, domain);
   if (domain[0] != '\0') return MOEC_OK;
   if (version < ONNX_OLDEST_OPSET || version > ONNX_LATEST_OPSET) {
-    moec_status_t status = diag_error(
-        diag, where, MOEC_E_UNSUPPORTED,
-        "opset %lld is not supported, expected %d to %d", (long long)version,
-        ONNX_OLDEST_OPSET, ONNX_LATEST_OPSET);
+    moec_status_t status =
+        diag_error(diag, where, MOEC_E_UNSUPPORTED,
+                   "opset %lld is not supported, expected %d to %d",
+                   (long long)version, ONNX_OLDEST_OPSET, ONNX_LATEST_OPSET);
     diag_note(diag, where, "onnx.version_converter converts between opsets");
     return status;
   }

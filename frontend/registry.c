@@ -9,17 +9,18 @@
 #define LATEST INT32_MAX
 
 static const onnx_row_t table[] = {
-#define COMPOSITE(domain, op_type, since, until, min_in, max_in, min_out,      \
-                  max_out, convert)                                            \
-  {domain, op_type, since,   until,   OP_COUNT, min_in,                        \
+#define COMPOSITE(domain, op_type, since, until, min_in, max_in, min_out, \
+                  max_out, convert)                                       \
+  {domain, op_type, since,   until, OP_COUNT,         min_in,             \
    max_in, min_out, max_out, false, convert_##convert},
 #define LISTS(domain, op_type, since, until, min_in, max_in, min_out, max_out, \
               convert)                                                         \
-  {domain, op_type, since,   until,  OP_COUNT, min_in,                         \
-   max_in, min_out, max_out, true, convert_##convert},
+  {domain, op_type, since,   until, OP_COUNT,         min_in,                  \
+   max_in, min_out, max_out, true,  convert_##convert},
 #include "frontend/composites.def"
 #define ONNX(op, domain, op_type, since, until, convert) \
-  {domain, op_type, since, until, OP_##op, 0, 0, 0, 0, false, convert_##convert},
+  {domain, op_type, since, until, OP_##op,          0,   \
+   0,      0,       0,     false, convert_##convert},
 #include "ir/ops.def"
 };
 

@@ -91,9 +91,9 @@ static void same_size(convert_ctx_t *ctx, window_t *w, unsigned i,
   const expr_t *stride = ctx_int(ctx, w->strides[i]);
   const expr_t *one = ctx_int(ctx, 1), *two = ctx_int(ctx, 2);
   w->out[i] = expr_ceildiv(pool, d, stride);
-  const expr_t *reach = expr_add(
-      pool, expr_mul(pool, expr_sub(pool, w->out[i], one), stride),
-      window_extent(ctx, w, i));
+  const expr_t *reach =
+      expr_add(pool, expr_mul(pool, expr_sub(pool, w->out[i], one), stride),
+               window_extent(ctx, w, i));
   const expr_t *total =
       expr_max(pool, ctx_int(ctx, 0), expr_sub(pool, reach, d));
   const expr_t *half = expr_floordiv(pool, total, two);
@@ -131,7 +131,8 @@ bool window_sizes(convert_ctx_t *ctx, const ir_value_t *x, window_t *w) {
     else
       padded_size(ctx, w, i, d);
     if (expr_is_const(w->out[i], &size) && size < 0) {
-      ctx_invalid(ctx, "the kernel is larger than the padded dimension %u of %s",
+      ctx_invalid(ctx,
+                  "the kernel is larger than the padded dimension %u of %s",
                   i + 2, ctx_type_str(ctx, x));
       return false;
     }

@@ -5,7 +5,12 @@
 
 #include "frontend/convert.h"
 
-typedef enum { PAD_NOTSET, PAD_SAME_UPPER, PAD_SAME_LOWER, PAD_VALID } auto_pad_t;
+typedef enum {
+  PAD_NOTSET,
+  PAD_SAME_UPPER,
+  PAD_SAME_LOWER,
+  PAD_VALID
+} auto_pad_t;
 
 typedef struct window {
   unsigned n; /* spatial dimensions */
