@@ -91,8 +91,8 @@ static void print_version(FILE *out) {
 
 static moec_status_t print_help(cli_t *cli) {
   const options_t *o = &cli->options;
-  command_t command = o->command;
-  if (command == COMMAND_HELP && !o->help && o->n_operands > 0) {
+  command_t command = o->command_named ? o->command : COMMAND_HELP;
+  if (o->command == COMMAND_HELP && !o->help && o->n_operands > 0) {
     command = options_command(o->operands[0]);
     if (command == COMMAND_COUNT)
       return CLI_FAIL(cli, MOEC_E_USAGE, "there is no command '%s'",

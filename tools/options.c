@@ -393,6 +393,7 @@ moec_status_t options_parse(options_t *out, arena_t *arena, int argc,
   parse_t p = {out, arena, diag, argc, 0, argv};
   if (argc > 0 && options_command(argv[0]) != COMMAND_COUNT) {
     out->command = options_command(argv[0]);
+    out->command_named = true;
     p.next = 1;
   }
   moec_status_t status = take_arguments(&p);

@@ -53,6 +53,7 @@ typedef struct option_list {
 
 typedef struct options {
   command_t command;
+  bool command_named; /* by a word, not by default */
   const char **operands;
   unsigned n_operands;
   bool given[OPTION_COUNT]; /* by the command line or the environment */
