@@ -126,30 +126,50 @@ static bool is_table(const json_t *value) {
   return true;
 }
 
+/* The keys of all rows, in the order in which they appear. */
+static size_t table_heads(const json_t *rows, arena_t *arena,
+                          const char ***out_heads) {
+  const char **heads = NULL;
+  size_t n = 0;
+  for (size_t i = 0; i < rows->n; i++)
+    for (size_t k = 0; k < rows->items[i]->n; k++) {
+      const char *key = rows->items[i]->keys[k];
+      size_t c = 0;
+      while (c < n && strcmp(heads[c], key) != 0) c++;
+      if (c < n) continue;
+      heads = arena_grow_array(arena, heads, n, n + 1, sizeof *heads);
+      heads[n++] = key;
+    }
+  *out_heads = heads;
+  return n;
+}
+
 /* The last column is not padded. */
 static void append_table(const json_t *rows, const char *indent, text_t *out) {
-  const json_t *heads = rows->items[0];
   arena_t *arena = out->arena;
-  size_t *widths = ARENA_ARRAY(arena, size_t, heads->n);
-  for (size_t c = 0; c < heads->n; c++) {
-    widths[c] = strlen(heads->keys[c]);
-    for (size_t i = 0; i < rows->n; i++) {
-      const size_t n =
-          strlen(inline_text(arena, json_get(rows->items[i], heads->keys[c])));
-      if (n > widths[c]) widths[c] = n;
+  const char **heads;
+  const size_t n = table_heads(rows, arena, &heads);
+  const char **cells = ARENA_ARRAY(arena, const char *, (rows->n + 1) * n);
+  for (size_t c = 0; c < n; c++) {
+    text_t head; /* keys come from the file too */
+    size_t width = 0;
+    text_init(&head, arena);
+    diag_escape(&head, heads[c], strlen(heads[c]));
+    cells[c] = head.data;
+    for (size_t i = 1; i <= rows->n; i++)
+      cells[i * n + c] =
+          inline_text(arena, json_get(rows->items[i - 1], heads[c]));
+    for (size_t i = 0; i <= rows->n; i++) {
+      const size_t length = strlen(cells[i * n + c]);
+      if (length > width) width = length;
     }
+    for (size_t i = 0; c + 1 < n && i <= rows->n; i++)
+      cells[i * n + c] =
+          arena_printf(arena, "%-*s  ", (int)width, cells[i * n + c]);
   }
-  for (size_t i = 0; i <= rows->n; i++) { /* row 0: the heads */
+  for (size_t i = 0; i <= rows->n; i++) {
     text_printf(out, "%s", indent);
-    for (size_t c = 0; c < heads->n; c++) {
-      const char *cell =
-          i == 0 ? heads->keys[c]
-                 : inline_text(arena,
-                               json_get(rows->items[i - 1], heads->keys[c]));
-      const bool last = c + 1 == heads->n;
-      text_printf(out, "%s%s", c > 0 ? "  " : "", cell);
-      if (!last) text_printf(out, "%*s", (int)(widths[c] - strlen(cell)), "");
-    }
+    for (size_t c = 0; c < n; c++) text_printf(out, "%s", cells[i * n + c]);
     text_printf(out, "\n");
   }
 }

@@ -94,12 +94,22 @@ static moec_status_t compile_and_load(cli_t *cli, const char *path,
 
 /* ---- Instances ----------------------------------------------------------- */
 
-static void note_variants(cli_t *cli, const moec_model_t *model) {
+/* Why the variant that was asked for cannot be used. */
+static void explain_variant(cli_t *cli, const moec_model_t *model,
+                            moec_status_t status) {
+  const char *wanted = cli->options.variant;
+  bool has = false;
   text_t names;
   text_init(&names, cli->arena);
-  for (uint32_t i = 0; i < model->n_variants; i++)
+  for (uint32_t i = 0; i < model->n_variants; i++) {
+    has |= strcmp(model->variants[i], wanted) == 0;
     text_printf(&names, "%s%s", i > 0 ? ", " : "", model->variants[i]);
-  diag_note(&cli->diag, (ir_loc_t){0}, "the model has: %s", names.data);
+  }
+  if (has)
+    CLI_FAIL(cli, status, "this machine cannot run the variant '%s'", wanted);
+  else
+    CLI_FAIL(cli, status, "the model has no variant '%s'", wanted);
+  diag_note(&cli->diag, (ir_loc_t){0}, "it has: %s", names.data);
 }
 
 static moec_status_t create_instance(cli_t *cli, loaded_t *loaded) {
@@ -114,12 +124,10 @@ static moec_status_t create_instance(cli_t *cli, loaded_t *loaded) {
   moec_status_t status = loaded->model->create(&options, &loaded->instance);
   loaded->create_seconds = now_seconds() - start;
   if (status == MOEC_OK) return MOEC_OK;
-  if (status != MOEC_E_CPU || o->variant == NULL)
+  if ((status != MOEC_E_CPU && status != MOEC_E_USAGE) || o->variant == NULL)
     return CLI_FAIL(cli, status, "cannot create an instance: %s",
                     status_text(status));
-  CLI_FAIL(cli, status, "the model or this machine lacks the variant '%s'",
-           o->variant);
-  note_variants(cli, loaded->model);
+  explain_variant(cli, loaded->model, status);
   return status;
 }
 
