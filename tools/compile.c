@@ -7,6 +7,7 @@
 #include "backend/codegen.h"
 #include "backend/output.h"
 #include "frontend/import.h"
+#include "tools/describe.h"
 
 void compile_options_init(compile_options_t *options) {
   *options = (compile_options_t){.entry = "moec_model"};
@@ -100,6 +101,10 @@ static moec_status_t write_ir(session_t *s, ir_module_t *module) {
                            s->diag);
 }
 
+static void add_note(note_t *notes, unsigned *n, uint32_t type, const char *text) {
+  notes[(*n)++] = (note_t){type, text, strlen(text)};
+}
+
 static moec_status_t write_product(session_t *s, ir_module_t *module) {
   enum { MAX_VARIANTS = 32 };
   unsigned variants[MAX_VARIANTS], n;
@@ -110,6 +115,12 @@ static moec_status_t write_product(session_t *s, ir_module_t *module) {
                                .variants = variants,
                                .n_variants = n,
                                .entry = s->options->entry};
+  note_t notes[2];
+  add_note(notes, &options.n_notes, NOTE_SIGNATURE,
+           describe_signature(s->arena, module));
+  add_note(notes, &options.n_notes, NOTE_KERNELS,
+           describe_code(s->arena, module, variants, n));
+  options.notes = notes;
   if (strcmp(kind, ".so") == 0)
     return codegen_library(module, &options, s->options->output, s->arena, s->diag);
   return codegen_text(module, &options, kind, s->options->output, s->arena, s->diag);
