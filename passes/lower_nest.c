@@ -23,12 +23,13 @@ void nest_plan(ir_module_t *module, nest_t *nest, unsigned rank,
   expr_pool_t *pool = module->exprs;
   *nest = (nest_t){.rank = rank, .dim = dim, .rows = kind == NEST_ROWS};
   const expr_t *extent = expr_const(pool, 1);
-  unsigned at = 0; /* the last dimension of a group whose index is ever read */
   for (unsigned d = 0; d < rank; d++) {
     extent = expr_mul(pool, extent, dim[d]);
-    if (!expr_equals_const(dim[d], 1)) at = d;
-    if (d + 1 < rank && mergeable[d]) continue;
-    add_loop(nest, at, extent);
+    /* Dimensions of 1 stay apart: merging is transitive only without them. */
+    if (d + 1 < rank && mergeable[d] && !expr_equals_const(dim[d], 1) &&
+        !expr_equals_const(dim[d + 1], 1))
+      continue;
+    add_loop(nest, d, extent);
     extent = expr_const(pool, 1);
   }
   nest->units = expr_product(pool, nest->extent, nest->n_loops);

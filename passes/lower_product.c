@@ -36,6 +36,7 @@ static bool rows_merge(lower_t *lo, const product_shape_t *s,
   const lowering_t *l = lowering_of(tensor->def->code);
   if (s->b->type.rank != 3 || a->rank != out->rank) return false;
   for (unsigned d = 0; d + 2 < out->rank; d++) {
+    if (d > 0 && expr_equals_const(out->dim[d], 1)) return false;
     if (s->a.stride[d] != expr_mul(pool, a->dim[d + 1], s->a.stride[d + 1]))
       return false;
     bool root = tensor == &s->op->out[0];
