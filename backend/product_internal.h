@@ -7,7 +7,7 @@
 
 enum {
   PRODUCT_PANEL = 32,     /* columns of a panel of B */
-  PRODUCT_TILE_ROWS = 48, /* a multiple of each ISA's largest micro-tile */
+  PRODUCT_TILE_ROWS = 48, /* a multiple of each ISA's largest register tile */
   PRODUCT_LINE_BYTES = 64,
   PRODUCT_PACKED_LINES = 768, /* of the packed block of A */
 };
@@ -24,7 +24,7 @@ typedef struct product_types {
 product_types_t product_types(emitter_t *em, dtype_t a_dtype, dtype_t b_dtype,
                               dtype_t acc_dtype);
 
-/* Rows that micro-tiles compute for n_rows rows. */
+/* Rows that register tiles compute for n_rows rows. */
 LLVMValueRef product_padded_rows(emitter_t *em, const product_types_t *types,
                                  LLVMValueRef n_rows);
 
