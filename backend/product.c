@@ -51,9 +51,9 @@ static void clear_sums(emitter_t *em, const product_types_t *types,
   LLVMValueRef count =
       product_mul(em, n_rows, product_const(em, types->columns));
   emit_loop_t each =
-      product_loop(em, product_const(em, 0), count, PRODUCT_PANEL, "clear");
+      product_loop(em, product_const(em, 0), count, PANEL_COLUMNS, "clear");
   LLVMValueRef zero = LLVMConstNull(emit_lanes(types->acc, types->lanes));
-  for (unsigned lane = 0; lane < PRODUCT_PANEL; lane += types->lanes) {
+  for (unsigned lane = 0; lane < PANEL_COLUMNS; lane += types->lanes) {
     LLVMValueRef at = product_add(em, each.index, product_const(em, lane));
     product_store(em, zero,
                   product_element(em, types->acc, sums, at, "sum.ptr"));
@@ -75,7 +75,7 @@ static void fill_multiply(emitter_t *em, const product_types_t *types,
       em->builder, product_const(em, PRODUCT_PACKED_LINES), rows, "");
   LLVMValueRef most = product_mul(em, lines, product_const(em, types->line));
   LLVMValueRef last = product_sub(em, param[N_ROWS], product_const(em, 1));
-  LLVMValueRef panel = product_const(em, PRODUCT_PANEL);
+  LLVMValueRef panel = product_const(em, PANEL_COLUMNS);
   LLVMValueRef panel_step = product_mul(em, param[K], panel);
 
   emit_loop_t block = emit_loop_begin(em, product_const(em, 0), param[K], most,
@@ -178,7 +178,7 @@ static void sink_rows(emitter_t *em, const product_types_t *types,
 void product_tile_size(dtype_t acc_dtype, unsigned *out_rows,
                        unsigned *out_columns) {
   *out_rows = PRODUCT_TILE_ROWS;
-  *out_columns = dtype_bits(acc_dtype) > 32 ? 64 : 128;
+  *out_columns = product_tile_columns(acc_dtype);
 }
 
 void emit_product_tile(emitter_t *em, const product_spec_t *spec) {

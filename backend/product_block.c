@@ -95,11 +95,11 @@ product_types_t product_types(emitter_t *em, dtype_t a_dtype, dtype_t b_dtype,
                            .a = memory_type(em, a_dtype),
                            .b = memory_type(em, b_dtype),
                            .acc = memory_type(em, acc_dtype)};
-  unsigned bytes = dtype_bits(acc_dtype) / 8, rows;
+  unsigned bytes = dtype_bits(acc_dtype) / 8;
   types.lanes = em->isa->vector_bytes / bytes;
-  if (types.lanes > PRODUCT_PANEL) types.lanes = PRODUCT_PANEL;
+  if (types.lanes > PANEL_COLUMNS) types.lanes = PANEL_COLUMNS;
   types.line = PRODUCT_LINE_BYTES / bytes;
-  product_tile_size(acc_dtype, &rows, &types.columns);
+  types.columns = product_tile_columns(acc_dtype);
   return types;
 }
 
@@ -135,7 +135,7 @@ static micros_t choose_micros(const emitter_t *em,
   micros_t micros = {0};
   unsigned registers = em->isa->n_vectors;
   unsigned largest = registers >= 32 ? 12 : isa_has(em->isa, ISA_FMA) ? 6 : 4;
-  unsigned panel = PRODUCT_PANEL / types->lanes;
+  unsigned panel = PANEL_COLUMNS / types->lanes;
   for (unsigned rows = largest; rows > 0;) {
     unsigned vectors = panel;
     while (vectors > 2 &&
@@ -281,7 +281,7 @@ void product_pack(emitter_t *em, const product_types_t *types,
 static void emit_step(emitter_t *em, const product_types_t *types,
                       micro_t micro, LLVMValueRef a, LLVMValueRef b,
                       LLVMValueRef const *sums, LLVMValueRef *out_next) {
-  LLVMValueRef b_k[PRODUCT_PANEL];
+  LLVMValueRef b_k[PANEL_COLUMNS];
   for (unsigned v = 0; v < micro.vectors; v++) {
     LLVMValueRef from = product_element(
         em, types->b, b, product_const(em, v * types->lanes), "b.ptr");
@@ -309,7 +309,7 @@ static void emit_micro(emitter_t *em, const product_types_t *types,
   LLVMValueRef acc[EMIT_MAX_CARRY], ptr[EMIT_MAX_CARRY];
   LLVMValueRef zero = product_const(em, 0), one = product_const(em, 1);
   LLVMValueRef length = product_const(em, types->line);
-  LLVMValueRef panel = product_const(em, PRODUCT_PANEL);
+  LLVMValueRef panel = product_const(em, PANEL_COLUMNS);
   unsigned n = micro.rows * micro.vectors;
   MOEC_ASSERT(n <= EMIT_MAX_CARRY);
   for (unsigned i = 0; i < n; i++) {
@@ -343,12 +343,12 @@ static void emit_micro_panel(emitter_t *em, const product_types_t *types,
                              LLVMValueRef packed, LLVMValueRef n_rows,
                              LLVMValueRef depth, LLVMValueRef b) {
   unsigned width = micro.vectors * types->lanes;
-  if (width == PRODUCT_PANEL) {
+  if (width == PANEL_COLUMNS) {
     emit_micro(em, types, micro, sums, packed, n_rows, depth, b);
     return;
   }
   emit_loop_t part =
-      product_loop(em, product_const(em, 0), product_const(em, PRODUCT_PANEL),
+      product_loop(em, product_const(em, 0), product_const(em, PANEL_COLUMNS),
                    width, "part");
   emit_micro(em, types, micro,
              product_element(em, types->acc, sums, part.index, "sum.part"),
@@ -367,8 +367,8 @@ static void fill_block(emitter_t *em, const product_types_t *types,
   divide_rows(em, &micros, n_rows, ranges);
   emit_loop_t panel =
       product_loop(em, product_const(em, 0), LLVMGetParam(func, N_COLUMNS),
-                   PRODUCT_PANEL, "panel");
-  LLVMValueRef number = product_quotient(em, panel.index, PRODUCT_PANEL);
+                   PANEL_COLUMNS, "panel");
+  LLVMValueRef number = product_quotient(em, panel.index, PANEL_COLUMNS);
   LLVMValueRef b = product_element(
       em, types->b, LLVMGetParam(func, B),
       product_mul(em, number, LLVMGetParam(func, PANEL_STEP)), "panel");

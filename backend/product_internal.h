@@ -4,10 +4,9 @@
 #define BACKEND_PRODUCT_INTERNAL_H
 
 #include "backend/emit.h"
+#include "ir/tile.h"
 
 enum {
-  PRODUCT_PANEL = 32,     /* columns of a panel of B */
-  PRODUCT_TILE_ROWS = 48, /* a multiple of each ISA's largest register tile */
   PRODUCT_LINE_BYTES = 64,
   PRODUCT_PACKED_LINES = 768, /* of the packed block of A */
 };
