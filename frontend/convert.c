@@ -77,9 +77,6 @@ moec_status_t ctx_status(const convert_ctx_t *ctx) {
   return ctx->status != MOEC_OK ? ctx->status : ctx->b->status;
 }
 
-/* ---- Constants
- * ----------------------------------------------------------------- */
-
 ir_value_t *ctx_constant(convert_ctx_t *ctx, const Onnx__TensorProto *tensor) {
   ir_value_t *value = import_tensor(ctx->importer, tensor, ctx->loc);
   if (value == NULL && ctx->status == MOEC_OK)
@@ -103,9 +100,6 @@ ir_value_t *ctx_scalar(convert_ctx_t *ctx, const ir_value_t *like,
                        double value) {
   return like != NULL ? ir_scalar(ctx->b, like->type.dtype, value) : NULL;
 }
-
-/* ---- Axes and shapes
- * -------------------------------------------------------------- */
 
 bool ctx_axis(convert_ctx_t *ctx, int64_t axis, unsigned rank,
               unsigned *out_axis) {
@@ -178,9 +172,6 @@ const expr_t **ctx_dims(convert_ctx_t *ctx, const ir_value_t *x,
   for (unsigned i = 0; i < rank; i++) dim[i] = x->type.dim[i];
   return dim;
 }
-
-/* ---- Known values
- * -------------------------------------------------------------------- */
 
 bool ctx_const_ints(convert_ctx_t *ctx, const ir_value_t *x, unsigned *out_n,
                     const int64_t **out_values) {
@@ -275,9 +266,6 @@ const expr_t *ctx_named(convert_ctx_t *ctx, const expr_t *e, const char *hint,
   ir_place(ctx->b, op);
   return symbol;
 }
-
-/* ---- Broadcasts
- * ------------------------------------------------------------------------- */
 
 void ctx_check_dims(convert_ctx_t *ctx, const expr_t *x, const expr_t *y) {
   if (x == NULL || y == NULL || x == y) return;
@@ -378,9 +366,6 @@ void ctx_check_broadcast(convert_ctx_t *ctx, unsigned n, ir_value_t **x) {
     if (mixed[j]) equal[j] = NULL;
   for (unsigned i = 0; i < n; i++) x[i] = with_dims(ctx, x[i], equal);
 }
-
-/* ---- Building blocks
- * -------------------------------------------------------------------- */
 
 ir_value_t *ctx_widen(convert_ctx_t *ctx, ir_value_t *x) {
   if (x == NULL) return NULL;

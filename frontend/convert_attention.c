@@ -118,9 +118,6 @@ static bool read_sizes(convert_ctx_t *ctx, attention_t *a) {
   return ctx_status(ctx) == MOEC_OK;
 }
 
-/* ---- Masks
- * ------------------------------------------------------------------------ */
-
 static void restrict_to(convert_ctx_t *ctx, attention_t *a,
                         ir_value_t *allowed) {
   a->allowed = a->allowed == NULL
@@ -227,9 +224,6 @@ static ir_value_t *guard_rows(convert_ctx_t *ctx, const attention_t *a,
   }
   return ir_select(b, ir_binary(b, OP_EQ, bias, none), zero, probabilities);
 }
-
-/* ---- Products
- * --------------------------------------------------------------------- */
 
 static ir_value_t *scale_of(convert_ctx_t *ctx, const attention_t *a) {
   int64_t size;

@@ -104,9 +104,6 @@ moec_status_t convert_conv(convert_ctx_t *ctx) {
   return give(ctx, &conv, multiply(ctx, &conv, windows, columns));
 }
 
-/* ---- ConvTranspose
- * ----------------------------------------------------------------- */
-
 static bool read_optional(convert_ctx_t *ctx, const char *name, unsigned n,
                           const int64_t **out) {
   unsigned n_given;

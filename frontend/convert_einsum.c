@@ -36,9 +36,6 @@ static int letter_of(char c) {
   return -1;
 }
 
-/* ---- The equation
- * -------------------------------------------------------------- */
-
 /* One term of the equation without spaces: letters and perhaps one "...". */
 typedef struct pattern {
   unsigned n_before, n_after;
@@ -178,9 +175,6 @@ static bool parse_equation(convert_ctx_t *ctx, einsum_t *e) {
   return true;
 }
 
-/* ---- Operands
- * -------------------------------------------------------------------- */
-
 static int find_label(const term_t *term, unsigned label) {
   for (unsigned i = 0; i < term->n; i++)
     if (term->label[i] == label) return (int)i;
@@ -234,9 +228,6 @@ static void sum_unneeded(convert_ctx_t *ctx, einsum_t *e, term_t *term) {
     remove_label(term, (unsigned)axes[i - 1]);
   }
 }
-
-/* ---- Products
- * ---------------------------------------------------------------------- */
 
 typedef struct group {
   unsigned n;

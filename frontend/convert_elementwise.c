@@ -89,9 +89,6 @@ moec_status_t convert_bitcast(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- Any number of operands
- * -------------------------------------------------- */
-
 static moec_status_t fold_operands(convert_ctx_t *ctx, ir_opcode_t code,
                                    bool widen, bool mean) {
   ir_value_t **x = ARENA_ARRAY(ctx->arena, ir_value_t *, ctx->n_in);
@@ -125,9 +122,6 @@ moec_status_t convert_sum(convert_ctx_t *ctx) {
 moec_status_t convert_mean(convert_ctx_t *ctx) {
   return fold_operands(ctx, OP_ADD, true, true);
 }
-
-/* ---- Arithmetic
- * ---------------------------------------------------------------- */
 
 /* Floats: a - floor(a / b) * b. With r = fmod(a, b), exact, that is r where r
  * has the sign of b, r + b where not, and a zero with the sign of b for 0. */
@@ -212,9 +206,6 @@ moec_status_t convert_clip(convert_ctx_t *ctx) {
   ctx_set_output(ctx, 0, y);
   return MOEC_OK;
 }
-
-/* ---- Dropout
- * -------------------------------------------------------------------- */
 
 /* Whether the inputs of opset 12 ask for values to be dropped; an error when
  * that is not known. */

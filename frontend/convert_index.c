@@ -22,9 +22,6 @@ static bool check_indices(convert_ctx_t *ctx, const ir_value_t *index) {
   return false;
 }
 
-/* ---- Gather
- * -------------------------------------------------------------------- */
-
 moec_status_t convert_gather(convert_ctx_t *ctx) {
   ir_value_t *x = ctx_in(ctx, 0), *index = ctx_in(ctx, 1);
   unsigned axis;
@@ -86,9 +83,6 @@ moec_status_t convert_gather_nd(convert_ctx_t *ctx) {
   ctx_set_output(ctx, 0, ir_place(ctx->b, op));
   return MOEC_OK;
 }
-
-/* ---- Scatter
- * --------------------------------------------------------------------- */
 
 static const char *reduction(convert_ctx_t *ctx) {
   static const char *const kinds[] = {"none", "add", "mul", "max", "min", NULL};
@@ -176,9 +170,6 @@ moec_status_t convert_tensor_scatter(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- NonZero, Compress
- * ------------------------------------------------------------- */
-
 /* i64[rank, n] of the places where x is not 0. */
 static ir_value_t *places_of(convert_ctx_t *ctx, ir_value_t *x) {
   int64_t axes[IR_MAX_RANK];
@@ -219,9 +210,6 @@ moec_status_t convert_compress(convert_ctx_t *ctx) {
   ctx_set_output(ctx, 0, ir_gather(ctx->b, x, places, axis));
   return MOEC_OK;
 }
-
-/* ---- OneHot, Trilu, ReverseSequence
- * ---------------------------------------------------- */
 
 moec_status_t convert_one_hot(convert_ctx_t *ctx) {
   ir_builder_t *b = ctx->b;

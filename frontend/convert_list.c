@@ -37,9 +37,6 @@ moec_status_t convert_optional_has_element(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- Sequences
- * ------------------------------------------------------------------ */
-
 moec_status_t convert_sequence_construct(convert_ctx_t *ctx) {
   ir_value_t **item = ARENA_ARRAY(ctx->arena, ir_value_t *, ctx->n_in);
   for (unsigned i = 0; i < ctx->n_in; i++) {
@@ -125,9 +122,6 @@ moec_status_t convert_sequence_erase(convert_ctx_t *ctx) {
   ctx_set_list(ctx, 0, list->n - 1, item, list->dtype);
   return MOEC_OK;
 }
-
-/* ---- Tensors to sequences and back
- * ------------------------------------------------ */
 
 typedef struct cuts {
   unsigned n;

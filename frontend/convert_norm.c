@@ -95,9 +95,6 @@ moec_status_t convert_rms_normalization(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- By channel, dimension 1
- * ------------------------------------------------------ */
-
 /* A vector over channels for a tensor like x. */
 static ir_value_t *channels(convert_ctx_t *ctx, ir_value_t *v,
                             const ir_value_t *x, const char *what) {
@@ -199,9 +196,6 @@ moec_status_t convert_group_normalization(convert_ctx_t *ctx) {
   ctx_set_output(ctx, 0, y);
   return MOEC_OK;
 }
-
-/* ---- Others
- * ------------------------------------------------------------------------ */
 
 /* x / norm(x), 0 where the norm is 0 */
 moec_status_t convert_lp_normalization(convert_ctx_t *ctx) {

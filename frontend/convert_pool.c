@@ -25,9 +25,6 @@ static ir_value_t *sum_windows(convert_ctx_t *ctx, ir_value_t *x,
   return ir_reduce(ctx->b, OP_REDUCE_SUM, windows, 1, &kernel_axis, false);
 }
 
-/* ---- Over everything
- * -------------------------------------------------------------- */
-
 static bool spatial_axes(convert_ctx_t *ctx, unsigned *out_n, int64_t *axes) {
   const ir_value_t *x = ctx_in(ctx, 0);
   if (!ctx_check_rank(ctx, x, 2, IR_MAX_RANK, "the input")) return false;
@@ -87,9 +84,6 @@ moec_status_t convert_global_lp_pool(convert_ctx_t *ctx) {
   ctx_set_output(ctx, 0, ctx_like(ctx, root(ctx, sum, p), x));
   return MOEC_OK;
 }
-
-/* ---- By windows
- * ---------------------------------------------------------------------- */
 
 moec_status_t convert_lp_pool(convert_ctx_t *ctx) {
   window_t w;

@@ -141,9 +141,6 @@ moec_status_t convert_reduce_log_sum_exp(convert_ctx_t *ctx) {
   return give(ctx, y);
 }
 
-/* ---- Along one axis
- * ----------------------------------------------------------- */
-
 moec_status_t convert_arg_reduce(convert_ctx_t *ctx) {
   ir_value_t *x = ctx_in(ctx, 0);
   unsigned axis;
@@ -230,9 +227,6 @@ moec_status_t convert_hardmax(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- TopK
- * ------------------------------------------------------------------------- */
-
 static moec_status_t build_topk(convert_ctx_t *ctx, const expr_t *k,
                                 unsigned axis, bool largest, bool sorted) {
   ir_value_t *x = ctx_in(ctx, 0);
@@ -282,9 +276,6 @@ moec_status_t convert_topk(convert_ctx_t *ctx) {
   if (k == NULL) return ctx_status(ctx);
   return build_topk(ctx, k, axis, largest, sorted);
 }
-
-/* ---- Running sums
- * ---------------------------------------------------------------------- */
 
 static moec_status_t scan(convert_ctx_t *ctx, ir_opcode_t code) {
   ir_value_t *x = ctx_in(ctx, 0);

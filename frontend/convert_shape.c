@@ -4,9 +4,6 @@
 
 #include "frontend/convert.h"
 
-/* ---- Shape, Size
- * -------------------------------------------------------------- */
-
 static int64_t clamp_axis(int64_t axis, int64_t rank) {
   if (axis < 0) axis += rank;
   if (axis < 0) return 0;
@@ -30,9 +27,6 @@ moec_status_t convert_size(convert_ctx_t *ctx) {
   ctx_set_output(ctx, 0, ir_expr_scalar(ctx->b, count));
   return MOEC_OK;
 }
-
-/* ---- Reshape
- * --------------------------------------------------------------------- */
 
 /* The dimension that 0 stands for. */
 static const expr_t *copied_dim(convert_ctx_t *ctx, const ir_value_t *x,
@@ -161,9 +155,6 @@ moec_status_t convert_reshape(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- Squeeze, Unsqueeze, Flatten
- * --------------------------------------------------- */
-
 /* Axes from the attribute (before opset 13) or input 1; *out_given tells
  * whether there are any. False after an error. */
 static bool given_axes(convert_ctx_t *ctx, unsigned *out_n,
@@ -266,9 +257,6 @@ moec_status_t convert_flatten(convert_ctx_t *ctx) {
   ctx_set_output(ctx, 0, ir_reshape(ctx->b, x, 2, dim));
   return MOEC_OK;
 }
-
-/* ---- Expand, Tile
- * ---------------------------------------------------------------------- */
 
 moec_status_t convert_expand(convert_ctx_t *ctx) {
   ir_value_t *x = ctx_in(ctx, 0), *shape = ctx_in(ctx, 1);

@@ -8,9 +8,6 @@
 #define FAR INT64_C(0x7fffffff)
 #define FARTHEST (INT64_C(1) << 62)
 
-/* ---- Slice
- * ---------------------------------------------------------------------- */
-
 /* A bound brought to [low, high], after adding d where it is negative. */
 static const expr_t *clamp_bound(convert_ctx_t *ctx, const expr_t *bound,
                                  const expr_t *d, const expr_t *low,
@@ -184,9 +181,6 @@ moec_status_t convert_slice_by_attributes(convert_ctx_t *ctx) {
   spec.end = as_exprs(ctx, spec.n, ends);
   return build_slice(ctx, &spec);
 }
-
-/* ---- Concat, Transpose
- * -------------------------------------------------------------- */
 
 moec_status_t convert_concat(convert_ctx_t *ctx) {
   unsigned axis;

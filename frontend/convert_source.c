@@ -6,9 +6,6 @@
 #include "frontend/import_state.h"
 #include "ir/element.h"
 
-/* ---- Constant
- * ------------------------------------------------------------------ */
-
 static ir_value_t *floats_constant(convert_ctx_t *ctx, unsigned rank,
                                    unsigned n, const double *values) {
   int64_t dim = n;
@@ -83,9 +80,6 @@ moec_status_t convert_constant(convert_ctx_t *ctx) {
   ctx_set_output(ctx, 0, value);
   return ctx->status;
 }
-
-/* ---- ConstantOfShape, EyeLike
- * ------------------------------------------------------ */
 
 /* The one element of an attribute's tensor as a scalar. */
 static ir_value_t *scalar_of_attribute(convert_ctx_t *ctx, const char *name) {

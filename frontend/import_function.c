@@ -188,6 +188,7 @@ moec_status_t import_call(importer_t *im, const frame_t *frame,
   moec_status_t status = import_nodes(im, &inner, &scope, ctx->b, proto->n_node,
                                       proto->node, function->order);
   ctx->b->loc = loc;
+  if (status == MOEC_E_LIMIT) return status;
   for (unsigned i = 0; i < ctx->n_out; i++) {
     binding_t *binding = scope_find(&scope, proto->output[i]);
     if (binding == NULL) {
