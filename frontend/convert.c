@@ -267,12 +267,18 @@ const expr_t *ctx_named(convert_ctx_t *ctx, const expr_t *e, const char *hint,
   return symbol;
 }
 
+static bool never_one(convert_ctx_t *ctx, const expr_t *e) {
+  return expr_equals_const(expr_is_one(ctx->exprs, e), 0);
+}
+
 void ctx_check_dims(convert_ctx_t *ctx, const expr_t *x, const expr_t *y) {
   if (x == NULL || y == NULL || x == y) return;
   expr_pool_t *pool = ctx->exprs;
   if (expr_equals_const(x, 1) || expr_equals_const(y, 1)) return;
   int equal = expr_compare_equal(pool, x, y);
   if (equal == 1) return;
+  if (equal == 0 && never_one(ctx, x) && never_one(ctx, y))
+    return; /* the shape law of what is built says so */
   static char mark;
   importer_t *im = ctx->importer;
   const char *key =
@@ -305,14 +311,11 @@ static bool is_bounded(const expr_t *y, const expr_t *x) {
   return other != NULL && expr_lower_bound(other, &low) && low >= 2;
 }
 
-static bool never_one(convert_ctx_t *ctx, const expr_t *e) {
-  return expr_equals_const(expr_is_one(ctx->exprs, e), 0);
-}
-
 /* The one of two sizes that an operand and the result have when the sizes can
  * only be equal, checked; NULL when one of them may be 1. */
 static const expr_t *unify(convert_ctx_t *ctx, const expr_t *x,
                            const expr_t *y) {
+  if (expr_compare_equal(ctx->exprs, x, y) == 0) return NULL;
   bool bounded = is_bounded(y, x) || is_bounded(x, y);
   if (!bounded && !(never_one(ctx, x) && never_one(ctx, y))) return NULL;
   ir_check_equal(ctx->b, x, y, "dimensions that are combined");

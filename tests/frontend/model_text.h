@@ -8,8 +8,9 @@
  *                        to = &of}          a reference to attribute `of`
  *   function D::F(a, b) -> (c) attrs(k)     nodes follow, up to `end`
  *
- * One statement a line. `?` is a dimension without name; a type without brackets
- * has no shape. Operators may be D::Op; a name may be left out as `_`. */
+ * One statement a line. `?` is a dimension without name; a type without
+ * brackets has no shape. Operators may be D::Op; a name may be left out as `_`.
+ */
 #ifndef TESTS_FRONTEND_MODEL_TEXT_H
 #define TESTS_FRONTEND_MODEL_TEXT_H
 
@@ -36,12 +37,12 @@ typedef struct model_text {
 } model_text_t;
 
 /* Appends to a list whose capacity is the next power of two. */
-#define MT_PUSH(mt, list, n, item)                                           \
-  do {                                                                       \
-    if (((n) & ((n)-1)) == 0)                                                \
-      (list) = arena_grow_array((mt)->arena, (list), (n),                    \
-                                (n) > 0 ? 2 * (n) : 1, sizeof *(list));      \
-    (list)[(n)++] = (item);                                                  \
+#define MT_PUSH(mt, list, n, item)                                      \
+  do {                                                                  \
+    if (((n) & ((n) - 1)) == 0)                                         \
+      (list) = arena_grow_array((mt)->arena, (list), (n),               \
+                                (n) > 0 ? 2 * (n) : 1, sizeof *(list)); \
+    (list)[(n)++] = (item);                                             \
   } while (0)
 
 static inline void mt_space(model_text_t *mt) {
@@ -126,7 +127,8 @@ static inline Onnx__TensorProto *mt_tensor(model_text_t *mt) {
     char *word = mt_word(mt);
     switch (tensor->data_type) {
       case DT_F32:
-        MT_PUSH(mt, tensor->float_data, tensor->n_float_data, strtof(word, NULL));
+        MT_PUSH(mt, tensor->float_data, tensor->n_float_data,
+                strtof(word, NULL));
         break;
       case DT_I64:
         MT_PUSH(mt, tensor->int64_data, tensor->n_int64_data,
@@ -178,8 +180,8 @@ static inline Onnx__AttributeProto *mt_attr(model_text_t *mt) {
     attr->type = MT_ATTR(TENSOR);
     const char *end = strchr(mt->cursor, ';');
     model_text_t inner = *mt;
-    inner.cursor = arena_printf(mt->arena, "t %.*s", (int)(end - mt->cursor),
-                                mt->cursor);
+    inner.cursor =
+        arena_printf(mt->arena, "t %.*s", (int)(end - mt->cursor), mt->cursor);
     attr->t = mt_tensor(&inner);
     mt->cursor = end + 1;
   } else if (mt_take(mt, "[")) {
@@ -348,8 +350,8 @@ static inline const char *diag_texts(import_fixture_t *f) {
   text_init(&text, f->arena);
   for (const diag_t *d = f->diag.first; d != NULL; d = d->next) {
     text_printf(&text, "%s %d: %s %s #%d: %s\n",
-                d->severity == DIAG_ERROR ? "error" : "warning",
-                (int)d->status, d->loc.where != NULL ? d->loc.where : "",
+                d->severity == DIAG_ERROR ? "error" : "warning", (int)d->status,
+                d->loc.where != NULL ? d->loc.where : "",
                 d->loc.type != NULL ? d->loc.type : "", d->loc.index, d->text);
     for (const diag_t *n = d->notes; n != NULL; n = n->next)
       text_printf(&text, "  note: %s\n", n->text);
@@ -406,7 +408,8 @@ static inline void check_main(void **state, const char *text,
 #define TEST(name) \
   cmocka_unit_test_setup_teardown(name, import_setup, import_teardown)
 #define ACCEPT(text) check_accepted(state, (text), NULL, __LINE__)
-#define ACCEPT_WITH(text, words) check_accepted(state, (text), (words), __LINE__)
+#define ACCEPT_WITH(text, words) \
+  check_accepted(state, (text), (words), __LINE__)
 #define INVALID(text, words) \
   check_rejected(state, MOEC_E_INVALID_MODEL, (text), (words), __LINE__)
 #define UNSUPPORTED(text, words) \

@@ -34,8 +34,7 @@ static void pins_fix_dimensions(void **state) {
 }
 
 static void inputs_without_shape_or_type_are_refused(void **state) {
-  UNSUPPORTED(HEAD "input x f32\nnode Relu(x) -> z\noutput z\n",
-              "input \"x\"");
+  UNSUPPORTED(HEAD "input x f32\nnode Relu(x) -> z\noutput z\n", "input \"x\"");
   INVALID(HEAD "input x\nnode Relu(x) -> z\noutput z\n", "has no type");
   INVALID(HEAD "input x f32[-1]\nnode Relu(x) -> z\noutput z\n",
           "dimension 0 is -1");
@@ -110,9 +109,12 @@ static void opsets_are_checked(void **state) {
     const char *head;
     moec_status_t status;
   } cases[] = {
-      {"opset 6\n", MOEC_E_UNSUPPORTED},  {"opset 7\n", MOEC_OK},
-      {"opset 28\n", MOEC_OK},            {"opset 29\n", MOEC_E_UNSUPPORTED},
-      {"opset 0\n", MOEC_E_INVALID_MODEL}, {"", MOEC_E_INVALID_MODEL},
+      {"opset 6\n", MOEC_E_UNSUPPORTED},
+      {"opset 7\n", MOEC_OK},
+      {"opset 28\n", MOEC_OK},
+      {"opset 29\n", MOEC_E_UNSUPPORTED},
+      {"opset 0\n", MOEC_E_INVALID_MODEL},
+      {"", MOEC_E_INVALID_MODEL},
       {"opset -9223372036854775808\n", MOEC_E_INVALID_MODEL},
       {"opset ai.onnx 13\n", MOEC_OK},
       {"opset 13\nopset ai.onnx 13\n", MOEC_OK},
@@ -140,8 +142,9 @@ static void all_unsupported_operators_are_listed(void **state) {
   assert_int_equal(import_bytes_of(f, text, NULL), MOEC_E_UNSUPPORTED);
   assert_int_equal(f->diag.n_errors, 4);
   const char *said = diag_texts(f);
-  assert_non_null(strstr(said, "operator Foo is not supported (domain \"\", "
-                               "opset 20)"));
+  assert_non_null(strstr(said,
+                         "operator Foo is not supported (domain \"\", "
+                         "opset 20)"));
   assert_non_null(strstr(said, "#3: operator Baz"));
   assert_non_null(strstr(said, "note: supported since opset 23"));
 }
@@ -171,7 +174,8 @@ static void arities_are_checked(void **state) {
   ACCEPT(HEAD
          "input x f32[2]\ninit m f32[] 1\nnode Clip(x, _, m) -> z\noutput z\n");
   ACCEPT(HEAD "input x f32[2]\nnode Clip(x, _, _) -> z\noutput z\n");
-  INVALID(HEAD "input x f32[2]\nnode Abs(x) -> z\nnode Abs(x) -> ()\noutput z\n",
+  INVALID(HEAD
+          "input x f32[2]\nnode Abs(x) -> z\nnode Abs(x) -> ()\noutput z\n",
           "no outputs");
 }
 
@@ -270,8 +274,8 @@ static void functions_that_grow_without_end_are_limited(void **state) {
   text_init(&text, f->arena);
   text_printf(&text, HEAD "opset mine 1\n");
   for (int i = 0; i < 40; i++) {
-    text_printf(&text,
-                "function mine::F%d(a) -> (c)\nopset 20\nopset mine 1\n", i);
+    text_printf(&text, "function mine::F%d(a) -> (c)\nopset 20\nopset mine 1\n",
+                i);
     if (i == 0)
       text_printf(&text, "node Abs(a) -> c\nend\n");
     else
@@ -287,8 +291,8 @@ static void functions_that_grow_without_end_are_limited(void **state) {
 
 static void a_missing_import_of_com_microsoft_is_tolerated(void **state) {
   import_fixture_t *f = *state;
-  const char *text = HEAD
-      "input x f32[2]\nnode com.microsoft::NoSuch(x) -> z\noutput z\n";
+  const char *text =
+      HEAD "input x f32[2]\nnode com.microsoft::NoSuch(x) -> z\noutput z\n";
   assert_int_equal(import_bytes_of(f, text, NULL), MOEC_E_UNSUPPORTED);
   assert_non_null(strstr(diag_texts(f), "opset 1 is assumed"));
 }
