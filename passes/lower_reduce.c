@@ -86,6 +86,10 @@ static dtype_t accumulator(const char *kind, dtype_t dtype) {
   return adds && dtype_is_float(dtype) && dtype_bits(dtype) < 32 ? DT_F32 : dtype;
 }
 
+static bool is_one(const expr_t *dim) { return expr_equals_const(dim, 1); }
+
+/* One loop per reduced dimension, or per group of neighbours that merge. Those of
+ * 1 get none and stay apart: an index into them is dropped from addresses. */
 static ir_value_t *build_reduce(kernel_t *k, const ir_op_t *op, unsigned result,
                                 ir_value_t *const *idx) {
   expr_pool_t *pool = k->module->exprs;
@@ -97,15 +101,18 @@ static ir_value_t *build_reduce(kernel_t *k, const ir_op_t *op, unsigned result,
   unsigned open = 0;
   bool lanes = lower_reduces_last(op);
   const expr_t *extent = expr_const(pool, 1);
-  unsigned last = x->type.rank;
-  while (last > 0 && !reduced[last - 1]) last--;
-  for (unsigned d = 0; d < last; d++) {
+  unsigned last = 0;
+  for (unsigned d = 0; d < x->type.rank; d++) {
     if (!reduced[d]) continue;
+    at[d] = kernel_int(k, 0);
+    if (!is_one(x->type.dim[d])) last = d + 1;
+  }
+  for (unsigned d = 0; d < last; d++) {
+    if (!reduced[d] || is_one(x->type.dim[d])) continue;
     extent = expr_mul(pool, extent, x->type.dim[d]);
-    if (d + 1 < last && reduced[d + 1] && lower_merges(x, d)) {
-      at[d] = kernel_int(k, 0);
+    if (d + 1 < last && reduced[d + 1] && !is_one(x->type.dim[d + 1]) &&
+        lower_merges(x, d))
       continue;
-    }
     at[d] = kernel_reduce(k, kind, kernel_int(k, 0), kernel_size(k, extent),
                           lanes && d + 1 == last);
     extent = expr_const(pool, 1);
