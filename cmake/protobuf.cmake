@@ -10,5 +10,3 @@ add_custom_command(
 add_library(onnx_proto STATIC ${proto_dir}/onnx.pb-c.c ${proto_dir}/onnx.pb-c.h)
 target_include_directories(onnx_proto SYSTEM PUBLIC ${proto_dir})
 target_link_libraries(onnx_proto PUBLIC protobuf-c)
-# frontend/load.h shows messages to whoever uses the frontend.
-target_include_directories(moec_flags SYSTEM INTERFACE ${proto_dir})
