@@ -43,8 +43,9 @@ LLVMValueRef emit_from_memory(emitter_t *em, dtype_t dtype, LLVMValueRef bits) {
 LLVMValueRef emit_to_memory(emitter_t *em, dtype_t dtype, LLVMValueRef value) {
   if (dtype == DT_BOOL)
     return LLVMBuildZExt(em->builder, value, like(value, em->i8), "");
+  /* The value is one of the type: nothing but its infinities could saturate. */
   return is_small_float(dtype)
-             ? emit_float_to_bits(em, dtype, value, true, NULL)
+             ? emit_float_to_bits(em, dtype, value, false, NULL)
              : value;
 }
 
@@ -109,15 +110,19 @@ static LLVMValueRef floor_mod(emitter_t *em, dtype_t dtype, LLVMValueRef a,
   return choose(em, adjust, LLVMBuildAdd(em->builder, r, b, ""), r);
 }
 
+/* Distances are unsigned; those of the width or more shift everything out. */
 static LLVMValueRef shift(emitter_t *em, dtype_t dtype, bool left, LLVMValueRef a,
                           LLVMValueRef n) {
   LLVMTypeRef type = LLVMTypeOf(a);
-  LLVMValueRef width = emit_const_int(type, dtype_bits(dtype));
-  LLVMValueRef fine = icmp(em, LLVMIntULT, n, width);
+  unsigned bits = dtype_bits(dtype);
+  LLVMValueRef fine = icmp(em, LLVMIntULT, n, emit_const_int(type, bits));
+  if (!left && is_signed(dtype)) {
+    n = choose(em, fine, n, emit_const_int(type, bits - 1));
+    return LLVMBuildAShr(em->builder, a, n, "");
+  }
   LLVMValueRef safe = choose(em, fine, n, zero_of(n));
   LLVMValueRef r = left ? LLVMBuildShl(em->builder, a, safe, "")
-                   : is_signed(dtype) ? LLVMBuildAShr(em->builder, a, safe, "")
-                                      : LLVMBuildLShr(em->builder, a, safe, "");
+                        : LLVMBuildLShr(em->builder, a, safe, "");
   return choose(em, fine, r, zero_of(a));
 }
 
