@@ -65,43 +65,46 @@ static ir_value_t *multiply(convert_ctx_t *ctx, const conv_t *conv,
   return ir_reshape(b, ir_transpose(b, y, to_rows), 3, joined);
 }
 
-static moec_status_t give(convert_ctx_t *ctx, const conv_t *conv,
-                          ir_value_t *y) {
-  ir_value_t *bias = ctx_in(ctx, 2);
+/* y[N, M, O] as y[N, M, O..], with the bias added. */
+static ir_value_t *finish(convert_ctx_t *ctx, const conv_t *conv, ir_value_t *y,
+                          ir_value_t *bias) {
   y = window_fold_shape(ctx, y, &conv->w);
-  if (bias != NULL && y != NULL) {
-    if (!ctx_check_rank(ctx, bias, 1, 1, "the bias")) return ctx->status;
-    ir_check_equal(ctx->b, ctx_dim(bias, 0), ctx_dim(y, 1),
-                   "size of the bias and channels of the output");
-    y = ir_binary(ctx->b, OP_ADD, y, ctx_along(ctx, bias, 1, y->type.rank));
-  }
-  ctx_set_output(ctx, 0, y);
-  return MOEC_OK;
+  if (bias == NULL || y == NULL) return y;
+  if (!ctx_check_rank(ctx, bias, 1, 1, "the bias")) return NULL;
+  ir_check_equal(ctx->b, ctx_dim(bias, 0), ctx_dim(y, 1),
+                 "size of the bias and channels of the output");
+  return ir_binary(ctx->b, OP_ADD, y, ctx_along(ctx, bias, 1, y->type.rank));
 }
 
-/* w[M, C/g, K..] */
-moec_status_t convert_conv(convert_ctx_t *ctx) {
+ir_value_t *window_convolve(convert_ctx_t *ctx, ir_value_t *x, ir_value_t *w,
+                            ir_value_t *bias) {
   static const int64_t to_columns[] = {0, 2, 1};
-  ir_value_t *x = ctx_in(ctx, 0), *w = ctx_in(ctx, 1);
   conv_t conv = {.groups = 1};
-  if (!read_groups(ctx, &conv) ||
+  if (x == NULL || w == NULL || !read_groups(ctx, &conv) ||
       !ctx_check_rank(ctx, w, x->type.rank, x->type.rank, "the weights") ||
       !ctx_check_rank(ctx, x, 3, IR_MAX_RANK, "the input") ||
       !window_read(ctx, x, w->type.dim + 2, &conv.w) ||
       !window_sizes(ctx, x, &conv.w))
-    return ctx_status(ctx);
+    return NULL;
   conv.in_each = ctx_dim(w, 1);
   conv.out_each = shared_out(ctx, ctx_dim(w, 0), conv.g, "filters in groups");
   ir_check_equal(ctx->b, expr_mul(ctx->exprs, conv.in_each, conv.g),
                  ctx_dim(x, 1), "channels of the weights and of the input");
-  MOEC_TRY(ctx_status(ctx));
+  if (ctx_status(ctx) != MOEC_OK) return NULL;
   ir_value_t *windows = window_unfold(ctx, x, ctx_scalar(ctx, x, 0), &conv.w);
   const expr_t *dim[] = {
       conv.g, conv.out_each,
       expr_mul(ctx->exprs, conv.in_each, window_kernel_count(ctx, &conv.w))};
   ir_value_t *columns =
       ir_transpose(ctx->b, ir_reshape(ctx->b, w, 3, dim), to_columns);
-  return give(ctx, &conv, multiply(ctx, &conv, windows, columns));
+  return finish(ctx, &conv, multiply(ctx, &conv, windows, columns), bias);
+}
+
+moec_status_t convert_conv(convert_ctx_t *ctx) {
+  ctx_set_output(
+      ctx, 0,
+      window_convolve(ctx, ctx_in(ctx, 0), ctx_in(ctx, 1), ctx_in(ctx, 2)));
+  return ctx_status(ctx);
 }
 
 static bool read_optional(convert_ctx_t *ctx, const char *name, unsigned n,
@@ -211,5 +214,8 @@ moec_status_t convert_conv_transpose(convert_ctx_t *ctx) {
   ir_value_t *columns = ir_reshape(ctx->b, flipped(ctx, w), 4, dim);
   columns = ir_reshape(ctx->b, ir_transpose(ctx->b, columns, to_columns), 3,
                        columns_dim);
-  return give(ctx, &conv, multiply(ctx, &conv, windows, columns));
+  ctx_set_output(ctx, 0,
+                 finish(ctx, &conv, multiply(ctx, &conv, windows, columns),
+                        ctx_in(ctx, 2)));
+  return MOEC_OK;
 }
