@@ -7,7 +7,6 @@
 
 #include <stddef.h>
 #include <string.h>
-#include <stdlib.h>
 
 #include "backend/program.h"
 #include "backend/size.h"
@@ -608,5 +607,4 @@ void emit_schedule(emitter_t *em, ir_module_t *module, weights_t *weights,
   parts.run = emit_run(&s);
   parts.plan = emit_plan(&s, &parts.n_slots);
   program_finish(&program, &parts, variants, n_variants, entry);
-  if (getenv("MT_DUMP")) LLVMDumpModule(em->module);
 }

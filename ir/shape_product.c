@@ -15,13 +15,17 @@ static moec_status_t product_dtype(ir_module_t *module, ir_op_t *op,
   dtype_t a = shape_in(op, 0)->dtype, b = shape_in(op, 1)->dtype;
   bool small = is_small_integer(a) && is_small_integer(b);
   MOEC_TRY(shape_class(module, op, 0, SHAPE_NUMBER, diag));
-  if (!small) MOEC_TRY(shape_same_dtype(module, op, 0, 1, diag));
+  /* A product may read f32 rows and 16-bit panels. */
+  bool mixed = op->code == OP_PRODUCT && a == DT_F32 && dtype_is_float(b) &&
+               dtype_bits(b) == 16;
+  if (!small && !mixed) MOEC_TRY(shape_same_dtype(module, op, 0, 1, diag));
   if (small && a != b && wanted == DT_NONE)
     SHAPE_FAIL("%s of %s and %s needs out_dtype",
                ir_op_info(op->code)->mnemonic, dtype_name(a), dtype_name(b));
   *out_dtype = wanted == DT_NONE ? a : wanted;
   bool widens = (small && wanted == DT_I32) ||
                 (dtype_is_float(a) && dtype_bits(a) <= 16 && wanted == DT_F32);
+  if (mixed && (wanted == DT_NONE || wanted == DT_F32)) return MOEC_OK;
   if (wanted != DT_NONE && !widens && (wanted != a || wanted != b))
     SHAPE_FAIL("out_dtype %s of %s of %s and %s", dtype_name(wanted),
                ir_op_info(op->code)->mnemonic, dtype_name(a), dtype_name(b));

@@ -45,8 +45,18 @@ static ir_value_t *by_columns(ir_builder_t *b, ir_value_t *x, ir_value_t *y) {
   return ir_reduce(b, OP_REDUCE_SUM, product, 1, &axis, true);
 }
 
+/* 16-bit weights stay so in their panels: registers widen them. */
+static ir_value_t *without_widening(ir_value_t *y) {
+  const ir_op_t *cast = y->def;
+  if (cast == NULL || cast->code != OP_CAST || y->type.dtype != DT_F32) return y;
+  ir_value_t *x = cast->in[0].value;
+  bool narrow = x->type.dtype == DT_F16 || x->type.dtype == DT_BF16;
+  return narrow ? x : y;
+}
+
 static ir_value_t *by_panels(ir_builder_t *b, ir_value_t *x, ir_value_t *y,
                              dtype_t out_dtype) {
+  y = without_widening(y);
   ir_op_t *pack = ir_begin(b, OP_PACK_PANELS, 1, &y, 1);
   ir_value_t *in[] = {x, ir_place(b, pack)};
   ir_op_t *product = ir_begin(b, OP_PRODUCT, 2, in, 1);

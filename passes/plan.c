@@ -5,7 +5,6 @@
  * at run time is the largest of its occupants'. Sizes that cannot be bounded
  * before a run get growing regions. Linear in operations times open slots. */
 #include "passes/pass.h"
-#include <stdlib.h>
 
 typedef struct slot {
   const expr_t *bytes; /* of the occupant that made or last matched it */
@@ -90,7 +89,7 @@ static unsigned choose_slot(planner_t *p, const expr_t *bytes, unsigned index) {
   unsigned best = p->n_slots;
   unsigned first = p->n_slots > LOOK_BACK ? p->n_slots - LOOK_BACK : 0;
   for (unsigned s = p->n_slots; s-- > first;) {
-    if (p->slots[s].free_after >= index || getenv("NOREUSE")) continue;
+    if (p->slots[s].free_after >= index) continue;
     if (p->slots[s].bytes == bytes) return s;
     if (best == p->n_slots) best = s;
   }
