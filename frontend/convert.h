@@ -51,7 +51,9 @@ typedef struct convert_ctx {
   diag_sink_t *diag;
   ir_loc_t loc;
   const Onnx__NodeProto *node;
-  int opset;        /* of the node's domain */
+  struct scope *scope;       /* names that the node sees */
+  const struct frame *frame; /* the function call that the node is in */
+  int opset;                 /* of the node's domain */
   ir_opcode_t code; /* of a row of ir/ops.def; OP_COUNT for composites */
   unsigned n_in, n_out;
   const slot_t *in; /* slot_t[n_in] */
@@ -75,6 +77,11 @@ void ctx_set_list(convert_ctx_t *ctx, unsigned index, unsigned n,
                   ir_value_t *const *value, dtype_t dtype);
 /* Operand `index` as a sequence; records an error and gives NULL otherwise. */
 const slot_list_t *ctx_list(convert_ctx_t *ctx, unsigned index);
+
+/* Puts the nodes of a subgraph in the node's place: its inputs without
+ * initialiser are the n_args slots, its outputs go to out[graph->n_output]. */
+moec_status_t ctx_inline(convert_ctx_t *ctx, const Onnx__GraphProto *graph,
+                         unsigned n_args, const slot_t *args, slot_t *out);
 
 /* Records an error at the node and returns its status. */
 moec_status_t ctx_error(convert_ctx_t *ctx, moec_status_t status,

@@ -215,6 +215,8 @@ static moec_status_t import_node(importer_t *im, const frame_t *frame,
       .diag = im->diag,
       .loc = import_node_loc(im, frame, node, index),
       .node = node,
+      .scope = scope,
+      .frame = frame,
       .code = OP_COUNT,
   };
   b->loc = ctx.loc;
