@@ -278,13 +278,14 @@ static ir_value_t *apply_masks(convert_ctx_t *ctx, const attention_t *a,
                    ctx_scalar(ctx, scores, -(double)INFINITY));
 }
 
+/* In the wanted precision, and at least that of f32. */
 static ir_value_t *softmax(convert_ctx_t *ctx, ir_value_t *scores) {
   dtype_t precision = attr_dtype(ctx, "softmax_precision", DT_NONE);
-  ir_value_t *x = scores;
-  if (precision != DT_NONE) x = ir_cast(ctx->b, scores, precision);
+  ir_value_t *wide = ctx_widen(ctx, scores), *x = wide;
+  if (precision == DT_F64) x = ir_cast(ctx->b, wide, precision);
   ir_op_t *op = ir_begin(ctx->b, OP_SOFTMAX, 1, &x, 1);
   if (op != NULL) ir_set_int(op, ATTR_SOFTMAX_axis, 3);
-  return ctx_like(ctx, ir_place(ctx->b, op), scores);
+  return ctx_like(ctx, ir_place(ctx->b, op), wide);
 }
 
 moec_status_t convert_attention(convert_ctx_t *ctx) {
@@ -302,8 +303,11 @@ moec_status_t convert_attention(convert_ctx_t *ctx) {
   stage[1] = cap_softly(ctx, stage[0]);
   stage[2] = apply_masks(ctx, &a, stage[1]);
   stage[3] = guard_rows(ctx, &a, softmax(ctx, stage[2]));
-  ir_value_t *y = multiply(ctx, &a, ctx_like(ctx, stage[3], a.v), a.v);
+  /* 16-bit probabilities would cost as much precision as all else together. */
+  ir_value_t *v = ctx_widen(ctx, a.v);
+  ir_value_t *y = multiply(ctx, &a, ctx_like(ctx, stage[3], v), v);
   if (y == NULL) return ctx_status(ctx);
+  y = ctx_like(ctx, y, a.q);
   if (a.flat) {
     const expr_t *dim[] = {a.batch, a.n_q,
                            expr_mul(ctx->exprs, a.q_heads, ctx_dim(y, 3))};
@@ -312,6 +316,6 @@ moec_status_t convert_attention(convert_ctx_t *ctx) {
   ctx_set_output(ctx, 0, y);
   ctx_set_output(ctx, 1, a.k);
   ctx_set_output(ctx, 2, a.v);
-  ctx_set_output(ctx, 3, stage[mode]);
+  ctx_set_output(ctx, 3, ctx_like(ctx, stage[mode], a.q));
   return MOEC_OK;
 }

@@ -270,6 +270,13 @@ static ir_value_t *soft_elem(const soft_row_t *r) {
   return kernel_cast(r->k, lower_elem(r->k, r->x, r->idx), r->acc);
 }
 
+/* f16 rounds after each step of softmax like ONNX's own function body, whose
+ * results are otherwise two units away. */
+static ir_value_t *soft_round(const soft_row_t *r, ir_value_t *scalar) {
+  if (r->type->dtype != DT_F16) return scalar;
+  return kernel_cast(r->k, kernel_cast(r->k, scalar, DT_F16), r->acc);
+}
+
 static void soft_store(const soft_row_t *r, ir_value_t *scalar) {
   kernel_t *k = r->k;
   kernel_store(k, kernel_result(k, 0), lower_linear(k, r->type, r->idx),
@@ -287,9 +294,10 @@ static void soft_row(const soft_row_t *r, bool log) {
   r->idx[r->axis] = kernel_reduce(k, "sum", r->zero, r->n, r->lanes);
   ir_value_t *shifted = kernel_binary(k, OP_SUB, soft_elem(r), max);
   ir_value_t *e = kernel_unary(k, OP_EXP, shifted);
+  if (!log) e = soft_round(r, e);
   if (keep) soft_store(r, e);
   ir_value_t *sum = kernel_close_reduce(k, e);
-  if (log) sum = kernel_unary(k, OP_LOG, sum);
+  sum = log ? kernel_unary(k, OP_LOG, sum) : soft_round(r, sum);
 
   r->idx[r->axis] = kernel_for(k, r->zero, r->n, r->lanes);
   ir_value_t *scalar;
@@ -298,7 +306,7 @@ static void soft_row(const soft_row_t *r, bool log) {
     scalar = kernel_load_fresh(k, kernel_result(k, 0), at);
   } else {
     scalar = kernel_binary(k, OP_SUB, soft_elem(r), max);
-    if (!log) scalar = kernel_unary(k, OP_EXP, scalar);
+    if (!log) scalar = soft_round(r, kernel_unary(k, OP_EXP, scalar));
   }
   soft_store(r, kernel_binary(k, log ? OP_SUB : OP_DIV, scalar, sum));
   kernel_close(k);
