@@ -337,7 +337,9 @@ static void emit_micro(emitter_t *em, const product_types_t *types,
   for (unsigned i = 0; i < n; i++) product_store(em, line.carry[i], ptr[i]);
 }
 
-/* One register tile over all columns of a panel. */
+/* One register tile over all columns of a panel. Where the panel is wider, it
+ * goes along it in strips, each time over as much of K as the nearest cache
+ * holds: strips over all of K would read the memory with gaps. */
 static void emit_micro_panel(emitter_t *em, const product_types_t *types,
                              micro_t micro, LLVMValueRef sums,
                              LLVMValueRef packed, LLVMValueRef n_rows,
@@ -347,14 +349,23 @@ static void emit_micro_panel(emitter_t *em, const product_types_t *types,
     emit_micro(em, types, micro, sums, packed, n_rows, depth, b);
     return;
   }
-  emit_loop_t part =
-      product_loop(em, product_const(em, 0), product_const(em, PANEL_COLUMNS),
-                   width, "part");
+  LLVMValueRef zero = product_const(em, 0);
+  LLVMValueRef panel = product_const(em, PANEL_COLUMNS);
+  unsigned near =
+      PRODUCT_NEAR_BYTES / (PANEL_COLUMNS * dtype_bits(types->b_dtype) / 8);
+  emit_loop_t k = product_loop(em, zero, depth, near, "near");
+  LLVMValueRef a_at = product_mul(em, k.index, n_rows);
+  LLVMValueRef b_at = product_mul(em, k.index, panel);
+  LLVMValueRef left =
+      product_min(em, product_sub(em, depth, k.index), product_const(em, near));
+  emit_loop_t strip = product_loop(em, zero, panel, width, "strip");
+  b_at = product_add(em, b_at, strip.index);
   emit_micro(em, types, micro,
-             product_element(em, types->acc, sums, part.index, "sum.part"),
-             packed, n_rows, depth,
-             product_element(em, types->b, b, part.index, "b.part"));
-  emit_loop_end(em, &part, NULL);
+             product_element(em, types->acc, sums, strip.index, "sum.strip"),
+             product_element(em, types->acc, packed, a_at, "a.near"), n_rows,
+             left, product_element(em, types->b, b, b_at, "b.strip"));
+  emit_loop_end(em, &strip, NULL);
+  emit_loop_end(em, &k, NULL);
 }
 
 static void fill_block(emitter_t *em, const product_types_t *types,

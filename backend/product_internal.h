@@ -9,6 +9,7 @@
 enum {
   PRODUCT_LINE_BYTES = 64,
   PRODUCT_PACKED_LINES = 768, /* of the packed block of A */
+  PRODUCT_NEAR_BYTES = 8192,  /* of a panel that is read in several strips */
 };
 
 /* Types and sizes that follow from a product's types and the ISA. */
