@@ -20,6 +20,7 @@ static const char *machine_name(uint16_t machine) {
   }
 }
 
+/* In order; as text the report is there with --verbose only. */
 static const struct section {
   uint32_t type;
   const char *name;
@@ -206,7 +207,8 @@ static void print_text(const inspect_t *in) {
   append_build_id(f, &out);
   text_printf(&out, "\n");
   for (unsigned i = 0; i < N_SECTIONS; i++)
-    if (in->sections[i] != NULL)
+    if (in->sections[i] != NULL &&
+        (sections[i].type != NOTE_REPORT || in->cli->options.verbose))
       append_member(sections[i].name, in->sections[i], "", &out);
   fputs(out.data, in->cli->out);
 }

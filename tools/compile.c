@@ -29,6 +29,7 @@ typedef struct session { /* everything to be released, also after a jump */
   arena_t *arena, *scratch;
   onnx_store_t *store;
   char *text; /* of a .moeir file */
+  describe_parts_t parts;
 } session_t;
 
 static const char *suffix_of(const char *path) {
@@ -101,8 +102,8 @@ static moec_status_t write_ir(session_t *s, ir_module_t *module) {
                            s->diag);
 }
 
-static void add_note(note_t *notes, unsigned *n, uint32_t type, const char *text) {
-  notes[(*n)++] = (note_t){type, text, strlen(text)};
+static note_t make_note(uint32_t type, const char *text) {
+  return (note_t){type, text, strlen(text)};
 }
 
 static moec_status_t write_product(session_t *s, ir_module_t *module) {
@@ -111,19 +112,29 @@ static moec_status_t write_product(session_t *s, ir_module_t *module) {
   const char *kind = suffix_of(s->options->output);
   if (strcmp(kind, ".moeir") == 0) return write_ir(s, module);
   MOEC_TRY(choose_variants(s, "x86_64", variants, &n));
+  s->parts.code = describe_code(s->arena, module, variants, n);
+  describe_parts_t brief = s->parts; /* the rest has notes of its own */
+  brief.signature = brief.code = NULL;
+  const note_t notes[] = {
+      make_note(NOTE_SIGNATURE, s->parts.signature),
+      make_note(NOTE_KERNELS, s->parts.code),
+      make_note(NOTE_REPORT, describe_report(s->arena, &brief))};
   codegen_options_t options = {.arch = "x86_64",
                                .variants = variants,
                                .n_variants = n,
-                               .entry = s->options->entry};
-  note_t notes[2];
-  add_note(notes, &options.n_notes, NOTE_SIGNATURE,
-           describe_signature(s->arena, module));
-  add_note(notes, &options.n_notes, NOTE_KERNELS,
-           describe_code(s->arena, module, variants, n));
-  options.notes = notes;
+                               .entry = s->options->entry,
+                               .notes = notes,
+                               .n_notes = sizeof notes / sizeof notes[0]};
   if (strcmp(kind, ".so") == 0)
     return codegen_library(module, &options, s->options->output, s->arena, s->diag);
   return codegen_text(module, &options, kind, s->options->output, s->arena, s->diag);
+}
+
+static moec_status_t write_report(session_t *s) {
+  if (s->options->report == NULL) return MOEC_OK;
+  const char *report = describe_report(s->arena, &s->parts);
+  return output_write_file(s->options->report, report, strlen(report), false,
+                           s->diag);
 }
 
 static moec_status_t check_output(session_t *s) {
@@ -145,11 +156,18 @@ static moec_status_t compile(session_t *s) {
   tell(s->options, "import");
   MOEC_TRY(import(s, &module));
   MOEC_TRY(ir_verify(module, s->diag));
+  const pass_options_t *passes = &s->options->passes;
+  s->parts = (describe_parts_t){
+      .level = passes->level,
+      .passes = passes->passes ? passes->passes : pass_pipeline(passes->level),
+      .imported = describe_import(s->arena, module)};
   tell(s->options, "passes");
-  MOEC_TRY(pass_run_all(module, s->scratch, &s->options->passes, s->diag));
-  if (s->options->output == NULL) return MOEC_OK;
+  MOEC_TRY(pass_run_all(module, s->scratch, passes, s->diag));
+  s->parts.signature = describe_signature(s->arena, module);
+  if (s->options->output == NULL) return write_report(s);
   tell(s->options, "code");
   MOEC_TRY(write_product(s, module));
+  MOEC_TRY(write_report(s));
   return onnx_store_check(s->store, s->diag);
 }
 

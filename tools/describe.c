@@ -264,3 +264,64 @@ const char *describe_code(arena_t *arena, ir_module_t *module,
   text_printf(&out, "}");
   return out.data;
 }
+
+/* ---- Report ---------------------------------------------------------------
+ */
+
+static void append_counts(const callees_t *c, const char *list,
+                          const char *name, const char *count, text_t *out) {
+  text_printf(out, "\"%s\":[", list);
+  for (size_t i = 0; i < c->n; i++) {
+    text_printf(out, "%s{\"%s\":", i > 0 ? "," : "", name);
+    json_write_string(c->items[i].name, out);
+    text_printf(out, ",\"%s\":%llu}", count,
+                (unsigned long long)c->items[i].uses);
+  }
+  text_printf(out, "]");
+}
+
+/* Operations made for one node follow each other. */
+static bool same_node(const ir_loc_t *a, const ir_loc_t *b) {
+  return a->index == b->index && a->node == b->node && a->type == b->type;
+}
+
+const char *describe_import(arena_t *arena, const ir_module_t *module) {
+  callees_t operators = {.arena = arena}, operations = {.arena = arena};
+  const ir_region_t *body = &module->first->body;
+  const ir_op_t *before = NULL;
+  for (const ir_op_t *op = body->first; op != NULL; op = next_op(op, body)) {
+    find_callee(&operations, ir_op_info(op->code)->mnemonic)->uses++;
+    if (op->loc.type == NULL) continue;
+    if (before == NULL || !same_node(&before->loc, &op->loc))
+      find_callee(&operators, op->loc.type)->uses++;
+    before = op;
+  }
+  text_t out;
+  text_init(&out, arena);
+  text_printf(&out, "{");
+  append_counts(&operators, "operators", "operator", "nodes", &out);
+  text_printf(&out, ",");
+  append_counts(&operations, "operations", "operation", "count", &out);
+  text_printf(&out, "}");
+  return out.data;
+}
+
+static void append_part(const char *name, const char *json, text_t *out) {
+  if (json == NULL) return;
+  text_printf(out, ",\"%s\":", name);
+  text_append(out, json, strlen(json));
+}
+
+const char *describe_report(arena_t *arena, const describe_parts_t *parts) {
+  text_t out;
+  text_init(&out, arena);
+  text_printf(
+      &out, "{\"compiler\":\"moec " MOEC_VERSION "\",\"level\":%d,\"passes\":",
+      parts->level);
+  json_write_string(parts->passes, &out);
+  append_part("imported", parts->imported, &out);
+  append_part("signature", parts->signature, &out);
+  append_part("code", parts->code, &out);
+  text_printf(&out, "}\n");
+  return out.data;
+}

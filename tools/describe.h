@@ -26,4 +26,28 @@ const char *describe_signature(arena_t *arena, const ir_module_t *module);
 const char *describe_code(arena_t *arena, ir_module_t *module,
                           const unsigned *variants, unsigned n_variants);
 
+/* What a module just imported consists of, as JSON: ONNX operators by their
+ * nodes, and operations of the IR.
+ *
+ *   {"operators": [{"operator": "MatMul", "nodes": 2}],
+ *    "operations": [{"operation": "matmul", "count": 2}]}
+ *
+ * Nodes that become no operation (constants that were folded, identities) are
+ * not there. */
+const char *describe_import(arena_t *arena, const ir_module_t *module);
+
+/* The report of a compilation, the same for the same input and options:
+ *
+ *   {"compiler": "moec 0.1.0", "level": 2, "passes": "dce,lower",
+ *    "imported": {...}, as describe_import
+ *    "signature": {...}, "code": {...}}  the latter two of the finished module
+ *
+ * `passes` are those that ran. */
+typedef struct describe_parts {
+  int level;
+  const char *passes;
+  const char *imported, *signature, *code; /* JSON; NULL: left out */
+} describe_parts_t;
+const char *describe_report(arena_t *arena, const describe_parts_t *parts);
+
 #endif
