@@ -98,7 +98,12 @@ ir_value_t *ctx_tensor(convert_ctx_t *ctx, dtype_t dtype, unsigned rank,
 
 ir_value_t *ctx_scalar(convert_ctx_t *ctx, const ir_value_t *like,
                        double value) {
-  return like != NULL ? ir_scalar(ctx->b, like->type.dtype, value) : NULL;
+  if (like == NULL) return NULL;
+  if (dtype_class(like->type.dtype) != DT_CLASS_STRING)
+    return ir_scalar(ctx->b, like->type.dtype, value);
+  ctx_unsupported(ctx, "elements of type %s are not supported",
+                  dtype_name(like->type.dtype));
+  return NULL;
 }
 
 bool ctx_axis(convert_ctx_t *ctx, int64_t axis, unsigned rank,

@@ -234,9 +234,8 @@ moec_status_t convert_dropout(convert_ctx_t *ctx) {
   ir_value_t *x = ctx_in(ctx, 0);
   ctx_set_output(ctx, 0, x);
   if (!ctx_wants(ctx, 1)) return MOEC_OK;
-  dtype_t mask = ctx->opset < 10 ? x->type.dtype : DT_BOOL;
-  ctx_set_output(ctx, 1,
-                 ir_fill(ctx->b, ir_scalar_int(ctx->b, mask, 1), x->type.rank,
-                         x->type.dim));
+  ir_value_t *kept = ctx->opset < 10 ? ctx_scalar(ctx, x, 1)
+                                     : ir_scalar_int(ctx->b, DT_BOOL, 1);
+  ctx_set_output(ctx, 1, ir_fill(ctx->b, kept, x->type.rank, x->type.dim));
   return MOEC_OK;
 }

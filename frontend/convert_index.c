@@ -220,9 +220,8 @@ moec_status_t convert_one_hot(convert_ctx_t *ctx) {
   if (!ctx_axis(ctx, attr_int(ctx, "axis", -1), rank + 1, &axis) ||
       !ctx_check_rank(ctx, values, 1, 1, "values"))
     return ctx->status;
-  if (!expr_equals_const(ctx_dim(values, 0), 2))
-    return ctx_invalid(ctx, "values is %s, expected two elements",
-                       ctx_type_str(ctx, values));
+  ir_check_equal(ctx->b, ctx_dim(values, 0), ctx_int(ctx, 2),
+                 "number of values, off and on");
   if (!ir_type_static_count(&depth->type, &count) || count != 1)
     return ctx_invalid(ctx, "depth is %s, expected one element",
                        ctx_type_str(ctx, depth));

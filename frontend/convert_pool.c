@@ -129,16 +129,16 @@ moec_status_t convert_average_pool(convert_ctx_t *ctx) {
 
 /* The smallest value of a type. */
 static ir_value_t *smallest(convert_ctx_t *ctx, const ir_value_t *x) {
-  dtype_t dtype = x->type.dtype;
-  unsigned bits = dtype_bits(dtype);
-  switch (dtype_class(dtype)) {
+  unsigned bits = dtype_bits(x->type.dtype);
+  switch (dtype_class(x->type.dtype)) {
     case DT_CLASS_FLOAT:
-      return ir_scalar(ctx->b, dtype, -(double)INFINITY);
+      return ctx_scalar(ctx, x, -(double)INFINITY);
     case DT_CLASS_SIGNED:
       return ir_scalar_int(
-          ctx->b, dtype, bits == 64 ? INT64_MIN : -(INT64_C(1) << (bits - 1)));
+          ctx->b, x->type.dtype,
+          bits == 64 ? INT64_MIN : -(INT64_C(1) << (bits - 1)));
     default:
-      return ir_scalar_int(ctx->b, dtype, 0);
+      return ctx_scalar(ctx, x, 0);
   }
 }
 

@@ -50,11 +50,11 @@ static ir_value_t *spread(convert_ctx_t *ctx, ir_value_t *p,
   if (block == 0 && p->type.rank == 1 &&
       ir_type_static_count(&p->type, &count) && count == 1)
     return ir_reshape(ctx->b, p, 0, NULL);
+  if (x->type.rank == 1) axis = 0; /* the attribute does not matter then */
   if (!ctx_axis(ctx, axis, x->type.rank, &at)) return NULL;
   if (block > 0) return spread_blocks(ctx, p, x, at, block);
   if (!ctx_check_rank(ctx, p, 1, 1, "the scale")) return NULL;
-  ir_check_equal(ctx->b, ctx_dim(p, 0), ctx_dim(x, at),
-                 "size of the scale and of its axis");
+  ctx_check_dims(ctx, ctx_dim(p, 0), ctx_dim(x, at)); /* one number is 1 */
   return ctx_along(ctx, p, at, x->type.rank);
 }
 

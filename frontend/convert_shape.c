@@ -38,18 +38,38 @@ static const expr_t *copied_dim(convert_ctx_t *ctx, const ir_value_t *x,
 }
 
 /* total / others, where others is 0 only if total is. */
-static const expr_t *rest_of(convert_ctx_t *ctx, const expr_t *total,
-                             const expr_t *others) {
+static const expr_t *quotient(convert_ctx_t *ctx, const expr_t *total,
+                              const expr_t *others) {
   const expr_t *exact = expr_divide_exactly(ctx->exprs, total, others);
   if (exact != NULL) return exact;
-  if (expr_equals_const(others, 0)) {
-    ctx_invalid(ctx, "the size for -1 is not determined: other sizes are 0");
-    return NULL;
-  }
   int64_t lower;
   if (!expr_lower_bound(others, &lower) || lower < 1)
     others = expr_max(ctx->exprs, others, ctx_int(ctx, 1));
   return expr_floordiv(ctx->exprs, total, others);
+}
+
+/* The size for -1 in dim[rest], which is 1 so far. Dimensions that the input
+ * and the shape have in common leave both products. */
+static const expr_t *rest_of(convert_ctx_t *ctx, const ir_value_t *x,
+                             const expr_t *const *dim, unsigned n, int rest) {
+  const expr_t *mine[IR_MAX_RANK], *others[IR_MAX_RANK];
+  unsigned n_mine = x->type.rank, n_others = 0;
+  for (unsigned i = 0; i < n_mine; i++) mine[i] = x->type.dim[i];
+  for (unsigned i = 0; i < n; i++) {
+    if (rest == (int)i) continue;
+    if (expr_equals_const(dim[i], 0)) {
+      ctx_invalid(ctx, "the size for -1 is not determined: other sizes are 0");
+      return NULL;
+    }
+    unsigned j = 0;
+    while (j < n_mine && mine[j] != dim[i]) j++;
+    if (j < n_mine)
+      mine[j] = mine[--n_mine];
+    else
+      others[n_others++] = dim[i];
+  }
+  return quotient(ctx, expr_product(ctx->exprs, mine, n_mine),
+                  expr_product(ctx->exprs, others, n_others));
 }
 
 /* Entries that are known become dimensions; *out_rest is the one that is -1, or
@@ -146,7 +166,7 @@ moec_status_t convert_reshape(convert_ctx_t *ctx) {
     if (!bound_entries(ctx, x, shape, rank, allow_zero, dim, rest))
       return ctx_status(ctx);
   } else if (rest >= 0) {
-    dim[rest] = rest_of(ctx, total, expr_product(pool, dim, rank));
+    dim[rest] = rest_of(ctx, x, dim, rank, rest);
     if (dim[rest] == NULL) return ctx->status;
   }
   ir_check_equal(ctx->b, expr_product(pool, dim, rank), total,
