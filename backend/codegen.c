@@ -67,7 +67,10 @@ static void run_job(codegen_t *cg, job_t *job) {
   diag_init(&diag, arena, NULL);
   recovery_enter(&point);
   if (setjmp(point.jump) == 0) {
-    job->status = emitter_init(&em, isa_at(job->isa), arena, "moec", &diag);
+    job->status = emitter_init_level(
+        &em, isa_at(job->isa),
+        job->first == NULL ? LLVMCodeGenLevelNone : LLVMCodeGenLevelDefault, arena,
+        "moec", &diag);
     if (job->status == MOEC_OK) {
       fill_module(cg, job, &em);
       job->status = emitter_finish(&em, &job->object);

@@ -11,7 +11,7 @@
  * expensive passes would find nothing. */
 #define PASS_LIST "function(early-cse,instcombine<no-verify-fixpoint>,simplifycfg)"
 
-static moec_status_t create_machine(emitter_t *em) {
+static moec_status_t create_machine(emitter_t *em, LLVMCodeGenOptLevel level) {
   const isa_t *isa = em->isa;
   char *message = NULL;
   LLVMTargetRef target = NULL;
@@ -23,8 +23,7 @@ static moec_status_t create_machine(emitter_t *em) {
     return status;
   }
   em->machine = LLVMCreateTargetMachine(target, triple, isa->cpu, isa->features,
-                                        LLVMCodeGenLevelDefault, LLVMRelocPIC,
-                                        LLVMCodeModelDefault);
+                                        level, LLVMRelocPIC, LLVMCodeModelDefault);
   if (em->machine == NULL)
     return diag_error(em->diag, (ir_loc_t){0}, MOEC_E_CODEGEN,
                       "LLVM cannot generate code for cpu '%s' on %s", isa->cpu,
@@ -53,6 +52,13 @@ static void initialise_targets(void) {
 
 moec_status_t emitter_init(emitter_t *em, const isa_t *isa, arena_t *arena,
                            const char *module_name, diag_sink_t *diag) {
+  return emitter_init_level(em, isa, LLVMCodeGenLevelDefault, arena, module_name,
+                            diag);
+}
+
+moec_status_t emitter_init_level(emitter_t *em, const isa_t *isa,
+                                 LLVMCodeGenOptLevel level, arena_t *arena,
+                                 const char *module_name, diag_sink_t *diag) {
   initialise_targets();
   *em = (emitter_t){.isa = isa, .arena = arena, .diag = diag};
   em->context = LLVMContextCreate();
@@ -67,7 +73,7 @@ moec_status_t emitter_init(emitter_t *em, const isa_t *isa, arena_t *arena,
   em->i64 = LLVMInt64TypeInContext(em->context);
   em->f32 = LLVMFloatTypeInContext(em->context);
   em->f64 = LLVMDoubleTypeInContext(em->context);
-  return create_machine(em);
+  return create_machine(em, level);
 }
 
 void emitter_dispose(emitter_t *em) {

@@ -37,6 +37,11 @@ typedef struct emitter {
 /* MOEC_E_CODEGEN with a diagnostic when LLVM lacks the target. */
 moec_status_t emitter_init(emitter_t *em, const isa_t *isa, arena_t *arena,
                            const char *module_name, diag_sink_t *diag);
+/* The same with another effort of code generation: LLVMCodeGenLevelNone for code
+ * that runs once per operation, such as the schedule. */
+moec_status_t emitter_init_level(emitter_t *em, const isa_t *isa,
+                                 LLVMCodeGenOptLevel level, arena_t *arena,
+                                 const char *module_name, diag_sink_t *diag);
 void emitter_dispose(emitter_t *em); /* accepts a zeroed or half-built one */
 
 /* Verifies and runs the short pass list. */
