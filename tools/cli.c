@@ -92,15 +92,15 @@ static void print_version(FILE *out) {
 static moec_status_t print_help(cli_t *cli) {
   const options_t *o = &cli->options;
   command_t command = o->command_named ? o->command : COMMAND_HELP;
+  text_t text;
+  text_init(&text, cli->arena);
   if (o->command == COMMAND_HELP && !o->help && o->n_operands > 0) {
     command = options_command(o->operands[0]);
-    if (command == COMMAND_COUNT)
+    if (command == COMMAND_COUNT && !options_document(o->operands[0], &text))
       return CLI_FAIL(cli, MOEC_E_USAGE, "there is no command '%s'",
                       o->operands[0]);
   }
-  text_t text;
-  text_init(&text, cli->arena);
-  options_help(command, &text);
+  if (text.length == 0) options_help(command, &text);
   fputs(text.data, cli->out);
   return MOEC_OK;
 }

@@ -82,6 +82,10 @@ moec_status_t options_parse(options_t *out, arena_t *arena, int argc,
  * COMMAND_COUNT, else of one. */
 void options_help(command_t command, text_t *out);
 
+/* The manual page ("man") or the completions of a shell ("bash", "zsh",
+ * "fish"). False if `form` is none of these. */
+bool options_document(const char *form, text_t *out);
+
 /* COMMAND_COUNT if there is none of that name. */
 command_t options_command(const char *name);
 const char *options_command_name(command_t command);

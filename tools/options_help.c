@@ -110,7 +110,9 @@ static void append_examples(text_t *out, command_t command) {
 }
 
 /* The first status of each exit code gives its text. */
-static void append_exit_codes(text_t *out) {
+void options_each_exit_code(void (*tell)(text_t *out, int code,
+                                         const char *text),
+                            text_t *out) {
   static const struct code {
     int exit_code;
     const char *text;
@@ -118,14 +120,16 @@ static void append_exit_codes(text_t *out) {
 #define STATUS(id, value, exit_code, text) {exit_code, text},
 #include "moec/status.def"
   };
-  text_printf(out, "\nExit status:\n");
   for (unsigned i = 0; i < sizeof codes / sizeof codes[0]; i++) {
     bool seen = false;
     for (unsigned j = 0; j < i; j++)
       seen |= codes[j].exit_code == codes[i].exit_code;
-    if (!seen)
-      text_printf(out, "  %d  %s\n", codes[i].exit_code, codes[i].text);
+    if (!seen) tell(out, codes[i].exit_code, codes[i].text);
   }
+}
+
+static void append_exit_code(text_t *out, int code, const char *text) {
+  text_printf(out, "  %d  %s\n", code, text);
 }
 
 static void append_usage(text_t *out, command_t command) {
@@ -157,6 +161,7 @@ void options_help(command_t command, text_t *out) {
     text_printf(out, "\n  %s\n", command_infos[command].help);
   append_options(out, command);
   append_environment(out, command);
-  append_exit_codes(out);
+  text_printf(out, "\nExit status:\n");
+  options_each_exit_code(append_exit_code, out);
   append_examples(out, command);
 }

@@ -43,4 +43,9 @@ extern const option_info_t option_infos[];           /* [OPTION_COUNT] */
 extern const environment_info_t environment_infos[]; /* [n_environment_infos] */
 extern const unsigned n_environment_infos;
 
+/* Calls tell once for each exit code (options_help.c). */
+void options_each_exit_code(void (*tell)(text_t *out, int code,
+                                         const char *text),
+                            text_t *out);
+
 #endif
