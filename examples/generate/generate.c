@@ -10,7 +10,7 @@
 
 #include "moec/model.h"
 
-enum { CONTEXT = 128, BYTE = 256, MAX_TEXT = 65536 };
+enum { CONTEXT = 128, WINDOW = 96, BYTE = 256, MAX_TEXT = 65536 };
 static const moec_model_t *model;
 static moec_instance_t *instance;
 
@@ -25,7 +25,7 @@ static const float *run(int64_t *ids, int64_t n) {
 }
 
 static int choose(const float *logits, double temperature) {
-  static uint64_t random = 42; /* xorshift64 */
+  static uint64_t random = 0x9e3779b97f4a7c15u; /* xorshift64 */
   double weights[BYTE], sum = 0;
   int best = 0, i;
   for (i = 1; i < BYTE; i++) best = logits[i] > logits[best] ? i : best;
@@ -67,7 +67,7 @@ int main(int argc, char **argv) {
     putchar((int)(ids[n++] = (unsigned char)*c));
   timespec_get(&start, TIME_UTC);
   for (int i = 0; i < bytes; i++) { /* no cache: the whole window again */
-    int window = n < CONTEXT ? n : CONTEXT;
+    int window = n < WINDOW ? n : WINDOW;
     const float *logits = run(ids + n - window, window) + (window - 1) * BYTE;
     putchar((int)(ids[n++] = choose(logits, temperature)));
   }
@@ -75,6 +75,6 @@ int main(int argc, char **argv) {
   double seconds = difftime(end.tv_sec, start.tv_sec);
   seconds += (double)(end.tv_nsec - start.tv_nsec) * 1e-9;
   printf("\n%.0f tokens/s, recomputing a sliding window of %d bytes for each\n",
-         bytes / seconds, CONTEXT);
+         bytes / seconds, WINDOW);
   model->destroy(instance);
 }
