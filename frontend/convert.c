@@ -35,12 +35,15 @@ const slot_list_t *ctx_list(convert_ctx_t *ctx, unsigned index) {
   return NULL;
 }
 
+/* The first error of a node is told, what follows from it is not. */
 static moec_status_t record(convert_ctx_t *ctx, moec_status_t status,
                             const char *format, va_list args) {
+  if (ctx_status(ctx) != MOEC_OK) return status;
   char text[512];
   vsnprintf(text, sizeof text, format, args);
   diag_error(ctx->diag, ctx->loc, status, "%s", text);
-  if (ctx->status == MOEC_OK) ctx->status = status;
+  ctx->status = status;
+  ctx->b->status = status;
   return status;
 }
 

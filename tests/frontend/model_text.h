@@ -7,6 +7,8 @@
  *   node Add(x, w) -> z {axis = 1, perm = [1, 0], alpha = 1.5, mode = "max",
  *                        to = &of}          a reference to attribute `of`
  *   function D::F(a, b) -> (c) attrs(k)     nodes follow, up to `end`
+ *   body G                        a graph up to `end`, for {then_branch = body
+ * G}
  *
  * One statement a line. `?` is a dimension without name; a type without
  * brackets has no shape. Operators may be D::Op; a name may be left out as `_`.
@@ -34,6 +36,9 @@ typedef struct model_text {
   Onnx__ModelProto model;
   Onnx__GraphProto graph;
   Onnx__FunctionProto *function; /* being filled, or NULL */
+  Onnx__GraphProto *current;     /* being filled */
+  Onnx__GraphProto **bodies;
+  size_t n_bodies;
 } model_text_t;
 
 /* Appends to a list whose capacity is the next power of two. */
@@ -173,6 +178,11 @@ static inline Onnx__AttributeProto *mt_attr(model_text_t *mt) {
     attr->type = MT_ATTR(STRING);
     attr->has_s = 1;
     mt_bytes(mt, &attr->s);
+  } else if (mt_take(mt, "body ")) {
+    char *name = mt_word(mt);
+    attr->type = MT_ATTR(GRAPH);
+    for (size_t i = 0; i < mt->n_bodies; i++)
+      if (strcmp(mt->bodies[i]->name, name) == 0) attr->g = mt->bodies[i];
   } else if (mt_take(mt, "&")) {
     attr->has_type = 0;
     attr->ref_attr_name = mt_word(mt);
@@ -255,7 +265,7 @@ static inline void mt_function(model_text_t *mt) {
 }
 
 static inline void mt_line(model_text_t *mt) {
-  Onnx__GraphProto *g = &mt->graph;
+  Onnx__GraphProto *g = mt->current;
   Onnx__FunctionProto *f = mt->function;
   char *word = mt_word(mt);
   if (strcmp(word, "ir") == 0) {
@@ -278,8 +288,14 @@ static inline void mt_line(model_text_t *mt) {
     MT_PUSH(mt, g->node, g->n_node, mt_node(mt));
   } else if (strcmp(word, "function") == 0) {
     mt_function(mt);
+  } else if (strcmp(word, "body") == 0) {
+    mt->current = ARENA_NEW(mt->arena, Onnx__GraphProto);
+    onnx__graph_proto__init(mt->current);
+    mt->current->name = mt_word(mt);
+    MT_PUSH(mt, mt->bodies, mt->n_bodies, mt->current);
   } else if (strcmp(word, "end") == 0) {
     mt->function = NULL;
+    mt->current = &mt->graph;
   } else if (word[0] != '\0') {
     fail_msg("no statement \"%s\"", word);
   }
@@ -291,7 +307,7 @@ static inline const uint8_t *model_bytes(arena_t *arena, const char *text,
   model_text_t mt = {.arena = arena};
   onnx__model_proto__init(&mt.model);
   onnx__graph_proto__init(&mt.graph);
-  mt.model.graph = &mt.graph;
+  mt.model.graph = mt.current = &mt.graph;
   mt.model.has_ir_version = 1;
   mt.model.ir_version = 8;
   while (*text != '\0') {
@@ -360,7 +376,8 @@ static inline const char *diag_texts(import_fixture_t *f) {
 }
 
 static inline void check_accepted(void **state, const char *text,
-                                  const char *words, int line) {
+                                  const char *words, const char *file,
+                                  int line) {
   import_fixture_t *f = *state;
   moec_status_t status = import_bytes_of(f, text, NULL);
   if (status == MOEC_OK) status = ir_verify(f->module, &f->diag);
@@ -368,13 +385,13 @@ static inline void check_accepted(void **state, const char *text,
       (words != NULL && strstr(diag_texts(f), words) == NULL)) {
     print_error("line %d: status %d, diagnostics:\n%s", line, (int)status,
                 diag_texts(f));
-    _fail(__FILE__, line);
+    _fail(file, line);
   }
 }
 
 static inline void check_rejected(void **state, moec_status_t status,
                                   const char *text, const char *words,
-                                  int line) {
+                                  const char *file, int line) {
   import_fixture_t *f = *state;
   moec_status_t found = import_bytes_of(f, text, NULL);
   if (found == status && f->module == NULL &&
@@ -382,14 +399,15 @@ static inline void check_rejected(void **state, moec_status_t status,
     return;
   print_error("line %d: status %d, expected %d and \"%s\"; diagnostics:\n%s",
               line, (int)found, (int)status, words, diag_texts(f));
-  _fail(__FILE__, line);
+  _fail(file, line);
 }
 
 /* Operations of main without constants, in the textual IR, as printed. */
 static inline void check_main(void **state, const char *text,
-                              const char *expected, int line) {
+                              const char *expected, const char *file,
+                              int line) {
   import_fixture_t *f = *state;
-  check_accepted(state, text, NULL, line);
+  check_accepted(state, text, NULL, file, line);
   text_t found;
   text_init(&found, f->arena);
   ir_renumber(f->module->first);
@@ -402,20 +420,22 @@ static inline void check_main(void **state, const char *text,
   if (strcmp(found.data, expected) == 0) return;
   print_error("line %d: operations differ; found:\n%s\nexpected:\n%s\n", line,
               found.data, expected);
-  _fail(__FILE__, line);
+  _fail(file, line);
 }
 
 #define TEST(name) \
   cmocka_unit_test_setup_teardown(name, import_setup, import_teardown)
-#define ACCEPT(text) check_accepted(state, (text), NULL, __LINE__)
+#define ACCEPT(text) check_accepted(state, (text), NULL, __FILE__, __LINE__)
 #define ACCEPT_WITH(text, words) \
-  check_accepted(state, (text), (words), __LINE__)
-#define INVALID(text, words) \
-  check_rejected(state, MOEC_E_INVALID_MODEL, (text), (words), __LINE__)
+  check_accepted(state, (text), (words), __FILE__, __LINE__)
+#define INVALID(text, words)                                             \
+  check_rejected(state, MOEC_E_INVALID_MODEL, (text), (words), __FILE__, \
+                 __LINE__)
 #define UNSUPPORTED(text, words) \
-  check_rejected(state, MOEC_E_UNSUPPORTED, (text), (words), __LINE__)
+  check_rejected(state, MOEC_E_UNSUPPORTED, (text), (words), __FILE__, __LINE__)
 #define LIMIT(text, words) \
-  check_rejected(state, MOEC_E_LIMIT, (text), (words), __LINE__)
-#define MAIN_IS(text, expected) check_main(state, (text), (expected), __LINE__)
+  check_rejected(state, MOEC_E_LIMIT, (text), (words), __FILE__, __LINE__)
+#define MAIN_IS(text, expected) \
+  check_main(state, (text), (expected), __FILE__, __LINE__)
 
 #endif

@@ -316,6 +316,100 @@ static void training_is_refused(void **state) {
       "node Dropout(x, r, t) -> (z, m)\noutput z f32[2]\noutput m bool[2]\n");
 }
 
+static void a_constant_condition_takes_its_branch(void **state) {
+  MAIN_IS(HEAD
+          "body T\nnode Abs(x) -> a\noutput a\nend\n"
+          "body E\nnode Neg(x) -> b\noutput b\nend\n"
+          "input x f32[2]\ninit c bool[1] 0\n"
+          "node If(c) -> z {then_branch = body T, else_branch = body E}\n"
+          "output z\n",
+          "%2 = neg(%0) : f32[2]\nreturn(%2)\n");
+}
+
+static void branches_that_cannot_fail_are_both_computed(void **state) {
+  MAIN_IS(HEAD
+          "body T\nnode Abs(x) -> a\noutput a\nend\n"
+          "body E\nnode Identity(x) -> b\noutput b\nend\n"
+          "input x f32[B]\ninput c bool[]\n"
+          "node If(c) -> z {then_branch = body T, else_branch = body E}\n"
+          "output z\n",
+          "%2 = abs(%0) : f32[B]\n%3 = select(%1, %2, %0) : f32[B]\n"
+          "return(%3)\n");
+  UNSUPPORTED(HEAD
+              "body T\nnode Gather(x, i) -> a\noutput a\nend\n"
+              "body E\nnode Identity(x) -> b\noutput b\nend\n"
+              "input x f32[4]\ninput i i64[4]\ninput c bool[]\n"
+              "node If(c) -> z {then_branch = body T, else_branch = body E}\n"
+              "output z\n",
+              "may fail when it is not taken");
+  UNSUPPORTED(HEAD
+              "body T\nnode Concat(x, x) -> a {axis = 0}\noutput a\nend\n"
+              "body E\nnode Identity(x) -> b\noutput b\nend\n"
+              "input x f32[4]\ninput c bool[]\n"
+              "node If(c) -> z {then_branch = body T, else_branch = body E}\n"
+              "output z\n",
+              "output 0 is f32[8] or f32[4]");
+  INVALID(HEAD
+          "body T\nnode Abs(x) -> a\noutput a\noutput x\nend\n"
+          "body E\nnode Neg(x) -> b\noutput b\nend\n"
+          "input x f32[2]\ninput c bool[]\n"
+          "node If(c) -> z {then_branch = body T, else_branch = body E}\n"
+          "output z\n",
+          "2 outputs, expected 1");
+}
+
+static void loops_of_constant_length_are_unrolled(void **state) {
+  MAIN_IS(HEAD
+          "body L\ninput i i64[]\ninput c bool[]\ninput s f32[2]\n"
+          "node Identity(c) -> d\nnode Add(s, x) -> t\n"
+          "output d\noutput t\noutput s\nend\n"
+          "input x f32[2]\ninit n i64[] 2\n"
+          "node Loop(n, _, x) -> (y, all) {body = body L}\n"
+          "output y\noutput all f32[2,2]\n",
+          "%4 = add(%0, %0) : f32[2]\n"
+          "%5 = reshape(%0) {shape = [1, 2]} : f32[1,2]\n"
+          "%7 = add(%4, %0) : f32[2]\n"
+          "%8 = reshape(%4) {shape = [1, 2]} : f32[1,2]\n"
+          "%9 = concat(%5, %8) {axis = 0} : f32[2,2]\n"
+          "return(%7, %9)\n");
+  UNSUPPORTED(HEAD
+              "body L\ninput i i64[]\ninput c bool[]\ninput s f32[2]\n"
+              "node Add(s, x) -> t\noutput c\noutput t\nend\n"
+              "input x f32[2]\ninput n i64[]\n"
+              "node Loop(n, _, x) -> y {body = body L}\noutput y\n",
+              "number of trips is not constant");
+  LIMIT(HEAD
+        "body L\ninput i i64[]\ninput c bool[]\ninput s f32[2]\n"
+        "node Add(s, x) -> t\noutput c\noutput t\nend\n"
+        "input x f32[2]\ninit n i64[] 9223372036854775806\n"
+        "node Loop(n, _, x) -> y {body = body L}\noutput y\n",
+        "exceed the limit");
+}
+
+static void quantising_saturates_and_checks_its_scale(void **state) {
+  ACCEPT(
+      "opset 21\n"
+      "input x f32[3,N]\ninput s f32[3]\ninit z i8[3] 1 2 3\n"
+      "node QuantizeLinear(x, s, z) -> q {axis = 0}\n"
+      "node DequantizeLinear(q, s, z) -> y {axis = 0}\n"
+      "output q i8[3,N]\noutput y f32[3,N]\n");
+  INVALID(
+      "opset 21\n"
+      "input x f32[3,4]\ninput s f32[3]\n"
+      "node QuantizeLinear(x, s) -> q {axis = 1}\noutput q\n",
+      "broadcast");
+  INVALID(
+      "opset 21\n"
+      "input x f32[3,4]\ninput s f32[]\ninit z i8[] 1\n"
+      "node QuantizeLinear(x, s, z) -> q {output_dtype = 2}\noutput q\n",
+      "output_dtype is u8");
+  ACCEPT(
+      "opset 21\n"
+      "input x u8[5,N]\ninput s f32[3,N]\n"
+      "node DequantizeLinear(x, s) -> y {axis = 0, block_size = 2}\n"
+      "output y f32[5,N]\n");
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(equal_operands_need_no_check),
@@ -336,6 +430,10 @@ int main(void) {
       TEST(convolutions_check_their_shapes),
       TEST(constants_have_one_of_many_forms),
       TEST(training_is_refused),
+      TEST(a_constant_condition_takes_its_branch),
+      TEST(branches_that_cannot_fail_are_both_computed),
+      TEST(loops_of_constant_length_are_unrolled),
+      TEST(quantising_saturates_and_checks_its_scale),
   };
   return cmocka_run_group_tests_name("frontend/import_convert", tests, NULL,
                                      NULL);
