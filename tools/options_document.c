@@ -11,19 +11,12 @@ static bool has_value(const option_info_t *info) {
   return info->argument[0] != '\0';
 }
 
-/* Appends `text` with a backslash before each of these characters. */
-static void append_escaped(text_t *out, const char *text, const char *special) {
-  for (; *text != '\0'; text++) {
-    if (strchr(special, *text) != NULL) text_append(out, "\\", 1);
-    text_append(out, text, 1);
-  }
-}
-
 /* ---- Manual page ----------------------------------------------------------
  */
 
 /* Text of roff: hyphens that are to be copied, no requests by accident. */
 static void append_roff(text_t *out, const char *text) {
+  if (text[0] == '.' || text[0] == '\'') text_printf(out, "\\&");
   for (; *text != '\0'; text++) {
     if (*text == '-')
       text_printf(out, "\\-");
@@ -193,6 +186,17 @@ static void append_bash(text_t *out) {
 /* ---- zsh ------------------------------------------------------------------
  */
 
+/* Inside single quotes, in a description that ends at ']'. */
+static void append_zsh_text(text_t *out, const char *text) {
+  for (; *text != '\0'; text++) {
+    if (strchr("[]:\\", *text) != NULL) text_append(out, "\\", 1);
+    if (*text == '\'')
+      text_append(out, "'\\''", 4);
+    else
+      text_append(out, text, 1);
+  }
+}
+
 static void append_zsh_option(text_t *out, const option_info_t *info) {
   const bool is_list =
       info->kind == OPTION_KIND_LIST || info->kind == OPTION_KIND_JOINED;
@@ -200,7 +204,7 @@ static void append_zsh_option(text_t *out, const option_info_t *info) {
                        : has_value(info)                ? "="
                                                         : "";
   text_printf(out, "      '%s--%s%s[", is_list ? "*" : "", info->name, equals);
-  append_escaped(out, info->help, "[]:\\");
+  append_zsh_text(out, info->help);
   text_printf(out, "]");
   if (info->kind == OPTION_KIND_SWITCH || info->kind == OPTION_KIND_CHOICE) {
     text_printf(out, ":%s:(", info->name);
@@ -237,6 +241,14 @@ static void append_zsh(text_t *out) {
 /* ---- fish -----------------------------------------------------------------
  */
 
+/* Inside single quotes. */
+static void append_fish_text(text_t *out, const char *text) {
+  for (; *text != '\0'; text++) {
+    if (*text == '\'' || *text == '\\') text_append(out, "\\", 1);
+    text_append(out, text, 1);
+  }
+}
+
 static void append_fish_option(text_t *out, const option_info_t *info,
                                unsigned command) {
   if (command == COMMAND_COMPILE) /* the default: none of the others */
@@ -256,7 +268,7 @@ static void append_fish_option(text_t *out, const option_info_t *info,
     text_printf(out, " -r");
   }
   text_printf(out, " -d '");
-  append_escaped(out, info->help, "'\\");
+  append_fish_text(out, info->help);
   text_printf(out, "'\n");
 }
 
@@ -268,7 +280,7 @@ static void append_fish(text_t *out) {
   for (unsigned i = 0; i < COMMAND_COUNT; i++) {
     text_printf(out, "complete -c moec -n __fish_use_subcommand -a %s -d '",
                 command_infos[i].name);
-    append_escaped(out, command_infos[i].help, "'\\");
+    append_fish_text(out, command_infos[i].help);
     text_printf(out, "'\n");
   }
   for (unsigned c = 0; c < COMMAND_COUNT; c++)

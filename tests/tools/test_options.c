@@ -1,6 +1,6 @@
 /* The parser of the command line. */
 #include "cli_support.h"
-#include "tools/options.h"
+#include "tools/options_table.h"
 
 typedef struct fixture {
   arena_t *arena;
@@ -252,6 +252,47 @@ static void help_names_every_option_of_a_command_and_no_other(void **state) {
   }
 }
 
+/* In every line of a zsh completion the quotes close: the words that describe
+ * options have apostrophes. */
+static void assert_quotes_close(const char *line, size_t n) {
+  bool inside = false;
+  for (size_t i = 0; i < n; i++) {
+    if (line[i] == '\\' && !inside)
+      i++; /* an escaped quote between two quoted parts */
+    else if (line[i] == '\'')
+      inside = !inside;
+  }
+  if (inside) fail_msg("open quote: %.*s", (int)n, line);
+}
+
+static void documents_name_every_option(void **state) {
+  fixture_t *f = *state;
+  static const char *const forms[] = {"man", "bash", "zsh", "fish"};
+  static const char *const prefixes[] = {"\\-\\-", " --", "--", " -l "};
+  for (unsigned i = 0; i < 4; i++) {
+    text_t text;
+    text_init(&text, f->arena);
+    assert_true(options_document(forms[i], &text));
+    for (unsigned j = 0; j < OPTION_COUNT; j++) {
+      text_t name; /* as roff has it: hyphens escaped */
+      text_init(&name, f->arena);
+      for (const char *c = option_infos[j].name; *c != '\0'; c++)
+        text_printf(&name, *c == '-' && i == 0 ? "\\%c" : "%c", *c);
+      assert_contains(text.data,
+                      arena_printf(f->arena, "%s%s", prefixes[i], name.data));
+    }
+    for (const char *line = text.data; i == 2 && *line != '\0';) {
+      const size_t n = strcspn(line, "\n");
+      assert_quotes_close(line, n);
+      line += n + 1;
+    }
+  }
+  text_t none;
+  text_init(&none, f->arena);
+  assert_false(options_document("tcsh", &none));
+  assert_int_equal(none.length, 0);
+}
+
 static void suggestion_needs_likeness(void **state) {
   (void)state;
   const char *const words[] = {"alpha", "beta"};
@@ -287,6 +328,7 @@ int main(void) {
       TEST(command_line_beats_environment),
       TEST(environment_counts_only_where_the_option_exists),
       TEST(help_names_every_option_of_a_command_and_no_other),
+      TEST(documents_name_every_option),
       TEST(suggestion_needs_likeness),
   };
   return cmocka_run_group_tests_name("tools/options", tests, NULL, NULL);
