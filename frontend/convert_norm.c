@@ -78,20 +78,45 @@ moec_status_t convert_layer_normalization(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* x / sqrt(mean(x^2) + epsilon) * scale */
-moec_status_t convert_rms_normalization(convert_ctx_t *ctx) {
-  ir_value_t *x = ctx_in(ctx, 0), *scale = ctx_in(ctx, 1);
+/* x / sqrt(mean(x^2) + epsilon) * scale over the axes; the result has the type
+ * of scale. *out_inverse is what x is multiplied by. */
+static ir_value_t *scaled_by_rms(convert_ctx_t *ctx, ir_value_t *x,
+                                 ir_value_t *scale, unsigned n_axes,
+                                 const int64_t *axes,
+                                 ir_value_t **out_inverse) {
   double epsilon = attr_float(ctx, "epsilon", 1e-5f);
+  ir_value_t *wide = stashed(ctx, x);
+  ir_value_t *mean = ctx_mean(ctx, square(ctx, wide), n_axes, axes, true);
+  *out_inverse = inverse_deviation(ctx, mean, epsilon);
+  ir_value_t *y = binary(ctx, OP_MUL, wide, *out_inverse);
+  return ctx_binary(ctx, OP_MUL, ctx_like(ctx, y, scale), scale);
+}
+
+/* Also SimplifiedLayerNormalization, as onnxruntime's tools write it into the
+ * default domain: there a second result is 1 / sqrt(..). */
+moec_status_t convert_rms_normalization(convert_ctx_t *ctx) {
+  ir_value_t *x = ctx_in(ctx, 0), *inverse;
   int64_t axes[IR_MAX_RANK];
   unsigned n;
   if (!last_axes(ctx, x, &n, axes)) return ctx->status;
-  ir_value_t *wide = stashed(ctx, x);
-  ir_value_t *mean = ctx_mean(ctx, square(ctx, wide), n, axes, true);
-  ir_value_t *y =
-      binary(ctx, OP_MUL, wide, inverse_deviation(ctx, mean, epsilon));
-  /* x and scale may differ in type; the result has the type of scale. */
   ctx_set_output(ctx, 0,
-                 ctx_binary(ctx, OP_MUL, ctx_like(ctx, y, scale), scale));
+                 scaled_by_rms(ctx, x, ctx_in(ctx, 1), n, axes, &inverse));
+  ctx_set_output(ctx, 1, inverse);
+  return MOEC_OK;
+}
+
+/* The same of input + skip (+ bias), which is result 3. */
+moec_status_t convert_skip_rms_normalization(convert_ctx_t *ctx) {
+  ir_value_t *bias = ctx_in(ctx, 3), *inverse;
+  ir_value_t *sum = ctx_binary(ctx, OP_ADD, ctx_in(ctx, 0), ctx_in(ctx, 1));
+  if (bias != NULL) sum = ctx_binary(ctx, OP_ADD, sum, bias);
+  if (sum == NULL || !ctx_check_rank(ctx, sum, 1, IR_MAX_RANK, "the input"))
+    return ctx_status(ctx);
+  int64_t axis = sum->type.rank - 1;
+  ctx_set_output(ctx, 0,
+                 scaled_by_rms(ctx, sum, ctx_in(ctx, 2), 1, &axis, &inverse));
+  ctx_set_output(ctx, 2, inverse);
+  ctx_set_output(ctx, 3, sum);
   return MOEC_OK;
 }
 
