@@ -303,6 +303,8 @@ static moec_status_t take_operands(cli_t *cli, const char **out_model,
   const options_t *o = &cli->options;
   *out_model = o->operands[0];
   *out_directory = o->operands[o->n_operands - 1];
+  if (o->n_operands == 2 && !path_is_directory(*out_directory))
+    return CLI_FAIL(cli, MOEC_E_IO, "'%s' is not a directory", *out_directory);
   if (o->n_operands == 2) return MOEC_OK;
   if (!path_is_directory(*out_directory))
     return CLI_FAIL(
@@ -321,8 +323,9 @@ moec_status_t cmd_verify(cli_t *cli) {
   text_init(&v->json, cli->arena);
   MOEC_TRY(take_operands(cli, &path, &directory));
   MOEC_TRY(read_case(v, directory));
+  MOEC_TRY(
+      loaded_open(cli, path, &loaded)); /* first: it may be what is wrong */
   MOEC_TRY(find_sets(v, directory));
-  MOEC_TRY(loaded_open(cli, path, &loaded));
   v->model = loaded->model;
   v->instance = loaded->instance;
   moec_status_t status = run_sets(v);

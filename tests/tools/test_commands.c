@@ -400,6 +400,8 @@ static void missing_data_is_an_input_error(void **state) {
   make_folder(f, "empty");
   assert_exit(f, 6, "verify", in_folder(f, "sum.so"), in_folder(f, "empty"));
   assert_exit(f, 6, "verify", in_folder(f, "sum.so"), in_folder(f, "absent"));
+  write_text(f, "empty/model.onnx", "this is no model");
+  assert_exit(f, 4, "verify", in_folder(f, "empty")); /* that is worse */
   write_row(f, "case/test_data_set_0/output_1.npy", 1, 2, 3);
   assert_exit(f, 8, "verify", in_folder(f, "sum.so"), in_folder(f, "case"));
   remove(in_folder(f, "case/test_data_set_0/input_1.npy"));
