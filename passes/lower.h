@@ -65,13 +65,13 @@ typedef struct nest {
   unsigned loop_dim[IR_MAX_RANK];    /* index position of each loop */
   const expr_t *extent[IR_MAX_RANK]; /* of each loop */
   const expr_t *units, *grain;
-  bool chunked, rows;
+  int64_t chunk; /* of the innermost loop in a unit; 0: all of it */
 } nest_t;
 
 typedef enum {
   NEST_CHUNKS, /* a unit is a chunk of the innermost loop */
   NEST_WHOLE,  /* a unit is the whole innermost loop */
-  NEST_ROWS,   /* a unit is one element: the caller's own loops are inside */
+  NEST_ROWS,   /* small chunks: the caller walks a row for each element */
 } nest_kind_t;
 
 /* mergeable[d]: dimensions d, d + 1 may be walked as one. work: scalar steps per

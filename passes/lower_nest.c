@@ -2,7 +2,8 @@
 #include "passes/lower.h"
 
 enum {
-  CHUNK = 4096,      /* elements of the innermost loop in one unit */
+  CHUNK = 4096,    /* elements of the innermost loop in one unit */
+  ROW_CHUNK = 16,  /* the same where the caller walks a row for each of them */
   TASK_STEPS = 32768 /* scalar steps that are worth waking a thread for */
 };
 
@@ -12,16 +13,17 @@ static void add_loop(nest_t *nest, unsigned d, const expr_t *extent) {
   nest->extent[nest->n_loops++] = extent;
 }
 
-static bool is_short(const expr_t *extent) {
+static bool is_short(const expr_t *extent, int64_t chunk) {
   int64_t bound;
-  return expr_upper_bound(extent, &bound) && bound <= 2 * CHUNK;
+  return expr_upper_bound(extent, &bound) && bound <= 2 * chunk;
 }
 
 void nest_plan(ir_module_t *module, nest_t *nest, unsigned rank,
                const expr_t *const *dim, const bool *mergeable, nest_kind_t kind,
                const expr_t *work) {
   expr_pool_t *pool = module->exprs;
-  *nest = (nest_t){.rank = rank, .dim = dim, .rows = kind == NEST_ROWS};
+  *nest = (nest_t){.rank = rank, .dim = dim};
+  int64_t chunk = kind == NEST_ROWS ? ROW_CHUNK : CHUNK;
   const expr_t *extent = expr_const(pool, 1);
   for (unsigned d = 0; d < rank; d++) {
     extent = expr_mul(pool, extent, dim[d]);
@@ -34,12 +36,12 @@ void nest_plan(ir_module_t *module, nest_t *nest, unsigned rank,
   }
   nest->units = expr_product(pool, nest->extent, nest->n_loops);
   const expr_t *steps = expr_const(pool, 1);
-  if (nest->n_loops > 0 && kind != NEST_ROWS) {
+  if (nest->n_loops > 0) {
     const expr_t *inner = nest->extent[nest->n_loops - 1];
     nest->units = expr_product(pool, nest->extent, nest->n_loops - 1);
-    nest->chunked = kind == NEST_CHUNKS && !is_short(inner);
-    steps = nest->chunked ? expr_const(pool, CHUNK) : inner;
-    if (nest->chunked)
+    if (kind != NEST_WHOLE && !is_short(inner, chunk)) nest->chunk = chunk;
+    steps = nest->chunk ? expr_const(pool, chunk) : inner;
+    if (nest->chunk)
       nest->units =
           expr_mul(pool, nest->units, expr_ceildiv(pool, inner, steps));
   }
@@ -66,10 +68,11 @@ static void open_chunk(kernel_t *k, const nest_t *nest, bool vector,
                        ir_value_t *unit, ir_value_t **idx) {
   expr_pool_t *pool = k->module->exprs;
   unsigned last = nest->n_loops - 1;
-  ir_value_t *chunk = kernel_int(k, CHUNK), *first = unit;
+  ir_value_t *chunk = kernel_int(k, nest->chunk), *first = unit;
   if (last > 0) {
     ir_value_t *n = kernel_size(
-        k, expr_ceildiv(pool, nest->extent[last], expr_const(pool, CHUNK)));
+        k, expr_ceildiv(pool, nest->extent[last],
+                        expr_const(pool, nest->chunk)));
     first = kernel_binary(k, OP_FMOD, unit, n);
     split_row(k, nest, last, kernel_binary(k, OP_DIV, unit, n), idx);
   }
@@ -83,11 +86,9 @@ static void open_chunk(kernel_t *k, const nest_t *nest, bool vector,
 void nest_open(kernel_t *k, const nest_t *nest, bool vector, ir_value_t **idx) {
   for (unsigned d = 0; d < nest->rank; d++) idx[d] = kernel_int(k, 0);
   ir_value_t *unit = kernel_parallel(k);
-  if (nest->chunked) {
+  if (nest->chunk != 0) {
     open_chunk(k, nest, vector, unit, idx);
-  } else if (nest->rows || nest->n_loops == 0) {
-    split_row(k, nest, nest->n_loops, unit, idx);
-  } else {
+  } else if (nest->n_loops > 0) {
     unsigned last = nest->n_loops - 1;
     split_row(k, nest, last, unit, idx);
     idx[nest->loop_dim[last]] = kernel_for(
