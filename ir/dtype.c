@@ -46,6 +46,20 @@ bool dtype_is_integer(dtype_t dtype) {
   return class == DT_CLASS_SIGNED || class == DT_CLASS_UNSIGNED;
 }
 
+bool dtype_is_packed(dtype_t dtype) {
+  unsigned bits = dtype_bits(dtype);
+  return bits != 0 && bits < 8;
+}
+
+dtype_t dtype_unpacked(dtype_t dtype) {
+  if (!dtype_is_packed(dtype)) return dtype;
+  switch (dtype_class(dtype)) {
+    case DT_CLASS_FLOAT: return DT_F8E4M3FN;
+    case DT_CLASS_SIGNED: return DT_I8;
+    default: return DT_U8;
+  }
+}
+
 dtype_t dtype_by_name(const char *name, size_t length) {
   for (unsigned i = DT_NONE + 1; i < DT_COUNT; i++)
     if (infos[i].name != NULL && strlen(infos[i].name) == length &&

@@ -30,6 +30,10 @@ unsigned dtype_bits(dtype_t dtype);
 uint64_t dtype_bytes(dtype_t dtype, uint64_t count);
 dtype_class_t dtype_class(dtype_t dtype);
 bool dtype_is_float(dtype_t dtype);
+/* Below 8 bits, several elements in a byte; and the type of 8 bits that holds
+ * the same values one by one. */
+bool dtype_is_packed(dtype_t dtype);
+dtype_t dtype_unpacked(dtype_t dtype);
 bool dtype_is_integer(dtype_t dtype); /* signed or unsigned, not bool */
 dtype_t dtype_by_name(const char *name, size_t length); /* DT_NONE if unknown */
 

@@ -66,6 +66,25 @@ moec_status_t infer_bitcast(ir_module_t *module, ir_op_t *op,
   return MOEC_OK;
 }
 
+moec_status_t infer_unpack(ir_module_t *module, ir_op_t *op,
+                           diag_sink_t *diag) {
+  dtype_t from = shape_in(op, 0)->dtype;
+  if (!dtype_is_packed(from))
+    SHAPE_FAIL("unpack of %s, expected elements below 8 bits",
+               shape_str(module, shape_in(op, 0)));
+  shape_set_like(op, 0, dtype_unpacked(from), shape_in(op, 0));
+  return MOEC_OK;
+}
+
+moec_status_t infer_pack(ir_module_t *module, ir_op_t *op, diag_sink_t *diag) {
+  dtype_t from = shape_in(op, 0)->dtype, to = ir_get_dtype(op, ATTR_PACK_to);
+  if (!dtype_is_packed(to) || dtype_unpacked(to) != from)
+    SHAPE_FAIL("pack of %s to %s", shape_str(module, shape_in(op, 0)),
+               dtype_name(to));
+  shape_set_like(op, 0, to, shape_in(op, 0));
+  return MOEC_OK;
+}
+
 /* Result dimensions of operands a and b, which broadcast. */
 static moec_status_t set_broadcast(ir_module_t *module, ir_op_t *op, unsigned a,
                                    unsigned b, dtype_t dtype,

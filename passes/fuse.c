@@ -79,7 +79,7 @@ static bool pulls(const ir_use_t *use) {
   const ir_op_t *def = use->value->def;
   switch (user->code) {
     case OP_RETURN: case OP_YIELD: case OP_BIND: case OP_TOPK: case OP_NONZERO:
-    case OP_CHECK_EQUAL:
+    case OP_CHECK_EQUAL: case OP_PACK:
       return false;
     case OP_PRODUCT:
       return use->index == 0 && is_view_op(def->code) && def->code != OP_RESHAPE;

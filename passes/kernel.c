@@ -68,7 +68,10 @@ ir_value_t *kernel_operand(kernel_t *k, ir_value_t *tensor) {
   check_room(k);
   k->operand_tensor[k->n_operands] = tensor;
   ir_value_t *param = operand_param(k, k->n_operands++);
-  *param = (ir_value_t){.type = ir_buffer_type(tensor->type.dtype),
+  /* Elements below 8 bits are taken from their bytes by `unpack`. */
+  dtype_t dtype = tensor->type.dtype;
+  if (dtype_is_packed(dtype)) dtype = DT_U8;
+  *param = (ir_value_t){.type = ir_buffer_type(dtype),
                         .region = &k->func->body};
   return param;
 }
