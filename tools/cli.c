@@ -241,6 +241,7 @@ int cli_main(int argc, char *const *argv, char *(*get)(const char *), FILE *out,
     code = finish(cli, status);
   } else { /* the arena may be unable to hold another message */
     if (cli->progress != NULL) progress_end(cli->progress);
+    if (point.status == MOEC_E_INTERNAL) print_diagnostics(cli);
     fprintf(err, "moec: error: %s\n", point.message);
     code = status_exit_code(point.status);
   }
