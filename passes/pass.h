@@ -26,6 +26,7 @@ typedef struct pass_ctx {
   long rewrites; /* counted so far, by all passes */
   bool changed;
   unsigned stage; /* number of the next dump */
+  unsigned n_evaluations; /* of constants so far, see passes/fold.c */
 } pass_ctx_t;
 
 /* Asks to make one rewrite; every rewrite goes through here, so that all of them

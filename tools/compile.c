@@ -8,6 +8,7 @@
 #include "backend/output.h"
 #include "frontend/import.h"
 #include "tools/describe.h"
+#include "tools/evaluate.h"
 
 void compile_options_init(compile_options_t *options) {
   *options = (compile_options_t){.entry = "moec_model"};
@@ -30,6 +31,7 @@ typedef struct session { /* everything to be released, also after a jump */
   onnx_store_t *store;
   char *text; /* of a .moeir file */
   describe_parts_t parts;
+  evaluator_t evaluator;
 } session_t;
 
 static const char *suffix_of(const char *path) {
@@ -161,6 +163,7 @@ static moec_status_t compile(session_t *s) {
       .level = passes->level,
       .passes = passes->passes ? passes->passes : pass_pipeline(passes->level),
       .imported = describe_import(s->arena, module)};
+  module->evaluator = evaluator_init(&s->evaluator, s->options->memory_limit);
   tell(s->options, "passes");
   MOEC_TRY(pass_run_all(module, s->scratch, passes, s->diag));
   s->parts.signature = describe_signature(s->arena, module);
