@@ -2,6 +2,7 @@
 #include "backend/emit.h"
 
 #include <llvm-c/Analysis.h>
+#include <llvm-c/Support.h>
 #include <llvm-c/Target.h>
 #include <llvm-c/Transforms/PassBuilder.h>
 #include <stdatomic.h>
@@ -44,6 +45,11 @@ static void initialise_targets(void) {
     LLVMInitializeX86TargetMC();
     LLVMInitializeX86AsmPrinter();
     LLVMInitializeX86AsmParser();
+    /* Loop strength reduction takes two fifths of the time of code generation and
+     * gains nothing here: addresses are emitted the way they should be. LLVM has
+     * no narrower switch for it than this one of the process. */
+    const char *const arguments[] = {"moec", "-disable-lsr"};
+    LLVMParseCommandLineOptions(2, arguments, NULL);
     atomic_store(&ready, 1);
   }
   while (!atomic_load(&ready)) { /* another thread is initialising */
