@@ -108,11 +108,23 @@ static note_t make_note(uint32_t type, const char *text) {
   return (note_t){type, text, strlen(text)};
 }
 
+/* Whether the passes that were asked for went all the way to code. */
+static moec_status_t check_finished(session_t *s, const ir_module_t *module) {
+  bool finished = module->level == IR_LEVEL_LOOP;
+  for (const ir_op_t *op = module->first->body.first; op != NULL; op = op->next)
+    finished &= op->code != OP_LAUNCH || ir_has_attr(op, ATTR_LAUNCH_memory);
+  if (finished) return MOEC_OK;
+  return diag_error(s->diag, (ir_loc_t){0}, MOEC_E_USAGE,
+                    "without the passes lower and plan there is no code to "
+                    "write, only IR: choose the suffix .moeir");
+}
+
 static moec_status_t write_product(session_t *s, ir_module_t *module) {
   enum { MAX_VARIANTS = 32 };
   unsigned variants[MAX_VARIANTS], n;
   const char *kind = suffix_of(s->options->output);
   if (strcmp(kind, ".moeir") == 0) return write_ir(s, module);
+  MOEC_TRY(check_finished(s, module));
   MOEC_TRY(choose_variants(s, "x86_64", variants, &n));
   s->parts.code = describe_code(s->arena, module, variants, n);
   describe_parts_t brief = s->parts; /* the rest has notes of its own */

@@ -83,6 +83,11 @@ static void wrong_usage_exits_with_2(void **state) {
               "--passes=nonsense");
   assert_exit(f, 2, in_folder(f, "sum.moeir"), "-o", in_folder(f, "sum.so"),
               "--isa=nonsense");
+  assert_exit(f, 2, in_folder(f, "sum.moeir"), "-o", in_folder(f, "sum.so"),
+              "--passes=dce");
+  assert_exit(f, 2, in_folder(f, "sum.moeir"), "-o", in_folder(f, "sum.so"),
+              "--disable-pass=plan");
+  assert_contains(f->err, "choose the suffix .moeir");
 }
 
 static void colours_are_an_option(void **state) {
