@@ -9,6 +9,7 @@
 enum {
   PRODUCT_LINE_BYTES = 64,
   PRODUCT_PACKED_LINES = 768, /* of the packed block of A */
+  PRODUCT_AHEAD_BYTES = 4096, /* from reading B to asking for it */
   PRODUCT_NEAR_BYTES = 8192,  /* of a panel that is read in several strips */
 };
 
