@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""Benchmarks of moec. Figures are ratios of things run in turn: see
+docs/performance.md.
+
+    run.py runs [CASE...]      moec, ONNX Runtime and the limit of the machine
+    run.py compile [CASE...]   time and memory of compiling
+    run.py chain [N...]        compiling N elementwise nodes
+    run.py big [MIB]           compiling that many MiB of weights
+
+A CASE is a folder with model.onnx and test_data_set_<i>/, or a folder of such.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def dims(text):
+    return [int(d) for d in text.split("x")]
+
+
+def parse():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("what", nargs="?", default="runs",
+                        choices=("runs", "compile", "chain", "big"))
+    parser.add_argument("paths", nargs="*", metavar="CASE|N")
+    parser.add_argument("--build", type=pathlib.Path,
+                        default=ROOT / "build" / "release")
+    parser.add_argument("--moec", type=pathlib.Path,
+                        help="the compiler [BUILD/moec]")
+    parser.add_argument("--out", type=pathlib.Path, help="[BUILD/bench/out]")
+    parser.add_argument("--json", type=pathlib.Path,
+                        help="[BUILD/bench/WHAT.json]")
+    parser.add_argument("--threads", type=int, nargs="+",
+                        default=sorted({1, min(2, os.cpu_count() or 1)}))
+    parser.add_argument("--isa", help="generate these variants only")
+    parser.add_argument("--variant", help="run this variant")
+    parser.add_argument("--data", type=int,
+                        help="number of the data set [the largest]")
+    parser.add_argument("--dims", type=dims, metavar="NxM",
+                        help="repeat the data of inputs of that rank to this")
+    parser.add_argument("--form", nargs="+", metavar="FORM",
+                        default=("chain", "ladder", "star", "unfused"),
+                        help="of what chain makes: see make_chain.py [all]")
+    parser.add_argument("--storage", nargs="+", choices=("raw", "external"),
+                        default=("raw", "external"), help="of what big makes")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=0.05,
+                        help="of one sample [0.05]")
+    parser.add_argument("--repeats", type=int, default=3, help="of compiling")
+    args = parser.parse_intermixed_args()
+    args.moec = args.moec or args.build / "moec"
+    args.out = args.out or args.build / "bench" / "out"
+    args.json = args.json or args.build / "bench" / f"{args.what}.json"
+    return args
+
+
+def main():
+    args = parse()
+    if args.what == "runs":
+        import runs
+        args.paths = args.paths or [ROOT / "tests" / "models"]
+        result = runs.main(args)
+    elif args.what == "compile":
+        import compiling
+        args.paths = args.paths or [ROOT / "tests" / "models"]
+        result = compiling.main(args)
+    else:
+        import compiling
+        import make_big
+        import make_chain
+        default, make, unit = {
+            "chain": ((2000, 20000, 200000), make_chain.make_chain, "nodes"),
+            "big": ((1024,), make_big.make_big, "MiB"),
+        }[args.what]
+        sizes = [int(n) for n in args.paths] or default
+        forms = ({"form": f} for f in args.form) if args.what == "chain" else (
+            {"storage": s} for s in args.storage)
+        result = [compiling.sized(args, sizes, make, unit, f) for f in forms]
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    args.json.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"{args.json}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
