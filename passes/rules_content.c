@@ -13,11 +13,20 @@ static bool all_constant(const ir_value_t *value, int64_t count) {
   return true;
 }
 
+static bool used_elementwise(const ir_op_t *op) {
+  for (const ir_use_t *use = op->out[0].uses; use != NULL; use = use->next)
+    if (!ir_has_trait(use->user, ELEMENTWISE)) return false;
+  return true;
+}
+
 /* Already in the form that sizes are given: exprs, or that with another type or
- * rank. */
+ * rank, or expanded for elementwise users. */
 static bool is_settled(const ir_op_t *op, int64_t count) {
   const ir_type_t *type = &op->out[0].type;
   if (op->code == OP_CONSTANT || op->code == OP_IOTA) return true;
+  if (op->code == OP_EXPAND && rule_has_one_element(&op->in[0].value->type) &&
+      used_elementwise(op))
+    return true;
   if (all_constant(&op->out[0], count)) return false;
   switch (op->code) {
     case OP_EXPRS:
@@ -77,12 +86,6 @@ ir_value_t *apply_check_equal_proved(ir_op_t *op, ir_builder_t *b) {
 }
 
 /* ---- Constants of equal elements ------------------------------------------- */
-
-static bool used_elementwise(const ir_op_t *op) {
-  for (const ir_use_t *use = op->out[0].uses; use != NULL; use = use->next)
-    if (!ir_has_trait(use->user, ELEMENTWISE)) return false;
-  return true;
-}
 
 /* Bytes whose digest was given without them are zero and no constant at all. */
 static bool bytes_are_real(const ir_data_t *data) {
