@@ -3,6 +3,7 @@
  * threads as there are processors; their order does not depend on the threads. */
 #include "backend/codegen.h"
 
+#include <llvm-c/BitWriter.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -198,6 +199,10 @@ static moec_status_t print_module(emitter_t *em, const char *kind,
   MOEC_TRY(emitter_optimise(em));
   if (strcmp(kind, ".ll") == 0) {
     *out = copy_text(LLVMPrintModuleToString(em->module));
+    return MOEC_OK;
+  }
+  if (strcmp(kind, ".bc") == 0) {
+    *out = LLVMWriteBitcodeToMemoryBuffer(em->module);
     return MOEC_OK;
   }
   char *message = NULL;

@@ -76,24 +76,42 @@ static moec_status_t import(session_t *s, ir_module_t **out_module) {
 
 /* ---- Writing -------------------------------------------------------------------- */
 
+/* Whether a comma-separated list has the name. */
+static bool lists(const char *list, const char *name) {
+  for (const char *p = list; *p != '\0';) {
+    size_t n = strcspn(p, ",");
+    if (strlen(name) == n && memcmp(p, name, n) == 0) return true;
+    p += n + (p[n] == ',');
+  }
+  return false;
+}
+
+static moec_status_t check_variants(session_t *s, const char *wanted,
+                                    const char *arch) {
+  for (const char *p = wanted; *p != '\0';) {
+    size_t n = strcspn(p, ",");
+    const isa_t *isa = isa_find(arena_strndup(s->arena, p, n));
+    if (isa == NULL || strcmp(isa->arch, arch) != 0)
+      return diag_error(s->diag, (ir_loc_t){0}, MOEC_E_USAGE,
+                        "no variant of %s is named '%.*s'", arch, (int)n, p);
+    p += n + (p[n] == ',');
+  }
+  return MOEC_OK;
+}
+
 /* Rows of targets.def for the architecture, or those that `isas` names. */
 static moec_status_t choose_variants(session_t *s, const char *arch,
                                      unsigned *variants, unsigned *out_n) {
   const char *wanted = s->options->isas;
   *out_n = 0;
-  for (unsigned i = 0; i < isa_count(); i++) {
-    if (strcmp(isa_at(i)->arch, arch) != 0) continue;
-    bool named = wanted == NULL;
-    for (const char *p = wanted; p != NULL && *p != '\0';) {
-      size_t n = strcspn(p, ",");
-      named |= strlen(isa_at(i)->name) == n && memcmp(p, isa_at(i)->name, n) == 0;
-      p += n + (p[n] == ',');
-    }
-    if (named) variants[(*out_n)++] = i;
-  }
+  if (wanted != NULL) MOEC_TRY(check_variants(s, wanted, arch));
+  for (unsigned i = 0; i < isa_count(); i++)
+    if (strcmp(isa_at(i)->arch, arch) == 0 &&
+        (wanted == NULL || lists(wanted, isa_at(i)->name)))
+      variants[(*out_n)++] = i;
   return *out_n > 0 ? MOEC_OK
                     : diag_error(s->diag, (ir_loc_t){0}, MOEC_E_USAGE,
-                                 "no variant of %s is named '%s'", arch, wanted);
+                                 "the list of variants is empty");
 }
 
 static moec_status_t write_ir(session_t *s, ir_module_t *module) {
@@ -183,7 +201,9 @@ static moec_status_t compile(session_t *s) {
   tell(s->options, "code");
   MOEC_TRY(write_product(s, module));
   MOEC_TRY(write_report(s));
-  return onnx_store_check(s->store, s->diag);
+  moec_status_t status = onnx_store_check(s->store, s->diag);
+  if (status != MOEC_OK) remove(s->options->output); /* of a changed model */
+  return status;
 }
 
 moec_status_t compile_model(const compile_options_t *options, diag_sink_t *diag) {
