@@ -19,6 +19,7 @@ enum {
   K,
   A_ROW,
   A_K,
+  NEXT, /* from the first element of A to that of the next tile; 0: none */
   N_PARAMS,
   N_POINTERS = N_ROWS
 };
@@ -84,9 +85,16 @@ static void fill_multiply(emitter_t *em, const product_types_t *types,
       product_min(em, product_sub(em, param[K], block.index), most);
   LLVMValueRef a_at = product_mul(em, block.index, a_k);
   LLVMValueRef b_at = product_mul(em, block.index, panel);
+  LLVMValueRef more =
+      LLVMBuildICmp(em->builder, LLVMIntSLT,
+                    product_add(em, block.index, depth), param[K], "");
+  LLVMValueRef ahead = LLVMBuildSelect(
+      em->builder, more, depth,
+      product_sub(em, param[NEXT], product_min(em, block.index, param[NEXT])),
+      "ahead");
   product_pack(em, types, packed, rows, last, depth,
                product_element(em, types->a, param[A], a_at, "a.block"),
-               param[A_ROW], a_k);
+               param[A_ROW], a_k, ahead);
   product_add_block(
       em, types, param[SUMS], packed, rows, param[N_COLUMNS], depth,
       product_element(em, types->b, param[B], b_at, "b.block"), panel_step);
@@ -108,6 +116,13 @@ static void multiply(emitter_t *em, const product_types_t *types,
   /* A panel holds 32 * K elements, so column n0 begins at n0 * K. */
   LLVMValueRef a_at = product_mul(em, t->m0, spec->a_row);
   LLVMValueRef b_at = product_mul(em, t->n0, spec->K);
+  LLVMValueRef rows = product_const(em, PRODUCT_TILE_ROWS);
+  LLVMValueRef more_rows =
+      LLVMBuildICmp(em->builder, LLVMIntSLT, product_add(em, t->m0, rows),
+                    spec->M, "more.rows");
+  LLVMValueRef next = LLVMBuildSelect(em->builder, more_rows,
+                                      product_mul(em, rows, spec->a_row),
+                                      product_const(em, 0), "next");
   LLVMValueRef args[N_PARAMS] = {
       [SUMS] = t->sums,
       [A] = product_element(em, types->a, spec->a, a_at, "a.tile"),
@@ -117,6 +132,7 @@ static void multiply(emitter_t *em, const product_types_t *types,
       [K] = spec->K,
       [A_ROW] = spec->a_row,
       [A_K] = spec->a_k,
+      [NEXT] = next,
   };
   product_call(em, func, N_PARAMS, args);
 }

@@ -211,16 +211,26 @@ static LLVMValueRef packed_at(emitter_t *em, const product_types_t *types,
   return product_add(em, chunk, column);
 }
 
+void product_fetch(emitter_t *em, LLVMValueRef base, LLVMValueRef bytes) {
+  enum { READ = 0, SECOND_CACHE = 2, DATA = 1 };
+  LLVMValueRef args[] = {
+      LLVMBuildGEP2(em->builder, em->i8, base, &bytes, 1, "ahead"),
+      LLVMConstInt(em->i32, READ, false),
+      LLVMConstInt(em->i32, SECOND_CACHE, false),
+      LLVMConstInt(em->i32, DATA, false)};
+  emit_intrinsic(em, "llvm.prefetch", 1, &em->ptr, 4, args);
+}
+
 /* Packs elements [begin, end) of one row, `lanes` at a time. */
 static void pack_run(emitter_t *em, const product_types_t *types,
                      LLVMValueRef target, LLVMValueRef n_rows,
                      LLVMValueRef source, LLVMValueRef a_k, LLVMValueRef begin,
-                     LLVMValueRef end, unsigned lanes) {
+                     LLVMValueRef end, LLVMValueRef ahead, unsigned lanes) {
   emit_loop_t each = product_loop(em, begin, end, lanes, "pack");
-  LLVMValueRef from = product_mul(em, each.index, a_k);
-  LLVMValueRef value =
-      product_load(em, types->a, lanes,
-                   product_element(em, types->a, source, from, "a.ptr"), "a");
+  LLVMValueRef from = product_element(
+      em, types->a, source, product_mul(em, each.index, a_k), "a.ptr");
+  LLVMValueRef value = product_load(em, types->a, lanes, from, "a");
+  if (ahead != NULL) product_fetch(em, from, ahead);
   product_store(
       em, widen(em, types, types->a_dtype, value),
       product_element(em, types->acc, target,
@@ -235,7 +245,7 @@ bool product_is_one(LLVMValueRef value) {
 
 static void fill_pack(emitter_t *em, const product_types_t *types,
                       LLVMValueRef func, bool unit_k) {
-  enum { PACKED, A, N_ROWS, LAST, DEPTH, A_ROW, A_K };
+  enum { PACKED, A, N_ROWS, LAST, DEPTH, A_ROW, A_K, AHEAD };
   LLVMValueRef n_rows = LLVMGetParam(func, N_ROWS);
   LLVMValueRef depth = LLVMGetParam(func, DEPTH);
   LLVMValueRef a_k = unit_k ? product_const(em, 1) : LLVMGetParam(func, A_K);
@@ -253,9 +263,11 @@ static void fill_pack(emitter_t *em, const product_types_t *types,
     unsigned lanes = types->lanes < types->line ? types->lanes : types->line;
     whole = product_mul(em, product_quotient(em, depth, lanes),
                         product_const(em, lanes));
-    pack_run(em, types, target, n_rows, source, a_k, zero, whole, lanes);
+    LLVMValueRef size = product_const(em, dtype_bits(types->a_dtype) / 8);
+    LLVMValueRef ahead = product_mul(em, LLVMGetParam(func, AHEAD), size);
+    pack_run(em, types, target, n_rows, source, a_k, zero, whole, ahead, lanes);
   }
-  pack_run(em, types, target, n_rows, source, a_k, whole, depth, 1);
+  pack_run(em, types, target, n_rows, source, a_k, whole, depth, NULL, 1);
   emit_loop_end(em, &row, NULL);
   LLVMBuildRetVoid(em->builder);
 }
@@ -263,18 +275,19 @@ static void fill_pack(emitter_t *em, const product_types_t *types,
 void product_pack(emitter_t *em, const product_types_t *types,
                   LLVMValueRef packed, LLVMValueRef n_rows, LLVMValueRef last,
                   LLVMValueRef depth, LLVMValueRef a, LLVMValueRef a_row,
-                  LLVMValueRef a_k) {
+                  LLVMValueRef a_k, LLVMValueRef ahead) {
   bool unit_k = product_is_one(a_k);
   const char *name = arena_printf(
       em->arena, "product_pack_%s_%s_%s", dtype_name(types->a_dtype),
       dtype_name(types->acc_dtype), unit_k ? "unit" : "any");
   LLVMBasicBlockRef here = LLVMGetInsertBlock(em->builder);
   LLVMValueRef func;
-  if (product_shared_function(em, name, 2, 7, &func))
+  if (product_shared_function(em, name, 2, 8, &func))
     fill_pack(em, types, func, unit_k);
   LLVMPositionBuilderAtEnd(em->builder, here);
-  product_call(em, func, 7,
-               (LLVMValueRef[]){packed, a, n_rows, last, depth, a_row, a_k});
+  product_call(
+      em, func, 8,
+      (LLVMValueRef[]){packed, a, n_rows, last, depth, a_row, a_k, ahead});
 }
 
 /* Asks for the lines of B that this register tile will read later. Tall tiles
@@ -284,21 +297,13 @@ void product_pack(emitter_t *em, const product_types_t *types,
  * %.) Addresses beyond B are allowed here. */
 static void fetch_ahead(emitter_t *em, const product_types_t *types,
                         micro_t micro, LLVMValueRef b) {
-  enum { READ = 0, SECOND_CACHE = 2, DATA = 1, TALL = 9 };
+  enum { TALL = 9 };
   unsigned bytes =
       micro.vectors * types->lanes * dtype_bits(types->b_dtype) / 8;
   if (micro.rows < TALL) return;
   for (unsigned at = 0; at + PRODUCT_LINE_BYTES <= bytes;
-       at += PRODUCT_LINE_BYTES) {
-    LLVMValueRef args[] = {LLVMBuildGEP2(em->builder, em->i8, b,
-                                         (LLVMValueRef[]){product_const(
-                                             em, PRODUCT_AHEAD_BYTES + at)},
-                                         1, "ahead"),
-                           LLVMConstInt(em->i32, READ, false),
-                           LLVMConstInt(em->i32, SECOND_CACHE, false),
-                           LLVMConstInt(em->i32, DATA, false)};
-    emit_intrinsic(em, "llvm.prefetch", 1, &em->ptr, 4, args);
-  }
+       at += PRODUCT_LINE_BYTES)
+    product_fetch(em, b, product_const(em, PRODUCT_AHEAD_BYTES + at));
 }
 
 /* One step in k: next[r][v] = sums[r][v] + a[r] * b[v]. */

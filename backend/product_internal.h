@@ -31,11 +31,16 @@ LLVMValueRef product_padded_rows(emitter_t *em, const product_types_t *types,
 
 /* Copies `depth` elements of rows of A, converted to the accumulator's type:
  *     packed[k / line][r][k % line] = a[min(r, last) * a_row + k * a_k]
- * for r in [0, n_rows) and k in [0, depth). */
+ * for r in [0, n_rows) and k in [0, depth). The same `ahead` elements further
+ * on will be packed next. */
 void product_pack(emitter_t *em, const product_types_t *types,
                   LLVMValueRef packed, LLVMValueRef n_rows, LLVMValueRef last,
                   LLVMValueRef depth, LLVMValueRef a, LLVMValueRef a_row,
-                  LLVMValueRef a_k);
+                  LLVMValueRef a_k, LLVMValueRef ahead);
+
+/* Asks for the line at base + bytes to be brought to the second cache; any
+ * address will do. */
+void product_fetch(emitter_t *em, LLVMValueRef base, LLVMValueRef bytes);
 
 /* Adds a block of K of all panels of a tile:
  *     sums[r][n] += sum over k in [0, depth) of
