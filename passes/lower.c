@@ -301,6 +301,34 @@ static const ir_value_t *storage_of(const ir_value_t *value) {
   return value;
 }
 
+static bool mentions(const ir_type_t *type, const expr_symbol_t *symbol) {
+  for (unsigned d = 0; d < type->rank; d++)
+    if (expr_mentions(type->dim[d], symbol)) return true;
+  return false;
+}
+
+static bool is_input_symbol(const lower_t *lo, const expr_symbol_t *symbol) {
+  const ir_region_t *region = lo->schedule.region;
+  for (unsigned i = 0; i < region->n_args; i++)
+    if (mentions(&region->args[i].type, symbol)) return true;
+  return false;
+}
+
+/* Whether the shape that is returned is known when its memory is first written:
+ * a view may speak of sizes that are bound later. */
+static bool known_in_time(const lower_t *lo, const ir_value_t *returned,
+                          const ir_value_t *base) {
+  const expr_pool_t *pool = lo->module->exprs;
+  if (returned == base) return true;
+  for (unsigned i = 0; i < expr_n_symbols(pool); i++) {
+    const expr_symbol_t *symbol = expr_symbol_at(pool, i);
+    if (mentions(&returned->type, symbol) && !mentions(&base->type, symbol) &&
+        !is_input_symbol(lo, symbol))
+      return false;
+  }
+  return true;
+}
+
 /* Every result of the model needs memory of its own. */
 static void lower_return(lower_t *lo, const ir_op_t *op) {
   arena_t *arena = lo->module->arena;
@@ -312,6 +340,7 @@ static void lower_return(lower_t *lo, const ir_op_t *op) {
     bool owned = base->def != NULL && (base->def->code == OP_LAUNCH ||
                                        base->def->code == OP_CALL);
     for (unsigned j = 0; j < i; j++) owned &= taken[j] != base;
+    owned = owned && known_in_time(lo, in[i], base);
     if (!owned) {
       in[i] = copy_stored(lo, in[i], op->loc);
       base = in[i];

@@ -191,6 +191,18 @@ static void fill_value(session_t *s, const onnx_value_t *from, unsigned gap,
   if (bytes > 0) memcpy(to->data, from->data->bytes, bytes);
 }
 
+/* Memory of an instance; see moec_options_t. */
+static void *allocate_guarded(void *user, uint64_t bytes) {
+  const uint64_t alignment = 64;
+  return guarded(user, (bytes + alignment - 1) / alignment * alignment, 0);
+}
+
+/* Kept: what points into it after its release must not find other things. */
+static void release_guarded(void *user, void *memory) {
+  (void)user;
+  (void)memory;
+}
+
 typedef struct values {
   unsigned n;
   onnx_value_t *v[MAX_VALUES];
@@ -345,7 +357,10 @@ static bool run_set(session_t *s, moec_instance_t *instance,
 static bool run_variant(session_t *s, const char *variant) {
   const moec_options_t options = {.struct_size = sizeof options,
                                   .n_threads = s->options->n_threads,
-                                  .variant = variant};
+                                  .variant = variant,
+                                  .allocate = allocate_guarded,
+                                  .release = release_guarded,
+                                  .memory_user = s};
   moec_instance_t *instance = NULL;
   stage(s, "create %s", variant);
   s->variant = variant;

@@ -45,14 +45,14 @@ typedef struct attempt_options {
   int n_threads;
 } attempt_options_t;
 
-/* Compiles the case into `library`, loads and unlinks it, and runs each data
- * set
- *   - on each variant that this machine has,
+/* Compiles the case into `library`, loads and unlinks it, and on each variant
+ * that this machine has runs each data set
  *   - with several threads into memory of the instance, compared with the
  *     reference,
  *   - with one thread into memory of the caller, which must give the same
- * bytes; here inputs lie at odd addresses. All memory that is given to the
- * model ends at a page that cannot be touched. Fills `outcome` as it goes. */
+ * bytes; here inputs lie at odd addresses. Inputs, the caller's outputs and the
+ * memory of the first instance end at pages that cannot be touched. Fills
+ * `outcome` as it goes. */
 void attempt(const suite_case_t *c, const attempt_options_t *options,
              const char *library, outcome_t *outcome);
 
