@@ -4,6 +4,7 @@
 #include "ir/ir.h"
 #include "ir/verify.h"
 #include "tools/cli.h"
+#include "tools/evaluate.h"
 
 /* ---- References ---------------------------------------------------------- */
 
@@ -116,7 +117,12 @@ static moec_status_t optimise(cli_t *cli, ir_module_t *module) {
   if (!o->given[OPTION_passes] && !o->given[OPTION_level]) return MOEC_OK;
   arena_t *scratch = cli->scratch = arena_create(0);
   if (scratch == NULL) return MOEC_E_NO_MEMORY;
-  return pass_run_all(module, scratch, &options.passes, &cli->diag);
+  evaluator_t evaluator;
+  module->evaluator = evaluator_init(&evaluator, options.memory_limit);
+  moec_status_t status =
+      pass_run_all(module, scratch, &options.passes, &cli->diag);
+  module->evaluator = NULL;
+  return status;
 }
 
 static moec_status_t read_and_optimise(cli_t *cli, text_t *out) {
