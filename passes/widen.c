@@ -9,7 +9,7 @@
 #include "ir/build.h"
 #include "passes/pass.h"
 
-enum { NO_NUMBER = UINT32_MAX };
+#define NO_NUMBER UINT32_MAX
 
 typedef struct widener {
   pass_ctx_t *ctx;
