@@ -1,6 +1,6 @@
-/* The arithmetic of matrix products: packing a block of A and multiplying it by
- * panels of B in register tiles. Both are functions internal to the module, one
- * for each set of types, so that another product costs little to compile. */
+/* The arithmetic of matrix products: a packed block of A times panels of B in
+ * register tiles, as a function internal to the module for each set of types,
+ * so that another product costs little to compile. */
 #include <string.h>
 
 #include "backend/product_internal.h"
@@ -103,9 +103,8 @@ product_types_t product_types(emitter_t *em, dtype_t a_dtype, dtype_t b_dtype,
   return types;
 }
 
-/* Elements as loaded from memory, in the type of the accumulators. */
-static LLVMValueRef widen(emitter_t *em, const product_types_t *types,
-                          dtype_t from, LLVMValueRef value) {
+LLVMValueRef product_widen(emitter_t *em, const product_types_t *types,
+                           dtype_t from, LLVMValueRef value) {
   LLVMTypeRef type = emit_lanes(types->acc, emit_lanes_of(value));
   if (!dtype_is_float(from))
     return dtype_class(from) == DT_CLASS_SIGNED
@@ -200,17 +199,6 @@ void product_call(emitter_t *em, LLVMValueRef func, unsigned n,
   LLVMBuildCall2(em->builder, LLVMGlobalGetValueType(func), func, args, n, "");
 }
 
-/* Where element k of a row begins in the packed block. */
-static LLVMValueRef packed_at(emitter_t *em, const product_types_t *types,
-                              LLVMValueRef k, LLVMValueRef n_rows) {
-  LLVMValueRef line = product_const(em, types->line);
-  LLVMValueRef column = LLVMBuildURem(em->builder, k, line, "");
-  LLVMValueRef step = product_mul(em, n_rows, line);
-  LLVMValueRef chunk =
-      product_mul(em, product_quotient(em, k, types->line), step);
-  return product_add(em, chunk, column);
-}
-
 void product_fetch(emitter_t *em, LLVMValueRef base, LLVMValueRef bytes) {
   enum { READ = 0, SECOND_CACHE = 2, DATA = 1 };
   LLVMValueRef args[] = {
@@ -221,73 +209,9 @@ void product_fetch(emitter_t *em, LLVMValueRef base, LLVMValueRef bytes) {
   emit_intrinsic(em, "llvm.prefetch", 1, &em->ptr, 4, args);
 }
 
-/* Packs elements [begin, end) of one row, `lanes` at a time. */
-static void pack_run(emitter_t *em, const product_types_t *types,
-                     LLVMValueRef target, LLVMValueRef n_rows,
-                     LLVMValueRef source, LLVMValueRef a_k, LLVMValueRef begin,
-                     LLVMValueRef end, LLVMValueRef ahead, unsigned lanes) {
-  emit_loop_t each = product_loop(em, begin, end, lanes, "pack");
-  LLVMValueRef from = product_element(
-      em, types->a, source, product_mul(em, each.index, a_k), "a.ptr");
-  LLVMValueRef value = product_load(em, types->a, lanes, from, "a");
-  if (ahead != NULL) product_fetch(em, from, ahead);
-  product_store(
-      em, widen(em, types, types->a_dtype, value),
-      product_element(em, types->acc, target,
-                      packed_at(em, types, each.index, n_rows), "packed.ptr"));
-  emit_loop_end(em, &each, NULL);
-}
-
 bool product_is_one(LLVMValueRef value) {
   return LLVMIsAConstantInt(value) != NULL &&
          LLVMConstIntGetSExtValue(value) == 1;
-}
-
-static void fill_pack(emitter_t *em, const product_types_t *types,
-                      LLVMValueRef func, bool unit_k) {
-  enum { PACKED, A, N_ROWS, LAST, DEPTH, A_ROW, A_K, AHEAD };
-  LLVMValueRef n_rows = LLVMGetParam(func, N_ROWS);
-  LLVMValueRef depth = LLVMGetParam(func, DEPTH);
-  LLVMValueRef a_k = unit_k ? product_const(em, 1) : LLVMGetParam(func, A_K);
-  LLVMValueRef zero = product_const(em, 0);
-  emit_loop_t row = product_loop(em, zero, n_rows, 1, "row");
-  LLVMValueRef m = product_min(em, row.index, LLVMGetParam(func, LAST));
-  LLVMValueRef source =
-      product_element(em, types->a, LLVMGetParam(func, A),
-                      product_mul(em, m, LLVMGetParam(func, A_ROW)), "a.row");
-  LLVMValueRef target = product_element(
-      em, types->acc, LLVMGetParam(func, PACKED),
-      product_mul(em, row.index, product_const(em, types->line)), "packed.row");
-  LLVMValueRef whole = zero;
-  if (unit_k) {
-    unsigned lanes = types->lanes < types->line ? types->lanes : types->line;
-    whole = product_mul(em, product_quotient(em, depth, lanes),
-                        product_const(em, lanes));
-    LLVMValueRef size = product_const(em, dtype_bits(types->a_dtype) / 8);
-    LLVMValueRef ahead = product_mul(em, LLVMGetParam(func, AHEAD), size);
-    pack_run(em, types, target, n_rows, source, a_k, zero, whole, ahead, lanes);
-  }
-  pack_run(em, types, target, n_rows, source, a_k, whole, depth, NULL, 1);
-  emit_loop_end(em, &row, NULL);
-  LLVMBuildRetVoid(em->builder);
-}
-
-void product_pack(emitter_t *em, const product_types_t *types,
-                  LLVMValueRef packed, LLVMValueRef n_rows, LLVMValueRef last,
-                  LLVMValueRef depth, LLVMValueRef a, LLVMValueRef a_row,
-                  LLVMValueRef a_k, LLVMValueRef ahead) {
-  bool unit_k = product_is_one(a_k);
-  const char *name = arena_printf(
-      em->arena, "product_pack_%s_%s_%s", dtype_name(types->a_dtype),
-      dtype_name(types->acc_dtype), unit_k ? "unit" : "any");
-  LLVMBasicBlockRef here = LLVMGetInsertBlock(em->builder);
-  LLVMValueRef func;
-  if (product_shared_function(em, name, 2, 8, &func))
-    fill_pack(em, types, func, unit_k);
-  LLVMPositionBuilderAtEnd(em->builder, here);
-  product_call(
-      em, func, 8,
-      (LLVMValueRef[]){packed, a, n_rows, last, depth, a_row, a_k, ahead});
 }
 
 /* Asks for the lines of B that this register tile will read later. Tall tiles
@@ -314,8 +238,8 @@ static void emit_step(emitter_t *em, const product_types_t *types,
   for (unsigned v = 0; v < micro.vectors; v++) {
     LLVMValueRef from = product_element(
         em, types->b, b, product_const(em, v * types->lanes), "b.ptr");
-    b_k[v] = widen(em, types, types->b_dtype,
-                   product_load(em, types->b, types->lanes, from, "b"));
+    b_k[v] = product_widen(em, types, types->b_dtype,
+                           product_load(em, types->b, types->lanes, from, "b"));
   }
   fetch_ahead(em, types, micro, b);
   for (unsigned r = 0; r < micro.rows; r++) {

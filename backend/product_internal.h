@@ -25,6 +25,10 @@ typedef struct product_types {
 product_types_t product_types(emitter_t *em, dtype_t a_dtype, dtype_t b_dtype,
                               dtype_t acc_dtype);
 
+/* Elements as loaded from memory, in the type of the accumulators. */
+LLVMValueRef product_widen(emitter_t *em, const product_types_t *types,
+                           dtype_t from, LLVMValueRef value);
+
 /* Rows that register tiles compute for n_rows rows. */
 LLVMValueRef product_padded_rows(emitter_t *em, const product_types_t *types,
                                  LLVMValueRef n_rows);
