@@ -239,8 +239,8 @@ moec_status_t values_load_inputs(cli_t *cli, const moec_model_t *model,
   if (directory != NULL && !path_is_directory(directory))
     return CLI_FAIL(cli, MOEC_E_IO, "'%s' is not a directory", directory);
   for (unsigned i = 0; i < named->n; i++) {
-    uint32_t index;
-    const char *path;
+    uint32_t index = 0;
+    const char *path = NULL;
     MOEC_TRY(find_named(cli, model, named->items[i], &index, &path));
     if (inputs[index].struct_size != 0)
       return CLI_FAIL(cli, MOEC_E_USAGE, "input '%s' is given twice",

@@ -35,7 +35,7 @@ static inline void remove_tree(const char *path, int depth) {
   DIR *dir = depth > 0 ? opendir(path) : NULL;
   if (dir != NULL) {
     for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
-      char child[1024]; /* path has at most two levels */
+      char child[512];
       if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
         continue;
       snprintf(child, sizeof child, "%s/%s", path, entry->d_name);
