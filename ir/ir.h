@@ -130,6 +130,7 @@ struct ir_op {
   ir_opcode_t code;
   unsigned n_in, n_out, n_attrs, n_regions;
   bool fused;  /* computed inside its users, never stored (set by `fuse`) */
+  uint32_t merges; /* `lower`: bit d: dimensions d and d + 1 are walked as one */
   ir_use_t *in;
   ir_value_t *out;
   ir_attr_t *attrs; /* present ones only, sorted by id */

@@ -479,7 +479,7 @@ ir_value_t *kernel_recall(kernel_t *k, const ir_value_t *tensor, unsigned n,
                           ir_value_t *const *idx) {
   for (const kernel_result_memo_t *m = k->results; m != NULL; m = m->next)
     if (m->tensor == tensor && m->n == n && m->mask == k->mask &&
-        memcmp(m->idx, idx, n * sizeof *idx) == 0)
+        (n == 0 || memcmp(m->idx, idx, n * sizeof *idx) == 0))
       return m->scalar;
   return NULL;
 }

@@ -42,7 +42,14 @@ ir_value_t *lower_elem(kernel_t *k, ir_value_t *tensor,
   const ir_op_t *op = tensor->def;
   if (op != NULL && op->fused) {
     MOEC_ASSERT(lowering_of(op->code)->elem != NULL);
-    return lowering_of(op->code)->elem(k, op, tensor->index, idx);
+    /* Without this a chain of values with two uses each takes 2^n steps. */
+    bool shared = tensor->uses->next != NULL;
+    unsigned rank = tensor->type.rank;
+    ir_value_t *scalar = shared ? kernel_recall(k, tensor, rank, idx) : NULL;
+    if (scalar != NULL) return scalar;
+    scalar = lowering_of(op->code)->elem(k, op, tensor->index, idx);
+    if (shared) kernel_remember(k, tensor, rank, idx, scalar);
+    return scalar;
   }
   return kernel_load(k, kernel_operand(k, tensor),
                      lower_linear(k, &tensor->type, idx), NULL);
@@ -81,9 +88,16 @@ ir_value_t *lower_broadcast_index(kernel_t *k, const expr_t *from,
 
 bool lower_merges(const ir_value_t *tensor, unsigned d) {
   const ir_op_t *op = tensor->def;
-  if (op == NULL || !op->fused) return true;
+  return op == NULL || !op->fused || (op->merges >> d & 1) != 0;
+}
+
+/* What users will ask of a fused operation; operands were noted before it. */
+static void note_fused(lower_t *lo, ir_op_t *op) {
   const lowering_t *l = lowering_of(op->code);
-  return l->merges != NULL && l->merges(op, d);
+  if (op->n_out != 1) return;
+  lo->product[op->out[0].number] = lower_find_product(lo, &op->out[0]);
+  for (unsigned d = 0; l->merges != NULL && d + 1 < op->out[0].type.rank; d++)
+    if (l->merges(op, d)) op->merges |= 1u << d;
 }
 
 /* ---- The schedule ------------------------------------------------------------ */
@@ -169,9 +183,14 @@ typedef struct tree {
   const expr_t *work;
 } tree_t;
 
-static void study_tree(expr_pool_t *pool, const ir_op_t *op, bool root,
-                       tree_t *tree) {
-  if (op == NULL || (!root && !op->fused)) return;
+/* Each operation once, however many ways lead to it. */
+static void study_operation(lower_t *lo, const ir_op_t *op, bool root,
+                            tree_t *tree) {
+  if (op == NULL || (!root && !op->fused) || op->n_out == 0) return;
+  unsigned *seen = &lo->studied[op->out[0].number];
+  if (*seen == lo->n_studies) return;
+  *seen = lo->n_studies;
+  expr_pool_t *pool = lo->module->exprs;
   if (is_reduction(op)) {
     const ir_type_t *in = &op->in[0].value->type, *out = &op->out[0].type;
     tree->reduces = true;
@@ -184,7 +203,13 @@ static void study_tree(expr_pool_t *pool, const ir_op_t *op, bool root,
   }
   for (unsigned i = 0; i < op->n_in; i++)
     if (op->in[i].value != NULL)
-      study_tree(pool, op->in[i].value->def, false, tree);
+      study_operation(lo, op->in[i].value->def, false, tree);
+}
+
+static void study_tree(lower_t *lo, const ir_op_t *op, bool root,
+                       tree_t *tree) {
+  lo->n_studies++;
+  study_operation(lo, op, root, tree);
 }
 
 static nest_kind_t nest_kind(const tree_t *tree) {
@@ -194,12 +219,12 @@ static nest_kind_t nest_kind(const tree_t *tree) {
 ir_value_t *lower_materialise(lower_t *lo, ir_value_t *tensor, ir_loc_t loc,
                               const char *family) {
   ir_op_t *op = tensor->def;
-  ir_value_t *product = lower_find_product(tensor);
+  ir_value_t *product = lower_find_product(lo, tensor);
   if (product != NULL) return lower_product(lo, tensor, product);
   expr_pool_t *pool = lo->module->exprs;
   const ir_type_t *type = &tensor->type;
   tree_t tree = {.work = expr_const(pool, 1)};
-  study_tree(pool, op, true, &tree);
+  study_tree(lo, op, true, &tree);
   const lowering_t *l = lowering_of(op->code);
   bool mergeable[IR_MAX_RANK] = {false};
   for (unsigned d = 0; d + 1 < type->rank; d++)
@@ -228,7 +253,7 @@ ir_value_t *lower_write_slice(lower_t *lo, ir_value_t *source, ir_value_t *targe
     mergeable[d] = type->dim[d + 1] == target->type.dim[d + 1] &&
                    lower_merges(source, d);
   tree_t tree = {.work = expr_const(pool, 1)};
-  study_tree(pool, source->def, false, &tree);
+  study_tree(lo, source->def, false, &tree);
   nest_t nest;
   nest_plan(lo->module, &nest, type->rank, type->dim, mergeable, nest_kind(&tree),
             tree.work);
@@ -353,7 +378,10 @@ static void lower_return(lower_t *lo, const ir_op_t *op) {
 
 static void lower_op(lower_t *lo, ir_op_t *op) {
   const lowering_t *l = lowering_of(op->code);
-  if (op->fused) return;
+  if (op->fused) {
+    note_fused(lo, op);
+    return;
+  }
   if (op->code == OP_RETURN) {
     lower_return(lo, op);
   } else if (l->root != NULL) {
@@ -385,6 +413,8 @@ static void lower_func(ir_module_t *module, ir_func_t *old, kernel_table_t *tabl
   lo.schedule = (ir_builder_t){
       .module = module, .region = &func->body, .diag = diag};
   lo.stored = ARENA_ARRAY(arena, ir_value_t *, n_values);
+  lo.product = ARENA_ARRAY(arena, ir_value_t *, n_values);
+  lo.studied = ARENA_ARRAY(arena, unsigned, n_values);
   for (unsigned i = 0; i < old->body.n_args; i++) {
     func->body.args[i].name = old->body.args[i].name;
     lower_set_stored(&lo, &old->body.args[i], &func->body.args[i]);

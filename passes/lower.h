@@ -16,6 +16,9 @@ typedef struct lower {
   ir_builder_t schedule;    /* appends to the new main function */
   kernel_table_t *table;
   ir_value_t **stored;      /* [number of tensor value] its schedule value */
+  ir_value_t **product;     /* [number of fused tensor value] below it, or NULL */
+  unsigned *studied;        /* [number of tensor value] study that met it last */
+  unsigned n_studies;
   moec_status_t status;     /* first failure */
 } lower_t;
 
@@ -118,7 +121,7 @@ const expr_t *lower_reduced_count(expr_pool_t *pool, const ir_op_t *op);
 
 /* The fused product whose epilogue computes `tensor`, or NULL; and the launch
  * that stores tensor as the epilogue of that product. */
-ir_value_t *lower_find_product(ir_value_t *tensor);
+ir_value_t *lower_find_product(const lower_t *lo, ir_value_t *tensor);
 ir_value_t *lower_product(lower_t *lo, ir_value_t *tensor, ir_value_t *product);
 
 /* ---- Affine views --------------------------------------------------------------- */

@@ -2,15 +2,14 @@
 #include "ir/tile.h"
 #include "passes/lower.h"
 
-ir_value_t *lower_find_product(ir_value_t *tensor) {
-  ir_op_t *op = tensor->def;
+ir_value_t *lower_find_product(const lower_t *lo, ir_value_t *tensor) {
+  const ir_op_t *op = tensor->def;
   if (op == NULL) return NULL;
   if (op->code == OP_PRODUCT) return tensor;
   for (unsigned i = 0; i < op->n_in; i++) {
-    ir_value_t *x = op->in[i].value;
+    const ir_value_t *x = op->in[i].value;
     if (x == NULL || x->def == NULL || !x->def->fused) continue;
-    ir_value_t *found = lower_find_product(x);
-    if (found != NULL) return found;
+    if (lo->product[x->number] != NULL) return lo->product[x->number];
   }
   return NULL;
 }
