@@ -1,6 +1,7 @@
 /* Speed of the generated product kernel on one thread against the limits of the
- * machine: `product_bench [--isa=NAME] [--type=B] [--n=N] [--k=K]
- * [--repeats=R]`.
+ * machine:
+ *     product_bench [--isa=NAME] [--type=B] [--n=N] [--k=K] [--rows=M]
+ *                   [--repeats=R] [--transposed]
  *
  * B is the element type of the weights (f32, f16, bf16, f64). Matrices rotate
  * over a buffer that no cache holds, as the weights of a model do; "hot" runs
@@ -23,8 +24,9 @@ typedef struct options {
   const char *isa;
   dtype_t type;
   int64_t n, k;
-  int64_t rows; /* only this many; 0: a list */
-  unsigned repeats;
+  int64_t rows;    /* only this many; 0: a list */
+  bool transposed; /* A lies as [K][M] */
+  int64_t repeats;
 } options_t;
 
 typedef struct subject {
@@ -39,8 +41,10 @@ typedef struct subject {
 
 static void run_matrix(const subject_t *s, int64_t rows, size_t matrix) {
   int64_t n = s->options->n, k = s->options->k;
+  int64_t a_row = s->options->transposed ? 1 : k;
+  int64_t a_k = s->options->transposed ? rows : 1;
   s->product.fn(s->a, s->weights + matrix * s->matrix_bytes, s->c, rows, n, k,
-                k, 1, 0, product_n_tiles(s->acc, rows, n));
+                a_row, a_k, 0, product_n_tiles(s->acc, rows, n));
 }
 
 typedef struct result {
@@ -55,9 +59,9 @@ static result_t measure(const subject_t *s, int64_t rows, bool hot) {
   double work =
       2.0 * (double)rows * (double)s->options->n * (double)s->options->k;
   size_t count = hot ? (size_t)(2e9 / work) + 1 : s->n_matrices;
-  unsigned repeats = s->options->repeats;
+  size_t repeats = (size_t)s->options->repeats;
   run_matrix(s, rows, 0);
-  for (unsigned r = 0; r < repeats; r++) {
+  for (size_t r = 0; r < repeats; r++) {
     double limit = limits_operations(s->fma, 1, LIMIT_SECONDS);
     double begin = limits_thread_clock();
     for (size_t i = 0; i < count; i++) run_matrix(s, rows, hot ? 0 : i);
@@ -96,20 +100,33 @@ static void fill(subject_t *s, int64_t most_rows) {
   s->c = limits_buffer((size_t)(most_rows * o->n) * acc_bytes);
 }
 
-static int bench_isa(const isa_t *isa, const options_t *o) {
+static void bench_rows(const subject_t *s, int64_t rows) {
+  enum { MANY = 128 }; /* from here on the matrix makes no difference */
+  result_t hot = measure(s, rows, true);
+  printf("  %4lld  %14.2f (%.2f..%.2f) %8.1f", (long long)rows, hot.compute,
+         hot.compute_min, hot.compute_max, hot.gflops);
+  if (rows <= MANY) {
+    result_t cold = measure(s, rows, false);
+    printf(" %20.2f %11.2f", cold.compute, cold.read);
+  }
+  printf("\n");
+  fflush(stdout);
+}
+
+static void bench_isa(const isa_t *isa, const options_t *o) {
   static const int64_t rows[] = {1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 512};
   enum { N_ROWS = sizeof rows / sizeof rows[0] };
   subject_t s = {.options = o, .acc = o->type == DT_F64 ? DT_F64 : DT_F32};
-  product_case_t c = {s.acc, o->type, s.acc, true, 0};
+  product_case_t c = {s.acc, o->type, s.acc, !o->transposed, 0};
   s.fma = limits_kind_find(dtype_name(s.acc), isa->vector_bytes * 8);
   if (s.fma == NULL || !product_host_has(isa)) {
     printf("%s: this machine lacks it\n", isa->name);
-    return 0;
+    return;
   }
   s.product = product_compile(isa, &c); /* wakes LLVM up */
   product_release(&s.product);
   s.product = product_compile(isa, &c);
-  fill(&s, rows[N_ROWS - 1]);
+  fill(&s, o->rows != 0 ? o->rows : rows[N_ROWS - 1]);
   printf(
       "%s, %s weights, N %lld, K %lld: compiled in %.1f ms, object of %zu "
       "bytes\n",
@@ -118,51 +135,50 @@ static int bench_isa(const isa_t *isa, const options_t *o) {
   printf(
       "  rows   hot: FMA share (min..max)  GFLOP/s   rotating: FMA share  "
       "read share\n");
-  for (size_t i = 0; i < N_ROWS; i++) {
-    if (o->rows != 0 && o->rows != rows[i]) continue;
-    result_t hot = measure(&s, rows[i], true);
-    printf("  %4lld  %14.2f (%.2f..%.2f) %8.1f", (long long)rows[i],
-           hot.compute, hot.compute_min, hot.compute_max, hot.gflops);
-    if (rows[i] <= 128) {
-      result_t cold = measure(&s, rows[i], false);
-      printf(" %20.2f %11.2f", cold.compute, cold.read);
-    }
-    printf("\n");
-    fflush(stdout);
-  }
+  for (size_t i = 0; i < N_ROWS; i++)
+    if (o->rows == 0) bench_rows(&s, rows[i]);
+  if (o->rows != 0) bench_rows(&s, o->rows);
   product_release(&s.product);
   free(s.weights);
   free(s.a);
   free(s.c);
-  return 0;
+}
+
+/* The value of "--name=value", or NULL. */
+static const char *value_of(const char *text, const char *name) {
+  size_t length = strlen(name);
+  return strncmp(text, name, length) == 0 && text[length] == '='
+             ? text + length + 1
+             : NULL;
+}
+
+static bool parse_number(const char *text, const char *name, int64_t most,
+                         int64_t *out) {
+  const char *value = value_of(text, name);
+  if (value == NULL) return false;
+  char *end;
+  *out = strtoll(value, &end, 10);
+  return *end == '\0' && *out >= 1 && *out <= most;
 }
 
 static bool parse_option(const char *text, options_t *o) {
-  const char *value = strchr(text, '=');
-  if (value == NULL) return false;
-  size_t length = (size_t)(value++ - text);
-  if (strncmp(text, "--isa", length) == 0) {
+  enum { MOST = 1 << 20 };
+  const char *value = value_of(text, "--isa");
+  if (value != NULL) {
     o->isa = value;
-    return true;
+    return isa_find(value) != NULL;
   }
-  if (strncmp(text, "--type", length) == 0) {
+  value = value_of(text, "--type");
+  if (value != NULL) {
     o->type = dtype_by_name(value, strlen(value));
     return o->type == DT_F32 || o->type == DT_F64 || o->type == DT_F16 ||
            o->type == DT_BF16;
   }
-  long long number = strtoll(value, NULL, 10);
-  if (number < 1 || number > 1 << 20) return false;
-  if (strncmp(text, "--n", length) == 0)
-    o->n = number;
-  else if (strncmp(text, "--k", length) == 0)
-    o->k = number;
-  else if (strncmp(text, "--rows", length) == 0)
-    o->rows = number;
-  else if (strncmp(text, "--repeats", length) == 0 && number <= MAX_REPEATS)
-    o->repeats = (unsigned)number;
-  else
-    return false;
-  return true;
+  if (strcmp(text, "--transposed") == 0) return o->transposed = true;
+  return parse_number(text, "--n", MOST, &o->n) ||
+         parse_number(text, "--k", MOST, &o->k) ||
+         parse_number(text, "--rows", MOST, &o->rows) ||
+         parse_number(text, "--repeats", MAX_REPEATS, &o->repeats);
 }
 
 int main(int argc, char **argv) {
@@ -171,12 +187,11 @@ int main(int argc, char **argv) {
     if (!parse_option(argv[i], &options)) {
       fprintf(stderr,
               "usage: product_bench [--isa=NAME] [--type=f32|f16|bf16|f64]"
-              " [--n=N] [--k=K] [--rows=M] [--repeats=R]\n");
+              " [--n=N] [--k=K] [--rows=M] [--repeats=R] [--transposed]\n");
       return 2;
     }
-  int status = 0;
-  for (unsigned i = 0; i < isa_count() && status == 0; i++)
+  for (unsigned i = 0; i < isa_count(); i++)
     if (options.isa == NULL || strcmp(options.isa, isa_at(i)->name) == 0)
-      status = bench_isa(isa_at(i), &options);
-  return status;
+      bench_isa(isa_at(i), &options);
+  return 0;
 }
