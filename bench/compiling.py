@@ -1,32 +1,24 @@
 """How long the compiler takes and how much memory it needs."""
 
-import os
+import json
+import pathlib
 import subprocess
-import time
+import sys
 
 import case as cases
 
 KILO = 1024
+MEASURED = pathlib.Path(__file__).with_name("measured.py")
 
 
 def compile_once(moec, model, output, isa=None, options=()):
     """Runs the compiler: wall clock, processor time and peak memory."""
-    command = [str(moec), str(model), "-o", str(output), "-q", *options]
+    command = [sys.executable, "-I", "-S", str(MEASURED), str(moec), str(model),
+               "-o", str(output), "-q", *options]
     if isa:
         command.append(f"--isa={isa}")
-    read, write = os.pipe()
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=write)
-    os.close(write)
-    with os.fdopen(read, errors="replace") as messages:
-        message = messages.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return {"status": process.returncode,
-            "seconds": time.perf_counter() - start,
-            "cpu_seconds": usage.ru_utime + usage.ru_stime,
-            "peak_bytes": usage.ru_maxrss * KILO,
-            "message": message.strip()}
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout) | {"message": done.stderr.strip()}
 
 
 def least(moec, model, output, isa, repeats):
