@@ -2,9 +2,9 @@
  *
  * A rule looks at an operation and at what defines its operands. One sweep
  * forwards therefore sees operands in their final form and leaves little to the
- * next one, which is made as long as the last one changed something. What a rule
- * builds is visited at once. Linear in operations; no recursion but into nested
- * regions. Operations that lose their last user stay for dce. */
+ * next one, which is made as long as the last one changed something. What a
+ * rule builds is visited at once. Linear in operations; no recursion but into
+ * nested regions. Operations that lose their last user stay for dce. */
 #include "passes/pass.h"
 #include "passes/rules.h"
 
@@ -82,8 +82,10 @@ static void undo(const ir_op_t *prev, const ir_op_t *op) {
  * the model cannot run and may stay as it is. */
 static bool rewrite(const canonicalizer_t *c, const rule_t *rule, ir_op_t *op) {
   const ir_op_t *prev = op->prev;
-  ir_builder_t b = {.module = c->ctx->module, .region = op->parent,
-                    .before = op, .loc = op->loc};
+  ir_builder_t b = {.module = c->ctx->module,
+                    .region = op->parent,
+                    .before = op,
+                    .loc = op->loc};
   ir_value_t *by = rule->apply(op, &b);
   ir_value_t *old = op->n_out > 0 ? &op->out[0] : NULL;
   if (old != NULL && by == old) return true; /* changed in place */

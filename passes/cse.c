@@ -1,7 +1,7 @@
 /* Merges operations of one region that compute the same: equal operation,
- * operands and attributes. One sweep forwards over a hash table, so operands are
- * merged before their users are compared. Linear; the bytes of constants are read
- * only where a few of them agree. */
+ * operands and attributes. One sweep forwards over a hash table, so operands
+ * are merged before their users are compared. Linear; the bytes of constants
+ * are read only where a few of them agree. */
 #include <string.h>
 
 #include "passes/pass.h"
@@ -132,19 +132,27 @@ static bool same_attr(const ir_attr_t *a, const ir_attr_t *b) {
     case IR_ATTR_EXPR:
       return a->v.expr == b->v.expr; /* interned */
     case IR_ATTR_EXPRS:
-      return a->n == 0 || memcmp(a->v.exprs, b->v.exprs,
-                                 a->n * sizeof a->v.exprs[0]) == 0;
+      return a->n == 0 ||
+             memcmp(a->v.exprs, b->v.exprs, a->n * sizeof a->v.exprs[0]) == 0;
     case IR_ATTR_DATA:
       return same_data(a->v.data, b->v.data);
   }
   return false;
 }
 
+/* Of two zeros with different signs, the larger one is the first or the second:
+ * the order of operands counts for floats. */
+static bool may_swap(const ir_op_t *op) {
+  bool extreme = op->code == OP_MIN || op->code == OP_MAX;
+  return ir_has_trait(op, COMMUTATIVE) && op->n_in == 2 &&
+         !(extreme && dtype_is_float(op->out[0].type.dtype));
+}
+
 static bool same_operands(const ir_op_t *a, const ir_op_t *b) {
   bool same = true;
   for (unsigned i = 0; i < a->n_in; i++)
     same &= a->in[i].value == b->in[i].value;
-  if (same || !ir_has_trait(a, COMMUTATIVE) || a->n_in != 2) return same;
+  if (same || !may_swap(a)) return same;
   return a->in[0].value == b->in[1].value && a->in[1].value == b->in[0].value;
 }
 

@@ -6,9 +6,8 @@
 #include "ir/element.h"
 
 static const rule_t rules[] = {
-#define RULE(id, root, operand0, pattern)                                \
-  {#id,       pattern,   RULE_##root, RULE_##operand0, match_##id, \
-   apply_##id},
+#define RULE(id, root, operand0, pattern) \
+  {#id, pattern, RULE_##root, RULE_##operand0, match_##id, apply_##id},
 #include "passes/canonicalize.def"
 };
 

@@ -28,8 +28,8 @@ typedef struct rule {
   ir_value_t *(*apply)(ir_op_t *op, ir_builder_t *b);
 } rule_t;
 
-#define RULE(id, root, operand0, pattern)  \
-  bool match_##id(const ir_op_t *op);      \
+#define RULE(id, root, operand0, pattern) \
+  bool match_##id(const ir_op_t *op);     \
   ir_value_t *apply_##id(ir_op_t *op, ir_builder_t *b);
 #include "passes/canonicalize.def"
 
@@ -54,8 +54,8 @@ const ir_op_t *rule_splat(const ir_value_t *value);
 bool rule_splat_float(const ir_value_t *value, double *out);
 /* The same for integers and bool. */
 bool rule_splat_int(const ir_value_t *value, int64_t *out);
-/* Operand `index` holds this number only, of a float (with that sign of zero) or
- * an integer type. */
+/* Operand `index` holds this number only, of a float (with that sign of zero)
+ * or an integer type. */
 bool rule_operand_is(const ir_op_t *op, unsigned index, double number);
 /* A constant, perhaps seen through views. */
 bool rule_is_constant(const ir_value_t *value);

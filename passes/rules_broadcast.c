@@ -2,7 +2,8 @@
  * broadcast where they are used, and as late as possible. */
 #include "passes/rules.h"
 
-/* ---- Operands that need not be copied out --------------------------------- */
+/* ---- Operands that need not be copied out ---------------------------------
+ */
 
 static bool is_copied(const ir_value_t *value) {
   return value->def != NULL && value->def->code == OP_EXPAND;
@@ -24,8 +25,9 @@ static const expr_t *dim_at(const ir_type_t *x, unsigned rank, unsigned d) {
   return d < rank - x->rank ? NULL : x->dim[d - (rank - x->rank)];
 }
 
-/* Whether operands of these types broadcast to dimensions [0, n) of `to` without
- * a doubt: each dimension is that of the result or 1, and some operand has it. */
+/* Whether operands of these types broadcast to dimensions [0, n) of `to`
+ * without a doubt: each dimension is that of the result or 1, and some operand
+ * has it. */
 static bool give_dims(unsigned n_types, const ir_type_t *const *types,
                       const ir_type_t *to, unsigned n) {
   for (unsigned i = 0; i < n_types; i++)
@@ -45,8 +47,8 @@ static bool give_dims(unsigned n_types, const ir_type_t *const *types,
 
 enum { MAX_OPERANDS = 3 };
 
-/* Whether the result keeps its type with operand `index` replaced by one of type
- * x. */
+/* Whether the result keeps its type with operand `index` replaced by one of
+ * type x. */
 static bool keeps_result(const ir_op_t *op, unsigned index,
                          const ir_type_t *x) {
   const ir_type_t *types[MAX_OPERANDS];
@@ -78,7 +80,8 @@ ir_value_t *apply_broadcast_operand(ir_op_t *op, ir_builder_t *b) {
   return &op->out[0];
 }
 
-/* ---- Constants with leading dimensions of 1 -------------------------------- */
+/* ---- Constants with leading dimensions of 1 --------------------------------
+ */
 
 /* The type without them. */
 static ir_type_t stripped(const ir_type_t *type) {
@@ -112,10 +115,19 @@ ir_value_t *apply_broadcast_constant(ir_op_t *op, ir_builder_t *b) {
   return &op->out[0];
 }
 
+/* Which of two zeros of different signs is the larger one depends on the order
+ * of operands. */
+static bool compares_zero(const ir_op_t *op) {
+  double c;
+  if (op->code != OP_MIN && op->code != OP_MAX) return false;
+  if (!dtype_is_float(op->out[0].type.dtype)) return false;
+  return !rule_splat_float(op->in[0].value, &c) || c == 0;
+}
+
 bool match_constant_to_right(const ir_op_t *op) {
   return ir_has_trait(op, COMMUTATIVE) && op->n_in == 2 &&
          rule_is_constant(op->in[0].value) &&
-         !rule_is_constant(op->in[1].value);
+         !rule_is_constant(op->in[1].value) && !compares_zero(op);
 }
 
 ir_value_t *apply_constant_to_right(ir_op_t *op, ir_builder_t *b) {
@@ -126,7 +138,8 @@ ir_value_t *apply_constant_to_right(ir_op_t *op, ir_builder_t *b) {
   return &op->out[0];
 }
 
-/* ---- Expanding results instead of operands --------------------------------- */
+/* ---- Expanding results instead of operands ---------------------------------
+ */
 
 /* Operand `index` before it was expanded. */
 static ir_value_t *small_operand(const ir_op_t *op, unsigned index) {
@@ -161,7 +174,8 @@ ir_value_t *apply_broadcast_later(ir_op_t *op, ir_builder_t *b) {
   return ir_expand(b, ir_place(b, small), to->rank, to->dim);
 }
 
-/* ---- Products of copies ------------------------------------------------------ */
+/* ---- Products of copies
+ * ------------------------------------------------------ */
 
 /* Replacing operand `index` by x keeps the matrices and the batch. */
 static bool keeps_product(const ir_op_t *op, unsigned index,

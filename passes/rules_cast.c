@@ -65,8 +65,8 @@ static bool holds_all(dtype_t from, dtype_t to) {
          a.least >= b.least && a.most <= b.most;
 }
 
-/* Whether from -> through -> to is from -> to. Integers wrap among themselves but
- * saturate when they come from floats: then nothing may be out of range. */
+/* Whether from -> through -> to is from -> to. Integers wrap among themselves
+ * but saturate when they come from floats: then nothing may be out of range. */
 static bool skips(dtype_t from, dtype_t through, dtype_t to) {
   if (!is_number(from) || !is_number(through) || !is_number(to)) return false;
   bool integers = dtype_is_integer(through) && dtype_is_integer(to) &&

@@ -1,5 +1,5 @@
-/* Rules for integers that are known as sizes, so that arithmetic on shapes costs
- * no kernels; and for constants that repeat one element. */
+/* Rules for integers that are known as sizes, so that arithmetic on shapes
+ * costs no kernels; and for constants that repeat one element. */
 #include <string.h>
 
 #include "ir/element.h"
@@ -85,7 +85,8 @@ ir_value_t *apply_check_equal_proved(ir_op_t *op, ir_builder_t *b) {
   return NULL;
 }
 
-/* ---- Constants of equal elements ------------------------------------------- */
+/* ---- Constants of equal elements -------------------------------------------
+ */
 
 /* Bytes whose digest was given without them are zero and no constant at all. */
 static bool bytes_are_real(const ir_data_t *data) {

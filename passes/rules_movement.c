@@ -133,8 +133,8 @@ ir_value_t *apply_expand_identity(ir_op_t *op, ir_builder_t *b) {
   return operand(op, 0);
 }
 
-/* Each dimension of x is known to be 1 or changes in one of the steps only: then
- * the two steps together are as valid as each of them. */
+/* Each dimension of x is known to be 1 or changes in one of the steps only:
+ * then the two steps together are as valid as each of them. */
 bool match_expand_of_expand(const ir_op_t *op) {
   const ir_type_t *x = &inner_operand(op)->type;
   const ir_type_t *middle = &op->in[0].value->type, *to = &op->out[0].type;
@@ -283,8 +283,7 @@ bool match_concat_empty(const ir_op_t *op) {
 }
 
 ir_value_t *apply_concat_empty(ir_op_t *op, ir_builder_t *b) {
-  ir_value_t **kept =
-      ARENA_ARRAY(b->module->arena, ir_value_t *, op->n_in);
+  ir_value_t **kept = ARENA_ARRAY(b->module->arena, ir_value_t *, op->n_in);
   unsigned n = 0;
   for (unsigned i = 0; i < op->n_in; i++)
     if (!is_empty_part(op, i)) kept[n++] = operand(op, i);

@@ -29,9 +29,11 @@ ir_value_t *apply_reduce_of_ones(ir_op_t *op, ir_builder_t *b) {
   return ir_reshape(b, op->in[0].value, to->rank, to->dim);
 }
 
+/* Not for floats: sums begin with 0.0, and 0.0 + -0.0 is not -0.0. */
 bool match_scan_of_one(const ir_op_t *op) {
   const ir_type_t *x = &op->in[0].value->type;
   int64_t axis = ir_get_int(op, ATTR_CUM_SUM_axis);
+  if (!dtype_is_integer(x->dtype)) return false;
   if (axis < 0) axis += x->rank;
   return rule_is_one(x->dim[axis]) &&
          ir_get_int(op, ATTR_CUM_SUM_exclusive) == 0;
