@@ -134,7 +134,9 @@ void product_tile_size(dtype_t acc_dtype, unsigned *out_rows,
 /* Emits C[m, n] = sum over ascending k of A[m, k] * B[k, n] for one tile at the
  * builder's place: B in panels of 32 columns, [panel][k][32], zero-padded. One
  * chain per element, in ascending k, whatever M: one row and many rows give the
- * same bits. */
+ * same bits. Tiles are numbered down the rows first; consecutive ones share their
+ * panels. B needs no more alignment than its elements. Takes about 80 KiB of
+ * stack; M and N must not be 0, K may be. */
 void emit_product_tile(emitter_t *em, const product_spec_t *spec);
 
 #endif
