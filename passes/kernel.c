@@ -18,6 +18,13 @@ struct kernel_entry {
   kernel_entry_t *next;
 };
 
+static ir_value_t *param_at(kernel_t *k, unsigned i) {
+  ir_value_t **block = &k->params[i / KERNEL_PARAM_BLOCK];
+  if (*block == NULL)
+    *block = ARENA_ARRAY(k->module->arena, ir_value_t, KERNEL_PARAM_BLOCK);
+  return &(*block)[i % KERNEL_PARAM_BLOCK];
+}
+
 void kernel_begin(kernel_t *k, ir_module_t *module, kernel_table_t *table,
                   ir_loc_t loc,
                   unsigned n_results, const dtype_t *result_dtypes) {
@@ -31,29 +38,26 @@ void kernel_begin(kernel_t *k, ir_module_t *module, kernel_table_t *table,
   k->func->body.func = k->func;
   k->loop[0] = (kernel_loop_t){NULL, &k->func->body, NULL};
   k->depth = 1;
-  k->params = ARENA_ARRAY(arena, ir_value_t, KERNEL_MAX_PARAMS);
-  k->operand_tensor = ARENA_ARRAY(arena, ir_value_t *, KERNEL_MAX_PARAMS);
-  k->arg_expr = ARENA_ARRAY(arena, const expr_t *, KERNEL_MAX_PARAMS);
-  k->memo_mask = 255;
+  k->memo_mask = 31;
   k->memo = ARENA_ARRAY(arena, kernel_memo_t *, k->memo_mask + 1);
   for (unsigned i = 0; i < n_results; i++)
-    k->params[i] = (ir_value_t){.type = ir_buffer_type(result_dtypes[i]),
-                                .region = &k->func->body};
+    *param_at(k, i) = (ir_value_t){.type = ir_buffer_type(result_dtypes[i]),
+                                   .region = &k->func->body};
 }
 
 /* Placeholders are told apart by their place: results first, operands growing
  * from there, args growing from the end. */
 static ir_value_t *operand_param(kernel_t *k, unsigned i) {
-  return &k->params[k->n_results + i];
+  return param_at(k, k->n_results + i);
 }
 
 static ir_value_t *arg_param(kernel_t *k, unsigned i) {
-  return &k->params[KERNEL_MAX_PARAMS - 1 - i];
+  return param_at(k, KERNEL_MAX_PARAMS - 1 - i);
 }
 
 ir_value_t *kernel_result(kernel_t *k, unsigned index) {
   MOEC_ASSERT(index < k->n_results);
-  return &k->params[index];
+  return param_at(k, index);
 }
 
 static void check_room(const kernel_t *k) {
@@ -62,10 +66,21 @@ static void check_room(const kernel_t *k) {
                KERNEL_MAX_PARAMS);
 }
 
+/* Room for one more element of an array with n of them. */
+static void *with_room(kernel_t *k, const void *array, unsigned n,
+                       unsigned *capacity, size_t size) {
+  if (n < *capacity) return (void *)(uintptr_t)array;
+  unsigned old = *capacity;
+  *capacity = old == 0 ? 8 : 2 * old;
+  return arena_grow_array(k->module->arena, array, old, *capacity, size);
+}
+
 ir_value_t *kernel_operand(kernel_t *k, ir_value_t *tensor) {
   for (unsigned i = 0; i < k->n_operands; i++)
     if (k->operand_tensor[i] == tensor) return operand_param(k, i);
   check_room(k);
+  k->operand_tensor = with_room(k, k->operand_tensor, k->n_operands,
+                                &k->operand_capacity, sizeof tensor);
   k->operand_tensor[k->n_operands] = tensor;
   ir_value_t *param = operand_param(k, k->n_operands++);
   /* Elements below 8 bits are taken from their bytes by `unpack`. */
@@ -260,6 +275,8 @@ ir_value_t *kernel_size(kernel_t *k, const expr_t *e) {
   for (unsigned i = 0; i < k->n_args; i++)
     if (k->arg_expr[i] == e) return arg_param(k, i);
   check_room(k);
+  k->arg_expr =
+      with_room(k, k->arg_expr, k->n_args, &k->arg_capacity, sizeof e);
   k->arg_expr[k->n_args] = e;
   ir_value_t *param = arg_param(k, k->n_args++);
   *param = (ir_value_t){.type = ir_scalar_type(DT_I64),
@@ -502,7 +519,8 @@ static void settle_params(kernel_t *k) {
   ir_value_t *args = ARENA_ARRAY(k->module->arena, ir_value_t, n);
   for (unsigned i = 0; i < n; i++) {
     unsigned first_arg = k->n_results + k->n_operands;
-    ir_value_t *old = i < first_arg ? &k->params[i] : arg_param(k, i - first_arg);
+    ir_value_t *old =
+        i < first_arg ? param_at(k, i) : arg_param(k, i - first_arg);
     args[i] = (ir_value_t){.type = old->type, .region = &k->func->body, .index = i};
     ir_replace_uses(old, &args[i]);
   }
@@ -526,13 +544,14 @@ ir_func_t *kernel_end(kernel_t *k, const char *family) {
   ir_append(&k->func->body, detached(k, OP_RETURN, 0, NULL, 0));
   settle_params(k);
   ir_renumber(k->func);
-  text_t text;
-  text_init(&text, k->module->arena);
-  ir_print_func(k->func, &text); /* still without its name */
-  uint64_t key = hash_text(&text);
+  text_t *text = &k->table->text;
+  if (text->data == NULL) text_init(text, k->module->arena);
+  text->length = 0;
+  ir_print_func(k->func, text); /* still without its name */
+  uint64_t key = hash_text(text);
   kernel_entry_t **bucket = bucket_of(k->table, key);
   for (kernel_entry_t *e = *bucket; e != NULL; e = e->next)
-    if (e->func->key == key && strcmp(e->text, text.data) == 0) return e->func;
+    if (e->func->key == key && strcmp(e->text, text->data) == 0) return e->func;
 
   dtype_t dtype = k->n_results > 0 ? k->func->body.args[0].type.dtype : DT_NONE;
   k->func->key = key;
@@ -540,7 +559,9 @@ ir_func_t *kernel_end(kernel_t *k, const char *family) {
                                dtype_name(dtype), (unsigned long long)key);
   ir_module_add(k->module, k->func);
   kernel_entry_t *entry = ARENA_NEW(k->module->arena, kernel_entry_t);
-  *entry = (kernel_entry_t){k->func, text.data, *bucket};
+  *entry = (kernel_entry_t){
+      k->func, arena_strndup(k->module->arena, text->data, text->length),
+      *bucket};
   *bucket = entry;
   return k->func;
 }

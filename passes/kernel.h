@@ -7,6 +7,7 @@
 
 #define KERNEL_MAX_DEPTH 40
 #define KERNEL_MAX_PARAMS 512
+#define KERNEL_PARAM_BLOCK 16
 
 typedef struct kernel_loop { /* an open region */
   ir_op_t *op;               /* NULL: the kernel's own body */
@@ -28,6 +29,7 @@ typedef struct kernel_entry kernel_entry_t;
 /* The kernels of a module by content, so that equal ones are shared. */
 typedef struct kernel_table {
   kernel_entry_t *bucket[4096];
+  text_t text; /* of the kernel that is being looked up */
 } kernel_table_t;
 
 typedef struct kernel {
@@ -39,9 +41,11 @@ typedef struct kernel {
   unsigned depth;                       /* open loops, >= 1 */
   unsigned vector_depth;                /* of the open vector loop, 0: none */
   unsigned n_results, n_operands, n_args;
-  ir_value_t *params;          /* placeholders: results, operands, args */
+  /* Placeholders: results, operands, args; in blocks, made when first used. */
+  ir_value_t *params[KERNEL_MAX_PARAMS / KERNEL_PARAM_BLOCK];
   ir_value_t **operand_tensor; /* tensors behind operand parameters */
   const expr_t **arg_expr;     /* sizes behind arg parameters */
+  unsigned operand_capacity, arg_capacity;
   kernel_memo_t **memo;        /* hash table of placed operations */
   unsigned memo_mask, memo_count;
   kernel_result_memo_t *results; /* of loops, see kernel_remember */
