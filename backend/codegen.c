@@ -1,6 +1,7 @@
-/* From a loop-level module to a product. Code is emitted in jobs, each a batch of
- * kernels for one ISA or the schedule, in LLVM modules of their own, by as many
- * threads as there are processors; their order does not depend on the threads. */
+/* From a loop-level module to a product. Code is emitted in jobs, each a batch
+ * of kernels for one ISA or the schedule, in LLVM modules of their own, by as
+ * many threads as there are processors; their order does not depend on the
+ * threads. */
 #include "backend/codegen.h"
 
 #include <llvm-c/BitWriter.h>
@@ -19,8 +20,8 @@
 enum { BATCH = 24, MAX_THREADS = 16 };
 
 typedef struct job {
-  unsigned isa;              /* row of targets.def */
-  ir_func_t *first;          /* kernels of the batch; NULL: the schedule */
+  unsigned isa;     /* row of targets.def */
+  ir_func_t *first; /* kernels of the batch; NULL: the schedule */
   unsigned n_kernels;
   LLVMMemoryBufferRef object;
   moec_status_t status;
@@ -41,7 +42,8 @@ static ir_func_t *next_kernel(ir_func_t *func) {
   return func;
 }
 
-/* ---- One job ------------------------------------------------------------------- */
+/* ---- One job
+ * ------------------------------------------------------------------- */
 
 static void fill_module(codegen_t *cg, job_t *job, emitter_t *em) {
   if (job->first == NULL) {
@@ -70,8 +72,8 @@ static void run_job(codegen_t *cg, job_t *job) {
   if (setjmp(point.jump) == 0) {
     job->status = emitter_init_level(
         &em, isa_at(job->isa),
-        job->first == NULL ? LLVMCodeGenLevelNone : LLVMCodeGenLevelDefault, arena,
-        "moec", &diag);
+        job->first == NULL ? LLVMCodeGenLevelNone : LLVMCodeGenLevelDefault,
+        arena, "moec", &diag);
     if (job->status == MOEC_OK) {
       fill_module(cg, job, &em);
       job->status = emitter_finish(&em, &job->object);
@@ -96,7 +98,8 @@ static void *work(void *user) {
   }
 }
 
-/* ---- All jobs -------------------------------------------------------------------- */
+/* ---- All jobs
+ * -------------------------------------------------------------------- */
 
 static void plan_jobs(codegen_t *cg, arena_t *arena) {
   unsigned n_kernels = 0;
@@ -110,7 +113,8 @@ static void plan_jobs(codegen_t *cg, arena_t *arena) {
     unsigned left = n_kernels;
     for (ir_func_t *f = next_kernel(cg->module->first); f != NULL;) {
       job_t *job = &cg->jobs[cg->n_jobs++];
-      *job = (job_t){.isa = cg->options->variants[v], .first = f,
+      *job = (job_t){.isa = cg->options->variants[v],
+                     .first = f,
                      .n_kernels = left < BATCH ? left : BATCH};
       left -= job->n_kernels;
       for (unsigned i = 0; i < job->n_kernels; i++) f = next_kernel(f->next);
@@ -143,7 +147,8 @@ static moec_status_t first_failure(const codegen_t *cg, diag_sink_t *diag) {
   return MOEC_OK;
 }
 
-/* ---- Products ----------------------------------------------------------------------- */
+/* ---- Products
+ * ----------------------------------------------------------------------- */
 
 static moec_status_t link_jobs(codegen_t *cg, const char *path, arena_t *arena,
                                diag_sink_t *diag) {
@@ -154,11 +159,12 @@ static moec_status_t link_jobs(codegen_t *cg, const char *path, arena_t *arena,
                       "this moec has no runtime for %s", options->arch);
   link_file_t *objects = ARENA_ARRAY(arena, link_file_t, cg->n_jobs + 1);
   for (unsigned i = 0; i < cg->n_jobs; i++)
-    objects[i] = (link_file_t){"code.o",
-                               LLVMGetBufferStart(cg->jobs[i].object),
+    objects[i] = (link_file_t){"code.o", LLVMGetBufferStart(cg->jobs[i].object),
                                LLVMGetBufferSize(cg->jobs[i].object)};
-  objects[cg->n_jobs] = (link_file_t){"runtime.o", runtime->data, runtime->size};
-  link_file_t library = {"libc.so.6", runtime->libc_stub, runtime->libc_stub_size};
+  objects[cg->n_jobs] =
+      (link_file_t){"runtime.o", runtime->data, runtime->size};
+  link_file_t library = {"libc.so.6", runtime->libc_stub,
+                         runtime->libc_stub_size};
   link_input_t input = {.soname = options->soname,
                         .entry = options->entry,
                         .objects = objects,
@@ -170,7 +176,8 @@ static moec_status_t link_jobs(codegen_t *cg, const char *path, arena_t *arena,
   return link_library(&input, cg->weights, path, arena, diag);
 }
 
-moec_status_t codegen_library(ir_module_t *module, const codegen_options_t *options,
+moec_status_t codegen_library(ir_module_t *module,
+                              const codegen_options_t *options,
                               const char *path, arena_t *arena,
                               diag_sink_t *diag) {
   codegen_t cg = {.module = module, .options = options};
@@ -185,7 +192,9 @@ moec_status_t codegen_library(ir_module_t *module, const codegen_options_t *opti
   return status;
 }
 
-/* ---- Text ------------------------------------------------------------------------------ */
+/* ---- Text
+ * ------------------------------------------------------------------------------
+ */
 
 static LLVMMemoryBufferRef copy_text(char *text) {
   LLVMMemoryBufferRef buffer =
@@ -208,16 +217,17 @@ static moec_status_t print_module(emitter_t *em, const char *kind,
   char *message = NULL;
   if (LLVMTargetMachineEmitToMemoryBuffer(em->machine, em->module,
                                           LLVMAssemblyFile, &message, out)) {
-    moec_status_t status = diag_error(em->diag, (ir_loc_t){0}, MOEC_E_CODEGEN,
-                                      "%s", message);
+    moec_status_t status =
+        diag_error(em->diag, (ir_loc_t){0}, MOEC_E_CODEGEN, "%s", message);
     LLVMDisposeMessage(message);
     return status;
   }
   return MOEC_OK;
 }
 
-moec_status_t codegen_text(ir_module_t *module, const codegen_options_t *options,
-                           const char *kind, const char *path, arena_t *arena,
+moec_status_t codegen_text(ir_module_t *module,
+                           const codegen_options_t *options, const char *kind,
+                           const char *path, arena_t *arena,
                            diag_sink_t *diag) {
   emitter_t em;
   LLVMMemoryBufferRef buffer = NULL;

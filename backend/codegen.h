@@ -8,8 +8,8 @@
 
 typedef struct codegen_options {
   const char *arch;         /* of targets.def */
-  const unsigned *variants; /* rows of targets.def, ascending; the first one also
-                               carries the schedule */
+  const unsigned *variants; /* rows of targets.def, ascending; the first one
+                               also carries the schedule */
   unsigned n_variants;
   const char *entry;  /* exported function */
   const char *soname; /* or NULL */
@@ -19,14 +19,15 @@ typedef struct codegen_options {
 
 /* Writes a shared library to `path`, completely or not at all. Emits modules in
  * threads where there is more than one. */
-moec_status_t codegen_library(ir_module_t *module, const codegen_options_t *options,
+moec_status_t codegen_library(ir_module_t *module,
+                              const codegen_options_t *options,
                               const char *path, arena_t *arena,
                               diag_sink_t *diag);
 
 /* Text or bitcode of the first variant's kernels and the schedule:
  * kind is ".ll", ".bc", ".s" or ".o". */
-moec_status_t codegen_text(ir_module_t *module, const codegen_options_t *options,
-                           const char *kind, const char *path, arena_t *arena,
-                           diag_sink_t *diag);
+moec_status_t codegen_text(ir_module_t *module,
+                           const codegen_options_t *options, const char *kind,
+                           const char *path, arena_t *arena, diag_sink_t *diag);
 
 #endif

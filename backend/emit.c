@@ -10,21 +10,25 @@
 
 /* instcombine and simplifycfg only: code is emitted as it should run, so the
  * expensive passes would find nothing. */
-#define PASS_LIST "function(early-cse,instcombine<no-verify-fixpoint>,simplifycfg)"
+#define PASS_LIST \
+  "function(early-cse,instcombine<no-verify-fixpoint>,simplifycfg)"
 
 static moec_status_t create_machine(emitter_t *em, LLVMCodeGenOptLevel level) {
   const isa_t *isa = em->isa;
   char *message = NULL;
   LLVMTargetRef target = NULL;
-  const char *triple = arena_printf(em->arena, "%s-unknown-linux-gnu", isa->arch);
+  const char *triple =
+      arena_printf(em->arena, "%s-unknown-linux-gnu", isa->arch);
   if (LLVMGetTargetFromTriple(triple, &target, &message)) {
-    moec_status_t status = diag_error(em->diag, (ir_loc_t){0}, MOEC_E_CODEGEN,
-                                      "LLVM has no target %s: %s", triple, message);
+    moec_status_t status =
+        diag_error(em->diag, (ir_loc_t){0}, MOEC_E_CODEGEN,
+                   "LLVM has no target %s: %s", triple, message);
     LLVMDisposeMessage(message);
     return status;
   }
-  em->machine = LLVMCreateTargetMachine(target, triple, isa->cpu, isa->features,
-                                        level, LLVMRelocPIC, LLVMCodeModelDefault);
+  em->machine =
+      LLVMCreateTargetMachine(target, triple, isa->cpu, isa->features, level,
+                              LLVMRelocPIC, LLVMCodeModelDefault);
   if (em->machine == NULL)
     return diag_error(em->diag, (ir_loc_t){0}, MOEC_E_CODEGEN,
                       "LLVM cannot generate code for cpu '%s' on %s", isa->cpu,
@@ -45,9 +49,9 @@ static void initialise_targets(void) {
     LLVMInitializeX86TargetMC();
     LLVMInitializeX86AsmPrinter();
     LLVMInitializeX86AsmParser();
-    /* Loop strength reduction takes two fifths of the time of code generation and
-     * gains nothing here: addresses are emitted the way they should be. LLVM has
-     * no narrower switch for it than this one of the process. */
+    /* Loop strength reduction takes two fifths of the time of code generation
+     * and gains nothing here: addresses are emitted the way they should be.
+     * LLVM has no narrower switch for it than this one of the process. */
     const char *const arguments[] = {"moec", "-disable-lsr"};
     LLVMParseCommandLineOptions(2, arguments, NULL);
     atomic_store(&ready, 1);
@@ -58,8 +62,8 @@ static void initialise_targets(void) {
 
 moec_status_t emitter_init(emitter_t *em, const isa_t *isa, arena_t *arena,
                            const char *module_name, diag_sink_t *diag) {
-  return emitter_init_level(em, isa, LLVMCodeGenLevelDefault, arena, module_name,
-                            diag);
+  return emitter_init_level(em, isa, LLVMCodeGenLevelDefault, arena,
+                            module_name, diag);
 }
 
 moec_status_t emitter_init_level(emitter_t *em, const isa_t *isa,
@@ -115,10 +119,10 @@ moec_status_t emitter_finish(emitter_t *em, LLVMMemoryBufferRef *out_object) {
   *out_object = NULL;
   MOEC_TRY(emitter_optimise(em));
   char *message = NULL;
-  if (LLVMTargetMachineEmitToMemoryBuffer(em->machine, em->module, LLVMObjectFile,
-                                          &message, out_object)) {
-    moec_status_t status = diag_error(em->diag, (ir_loc_t){0}, MOEC_E_CODEGEN,
-                                      "%s", message);
+  if (LLVMTargetMachineEmitToMemoryBuffer(
+          em->machine, em->module, LLVMObjectFile, &message, out_object)) {
+    moec_status_t status =
+        diag_error(em->diag, (ir_loc_t){0}, MOEC_E_CODEGEN, "%s", message);
     LLVMDisposeMessage(message);
     return status;
   }
@@ -131,7 +135,8 @@ LLVMTypeRef emit_lanes(LLVMTypeRef scalar, unsigned n) {
 
 unsigned emit_lanes_of(LLVMValueRef value) {
   LLVMTypeRef type = LLVMTypeOf(value);
-  return LLVMGetTypeKind(type) == LLVMVectorTypeKind ? LLVMGetVectorSize(type) : 1;
+  return LLVMGetTypeKind(type) == LLVMVectorTypeKind ? LLVMGetVectorSize(type)
+                                                     : 1;
 }
 
 LLVMTypeRef emit_element_type(LLVMValueRef value) {
@@ -168,8 +173,9 @@ LLVMValueRef emit_splat(emitter_t *em, LLVMValueRef scalar, unsigned n) {
   if (LLVMIsConstant(scalar))
     return splat_constant(emit_lanes(LLVMTypeOf(scalar), n), scalar);
   LLVMTypeRef type = emit_lanes(LLVMTypeOf(scalar), n);
-  LLVMValueRef one = LLVMBuildInsertElement(em->builder, LLVMGetPoison(type),
-                                            scalar, LLVMConstInt(em->i32, 0, false), "");
+  LLVMValueRef one =
+      LLVMBuildInsertElement(em->builder, LLVMGetPoison(type), scalar,
+                             LLVMConstInt(em->i32, 0, false), "");
   return LLVMBuildShuffleVector(em->builder, one, LLVMGetPoison(type),
                                 LLVMConstNull(emit_lanes(em->i32, n)), "splat");
 }
@@ -180,7 +186,8 @@ LLVMValueRef emit_lane_ids(emitter_t *em, LLVMTypeRef int_scalar, unsigned n) {
   enum { MAX_LANES = 256 };
   LLVMValueRef lanes[MAX_LANES];
   MOEC_ASSERT(n <= MAX_LANES);
-  for (unsigned i = 0; i < n; i++) lanes[i] = LLVMConstInt(int_scalar, i, false);
+  for (unsigned i = 0; i < n; i++)
+    lanes[i] = LLVMConstInt(int_scalar, i, false);
   return LLVMConstVector(lanes, n);
 }
 
@@ -189,7 +196,8 @@ LLVMValueRef emit_intrinsic(emitter_t *em, const char *name, unsigned n_types,
                             LLVMValueRef *args) {
   unsigned id = LLVMLookupIntrinsicID(name, strlen(name));
   MOEC_ASSERT(id != 0);
-  LLVMValueRef func = LLVMGetIntrinsicDeclaration(em->module, id, types, n_types);
+  LLVMValueRef func =
+      LLVMGetIntrinsicDeclaration(em->module, id, types, n_types);
   LLVMTypeRef type = LLVMIntrinsicGetType(em->context, id, types, n_types);
   return LLVMBuildCall2(em->builder, type, func, args, n_args, "");
 }
@@ -197,7 +205,8 @@ LLVMValueRef emit_intrinsic(emitter_t *em, const char *name, unsigned n_types,
 LLVMValueRef emit_fma(emitter_t *em, LLVMValueRef a, LLVMValueRef b,
                       LLVMValueRef c) {
   if (!isa_has(em->isa, ISA_FMA))
-    return LLVMBuildFAdd(em->builder, LLVMBuildFMul(em->builder, a, b, ""), c, "");
+    return LLVMBuildFAdd(em->builder, LLVMBuildFMul(em->builder, a, b, ""), c,
+                         "");
   LLVMTypeRef type = LLVMTypeOf(a);
   return emit_intrinsic(em, "llvm.fma", 1, &type, 3, (LLVMValueRef[]){a, b, c});
 }

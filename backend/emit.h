@@ -16,7 +16,7 @@ typedef struct isa { /* a row of backend/targets.def */
 } isa_t;
 
 unsigned isa_count(void);
-const isa_t *isa_at(unsigned index); /* row order */
+const isa_t *isa_at(unsigned index);     /* row order */
 const isa_t *isa_find(const char *name); /* or NULL */
 static inline bool isa_has(const isa_t *isa, unsigned trait) {
   return (isa->traits & trait) != 0;
@@ -37,8 +37,8 @@ typedef struct emitter {
 /* MOEC_E_CODEGEN with a diagnostic when LLVM lacks the target. */
 moec_status_t emitter_init(emitter_t *em, const isa_t *isa, arena_t *arena,
                            const char *module_name, diag_sink_t *diag);
-/* The same with another effort of code generation: LLVMCodeGenLevelNone for code
- * that runs once per operation, such as the schedule. */
+/* The same with another effort of code generation: LLVMCodeGenLevelNone for
+ * code that runs once per operation, such as the schedule. */
 moec_status_t emitter_init_level(emitter_t *em, const isa_t *isa,
                                  LLVMCodeGenOptLevel level, arena_t *arena,
                                  const char *module_name, diag_sink_t *diag);
@@ -90,8 +90,8 @@ void emit_loop_end(emitter_t *em, emit_loop_t *loop, LLVMValueRef const *next);
  * The same lane value gives the same bits whatever the number of lanes.
  * SIN COS TAN FMOD open blocks of their own (a branch that only huge arguments
  * take, a loop): afterwards the builder stands at the end of another block.
- * code is one of OP_EXP EXPM1 LOG LOG1P SIN COS TAN ASIN ACOS ATAN SINH COSH TANH
- * ASINH ACOSH ATANH ERF SIGMOID. */
+ * code is one of OP_EXP EXPM1 LOG LOG1P SIN COS TAN ASIN ACOS ATAN SINH COSH
+ * TANH ASINH ACOSH ATANH ERF SIGMOID. */
 LLVMValueRef emit_math_unary(emitter_t *em, ir_opcode_t code, LLVMValueRef x);
 /* OP_POW (C's pow), OP_FMOD (C's fmod, exact). */
 LLVMValueRef emit_math_binary(emitter_t *em, ir_opcode_t code, LLVMValueRef x,
@@ -99,9 +99,11 @@ LLVMValueRef emit_math_binary(emitter_t *em, ir_opcode_t code, LLVMValueRef x,
 /* OP_FLOOR, OP_CEIL, OP_TRUNC, OP_ROUND (halves to even) of f32 or f64 lanes;
  * signed zeros, infinities and NaN as IEEE 754 has them. */
 LLVMValueRef emit_round(emitter_t *em, ir_opcode_t code, LLVMValueRef x);
-/* Conversions between f16/bf16/8-bit/4-bit floats held in integers and f32, f64,
- * correctly rounded, without library calls on any ISA. `bits` has the lanes. */
-LLVMValueRef emit_float_from_bits(emitter_t *em, dtype_t from, LLVMValueRef bits);
+/* Conversions between f16/bf16/8-bit/4-bit floats held in integers and f32,
+ * f64, correctly rounded, without library calls on any ISA. `bits` has the
+ * lanes. */
+LLVMValueRef emit_float_from_bits(emitter_t *em, dtype_t from,
+                                  LLVMValueRef bits);
 LLVMValueRef emit_float_to_bits(emitter_t *em, dtype_t to, LLVMValueRef x,
                                 bool saturate, const char *round_mode);
 
@@ -116,17 +118,17 @@ typedef void (*product_sink_fn)(void *user, LLVMValueRef acc, unsigned lanes,
 
 typedef struct product_spec { /* LLVM values are i64 scalars unless said */
   dtype_t a_dtype, b_dtype, acc_dtype; /* elements; accumulators */
-  LLVMValueRef a;        /* ptr to A[0][0] of this batch */
+  LLVMValueRef a;                      /* ptr to A[0][0] of this batch */
   LLVMValueRef a_row, a_k; /* strides in elements; a_k may be the constant 1 */
-  LLVMValueRef b;        /* ptr to the first panel of this batch */
+  LLVMValueRef b;          /* ptr to the first panel of this batch */
   LLVMValueRef M, N, K;
-  LLVMValueRef tile;     /* which tile of the grid */
+  LLVMValueRef tile; /* which tile of the grid */
   product_sink_fn sink;
   void *sink_user;
 } product_spec_t;
 
-/* Rows and columns of a tile for a type, the grid's unit of work; the same for all
- * ISAs, because the schedule, compiled once, counts tiles: ceil(M / rows) *
+/* Rows and columns of a tile for a type, the grid's unit of work; the same for
+ * all ISAs, because the schedule, compiled once, counts tiles: ceil(M / rows) *
  * ceil(N / columns). columns is a multiple of 32. */
 void product_tile_size(dtype_t acc_dtype, unsigned *out_rows,
                        unsigned *out_columns);
@@ -134,9 +136,9 @@ void product_tile_size(dtype_t acc_dtype, unsigned *out_rows,
 /* Emits C[m, n] = sum over ascending k of A[m, k] * B[k, n] for one tile at the
  * builder's place: B in panels of 32 columns, [panel][k][32], zero-padded. One
  * chain per element, in ascending k, whatever M: one row and many rows give the
- * same bits. Tiles are numbered down the rows first; consecutive ones share their
- * panels. B needs no more alignment than its elements. Takes about 80 KiB of
- * stack; M and N must not be 0, K may be. */
+ * same bits. Tiles are numbered down the rows first; consecutive ones share
+ * their panels. B needs no more alignment than its elements. Takes about 80 KiB
+ * of stack; M and N must not be 0, K may be. */
 void emit_product_tile(emitter_t *em, const product_spec_t *spec);
 
 #endif

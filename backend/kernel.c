@@ -1,8 +1,8 @@
 /* Kernels of the loop level as LLVM functions.
  *
- * Each IR value becomes a register: uniform (one scalar for all lanes), a vector,
- * or, for indices, affine in the lane number (base + lane * stride), which makes
- * contiguous accesses plain vector loads. */
+ * Each IR value becomes a register: uniform (one scalar for all lanes), a
+ * vector, or, for indices, affine in the lane number (base + lane * stride),
+ * which makes contiguous accesses plain vector loads. */
 #include "backend/kernel.h"
 
 #include <string.h>
@@ -12,15 +12,16 @@
 enum { UNROLL = 4, UNROLL_MAX_OPS = 24 };
 
 typedef struct reg {
-  LLVMValueRef value;  /* scalar or vector; NULL for an affine one not expanded */
+  LLVMValueRef
+      value; /* scalar or vector; NULL for an affine one not expanded */
   LLVMValueRef base, stride; /* affine: i64 scalars; NULL else */
 } reg_t;
 
 typedef struct kernel_emitter {
   emitter_t *em;
-  reg_t *regs;       /* by value number */
-  unsigned lanes;    /* of the vector loop being emitted, 1 outside */
-  LLVMValueRef mask; /* <lanes x i1> of iterations that exist; NULL: all */
+  reg_t *regs;        /* by value number */
+  unsigned lanes;     /* of the vector loop being emitted, 1 outside */
+  LLVMValueRef mask;  /* <lanes x i1> of iterations that exist; NULL: all */
   LLVMValueRef error; /* ptr to the run's error word */
 } kernel_emitter_t;
 
@@ -63,8 +64,8 @@ static LLVMValueRef lanes_of(kernel_emitter_t *ke, const ir_value_t *value) {
   emitter_t *em = ke->em;
   if (r->base != NULL) {
     LLVMValueRef ids = emit_lane_ids(em, em->i64, ke->lanes);
-    LLVMValueRef steps = LLVMBuildMul(
-        em->builder, ids, emit_splat(em, r->stride, ke->lanes), "");
+    LLVMValueRef steps = LLVMBuildMul(em->builder, ids,
+                                      emit_splat(em, r->stride, ke->lanes), "");
     LLVMValueRef base = emit_splat(em, r->base, ke->lanes);
     return LLVMBuildAdd(em->builder, base, steps, "index");
   }
@@ -72,7 +73,8 @@ static LLVMValueRef lanes_of(kernel_emitter_t *ke, const ir_value_t *value) {
                                       : r->value;
 }
 
-/* ---- Indices ----------------------------------------------------------------- */
+/* ---- Indices
+ * ----------------------------------------------------------------- */
 
 static LLVMValueRef base_of(kernel_emitter_t *ke, const ir_value_t *value) {
   reg_t *r = reg_of(ke, value);
@@ -124,13 +126,14 @@ static void emit_elementwise_op(kernel_emitter_t *ke, const ir_op_t *op) {
   set(ke, &op->out[0], emit_elementwise(ke->em, op, in));
 }
 
-/* ---- Memory -------------------------------------------------------------------- */
+/* ---- Memory
+ * -------------------------------------------------------------------- */
 
 static LLVMValueRef address(kernel_emitter_t *ke, const ir_value_t *buffer,
                             LLVMValueRef index) {
   LLVMTypeRef type = emit_memory_type(ke->em, buffer->type.dtype);
-  return LLVMBuildGEP2(ke->em->builder, type, reg_of(ke, buffer)->value, &index, 1,
-                       "");
+  return LLVMBuildGEP2(ke->em->builder, type, reg_of(ke, buffer)->value, &index,
+                       1, "");
 }
 
 /* i1 that is true where any lane is. */
@@ -226,11 +229,13 @@ static void emit_load(kernel_emitter_t *ke, const ir_op_t *op) {
 }
 
 static void store_one(kernel_emitter_t *ke, const ir_value_t *buffer,
-                      LLVMValueRef index, LLVMValueRef bits, LLVMValueRef cond) {
+                      LLVMValueRef index, LLVMValueRef bits,
+                      LLVMValueRef cond) {
   emitter_t *em = ke->em;
   LLVMBasicBlockRef after = NULL;
   if (cond != NULL) {
-    LLVMValueRef func = LLVMGetBasicBlockParent(LLVMGetInsertBlock(em->builder));
+    LLVMValueRef func =
+        LLVMGetBasicBlockParent(LLVMGetInsertBlock(em->builder));
     LLVMBasicBlockRef write =
         LLVMAppendBasicBlockInContext(em->context, func, "write");
     after = LLVMAppendBasicBlockInContext(em->context, func, "after");
@@ -263,8 +268,8 @@ static void store_lanes(kernel_emitter_t *ke, const ir_value_t *buffer,
                                : address(ke, buffer, lanes_of(ke, index));
   LLVMValueRef args[] = {bits, to, align_const(ke, dtype), mask};
   LLVMTypeRef types[] = {LLVMTypeOf(bits), LLVMTypeOf(to)};
-  emit_intrinsic(em, contiguous ? "llvm.masked.store" : "llvm.masked.scatter", 2,
-                 types, 4, args);
+  emit_intrinsic(em, contiguous ? "llvm.masked.store" : "llvm.masked.scatter",
+                 2, types, 4, args);
 }
 
 static void emit_store(kernel_emitter_t *ke, const ir_op_t *op) {
@@ -284,14 +289,17 @@ static void emit_store(kernel_emitter_t *ke, const ir_op_t *op) {
 static void emit_assert(kernel_emitter_t *ke, const ir_op_t *op) {
   emitter_t *em = ke->em;
   const ir_value_t *cond = op->in[0].value;
-  LLVMValueRef ok = is_uniform(ke, cond) ? uniform(ke, cond) : lanes_of(ke, cond);
+  LLVMValueRef ok =
+      is_uniform(ke, cond) ? uniform(ke, cond) : lanes_of(ke, cond);
   LLVMValueRef bad = LLVMBuildNot(em->builder, ok, "");
   if (ke->mask != NULL && emit_lanes_of(bad) > 1)
     bad = LLVMBuildAnd(em->builder, bad, ke->mask, "");
   bad = any_lane(ke, bad);
   LLVMValueRef func = LLVMGetBasicBlockParent(LLVMGetInsertBlock(em->builder));
-  LLVMBasicBlockRef note = LLVMAppendBasicBlockInContext(em->context, func, "note");
-  LLVMBasicBlockRef go_on = LLVMAppendBasicBlockInContext(em->context, func, "go_on");
+  LLVMBasicBlockRef note =
+      LLVMAppendBasicBlockInContext(em->context, func, "note");
+  LLVMBasicBlockRef go_on =
+      LLVMAppendBasicBlockInContext(em->context, func, "go_on");
   LLVMBuildCondBr(em->builder, bad, note, go_on);
   LLVMPositionBuilderAtEnd(em->builder, note);
   int64_t status = ir_get_int(op, ATTR_ASSERT_status);
@@ -303,7 +311,9 @@ static void emit_assert(kernel_emitter_t *ke, const ir_op_t *op) {
   LLVMPositionBuilderAtEnd(em->builder, go_on);
 }
 
-/* ---- Loops --------------------------------------------------------------------------- */
+/* ---- Loops
+ * ---------------------------------------------------------------------------
+ */
 
 static unsigned full_lanes(const kernel_emitter_t *ke) {
   return ke->em->isa->vector_bytes / 4;
@@ -316,7 +326,8 @@ static LLVMValueRef lane_mask(kernel_emitter_t *ke, LLVMValueRef count) {
                        emit_splat(em, count, ke->lanes), "exists");
 }
 
-/* begin + ((end - begin) rounded down to a multiple of step), for begin <= end. */
+/* begin + ((end - begin) rounded down to a multiple of step), for begin <= end.
+ */
 static LLVMValueRef whole_end(kernel_emitter_t *ke, LLVMValueRef begin,
                               LLVMValueRef end, unsigned step) {
   LLVMBuilderRef at = ke->em->builder;
@@ -337,8 +348,8 @@ static void body_at(kernel_emitter_t *ke, const ir_region_t *region,
 static void plain_loop(kernel_emitter_t *ke, const ir_region_t *region,
                        LLVMValueRef begin, LLVMValueRef end, unsigned step,
                        const char *name) {
-  emit_loop_t loop = emit_loop_begin(ke->em, begin, end, i64_const(ke, step), 0,
-                                     NULL, name);
+  emit_loop_t loop =
+      emit_loop_begin(ke->em, begin, end, i64_const(ke, step), 0, NULL, name);
   body_at(ke, region, loop.index);
   emit_loop_end(ke->em, &loop, NULL);
 }
@@ -361,8 +372,8 @@ static void emit_for(kernel_emitter_t *ke, const ir_op_t *op) {
   ke->lanes = lanes;
   plain_loop(ke, region, begin, middle, lanes, "lanes");
   if (isa_has(em->isa, ISA_MASK)) { /* at most one round */
-    emit_loop_t rest = emit_loop_begin(em, middle, end, i64_const(ke, lanes), 0,
-                                       NULL, "rest");
+    emit_loop_t rest =
+        emit_loop_begin(em, middle, end, i64_const(ke, lanes), 0, NULL, "rest");
     LLVMValueRef left = LLVMBuildSub(em->builder, end, rest.index, "left");
     ke->mask = lane_mask(ke, left);
     body_at(ke, region, rest.index);
@@ -375,7 +386,8 @@ static void emit_for(kernel_emitter_t *ke, const ir_op_t *op) {
   }
 }
 
-/* ---- Reductions ------------------------------------------------------------------------ */
+/* ---- Reductions
+ * ------------------------------------------------------------------------ */
 
 static const ir_value_t *yielded(const ir_region_t *region) {
   return region->last->in[0].value;
@@ -388,8 +400,8 @@ static const ir_op_t *fused_product(const ir_op_t *reduce) {
   const ir_op_t *mul = value->def;
   bool wide = value->type.dtype == DT_F32 || value->type.dtype == DT_F64;
   if (strcmp(ir_get_str(reduce, ATTR_REDUCE_kind), "sum") != 0 || !wide ||
-      mul == NULL || mul->code != OP_MUL || mul->parent != &reduce->regions[0] ||
-      value->uses->next != NULL)
+      mul == NULL || mul->code != OP_MUL ||
+      mul->parent != &reduce->regions[0] || value->uses->next != NULL)
     return NULL;
   return mul;
 }
@@ -401,8 +413,10 @@ static LLVMValueRef accumulate(kernel_emitter_t *ke, const ir_op_t *op,
   const char *kind = ir_get_str(op, ATTR_REDUCE_kind);
   dtype_t dtype = op->out[0].type.dtype;
   const ir_op_t *mul = fused_product(op);
-  if (index != NULL) body_at(ke, region, index);
-  else emit_region(ke, region);
+  if (index != NULL)
+    body_at(ke, region, index);
+  else
+    emit_region(ke, region);
   bool wide = emit_lanes_of(acc) > 1;
   LLVMValueRef next;
   if (mul != NULL) {
@@ -450,13 +464,14 @@ static unsigned region_size(const ir_region_t *region) {
   return n;
 }
 
-/* One accumulator, one step at a time; in lanes when around it is a vector loop. */
+/* One accumulator, one step at a time; in lanes when around it is a vector
+ * loop. */
 static LLVMValueRef reduce_plain(kernel_emitter_t *ke, const ir_op_t *op,
                                  LLVMValueRef begin, LLVMValueRef end,
                                  LLVMValueRef init) {
   const ir_region_t *region = &op->regions[0];
-  emit_loop_t loop = emit_loop_begin(ke->em, begin, end, i64_const(ke, 1), 1,
-                                     &init, "reduce");
+  emit_loop_t loop =
+      emit_loop_begin(ke->em, begin, end, i64_const(ke, 1), 1, &init, "reduce");
   set(ke, &region->args[0], loop.index);
   LLVMValueRef next = accumulate(ke, op, NULL, loop.carry[0]);
   emit_loop_end(ke->em, &loop, &next);
@@ -473,16 +488,17 @@ static LLVMValueRef reduce_lanes(kernel_emitter_t *ke, const ir_op_t *op,
   unsigned lanes = full_lanes(ke);
   unsigned n = region_size(&op->regions[0]) < UNROLL_MAX_OPS ? UNROLL : 1;
   LLVMValueRef acc[UNROLL];
-  for (unsigned u = 0; u < n; u++) acc[u] = emit_neutral(em, kind, dtype, lanes);
+  for (unsigned u = 0; u < n; u++)
+    acc[u] = emit_neutral(em, kind, dtype, lanes);
   ke->lanes = lanes;
   if (n > 1) {
     LLVMValueRef blocks = whole_end(ke, begin, end, lanes * n);
-    emit_loop_t loop = emit_loop_begin(em, begin, blocks, i64_const(ke, lanes * n),
-                                       n, acc, "blocks");
+    emit_loop_t loop = emit_loop_begin(
+        em, begin, blocks, i64_const(ke, lanes * n), n, acc, "blocks");
     LLVMValueRef next[UNROLL];
     for (unsigned u = 0; u < n; u++) {
-      LLVMValueRef at = LLVMBuildAdd(em->builder, loop.index,
-                                     i64_const(ke, u * lanes), "");
+      LLVMValueRef at =
+          LLVMBuildAdd(em->builder, loop.index, i64_const(ke, u * lanes), "");
       next[u] = accumulate(ke, op, at, loop.carry[u]);
     }
     emit_loop_end(em, &loop, next);
@@ -490,15 +506,15 @@ static LLVMValueRef reduce_lanes(kernel_emitter_t *ke, const ir_op_t *op,
     begin = blocks;
   }
   LLVMValueRef middle = whole_end(ke, begin, end, lanes);
-  emit_loop_t loop = emit_loop_begin(em, begin, middle, i64_const(ke, lanes), 1,
-                                     acc, "lanes");
+  emit_loop_t loop =
+      emit_loop_begin(em, begin, middle, i64_const(ke, lanes), 1, acc, "lanes");
   LLVMValueRef next = accumulate(ke, op, loop.index, loop.carry[0]);
   emit_loop_end(em, &loop, &next);
   acc[0] = loop.carry[0];
   bool masks = isa_has(em->isa, ISA_MASK);
   if (masks) {
-    emit_loop_t rest = emit_loop_begin(em, middle, end, i64_const(ke, lanes), 1,
-                                       acc, "rest");
+    emit_loop_t rest =
+        emit_loop_begin(em, middle, end, i64_const(ke, lanes), 1, acc, "rest");
     LLVMValueRef left = LLVMBuildSub(em->builder, end, rest.index, "left");
     ke->mask = lane_mask(ke, left);
     next = accumulate(ke, op, rest.index, rest.carry[0]);
@@ -553,8 +569,10 @@ static void emit_fold(kernel_emitter_t *ke, const ir_op_t *op) {
 static void emit_when(kernel_emitter_t *ke, const ir_op_t *op) {
   emitter_t *em = ke->em;
   LLVMValueRef func = LLVMGetBasicBlockParent(LLVMGetInsertBlock(em->builder));
-  LLVMBasicBlockRef then = LLVMAppendBasicBlockInContext(em->context, func, "then");
-  LLVMBasicBlockRef end = LLVMAppendBasicBlockInContext(em->context, func, "end");
+  LLVMBasicBlockRef then =
+      LLVMAppendBasicBlockInContext(em->context, func, "then");
+  LLVMBasicBlockRef end =
+      LLVMAppendBasicBlockInContext(em->context, func, "end");
   LLVMBuildCondBr(em->builder, uniform(ke, op->in[0].value), then, end);
   LLVMPositionBuilderAtEnd(em->builder, then);
   emit_region(ke, &op->regions[0]);
@@ -562,15 +580,17 @@ static void emit_when(kernel_emitter_t *ke, const ir_op_t *op) {
   LLVMPositionBuilderAtEnd(em->builder, end);
 }
 
-/* ---- Products ------------------------------------------------------------------------------ */
+/* ---- Products
+ * ------------------------------------------------------------------------------
+ */
 
 typedef struct tile_sink {
   kernel_emitter_t *ke;
   const ir_region_t *region;
 } tile_sink_t;
 
-static void sink_tile(void *user, LLVMValueRef acc, unsigned lanes, LLVMValueRef m,
-                      LLVMValueRef n, LLVMValueRef valid) {
+static void sink_tile(void *user, LLVMValueRef acc, unsigned lanes,
+                      LLVMValueRef m, LLVMValueRef n, LLVMValueRef valid) {
   tile_sink_t *sink = user;
   kernel_emitter_t *ke = sink->ke;
   const ir_region_t *region = sink->region;
@@ -608,20 +628,42 @@ static void emit_product(kernel_emitter_t *ke, const ir_op_t *op) {
   emit_product_tile(ke->em, &spec);
 }
 
-/* ---- The kernel ------------------------------------------------------------------------------ */
+/* ---- The kernel
+ * ------------------------------------------------------------------------------
+ */
 
 static void emit_op(kernel_emitter_t *ke, const ir_op_t *op) {
   switch (op->code) {
-    case OP_CONSTANT: set(ke, &op->out[0], emit_scalar_constant(ke->em, op)); break;
-    case OP_LOAD: emit_load(ke, op); break;
-    case OP_STORE: emit_store(ke, op); break;
-    case OP_ASSERT: emit_assert(ke, op); break;
-    case OP_FOR: emit_for(ke, op); break;
-    case OP_REDUCE: emit_reduce(ke, op); break;
-    case OP_FOLD: emit_fold(ke, op); break;
-    case OP_WHEN: emit_when(ke, op); break;
-    case OP_PRODUCT_TILE: emit_product(ke, op); break;
-    case OP_YIELD: case OP_RETURN: break;
+    case OP_CONSTANT:
+      set(ke, &op->out[0], emit_scalar_constant(ke->em, op));
+      break;
+    case OP_LOAD:
+      emit_load(ke, op);
+      break;
+    case OP_STORE:
+      emit_store(ke, op);
+      break;
+    case OP_ASSERT:
+      emit_assert(ke, op);
+      break;
+    case OP_FOR:
+      emit_for(ke, op);
+      break;
+    case OP_REDUCE:
+      emit_reduce(ke, op);
+      break;
+    case OP_FOLD:
+      emit_fold(ke, op);
+      break;
+    case OP_WHEN:
+      emit_when(ke, op);
+      break;
+    case OP_PRODUCT_TILE:
+      emit_product(ke, op);
+      break;
+    case OP_YIELD:
+    case OP_RETURN:
+      break;
     default:
       MOEC_ASSERT(ir_has_trait(op, ELEMENTWISE));
       emit_elementwise_op(ke, op);
@@ -643,8 +685,8 @@ static void load_params(kernel_emitter_t *ke, const ir_func_t *func,
         LLVMBuildInBoundsGEP2(em->builder, em->i64, args, &index, 1, "");
     const ir_value_t *param = i == 0 ? NULL : &func->body.args[i - 1];
     bool is_size = param != NULL && param->type.kind == IR_TENSOR;
-    LLVMValueRef v = LLVMBuildLoad2(em->builder, is_size ? em->i64 : em->ptr, slot,
-                                    param ? "" : "error");
+    LLVMValueRef v = LLVMBuildLoad2(em->builder, is_size ? em->i64 : em->ptr,
+                                    slot, param ? "" : "error");
     if (param == NULL)
       ke->error = v;
     else
@@ -659,8 +701,8 @@ static void emit_body(kernel_emitter_t *ke, const ir_func_t *func,
       emit_op(ke, op);
       continue;
     }
-    emit_loop_t loop = emit_loop_begin(ke->em, begin, end, i64_const(ke, 1), 0,
-                                       NULL, "unit");
+    emit_loop_t loop =
+        emit_loop_begin(ke->em, begin, end, i64_const(ke, 1), 0, NULL, "unit");
     set(ke, &op->regions[0].args[0], loop.index);
     emit_region(ke, &op->regions[0]);
     emit_loop_end(ke->em, &loop, NULL);
@@ -672,8 +714,8 @@ LLVMValueRef emit_kernel(emitter_t *em, ir_func_t *func, const char *name) {
   LLVMTypeRef type = LLVMFunctionType(em->void_type, params, 3, false);
   LLVMValueRef function = LLVMAddFunction(em->module, name, type);
   LLVMSetVisibility(function, LLVMHiddenVisibility);
-  LLVMPositionBuilderAtEnd(
-      em->builder, LLVMAppendBasicBlockInContext(em->context, function, "entry"));
+  LLVMPositionBuilderAtEnd(em->builder, LLVMAppendBasicBlockInContext(
+                                            em->context, function, "entry"));
   kernel_emitter_t ke = {.em = em, .lanes = 1};
   ke.regs = ARENA_ARRAY(em->arena, reg_t, ir_count_values(func));
   load_params(&ke, func, LLVMGetParam(function, 0));

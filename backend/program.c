@@ -20,7 +20,8 @@ void program_begin(program_t *p, emitter_t *em, ir_module_t *module) {
     const ir_type_t *type = &func->body.args[i].type;
     for (unsigned d = 0; d < type->rank; d++)
       if (!expr_is_const(type->dim[d], NULL))
-        p->is_input_symbol[type->dim[d]->terms[0].atoms[0]->symbol->index] = true;
+        p->is_input_symbol[type->dim[d]->terms[0].atoms[0]->symbol->index] =
+            true;
   }
 }
 
@@ -28,7 +29,8 @@ bool program_is_input_symbol(const program_t *p, const expr_symbol_t *symbol) {
   return p->is_input_symbol[symbol->index];
 }
 
-/* ---- Declarations ------------------------------------------------------------- */
+/* ---- Declarations
+ * ------------------------------------------------------------- */
 
 LLVMValueRef program_call(program_t *p, const char *name, LLVMTypeRef result,
                           unsigned n, LLVMValueRef *args) {
@@ -62,7 +64,8 @@ static LLVMValueRef runtime_function(program_t *p, const char *name) {
   return func;
 }
 
-static LLVMValueRef constant(program_t *p, LLVMValueRef init, const char *name) {
+static LLVMValueRef constant(program_t *p, LLVMValueRef init,
+                             const char *name) {
   LLVMValueRef global = LLVMAddGlobal(p->em->module, LLVMTypeOf(init), name);
   LLVMSetInitializer(global, init);
   LLVMSetGlobalConstant(global, true);
@@ -76,8 +79,8 @@ LLVMValueRef program_string(program_t *p, const char *text) {
   program_text_t **bucket = &p->strings[hash % 256];
   for (program_text_t *t = *bucket; t != NULL; t = t->next)
     if (strcmp(t->text, text) == 0) return t->value;
-  LLVMValueRef bytes = LLVMConstStringInContext(
-      p->em->context, text, (unsigned)strlen(text), false);
+  LLVMValueRef bytes = LLVMConstStringInContext(p->em->context, text,
+                                                (unsigned)strlen(text), false);
   program_text_t *t = ARENA_NEW(p->em->arena, program_text_t);
   *t = (program_text_t){text, constant(p, bytes, "text"), *bucket};
   LLVMSetAlignment(t->value, 1);
@@ -87,15 +90,15 @@ LLVMValueRef program_string(program_t *p, const char *text) {
 
 int program_node(program_t *p, ir_loc_t loc) {
   if (loc.index == 0 && loc.node == NULL) return -1;
-  const char *text = arena_printf(
-      p->em->arena, "node #%d \"%s\" (%s)", loc.index - 1,
-      loc.node ? loc.node : "", loc.type ? loc.type : "");
+  const char *text =
+      arena_printf(p->em->arena, "node #%d \"%s\" (%s)", loc.index - 1,
+                   loc.node ? loc.node : "", loc.type ? loc.type : "");
   if (p->n_nodes > 0 && strcmp(p->nodes[p->n_nodes - 1], text) == 0)
     return (int)p->n_nodes - 1;
   if (p->n_nodes == p->node_capacity) {
     unsigned capacity = p->node_capacity * 2 + 64;
-    p->nodes = arena_grow_array(p->em->arena, p->nodes, p->node_capacity, capacity,
-                                sizeof *p->nodes);
+    p->nodes = arena_grow_array(p->em->arena, p->nodes, p->node_capacity,
+                                capacity, sizeof *p->nodes);
     p->node_capacity = capacity;
   }
   p->nodes[p->n_nodes] = text;
@@ -106,11 +109,20 @@ bool program_memory(const ir_op_t *op, unsigned i, int64_t *out_kind,
                     int64_t *out_index) {
   ir_attr_id_t id;
   switch (op->code) {
-    case OP_LAUNCH: id = ATTR_LAUNCH_memory; break;
-    case OP_CALL: id = ATTR_CALL_memory; break;
-    case OP_EMPTY: id = ATTR_EMPTY_memory; break;
-    case OP_EXPRS: id = ATTR_EXPRS_memory; break;
-    default: return false;
+    case OP_LAUNCH:
+      id = ATTR_LAUNCH_memory;
+      break;
+    case OP_CALL:
+      id = ATTR_CALL_memory;
+      break;
+    case OP_EMPTY:
+      id = ATTR_EMPTY_memory;
+      break;
+    case OP_EXPRS:
+      id = ATTR_EXPRS_memory;
+      break;
+    default:
+      return false;
   }
   unsigned n;
   const int64_t *memory = ir_get_ints(op, id, &n);
@@ -119,7 +131,8 @@ bool program_memory(const ir_op_t *op, unsigned i, int64_t *out_kind,
   return true;
 }
 
-/* ---- Tables ---------------------------------------------------------------------- */
+/* ---- Tables
+ * ---------------------------------------------------------------------- */
 
 static LLVMValueRef u32(program_t *p, uint64_t value) {
   return LLVMConstInt(p->em->i32, value, false);
@@ -147,18 +160,20 @@ static const char *dim_text(program_t *p, const expr_t *dim) {
 }
 
 /* A moec_io_t. */
-static LLVMValueRef emit_io(program_t *p, const ir_type_t *type, const char *name,
-                            bool optional) {
+static LLVMValueRef emit_io(program_t *p, const ir_type_t *type,
+                            const char *name, bool optional) {
   emitter_t *em = p->em;
   LLVMValueRef dims[IR_MAX_RANK], names[IR_MAX_RANK], symbols[IR_MAX_RANK];
   for (unsigned d = 0; d < type->rank; d++) {
     int64_t fixed = -1;
     const expr_t *dim = type->dim[d];
     bool is_fixed = expr_is_const(dim, &fixed);
-    bool is_symbol = !is_fixed && dim->n_terms == 1 && dim->terms[0].n_atoms == 1 &&
+    bool is_symbol = !is_fixed && dim->n_terms == 1 &&
+                     dim->terms[0].n_atoms == 1 &&
                      dim->terms[0].coefficient == 1 &&
                      dim->terms[0].atoms[0]->kind == EXPR_ATOM_SYMBOL;
-    uint64_t symbol = is_symbol ? dim->terms[0].atoms[0]->symbol->index : UINT64_MAX;
+    uint64_t symbol =
+        is_symbol ? dim->terms[0].atoms[0]->symbol->index : UINT64_MAX;
     dims[d] = LLVMConstInt(em->i64, (uint64_t)fixed, true);
     names[d] = program_string(p, dim_text(p, dim));
     symbols[d] = u32(p, symbol);
@@ -194,8 +209,9 @@ static LLVMValueRef emit_outputs(program_t *p, const ir_func_t *func) {
   for (unsigned i = 0; i < last->n_in; i++)
     ios[i] = emit_io(p, &last->in[i].value->type,
                      func->result_names ? func->result_names[i] : "", false);
-  return last->n_in == 0 ? LLVMConstNull(p->em->ptr)
-                         : array(p, LLVMTypeOf(ios[0]), ios, last->n_in, "outputs");
+  return last->n_in == 0
+             ? LLVMConstNull(p->em->ptr)
+             : array(p, LLVMTypeOf(ios[0]), ios, last->n_in, "outputs");
 }
 
 static LLVMValueRef emit_variants(program_t *p, const unsigned *variants,
@@ -235,8 +251,10 @@ typedef struct tables {
   unsigned n_inputs, n_outputs, n_variants;
 } tables_t;
 
-static void define(program_t *p, const char *name, LLVMValueRef *fields, unsigned n) {
-  LLVMValueRef init = LLVMConstStructInContext(p->em->context, fields, n, false);
+static void define(program_t *p, const char *name, LLVMValueRef *fields,
+                   unsigned n) {
+  LLVMValueRef init =
+      LLVMConstStructInContext(p->em->context, fields, n, false);
   LLVMValueRef global = LLVMGetNamedGlobal(p->em->module, name);
   MOEC_ASSERT(global == NULL);
   global = LLVMAddGlobal(p->em->module, LLVMTypeOf(init), name);
@@ -248,27 +266,48 @@ static void define(program_t *p, const char *name, LLVMValueRef *fields, unsigne
 static void emit_program(program_t *p, const program_parts_t *parts,
                          const tables_t *t, LLVMValueRef variants) {
   LLVMValueRef fields[] = {
-      t->name, t->compiler, t->inputs, t->outputs,
-      u32(p, t->n_inputs), u32(p, t->n_outputs),
-      u32(p, expr_n_symbols(p->module->exprs)), u32(p, parts->n_slots),
-      u32(p, parts->n_growable), u32(p, p->n_nodes),
-      symbol_names(p), strings(p, p->nodes, p->n_nodes, "nodes"),
-      variants, t->variant_names,
-      u32(p, t->n_variants), u32(p, memory_kind(p, parts)),
-      program_external(p, "moert_weights"), parts->plan, parts->run,
+      t->name,
+      t->compiler,
+      t->inputs,
+      t->outputs,
+      u32(p, t->n_inputs),
+      u32(p, t->n_outputs),
+      u32(p, expr_n_symbols(p->module->exprs)),
+      u32(p, parts->n_slots),
+      u32(p, parts->n_growable),
+      u32(p, p->n_nodes),
+      symbol_names(p),
+      strings(p, p->nodes, p->n_nodes, "nodes"),
+      variants,
+      t->variant_names,
+      u32(p, t->n_variants),
+      u32(p, memory_kind(p, parts)),
+      program_external(p, "moert_weights"),
+      parts->plan,
+      parts->run,
   };
   define(p, "moert_program", fields, sizeof fields / sizeof fields[0]);
 }
 
 static void emit_model(program_t *p, const tables_t *t) {
   LLVMValueRef fields[] = {
-      u32(p, sizeof(moec_model_t)), u32(p, MOEC_ABI_VERSION),
-      t->name, t->compiler,
-      u32(p, t->n_inputs), u32(p, t->n_outputs), t->inputs, t->outputs,
-      u32(p, t->n_variants), u32(p, 0), t->variant_names,
-      runtime_function(p, "moert_create"), runtime_function(p, "moert_destroy"),
-      runtime_function(p, "moert_query"), runtime_function(p, "moert_run"),
-      runtime_function(p, "moert_message"), runtime_function(p, "moert_variant"),
+      u32(p, sizeof(moec_model_t)),
+      u32(p, MOEC_ABI_VERSION),
+      t->name,
+      t->compiler,
+      u32(p, t->n_inputs),
+      u32(p, t->n_outputs),
+      t->inputs,
+      t->outputs,
+      u32(p, t->n_variants),
+      u32(p, 0),
+      t->variant_names,
+      runtime_function(p, "moert_create"),
+      runtime_function(p, "moert_destroy"),
+      runtime_function(p, "moert_query"),
+      runtime_function(p, "moert_run"),
+      runtime_function(p, "moert_message"),
+      runtime_function(p, "moert_variant"),
       runtime_function(p, "moert_pool_create"),
       runtime_function(p, "moert_pool_destroy"),
   };
@@ -278,8 +317,8 @@ static void emit_model(program_t *p, const tables_t *t) {
 /* The exported function: returns the address of the model's table. */
 static void emit_entry(program_t *p, const char *entry) {
   emitter_t *em = p->em;
-  LLVMValueRef func =
-      LLVMAddFunction(em->module, entry, LLVMFunctionType(em->ptr, NULL, 0, false));
+  LLVMValueRef func = LLVMAddFunction(
+      em->module, entry, LLVMFunctionType(em->ptr, NULL, 0, false));
   LLVMPositionBuilderAtEnd(
       em->builder, LLVMAppendBasicBlockInContext(em->context, func, "entry"));
   LLVMBuildRet(em->builder, LLVMGetNamedGlobal(em->module, "moec_model_table"));
@@ -290,7 +329,8 @@ void program_finish(program_t *p, const program_parts_t *parts,
                     const char *entry) {
   const ir_func_t *func = p->module->first;
   const char **names = ARENA_ARRAY(p->em->arena, const char *, n_variants);
-  for (unsigned i = 0; i < n_variants; i++) names[i] = isa_at(variants[i])->name;
+  for (unsigned i = 0; i < n_variants; i++)
+    names[i] = isa_at(variants[i])->name;
   tables_t t = {
       .name = program_string(p, p->module->name),
       .compiler = program_string(p, "moec " MOEC_VERSION),

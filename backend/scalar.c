@@ -17,11 +17,16 @@ LLVMTypeRef emit_memory_type(emitter_t *em, dtype_t dtype) {
   if (dtype == DT_F32) return em->f32;
   if (dtype == DT_F64) return em->f64;
   switch (dtype_bits(dtype)) {
-    case 8: return em->i8;
-    case 16: return em->i16;
-    case 32: return em->i32;
-    case 64: return em->i64;
-    default: MOEC_BUG("no registers for %s", dtype_name(dtype));
+    case 8:
+      return em->i8;
+    case 16:
+      return em->i16;
+    case 32:
+      return em->i32;
+    case 64:
+      return em->i64;
+    default:
+      MOEC_BUG("no registers for %s", dtype_name(dtype));
   }
 }
 
@@ -56,13 +61,16 @@ static LLVMValueRef round_to(emitter_t *em, dtype_t dtype, LLVMValueRef value) {
                               emit_float_to_bits(em, dtype, value, true, NULL));
 }
 
-/* ---- Integers ------------------------------------------------------------------ */
+/* ---- Integers
+ * ------------------------------------------------------------------ */
 
 static bool is_signed(dtype_t dtype) {
   return dtype_class(dtype) == DT_CLASS_SIGNED;
 }
 
-static LLVMValueRef zero_of(LLVMValueRef x) { return LLVMConstNull(LLVMTypeOf(x)); }
+static LLVMValueRef zero_of(LLVMValueRef x) {
+  return LLVMConstNull(LLVMTypeOf(x));
+}
 
 static LLVMValueRef icmp(emitter_t *em, LLVMIntPredicate p, LLVMValueRef a,
                          LLVMValueRef b) {
@@ -74,8 +82,8 @@ static LLVMValueRef choose(emitter_t *em, LLVMValueRef c, LLVMValueRef a,
   return LLVMBuildSelect(em->builder, c, a, b, "");
 }
 
-/* Division or remainder that is defined for every divisor: by 0 gives 0, and the
- * smallest number by -1 wraps. */
+/* Division or remainder that is defined for every divisor: by 0 gives 0, and
+ * the smallest number by -1 wraps. */
 static LLVMValueRef int_divide(emitter_t *em, dtype_t dtype, bool remainder,
                                LLVMValueRef a, LLVMValueRef b) {
   LLVMTypeRef type = LLVMTypeOf(a);
@@ -103,16 +111,16 @@ static LLVMValueRef floor_mod(emitter_t *em, dtype_t dtype, LLVMValueRef a,
   LLVMValueRef r = int_divide(em, dtype, true, a, b);
   if (!is_signed(dtype)) return r;
   LLVMValueRef zero = zero_of(a);
-  LLVMValueRef differ = icmp(
-      em, LLVMIntSLT, LLVMBuildXor(em->builder, r, b, ""), zero);
-  LLVMValueRef adjust = LLVMBuildAnd(em->builder, differ,
-                                     icmp(em, LLVMIntNE, r, zero), "");
+  LLVMValueRef differ =
+      icmp(em, LLVMIntSLT, LLVMBuildXor(em->builder, r, b, ""), zero);
+  LLVMValueRef adjust =
+      LLVMBuildAnd(em->builder, differ, icmp(em, LLVMIntNE, r, zero), "");
   return choose(em, adjust, LLVMBuildAdd(em->builder, r, b, ""), r);
 }
 
 /* Distances are unsigned; those of the width or more shift everything out. */
-static LLVMValueRef shift(emitter_t *em, dtype_t dtype, bool left, LLVMValueRef a,
-                          LLVMValueRef n) {
+static LLVMValueRef shift(emitter_t *em, dtype_t dtype, bool left,
+                          LLVMValueRef a, LLVMValueRef n) {
   LLVMTypeRef type = LLVMTypeOf(a);
   unsigned bits = dtype_bits(dtype);
   LLVMValueRef fine = icmp(em, LLVMIntULT, n, emit_const_int(type, bits));
@@ -126,7 +134,8 @@ static LLVMValueRef shift(emitter_t *em, dtype_t dtype, bool left, LLVMValueRef 
   return choose(em, fine, r, zero_of(a));
 }
 
-/* Wrapping power by squaring; negative exponents give the truncated quotient. */
+/* Wrapping power by squaring; negative exponents give the truncated quotient.
+ */
 static LLVMValueRef int_power(emitter_t *em, dtype_t dtype, LLVMValueRef x,
                               LLVMValueRef e, bool e_signed) {
   LLVMTypeRef type = LLVMTypeOf(x), e_type = LLVMTypeOf(e);
@@ -136,9 +145,9 @@ static LLVMValueRef int_power(emitter_t *em, dtype_t dtype, LLVMValueRef x,
   emit_loop_t loop = emit_loop_begin(
       em, LLVMConstInt(em->i32, 0, false), LLVMConstInt(em->i32, bits, false),
       LLVMConstInt(em->i32, 1, false), 3, init, "power");
-  LLVMValueRef odd = icmp(em, LLVMIntNE,
-                          LLVMBuildAnd(em->builder, loop.carry[2], e_one, ""),
-                          zero_of(e));
+  LLVMValueRef odd =
+      icmp(em, LLVMIntNE, LLVMBuildAnd(em->builder, loop.carry[2], e_one, ""),
+           zero_of(e));
   LLVMValueRef more =
       LLVMBuildMul(em->builder, loop.carry[0], loop.carry[1], "");
   LLVMValueRef next[] = {
@@ -160,19 +169,20 @@ static LLVMValueRef int_power(emitter_t *em, dtype_t dtype, LLVMValueRef x,
   return choose(em, negative, inverse, loop.carry[0]);
 }
 
-/* ---- Conversion --------------------------------------------------------------------- */
+/* ---- Conversion
+ * --------------------------------------------------------------------- */
 
 static LLVMValueRef int_to_float(emitter_t *em, dtype_t from, dtype_t to,
                                  LLVMValueRef x) {
   LLVMTypeRef type = to == DT_F32 ? em->f32 : em->f64;
-  return is_signed(from)
-             ? LLVMBuildSIToFP(em->builder, x, like(x, type), "")
-             : LLVMBuildUIToFP(em->builder, x, like(x, type), "");
+  return is_signed(from) ? LLVMBuildSIToFP(em->builder, x, like(x, type), "")
+                         : LLVMBuildUIToFP(em->builder, x, like(x, type), "");
 }
 
 static LLVMValueRef float_to_int(emitter_t *em, dtype_t to, LLVMValueRef x) {
   LLVMTypeRef types[] = {like(x, emit_memory_type(em, to)), LLVMTypeOf(x)};
-  return emit_intrinsic(em, is_signed(to) ? "llvm.fptosi.sat" : "llvm.fptoui.sat",
+  return emit_intrinsic(em,
+                        is_signed(to) ? "llvm.fptosi.sat" : "llvm.fptoui.sat",
                         2, types, 1, &x);
 }
 
@@ -198,7 +208,8 @@ static LLVMValueRef float_to_float(emitter_t *em, dtype_t to, LLVMValueRef x,
   return wide ? LLVMBuildFPTrunc(em->builder, x, like(x, em->f32), "") : x;
 }
 
-static LLVMValueRef emit_cast(emitter_t *em, const ir_op_t *op, LLVMValueRef x) {
+static LLVMValueRef emit_cast(emitter_t *em, const ir_op_t *op,
+                              LLVMValueRef x) {
   dtype_t from = op->in[0].value->type.dtype, to = op->out[0].type.dtype;
   bool saturate = ir_get_int(op, ATTR_CAST_saturate) != 0;
   const char *mode = ir_get_str(op, ATTR_CAST_round_mode);
@@ -209,8 +220,10 @@ static LLVMValueRef emit_cast(emitter_t *em, const ir_op_t *op, LLVMValueRef x) 
                : icmp(em, LLVMIntNE, x, zero_of(x));
   if (from == DT_BOOL) {
     if (!dtype_is_float(to))
-      return LLVMBuildZExt(em->builder, x, like(x, emit_memory_type(em, to)), "");
-    return LLVMBuildUIToFP(em->builder, x, like(x, emit_register_type(em, to)), "");
+      return LLVMBuildZExt(em->builder, x, like(x, emit_memory_type(em, to)),
+                           "");
+    return LLVMBuildUIToFP(em->builder, x, like(x, emit_register_type(em, to)),
+                           "");
   }
   if (dtype_is_float(from) && dtype_is_float(to))
     return float_to_float(em, to, x, saturate, mode);
@@ -229,13 +242,14 @@ static LLVMValueRef emit_bitcast(emitter_t *em, const ir_op_t *op,
   return emit_from_memory(em, to, bits);
 }
 
-/* ---- By class of type -------------------------------------------------------------------- */
+/* ---- By class of type
+ * -------------------------------------------------------------------- */
 
 /* NaN if either is. */
 static LLVMValueRef float_extreme(emitter_t *em, bool max, LLVMValueRef a,
                                   LLVMValueRef b) {
-  LLVMValueRef first = LLVMBuildFCmp(
-      em->builder, max ? LLVMRealUGT : LLVMRealULT, a, b, "");
+  LLVMValueRef first =
+      LLVMBuildFCmp(em->builder, max ? LLVMRealUGT : LLVMRealULT, a, b, "");
   LLVMValueRef nan = LLVMBuildFCmp(em->builder, LLVMRealUNO, b, b, "");
   return choose(em, nan, b, choose(em, first, a, b));
 }
@@ -249,65 +263,93 @@ static LLVMValueRef float_sign(emitter_t *em, LLVMValueRef x) {
                 choose(em, down, emit_const_real(type, -1), x));
 }
 
-static LLVMValueRef float_is_inf(emitter_t *em, const ir_op_t *op, LLVMValueRef x) {
+static LLVMValueRef float_is_inf(emitter_t *em, const ir_op_t *op,
+                                 LLVMValueRef x) {
   LLVMTypeRef type = LLVMTypeOf(x);
-  LLVMValueRef result = zero_of(
-      LLVMBuildFCmp(em->builder, LLVMRealUNO, x, x, ""));
+  LLVMValueRef result =
+      zero_of(LLVMBuildFCmp(em->builder, LLVMRealUNO, x, x, ""));
   if (ir_get_int(op, ATTR_IS_INF_detect_positive))
     result = LLVMBuildFCmp(em->builder, LLVMRealOEQ, x,
                            emit_const_real(type, (double)INFINITY), "");
   if (ir_get_int(op, ATTR_IS_INF_detect_negative))
-    result = LLVMBuildOr(em->builder, result,
-                         LLVMBuildFCmp(em->builder, LLVMRealOEQ, x,
-                                       emit_const_real(type, -(double)INFINITY), ""),
-                         "");
+    result =
+        LLVMBuildOr(em->builder, result,
+                    LLVMBuildFCmp(em->builder, LLVMRealOEQ, x,
+                                  emit_const_real(type, -(double)INFINITY), ""),
+                    "");
   return result;
 }
 
-static LLVMValueRef float_unary(emitter_t *em, const ir_op_t *op, LLVMValueRef x) {
+static LLVMValueRef float_unary(emitter_t *em, const ir_op_t *op,
+                                LLVMValueRef x) {
   LLVMTypeRef type = LLVMTypeOf(x);
   dtype_t dtype = op->out[0].type.dtype;
   switch (op->code) {
-    case OP_NEG: return LLVMBuildFNeg(em->builder, x, "");
-    case OP_ABS: return emit_intrinsic(em, "llvm.fabs", 1, &type, 1, &x);
-    case OP_SIGN: return float_sign(em, x);
-    case OP_FLOOR: case OP_CEIL: case OP_ROUND: case OP_TRUNC:
+    case OP_NEG:
+      return LLVMBuildFNeg(em->builder, x, "");
+    case OP_ABS:
+      return emit_intrinsic(em, "llvm.fabs", 1, &type, 1, &x);
+    case OP_SIGN:
+      return float_sign(em, x);
+    case OP_FLOOR:
+    case OP_CEIL:
+    case OP_ROUND:
+    case OP_TRUNC:
       return emit_round(em, op->code, x);
-    case OP_IS_NAN: return LLVMBuildFCmp(em->builder, LLVMRealUNO, x, x, "");
-    case OP_IS_INF: return float_is_inf(em, op, x);
+    case OP_IS_NAN:
+      return LLVMBuildFCmp(em->builder, LLVMRealUNO, x, x, "");
+    case OP_IS_INF:
+      return float_is_inf(em, op, x);
     case OP_SQRT:
-      return round_to(em, dtype, emit_intrinsic(em, "llvm.sqrt", 1, &type, 1, &x));
-    default: return round_to(em, dtype, emit_math_unary(em, op->code, x));
+      return round_to(em, dtype,
+                      emit_intrinsic(em, "llvm.sqrt", 1, &type, 1, &x));
+    default:
+      return round_to(em, dtype, emit_math_unary(em, op->code, x));
   }
 }
 
-static LLVMValueRef float_binary(emitter_t *em, const ir_op_t *op, LLVMValueRef a,
-                                 LLVMValueRef b) {
+static LLVMValueRef float_binary(emitter_t *em, const ir_op_t *op,
+                                 LLVMValueRef a, LLVMValueRef b) {
   dtype_t dtype = op->out[0].type.dtype;
   LLVMBuilderRef at = em->builder;
   switch (op->code) {
-    case OP_ADD: return round_to(em, dtype, LLVMBuildFAdd(at, a, b, ""));
-    case OP_SUB: return round_to(em, dtype, LLVMBuildFSub(at, a, b, ""));
-    case OP_MUL: return round_to(em, dtype, LLVMBuildFMul(at, a, b, ""));
-    case OP_DIV: return round_to(em, dtype, LLVMBuildFDiv(at, a, b, ""));
-    case OP_MIN: return float_extreme(em, false, a, b);
-    case OP_MAX: return float_extreme(em, true, a, b);
-    case OP_EQ: return LLVMBuildFCmp(at, LLVMRealOEQ, a, b, "");
-    case OP_LT: return LLVMBuildFCmp(at, LLVMRealOLT, a, b, "");
-    case OP_LE: return LLVMBuildFCmp(at, LLVMRealOLE, a, b, "");
-    case OP_FMOD: case OP_POW:
+    case OP_ADD:
+      return round_to(em, dtype, LLVMBuildFAdd(at, a, b, ""));
+    case OP_SUB:
+      return round_to(em, dtype, LLVMBuildFSub(at, a, b, ""));
+    case OP_MUL:
+      return round_to(em, dtype, LLVMBuildFMul(at, a, b, ""));
+    case OP_DIV:
+      return round_to(em, dtype, LLVMBuildFDiv(at, a, b, ""));
+    case OP_MIN:
+      return float_extreme(em, false, a, b);
+    case OP_MAX:
+      return float_extreme(em, true, a, b);
+    case OP_EQ:
+      return LLVMBuildFCmp(at, LLVMRealOEQ, a, b, "");
+    case OP_LT:
+      return LLVMBuildFCmp(at, LLVMRealOLT, a, b, "");
+    case OP_LE:
+      return LLVMBuildFCmp(at, LLVMRealOLE, a, b, "");
+    case OP_FMOD:
+    case OP_POW:
       return round_to(em, dtype, emit_math_binary(em, op->code, a, b));
-    default: MOEC_BUG("'%s' on floats", ir_op_info(op->code)->mnemonic);
+    default:
+      MOEC_BUG("'%s' on floats", ir_op_info(op->code)->mnemonic);
   }
 }
 
-static LLVMValueRef int_unary(emitter_t *em, const ir_op_t *op, LLVMValueRef x) {
+static LLVMValueRef int_unary(emitter_t *em, const ir_op_t *op,
+                              LLVMValueRef x) {
   bool sign = is_signed(op->in[0].value->type.dtype);
   LLVMTypeRef type = LLVMTypeOf(x);
   LLVMValueRef zero = zero_of(x);
   switch (op->code) {
-    case OP_NEG: return LLVMBuildNeg(em->builder, x, "");
-    case OP_BIT_NOT: case OP_NOT: return LLVMBuildNot(em->builder, x, "");
+    case OP_NEG:
+      return LLVMBuildNeg(em->builder, x, "");
+    case OP_BIT_NOT:
+    case OP_NOT:
+      return LLVMBuildNot(em->builder, x, "");
     case OP_ABS:
       if (!sign) return x;
       return choose(em, icmp(em, LLVMIntSLT, x, zero),
@@ -316,10 +358,16 @@ static LLVMValueRef int_unary(emitter_t *em, const ir_op_t *op, LLVMValueRef x) 
       LLVMValueRef one = emit_const_int(type, 1);
       LLVMValueRef some = choose(em, icmp(em, LLVMIntNE, x, zero), one, zero);
       if (!sign) return some;
-      return choose(em, icmp(em, LLVMIntSLT, x, zero), LLVMConstAllOnes(type), some);
+      return choose(em, icmp(em, LLVMIntSLT, x, zero), LLVMConstAllOnes(type),
+                    some);
     }
-    case OP_FLOOR: case OP_CEIL: case OP_ROUND: case OP_TRUNC: return x;
-    default: MOEC_BUG("'%s' on integers", ir_op_info(op->code)->mnemonic);
+    case OP_FLOOR:
+    case OP_CEIL:
+    case OP_ROUND:
+    case OP_TRUNC:
+      return x;
+    default:
+      MOEC_BUG("'%s' on integers", ir_op_info(op->code)->mnemonic);
   }
 }
 
@@ -331,23 +379,43 @@ static LLVMValueRef int_binary(emitter_t *em, const ir_op_t *op, LLVMValueRef a,
   LLVMIntPredicate lt = sign ? LLVMIntSLT : LLVMIntULT;
   LLVMIntPredicate le = sign ? LLVMIntSLE : LLVMIntULE;
   switch (op->code) {
-    case OP_ADD: return LLVMBuildAdd(at, a, b, "");
-    case OP_SUB: return LLVMBuildSub(at, a, b, "");
-    case OP_MUL: return LLVMBuildMul(at, a, b, "");
-    case OP_DIV: return int_divide(em, dtype, false, a, b);
-    case OP_FMOD: return int_divide(em, dtype, true, a, b);
-    case OP_MOD: return floor_mod(em, dtype, a, b);
-    case OP_MIN: return choose(em, icmp(em, lt, a, b), a, b);
-    case OP_MAX: return choose(em, icmp(em, lt, b, a), a, b);
-    case OP_AND: case OP_BIT_AND: return LLVMBuildAnd(at, a, b, "");
-    case OP_OR: case OP_BIT_OR: return LLVMBuildOr(at, a, b, "");
-    case OP_XOR: case OP_BIT_XOR: return LLVMBuildXor(at, a, b, "");
-    case OP_SHL: return shift(em, dtype, true, a, b);
-    case OP_SHR: return shift(em, dtype, false, a, b);
-    case OP_EQ: return icmp(em, LLVMIntEQ, a, b);
-    case OP_LT: return icmp(em, lt, a, b);
-    case OP_LE: return icmp(em, le, a, b);
-    default: MOEC_BUG("'%s' on integers", ir_op_info(op->code)->mnemonic);
+    case OP_ADD:
+      return LLVMBuildAdd(at, a, b, "");
+    case OP_SUB:
+      return LLVMBuildSub(at, a, b, "");
+    case OP_MUL:
+      return LLVMBuildMul(at, a, b, "");
+    case OP_DIV:
+      return int_divide(em, dtype, false, a, b);
+    case OP_FMOD:
+      return int_divide(em, dtype, true, a, b);
+    case OP_MOD:
+      return floor_mod(em, dtype, a, b);
+    case OP_MIN:
+      return choose(em, icmp(em, lt, a, b), a, b);
+    case OP_MAX:
+      return choose(em, icmp(em, lt, b, a), a, b);
+    case OP_AND:
+    case OP_BIT_AND:
+      return LLVMBuildAnd(at, a, b, "");
+    case OP_OR:
+    case OP_BIT_OR:
+      return LLVMBuildOr(at, a, b, "");
+    case OP_XOR:
+    case OP_BIT_XOR:
+      return LLVMBuildXor(at, a, b, "");
+    case OP_SHL:
+      return shift(em, dtype, true, a, b);
+    case OP_SHR:
+      return shift(em, dtype, false, a, b);
+    case OP_EQ:
+      return icmp(em, LLVMIntEQ, a, b);
+    case OP_LT:
+      return icmp(em, lt, a, b);
+    case OP_LE:
+      return icmp(em, le, a, b);
+    default:
+      MOEC_BUG("'%s' on integers", ir_op_info(op->code)->mnemonic);
   }
 }
 
@@ -372,11 +440,16 @@ static LLVMValueRef emit_power(emitter_t *em, const ir_op_t *op, LLVMValueRef x,
 LLVMValueRef emit_elementwise(emitter_t *em, const ir_op_t *op,
                               LLVMValueRef const *in) {
   switch (op->code) {
-    case OP_CAST: return emit_cast(em, op, in[0]);
-    case OP_BITCAST: return emit_bitcast(em, op, in[0]);
-    case OP_SELECT: return choose(em, in[0], in[1], in[2]);
-    case OP_POW: return emit_power(em, op, in[0], in[1]);
-    default: break;
+    case OP_CAST:
+      return emit_cast(em, op, in[0]);
+    case OP_BITCAST:
+      return emit_bitcast(em, op, in[0]);
+    case OP_SELECT:
+      return choose(em, in[0], in[1], in[2]);
+    case OP_POW:
+      return emit_power(em, op, in[0], in[1]);
+    default:
+      break;
   }
   bool is_float = dtype_is_float(op->in[0].value->type.dtype);
   if (op->n_in == 1)
@@ -385,9 +458,12 @@ LLVMValueRef emit_elementwise(emitter_t *em, const ir_op_t *op,
                   : int_binary(em, op, in[0], in[1]);
 }
 
-/* ---- Reductions ------------------------------------------------------------------------------ */
+/* ---- Reductions
+ * ------------------------------------------------------------------------------
+ */
 
-static LLVMValueRef int_neutral(const char *kind, dtype_t dtype, LLVMTypeRef type) {
+static LLVMValueRef int_neutral(const char *kind, dtype_t dtype,
+                                LLVMTypeRef type) {
   unsigned bits = dtype == DT_BOOL ? 1 : dtype_bits(dtype);
   uint64_t all = bits == 64 ? UINT64_MAX : (1ull << bits) - 1;
   bool sign = is_signed(dtype);

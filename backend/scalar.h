@@ -1,5 +1,5 @@
-/* Elementwise operations on registers. f16, bf16 and the smaller floats are held
- * as f32 values that their type can represent; bool as i1. */
+/* Elementwise operations on registers. f16, bf16 and the smaller floats are
+ * held as f32 values that their type can represent; bool as i1. */
 #ifndef BACKEND_SCALAR_H
 #define BACKEND_SCALAR_H
 

@@ -16,7 +16,8 @@ enum { CHUNK = 64 };
 
 typedef struct place { /* where a value lies */
   enum { AT_NOWHERE, AT_INPUT, AT_WEIGHTS, AT_SLOT, AT_TABLE } kind;
-  uint64_t index; /* input, offset into the weights, slot, pointer of the table */
+  uint64_t
+      index; /* input, offset into the weights, slot, pointer of the table */
 } place_t;
 
 typedef struct scheduler {
@@ -28,7 +29,7 @@ typedef struct scheduler {
   place_t *places; /* by value number */
   struct kernel_index *index;
   unsigned index_mask;
-  bool *asserts; /* by kernel number: may note an error */
+  bool *asserts;                   /* by kernel number: may note an error */
   LLVMValueRef frame, table, args; /* of the function being emitted */
   size_emitter_t sizes;
   LLVMBasicBlockRef fail; /* returns the status in `status` */
@@ -39,7 +40,8 @@ typedef struct scheduler {
 
 static unsigned kernel_number(const scheduler_t *s, const char *name);
 
-/* ---- Helpers ------------------------------------------------------------------- */
+/* ---- Helpers
+ * ------------------------------------------------------------------- */
 
 static LLVMValueRef i64(scheduler_t *s, int64_t value) {
   return LLVMConstInt(s->em->i64, (uint64_t)value, true);
@@ -54,7 +56,8 @@ static LLVMValueRef call(scheduler_t *s, const char *name, LLVMTypeRef result,
   return program_call(s->program, name, result, n, args);
 }
 
-static LLVMValueRef frame_field(scheduler_t *s, size_t offset, LLVMTypeRef type) {
+static LLVMValueRef frame_field(scheduler_t *s, size_t offset,
+                                LLVMTypeRef type) {
   LLVMValueRef index = i64(s, (int64_t)offset);
   LLVMValueRef at =
       LLVMBuildInBoundsGEP2(s->em->builder, s->em->i8, s->frame, &index, 1, "");
@@ -80,7 +83,8 @@ static void fail_if(scheduler_t *s, LLVMValueRef cond, LLVMValueRef status) {
   LLVMPositionBuilderAtEnd(at, go_on);
 }
 
-/* Where cond holds: calls a moert_fail_* function and leaves with what it gives. */
+/* Where cond holds: calls a moert_fail_* function and leaves with what it
+ * gives. */
 static void fail_by_call(scheduler_t *s, LLVMValueRef cond, const char *name,
                          unsigned n, LLVMValueRef *args) {
   LLVMBuilderRef at = s->em->builder;
@@ -101,7 +105,8 @@ static LLVMValueRef node_of(scheduler_t *s, const ir_op_t *op) {
   return i32(s, program_node(s->program, op->loc));
 }
 
-/* ---- Functions ------------------------------------------------------------------- */
+/* ---- Functions
+ * ------------------------------------------------------------------- */
 
 static LLVMValueRef begin_function(scheduler_t *s, const char *name,
                                    unsigned n_params, bool checked) {
@@ -129,7 +134,8 @@ static void end_function(scheduler_t *s) {
   if (LLVMCountIncoming(s->status) == 0) LLVMDeleteBasicBlock(s->fail);
 }
 
-/* ---- Places -------------------------------------------------------------------------- */
+/* ---- Places
+ * -------------------------------------------------------------------------- */
 
 static LLVMValueRef pointer_to(scheduler_t *s, const ir_value_t *value) {
   emitter_t *em = s->em;
@@ -142,17 +148,20 @@ static LLVMValueRef pointer_to(scheduler_t *s, const ir_value_t *value) {
     case AT_WEIGHTS:
       return element(s, em->i8, s->weights_base, (int64_t)p.index);
     case AT_SLOT: {
-      LLVMValueRef offset = LLVMBuildLoad2(
-          em->builder, em->i64,
-          element(s, em->i64, FRAME(s, slot_offsets, em->ptr), (int64_t)p.index),
-          "");
-      return LLVMBuildInBoundsGEP2(em->builder, em->i8,
-                                   FRAME(s, workspace, em->ptr), &offset, 1, "");
+      LLVMValueRef offset =
+          LLVMBuildLoad2(em->builder, em->i64,
+                         element(s, em->i64, FRAME(s, slot_offsets, em->ptr),
+                                 (int64_t)p.index),
+                         "");
+      return LLVMBuildInBoundsGEP2(
+          em->builder, em->i8, FRAME(s, workspace, em->ptr), &offset, 1, "");
     }
     case AT_TABLE:
       return LLVMBuildLoad2(em->builder, em->ptr,
-                            element(s, em->ptr, s->table, (int64_t)p.index), "");
-    default: MOEC_BUG("value %%%u has no memory", value->number);
+                            element(s, em->ptr, s->table, (int64_t)p.index),
+                            "");
+    default:
+      MOEC_BUG("value %%%u has no memory", value->number);
   }
 }
 
@@ -192,9 +201,9 @@ static void obtain(scheduler_t *s, const ir_op_t *op, const ir_value_t *value,
   }
   LLVMValueRef none = LLVMBuildIsNull(em->builder, pointer, "");
   fail_by_call(s, none, "moert_status", 1, &s->frame);
-  LLVMBuildStore(em->builder, pointer,
-                 element(s, em->ptr, s->table,
-                         (int64_t)s->places[value->number].index));
+  LLVMBuildStore(
+      em->builder, pointer,
+      element(s, em->ptr, s->table, (int64_t)s->places[value->number].index));
 }
 
 static void place_results(scheduler_t *s, const ir_op_t *op, ir_attr_id_t id) {
@@ -206,25 +215,33 @@ static void place_results(scheduler_t *s, const ir_op_t *op, ir_attr_id_t id) {
     int64_t kind = memory[2 * i], index = memory[2 * i + 1];
     place_t *p = &s->places[value->number];
     switch (kind) {
-      case IR_MEMORY_SLOT: *p = (place_t){AT_SLOT, (uint64_t)index}; break;
-      case IR_MEMORY_OPERAND: *p = s->places[op->in[index].value->number]; break;
-      case IR_MEMORY_OUTPUT: *p = (place_t){AT_TABLE, (uint64_t)index}; break;
-      default: *p = (place_t){AT_TABLE, (uint64_t)index + s->n_outputs};
+      case IR_MEMORY_SLOT:
+        *p = (place_t){AT_SLOT, (uint64_t)index};
+        break;
+      case IR_MEMORY_OPERAND:
+        *p = s->places[op->in[index].value->number];
+        break;
+      case IR_MEMORY_OUTPUT:
+        *p = (place_t){AT_TABLE, (uint64_t)index};
+        break;
+      default:
+        *p = (place_t){AT_TABLE, (uint64_t)index + s->n_outputs};
     }
     if (kind == IR_MEMORY_OUTPUT || kind == IR_MEMORY_GROWING)
       obtain(s, op, value, kind, index);
   }
 }
 
-/* ---- Operations -------------------------------------------------------------------------- */
+/* ---- Operations
+ * -------------------------------------------------------------------------- */
 
 static void set_arg(scheduler_t *s, unsigned index, LLVMValueRef value) {
   LLVMBuildStore(s->em->builder, value, element(s, s->em->i64, s->args, index));
 }
 
 /* Results, operands (but the one updated in place), sizes. */
-static void set_args(scheduler_t *s, const ir_op_t *op, unsigned at, int64_t skip,
-                     ir_attr_id_t args_id) {
+static void set_args(scheduler_t *s, const ir_op_t *op, unsigned at,
+                     int64_t skip, ir_attr_id_t args_id) {
   for (unsigned i = 0; i < op->n_out; i++)
     set_arg(s, at++, pointer_to(s, &op->out[i]));
   for (unsigned i = 0; i < op->n_in; i++)
@@ -262,13 +279,15 @@ static void emit_routine(scheduler_t *s, const ir_op_t *op) {
   place_results(s, op, ATTR_CALL_memory);
   set_args(s, op, 0, -1, ATTR_CALL_args);
   LLVMValueRef index = i64(s, offsetof(moert_frame_t, node));
-  LLVMBuildStore(em->builder, node_of(s, op),
-                 LLVMBuildInBoundsGEP2(em->builder, em->i8, s->frame, &index, 1, ""));
+  LLVMBuildStore(
+      em->builder, node_of(s, op),
+      LLVMBuildInBoundsGEP2(em->builder, em->i8, s->frame, &index, 1, ""));
   const char *name =
       arena_printf(em->arena, "moert_op_%s", ir_get_str(op, ATTR_CALL_routine));
   LLVMValueRef status =
       call(s, name, em->i32, 2, (LLVMValueRef[]){s->frame, s->args});
-  fail_if(s, LLVMBuildICmp(em->builder, LLVMIntNE, status, i32(s, 0), ""), status);
+  fail_if(s, LLVMBuildICmp(em->builder, LLVMIntNE, status, i32(s, 0), ""),
+          status);
 }
 
 static void emit_exprs(scheduler_t *s, const ir_op_t *op) {
@@ -304,15 +323,16 @@ static void emit_bind(scheduler_t *s, const ir_op_t *op) {
       load_integer(s, op->in[0].value, ir_get_int(op, ATTR_BIND_index));
   LLVMBuildStore(at, v, emit_symbol_address(&s->sizes, symbol));
   LLVMValueRef lower = i64(s, symbol->lower);
-  LLVMValueRef upper = symbol->upper != NULL ? emit_size(&s->sizes, symbol->upper)
-                                             : i64(s, INT64_MAX);
+  LLVMValueRef upper = symbol->upper != NULL
+                           ? emit_size(&s->sizes, symbol->upper)
+                           : i64(s, INT64_MAX);
   LLVMValueRef bad = LLVMBuildICmp(at, LLVMIntSLT, v, lower, "");
   if (symbol->upper != NULL)
     bad = LLVMBuildOr(at, bad, LLVMBuildICmp(at, LLVMIntSGT, v, upper, ""), "");
   fail_by_call(s, bad, "moert_fail_bind", 6,
                (LLVMValueRef[]){s->frame, node_of(s, op),
-                                program_string(s->program, symbol->name), v, lower,
-                                upper});
+                                program_string(s->program, symbol->name), v,
+                                lower, upper});
 }
 
 static void emit_check_equal(scheduler_t *s, const ir_op_t *op) {
@@ -338,45 +358,65 @@ static void place_panels(scheduler_t *s, const ir_op_t *op) {
   const int64_t *strides = ir_get_ints(op, ATTR_PANELS_strides, &n);
   const ir_data_t *whole = ir_get_data(op, ATTR_PANELS_data);
   dtype_t dtype = op->out[0].type.dtype;
-  uint64_t skip = (uint64_t)ir_get_int(op, ATTR_PANELS_offset) *
-                  (dtype_bits(dtype) / 8);
+  uint64_t skip =
+      (uint64_t)ir_get_int(op, ATTR_PANELS_offset) * (dtype_bits(dtype) / 8);
   ir_data_t *data = ARENA_NEW(s->module->arena, ir_data_t); /* outlives em */
   MOEC_ASSERT(skip <= whole->size);
   *data = (ir_data_t){.bytes = (const char *)whole->bytes + skip,
                       .size = whole->size - skip};
-  weights_entry_t entry = {.data = data,
-                           .dtype = dtype,
-                           .layout = WEIGHTS_PANELS,
-                           .n_batch = (uint64_t)ir_get_int(op, ATTR_PANELS_n_batch),
-                           .K = (uint64_t)ir_get_int(op, ATTR_PANELS_K),
-                           .N = (uint64_t)ir_get_int(op, ATTR_PANELS_N),
-                           .stride_batch = (uint64_t)strides[0],
-                           .stride_k = (uint64_t)strides[1],
-                           .stride_n = (uint64_t)strides[2]};
+  weights_entry_t entry = {
+      .data = data,
+      .dtype = dtype,
+      .layout = WEIGHTS_PANELS,
+      .n_batch = (uint64_t)ir_get_int(op, ATTR_PANELS_n_batch),
+      .K = (uint64_t)ir_get_int(op, ATTR_PANELS_K),
+      .N = (uint64_t)ir_get_int(op, ATTR_PANELS_N),
+      .stride_batch = (uint64_t)strides[0],
+      .stride_k = (uint64_t)strides[1],
+      .stride_n = (uint64_t)strides[2]};
   s->places[op->out[0].number] =
       (place_t){AT_WEIGHTS, weights_add(s->weights, &entry)};
 }
 
 static void emit_op(scheduler_t *s, const ir_op_t *op) {
   switch (op->code) {
-    case OP_LAUNCH: emit_launch(s, op); break;
-    case OP_CALL: emit_routine(s, op); break;
-    case OP_EMPTY: place_results(s, op, ATTR_EMPTY_memory); break;
-    case OP_EXPRS: emit_exprs(s, op); break;
-    case OP_BIND: emit_bind(s, op); break;
-    case OP_CHECK_EQUAL: emit_check_equal(s, op); break;
-    case OP_CONSTANT: place_constant(s, op); break;
-    case OP_PANELS: place_panels(s, op); break;
+    case OP_LAUNCH:
+      emit_launch(s, op);
+      break;
+    case OP_CALL:
+      emit_routine(s, op);
+      break;
+    case OP_EMPTY:
+      place_results(s, op, ATTR_EMPTY_memory);
+      break;
+    case OP_EXPRS:
+      emit_exprs(s, op);
+      break;
+    case OP_BIND:
+      emit_bind(s, op);
+      break;
+    case OP_CHECK_EQUAL:
+      emit_check_equal(s, op);
+      break;
+    case OP_CONSTANT:
+      place_constant(s, op);
+      break;
+    case OP_PANELS:
+      place_panels(s, op);
+      break;
     case OP_RESHAPE:
       s->places[op->out[0].number] = s->places[op->in[0].value->number];
       break;
-    case OP_RETURN: break;
+    case OP_RETURN:
+      break;
     default:
       MOEC_BUG("'%s' in a schedule", ir_op_info(op->code)->mnemonic);
   }
 }
 
-/* ---- run() ----------------------------------------------------------------------------------- */
+/* ---- run()
+ * -----------------------------------------------------------------------------------
+ */
 
 static unsigned args_needed(const ir_func_t *func) {
   unsigned most = IR_MAX_RANK;
@@ -391,14 +431,14 @@ static unsigned args_needed(const ir_func_t *func) {
 }
 
 static LLVMValueRef stack_array(scheduler_t *s, LLVMTypeRef type, unsigned n) {
-  LLVMValueRef a = LLVMBuildArrayAlloca(s->em->builder, type,
-                                        LLVMConstInt(s->em->i32, n ? n : 1, false), "");
+  LLVMValueRef a = LLVMBuildArrayAlloca(
+      s->em->builder, type, LLVMConstInt(s->em->i32, n ? n : 1, false), "");
   LLVMSetAlignment(a, 8);
   return a;
 }
 
-static LLVMValueRef emit_chunk(scheduler_t *s, const ir_op_t **op, unsigned number,
-                               unsigned n_args) {
+static LLVMValueRef emit_chunk(scheduler_t *s, const ir_op_t **op,
+                               unsigned number, unsigned n_args) {
   const char *name = arena_printf(s->em->arena, "run_%u", number);
   LLVMValueRef func = begin_function(s, name, 2, false);
   s->args = stack_array(s, s->em->i64, n_args);
@@ -413,14 +453,16 @@ static LLVMValueRef emit_chunk(scheduler_t *s, const ir_op_t **op, unsigned numb
 static unsigned count_growing(const ir_func_t *func) {
   unsigned most = 0;
   for (const ir_op_t *op = func->body.first; op != NULL; op = op->next) {
-    const ir_attr_t *memory = op->code == OP_LAUNCH  ? ir_find_attr(op, ATTR_LAUNCH_memory)
-                              : op->code == OP_CALL  ? ir_find_attr(op, ATTR_CALL_memory)
-                              : op->code == OP_EMPTY ? ir_find_attr(op, ATTR_EMPTY_memory)
-                              : op->code == OP_EXPRS ? ir_find_attr(op, ATTR_EXPRS_memory)
-                                                     : NULL;
+    const ir_attr_t *memory =
+        op->code == OP_LAUNCH  ? ir_find_attr(op, ATTR_LAUNCH_memory)
+        : op->code == OP_CALL  ? ir_find_attr(op, ATTR_CALL_memory)
+        : op->code == OP_EMPTY ? ir_find_attr(op, ATTR_EMPTY_memory)
+        : op->code == OP_EXPRS ? ir_find_attr(op, ATTR_EXPRS_memory)
+                               : NULL;
     if (memory == NULL) continue;
     for (unsigned i = 0; i + 1 < memory->n; i += 2)
-      if (memory->v.ints[i] == IR_MEMORY_GROWING && memory->v.ints[i + 1] >= most)
+      if (memory->v.ints[i] == IR_MEMORY_GROWING &&
+          memory->v.ints[i + 1] >= most)
         most = (unsigned)memory->v.ints[i + 1] + 1;
   }
   return most;
@@ -446,14 +488,18 @@ static LLVMValueRef emit_run(scheduler_t *s) {
   LLVMTypeRef type = LLVMFunctionType(em->i32, params, 2, false);
   for (unsigned i = 0; i < n_chunks; i++) {
     LLVMValueRef args[] = {s->frame, table};
-    LLVMValueRef status = LLVMBuildCall2(em->builder, type, chunk[i], args, 2, "");
-    fail_if(s, LLVMBuildICmp(em->builder, LLVMIntNE, status, i32(s, 0), ""), status);
+    LLVMValueRef status =
+        LLVMBuildCall2(em->builder, type, chunk[i], args, 2, "");
+    fail_if(s, LLVMBuildICmp(em->builder, LLVMIntNE, status, i32(s, 0), ""),
+            status);
   }
   end_function(s);
   return func;
 }
 
-/* ---- plan() -------------------------------------------------------------------------------------- */
+/* ---- plan()
+ * --------------------------------------------------------------------------------------
+ */
 
 /* The largest bound of what shares each slot. */
 static const expr_t **slot_bounds(scheduler_t *s, unsigned *out_n) {
@@ -463,9 +509,11 @@ static const expr_t **slot_bounds(scheduler_t *s, unsigned *out_n) {
   for (const ir_op_t *op = s->func->body.first; op != NULL; op = op->next) {
     for (unsigned i = 0; i < op->n_out; i++) {
       int64_t kind, slot;
-      if (!program_memory(op, i, &kind, &slot) || kind != IR_MEMORY_SLOT) continue;
+      if (!program_memory(op, i, &kind, &slot) || kind != IR_MEMORY_SLOT)
+        continue;
       while ((unsigned)slot >= capacity) {
-        bound = arena_grow_array(arena, bound, capacity, capacity * 2, sizeof *bound);
+        bound = arena_grow_array(arena, bound, capacity, capacity * 2,
+                                 sizeof *bound);
         capacity *= 2;
       }
       if ((unsigned)slot >= n) n = (unsigned)slot + 1;
@@ -483,7 +531,8 @@ static const expr_t **slot_bounds(scheduler_t *s, unsigned *out_n) {
 static bool known_before_run(scheduler_t *s, const expr_t *e) {
   for (unsigned i = 0; i < expr_n_symbols(s->module->exprs); i++) {
     const expr_symbol_t *symbol = expr_symbol_at(s->module->exprs, i);
-    if (!program_is_input_symbol(s->program, symbol) && expr_mentions(e, symbol))
+    if (!program_is_input_symbol(s->program, symbol) &&
+        expr_mentions(e, symbol))
       return false;
   }
   return true;
@@ -516,7 +565,9 @@ static LLVMValueRef emit_plan(scheduler_t *s, unsigned *out_n_slots) {
   return func;
 }
 
-/* ---- Kernels ---------------------------------------------------------------------------------------- */
+/* ---- Kernels
+ * ----------------------------------------------------------------------------------------
+ */
 
 static bool region_asserts(const ir_region_t *region) {
   for (const ir_op_t *op = region->first; op != NULL; op = op->next) {
@@ -567,7 +618,8 @@ const char *schedule_kernel_symbol(arena_t *arena, const ir_func_t *kernel,
 }
 
 /* Hidden constant table of an ISA's kernels: "moert_kernels_<row>". */
-static void emit_kernel_table(emitter_t *em, ir_module_t *module, unsigned row) {
+static void emit_kernel_table(emitter_t *em, ir_module_t *module,
+                              unsigned row) {
   unsigned n = 0;
   LLVMTypeRef type = LLVMFunctionType(em->void_type, NULL, 0, false);
   LLVMValueRef *kernels = ARENA_ARRAY(em->arena, LLVMValueRef, module->n_funcs);
@@ -586,7 +638,9 @@ static void emit_kernel_table(emitter_t *em, ir_module_t *module, unsigned row) 
   LLVMSetVisibility(global, LLVMHiddenVisibility);
 }
 
-/* ---- The whole ---------------------------------------------------------------------------------------- */
+/* ---- The whole
+ * ----------------------------------------------------------------------------------------
+ */
 
 void emit_schedule(emitter_t *em, ir_module_t *module, weights_t *weights,
                    const unsigned *variants, unsigned n_variants,
@@ -594,8 +648,12 @@ void emit_schedule(emitter_t *em, ir_module_t *module, weights_t *weights,
   ir_func_t *func = module->first;
   program_t program;
   program_begin(&program, em, module);
-  scheduler_t s = {.em = em, .module = module, .func = func, .weights = weights,
-                   .program = &program, .n_outputs = func->body.last->n_in};
+  scheduler_t s = {.em = em,
+                   .module = module,
+                   .func = func,
+                   .weights = weights,
+                   .program = &program,
+                   .n_outputs = func->body.last->n_in};
   s.places = ARENA_ARRAY(em->arena, place_t, ir_count_values(func));
   for (unsigned i = 0; i < func->body.n_args; i++)
     s.places[func->body.args[i].number] = (place_t){AT_INPUT, i};

@@ -1,5 +1,5 @@
-/* The schedule of a model as LLVM code: what runs on what, and the tables that the
- * runtime reads. */
+/* The schedule of a model as LLVM code: what runs on what, and the tables that
+ * the runtime reads. */
 #ifndef BACKEND_SCHEDULE_H
 #define BACKEND_SCHEDULE_H
 
@@ -12,9 +12,9 @@ const char *schedule_kernel_symbol(arena_t *arena, const ir_func_t *kernel,
 
 /* Emits into em (of a baseline ISA): plan, run, the moert_program that lists
  * `variants` (indices into targets.def, ascending), the moec_model_t and the
- * function `entry` that returns it. Kernels are those of the module, in order of
- * its functions, under their symbols. Constants are added to `weights`. Values of
- * all functions must have been numbered (ir_renumber). */
+ * function `entry` that returns it. Kernels are those of the module, in order
+ * of its functions, under their symbols. Constants are added to `weights`.
+ * Values of all functions must have been numbered (ir_renumber). */
 void emit_schedule(emitter_t *em, ir_module_t *module, weights_t *weights,
                    const unsigned *variants, unsigned n_variants,
                    const char *entry);

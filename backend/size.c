@@ -37,24 +37,24 @@ static LLVMValueRef i64(size_emitter_t *se, int64_t value) {
   return LLVMConstInt(se->em->i64, (uint64_t)value, true);
 }
 
-LLVMValueRef emit_symbol_address(size_emitter_t *se, const expr_symbol_t *symbol) {
+LLVMValueRef emit_symbol_address(size_emitter_t *se,
+                                 const expr_symbol_t *symbol) {
   LLVMValueRef index = i64(se, symbol->index);
-  return LLVMBuildInBoundsGEP2(se->em->builder, se->em->i64, se->symbols, &index, 1,
-                               symbol->name);
+  return LLVMBuildInBoundsGEP2(se->em->builder, se->em->i64, se->symbols,
+                               &index, 1, symbol->name);
 }
 
-static LLVMValueRef arithmetic(size_emitter_t *se, bool multiply, LLVMValueRef a,
-                               LLVMValueRef b) {
+static LLVMValueRef arithmetic(size_emitter_t *se, bool multiply,
+                               LLVMValueRef a, LLVMValueRef b) {
   LLVMBuilderRef at = se->em->builder;
   if (!se->checked)
     return multiply ? LLVMBuildMul(at, a, b, "") : LLVMBuildAdd(at, a, b, "");
   LLVMTypeRef type = se->em->i64;
   LLVMValueRef both = emit_intrinsic(
-      se->em, multiply ? "llvm.smul.with.overflow" : "llvm.sadd.with.overflow", 1,
-      &type, 2, (LLVMValueRef[]){a, b});
+      se->em, multiply ? "llvm.smul.with.overflow" : "llvm.sadd.with.overflow",
+      1, &type, 2, (LLVMValueRef[]){a, b});
   LLVMValueRef flag = LLVMBuildExtractValue(at, both, 1, "");
-  se->overflow =
-      se->overflow ? LLVMBuildOr(at, se->overflow, flag, "") : flag;
+  se->overflow = se->overflow ? LLVMBuildOr(at, se->overflow, flag, "") : flag;
   return LLVMBuildExtractValue(at, both, 0, "");
 }
 
@@ -78,14 +78,17 @@ static LLVMValueRef floor_divide(size_emitter_t *se, bool remainder,
 static LLVMValueRef emit_atom(size_emitter_t *se, const expr_atom_t *atom) {
   LLVMBuilderRef at = se->em->builder;
   if (atom->kind == EXPR_ATOM_SYMBOL)
-    return LLVMBuildLoad2(at, se->em->i64, emit_symbol_address(se, atom->symbol),
+    return LLVMBuildLoad2(at, se->em->i64,
+                          emit_symbol_address(se, atom->symbol),
                           atom->symbol->name);
   LLVMValueRef a = emit_size(se, atom->a);
   LLVMValueRef b = atom->b != NULL ? emit_size(se, atom->b) : NULL;
   LLVMValueRef one = i64(se, 1), cond;
   switch (atom->kind) {
-    case EXPR_ATOM_FLOORDIV: return floor_divide(se, false, a, b);
-    case EXPR_ATOM_MOD: return floor_divide(se, true, a, b);
+    case EXPR_ATOM_FLOORDIV:
+      return floor_divide(se, false, a, b);
+    case EXPR_ATOM_MOD:
+      return floor_divide(se, true, a, b);
     case EXPR_ATOM_MIN:
       cond = LLVMBuildICmp(at, LLVMIntSLT, a, b, "");
       return LLVMBuildSelect(at, cond, a, b, "");
@@ -98,7 +101,8 @@ static LLVMValueRef emit_atom(size_emitter_t *se, const expr_atom_t *atom) {
     case EXPR_ATOM_IS_ONE:
       cond = LLVMBuildICmp(at, LLVMIntEQ, a, one, "");
       return LLVMBuildZExt(at, cond, se->em->i64, "");
-    default: MOEC_BUG("unknown kind of size");
+    default:
+      MOEC_BUG("unknown kind of size");
   }
 }
 

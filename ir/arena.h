@@ -42,12 +42,13 @@ _Noreturn void moec_bug(const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 #define MOEC_BUG(...) moec_bug(__FILE__, __LINE__, __VA_ARGS__)
 #define MOEC_ASSERT(cond) \
-  ((cond) ? (void)0 : moec_bug(__FILE__, __LINE__, "assertion failed: %s", #cond))
+  ((cond) ? (void)0       \
+          : moec_bug(__FILE__, __LINE__, "assertion failed: %s", #cond))
 
 /* Propagates a status when nothing needs releasing. */
-#define MOEC_TRY(expr)                           \
-  do {                                           \
-    moec_status_t try_status_ = (expr);          \
+#define MOEC_TRY(expr)                              \
+  do {                                              \
+    moec_status_t try_status_ = (expr);             \
     if (try_status_ != MOEC_OK) return try_status_; \
   } while (0)
 

@@ -1,7 +1,7 @@
 /* Building operations in sequence. Every function inserts at the builder's
  * place, infers types at once and returns the (first) result; it returns NULL
- * when an operand is NULL or inference failed, and then `status` is set, so that
- * converters check once at their end. */
+ * when an operand is NULL or inference failed, and then `status` is set, so
+ * that converters check once at their end. */
 #ifndef IR_BUILD_H
 #define IR_BUILD_H
 
@@ -34,15 +34,17 @@ ir_value_t *ir_cast(ir_builder_t *b, ir_value_t *x, dtype_t to); /* x if same */
  * rounded to nearest. */
 ir_value_t *ir_scalar(ir_builder_t *b, dtype_t dtype, double value);
 ir_value_t *ir_scalar_int(ir_builder_t *b, dtype_t dtype, int64_t value);
-ir_value_t *ir_tensor(ir_builder_t *b, const ir_type_t *type, const void *bytes,
-                      uint64_t size); /* a view: bytes must outlive the module */
+ir_value_t *ir_tensor(
+    ir_builder_t *b, const ir_type_t *type, const void *bytes,
+    uint64_t size); /* a view: bytes must outlive the module */
 ir_value_t *ir_ints(ir_builder_t *b, unsigned n, const int64_t *v); /* i64[n] */
 /* i64[n] holding expressions; a scalar i64[] when n is 0 and e is not NULL. */
 ir_value_t *ir_exprs(ir_builder_t *b, unsigned n, const expr_t *const *e);
 ir_value_t *ir_expr_scalar(ir_builder_t *b, const expr_t *e);
 ir_value_t *ir_fill(ir_builder_t *b, ir_value_t *scalar, unsigned rank,
                     const expr_t *const *dim); /* broadcast of a scalar */
-ir_value_t *ir_iota(ir_builder_t *b, dtype_t dtype, const expr_t *n); /* 0..n-1 */
+ir_value_t *ir_iota(ir_builder_t *b, dtype_t dtype,
+                    const expr_t *n); /* 0..n-1 */
 
 /* Movement. */
 ir_value_t *ir_reshape(ir_builder_t *b, ir_value_t *x, unsigned rank,
@@ -52,7 +54,8 @@ ir_value_t *ir_squeeze(ir_builder_t *b, ir_value_t *x, unsigned axis);
 ir_value_t *ir_expand(ir_builder_t *b, ir_value_t *x, unsigned rank,
                       const expr_t *const *dim); /* result has exactly dim */
 ir_value_t *ir_transpose(ir_builder_t *b, ir_value_t *x, const int64_t *perm);
-/* x[start : start + length : step] along axis, element i is start + i * step. */
+/* x[start : start + length : step] along axis, element i is start + i * step.
+ */
 ir_value_t *ir_slice(ir_builder_t *b, ir_value_t *x, unsigned axis,
                      const expr_t *start, const expr_t *length,
                      const expr_t *step);

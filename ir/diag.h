@@ -6,9 +6,9 @@
 
 /* A place in the user's model. Zero-initialised means "nowhere". */
 typedef struct ir_loc {
-  const char *node;  /* ONNX node name, or NULL */
-  const char *type;  /* ONNX operator, "domain::Op" outside the default domain */
-  int index;         /* node index + 1 in its graph, 0 when not a node */
+  const char *node; /* ONNX node name, or NULL */
+  const char *type; /* ONNX operator, "domain::Op" outside the default domain */
+  int index;        /* node index + 1 in its graph, 0 when not a node */
   const char *where; /* other place: "tensor \"w\"", "byte 123", "line 3" */
 } ir_loc_t;
 
@@ -18,17 +18,18 @@ typedef struct diag {
   diag_severity_t severity;
   moec_status_t status; /* of an error */
   ir_loc_t loc;
-  const char *text; /* one clause, lower case, no full stop */
+  const char *text;   /* one clause, lower case, no full stop */
   struct diag *notes; /* second place or remedy */
   struct diag *next;
 } diag_t;
 
 typedef struct diag_sink {
-  arena_t *arena;   /* owns texts; must outlive the sink */
-  const char *file; /* the user's file, printed before each place; may be NULL */
+  arena_t *arena; /* owns texts; must outlive the sink */
+  const char
+      *file; /* the user's file, printed before each place; may be NULL */
   diag_t *first, *last;
   unsigned n_errors, n_warnings;
-  unsigned max_errors; /* further errors are only counted; 0 means 100 */
+  unsigned max_errors;  /* further errors are only counted; 0 means 100 */
   bool dropped;         /* the latest error or warning was only counted */
   moec_status_t status; /* see diag_status */
 } diag_sink_t;

@@ -54,9 +54,12 @@ bool dtype_is_packed(dtype_t dtype) {
 dtype_t dtype_unpacked(dtype_t dtype) {
   if (!dtype_is_packed(dtype)) return dtype;
   switch (dtype_class(dtype)) {
-    case DT_CLASS_FLOAT: return DT_F8E4M3FN;
-    case DT_CLASS_SIGNED: return DT_I8;
-    default: return DT_U8;
+    case DT_CLASS_FLOAT:
+      return DT_F8E4M3FN;
+    case DT_CLASS_SIGNED:
+      return DT_I8;
+    default:
+      return DT_U8;
   }
 }
 

@@ -1,10 +1,10 @@
 /* Sizes known only at run time: integer expressions over named symbols.
  *
- * An expression is a polynomial with int64 coefficients over atoms; an atom is a
- * symbol or one of the operators below applied to expressions. Expressions are
- * interned in a pool: two of the same pool are equal as canonical forms exactly
- * when their pointers are equal. Overflow of a coefficient leaves through the
- * recovery point with MOEC_E_LIMIT. */
+ * An expression is a polynomial with int64 coefficients over atoms; an atom is
+ * a symbol or one of the operators below applied to expressions. Expressions
+ * are interned in a pool: two of the same pool are equal as canonical forms
+ * exactly when their pointers are equal. Overflow of a coefficient leaves
+ * through the recovery point with MOEC_E_LIMIT. */
 #ifndef IR_EXPR_H
 #define IR_EXPR_H
 
@@ -25,11 +25,11 @@ typedef enum {
 } expr_atom_kind_t;
 
 struct expr_symbol {
-  const char *name;    /* unique in the pool, [A-Za-z_][A-Za-z0-9_.]* */
-  unsigned index;      /* dense, in order of creation */
-  int64_t lower;       /* never below this; 0 for dimensions */
-  const expr_t *upper; /* never above this, over earlier symbols; or NULL */
-  int64_t bound;       /* never above this number; INT64_MAX: not known */
+  const char *name;      /* unique in the pool, [A-Za-z_][A-Za-z0-9_.]* */
+  unsigned index;        /* dense, in order of creation */
+  int64_t lower;         /* never below this; 0 for dimensions */
+  const expr_t *upper;   /* never above this, over earlier symbols; or NULL */
+  int64_t bound;         /* never above this number; INT64_MAX: not known */
   const expr_t *planned; /* `upper` without symbols that have one; or NULL */
 };
 
@@ -58,9 +58,9 @@ struct expr {
 };
 
 /* The canonical order depends on names and structure alone, so that equal texts
- * are printed from every pool: symbols by name, then operators; of terms, higher
- * degrees first. Expressions beyond these sizes leave with MOEC_E_LIMIT; they
- * bound every walk over an expression. */
+ * are printed from every pool: symbols by name, then operators; of terms,
+ * higher degrees first. Expressions beyond these sizes leave with MOEC_E_LIMIT;
+ * they bound every walk over an expression. */
 #define EXPR_MAX_TERMS 1024        /* of a sum */
 #define EXPR_MAX_PRODUCT_TERMS 256 /* of a product */
 #define EXPR_MAX_DEGREE 64         /* atoms in a term */
@@ -83,20 +83,23 @@ const expr_t *expr_add(expr_pool_t *pool, const expr_t *a, const expr_t *b);
 const expr_t *expr_sub(expr_pool_t *pool, const expr_t *a, const expr_t *b);
 const expr_t *expr_mul(expr_pool_t *pool, const expr_t *a, const expr_t *b);
 /* The following simplify what they can prove (also (6*n + 4) / 2 = 3*n + 2). */
-const expr_t *expr_floordiv(expr_pool_t *pool, const expr_t *a, const expr_t *b);
+const expr_t *expr_floordiv(expr_pool_t *pool, const expr_t *a,
+                            const expr_t *b);
 const expr_t *expr_ceildiv(expr_pool_t *pool, const expr_t *a, const expr_t *b);
 const expr_t *expr_mod(expr_pool_t *pool, const expr_t *a, const expr_t *b);
 const expr_t *expr_min(expr_pool_t *pool, const expr_t *a, const expr_t *b);
 const expr_t *expr_max(expr_pool_t *pool, const expr_t *a, const expr_t *b);
 /* Dimension of a broadcast of a with b: the other one where one is known to be
  * 1, or where they are equal, else EXPR_ATOM_BROADCAST. */
-const expr_t *expr_broadcast(expr_pool_t *pool, const expr_t *a, const expr_t *b);
+const expr_t *expr_broadcast(expr_pool_t *pool, const expr_t *a,
+                             const expr_t *b);
 const expr_t *expr_is_one(expr_pool_t *pool, const expr_t *a);
 /* a / b when b divides a as polynomials for all values, else NULL. */
 const expr_t *expr_divide_exactly(expr_pool_t *pool, const expr_t *a,
                                   const expr_t *b);
 /* Product of n expressions; 1 for none. */
-const expr_t *expr_product(expr_pool_t *pool, const expr_t *const *e, unsigned n);
+const expr_t *expr_product(expr_pool_t *pool, const expr_t *const *e,
+                           unsigned n);
 
 bool expr_is_const(const expr_t *e, int64_t *out_value); /* out may be NULL */
 bool expr_equals_const(const expr_t *e, int64_t value);
@@ -119,9 +122,9 @@ const expr_t *expr_substitute(expr_pool_t *pool, const expr_t *e,
  * division by zero. */
 bool expr_evaluate(const expr_t *e, const int64_t *symbols, int64_t *out_value);
 
-/* "2*B*S + floordiv(T, 4) + 1"; functions floordiv mod min max broadcast is_one.
- * Parsing makes symbols that do not exist yet when `create` is true; *cursor
- * advances past the expression; NULL on a syntax error. */
+/* "2*B*S + floordiv(T, 4) + 1"; functions floordiv mod min max broadcast
+ * is_one. Parsing makes symbols that do not exist yet when `create` is true;
+ * *cursor advances past the expression; NULL on a syntax error. */
 void expr_print(const expr_t *e, text_t *out);
 const expr_t *expr_parse(expr_pool_t *pool, const char **cursor, bool create);
 

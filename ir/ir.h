@@ -2,7 +2,8 @@
  *
  * module ─ functions ─ regions ─ operations ─ results/operands (values).
  * At tensor level values are tensors; at loop level a module holds kernels,
- * whose values are buffers and scalars (tensors of rank 0), and one schedule. */
+ * whose values are buffers and scalars (tensors of rank 0), and one schedule.
+ */
 #ifndef IR_IR_H
 #define IR_IR_H
 
@@ -20,8 +21,13 @@ typedef enum {
 } dtype_t;
 
 typedef enum {
-  DT_CLASS_NONE, DT_CLASS_FLOAT, DT_CLASS_SIGNED, DT_CLASS_UNSIGNED,
-  DT_CLASS_BOOL, DT_CLASS_COMPLEX, DT_CLASS_STRING,
+  DT_CLASS_NONE,
+  DT_CLASS_FLOAT,
+  DT_CLASS_SIGNED,
+  DT_CLASS_UNSIGNED,
+  DT_CLASS_BOOL,
+  DT_CLASS_COMPLEX,
+  DT_CLASS_STRING,
 } dtype_class_t;
 
 const char *dtype_name(dtype_t dtype);
@@ -59,10 +65,10 @@ typedef struct ir_type {
   const struct ir_type *elem; /* of sequences and optionals */
 } ir_type_t;
 
-struct ir_use { /* one operand slot */
+struct ir_use {      /* one operand slot */
   ir_value_t *value; /* NULL: absent optional operand */
   ir_op_t *user;
-  unsigned index; /* of this operand in user */
+  unsigned index;        /* of this operand in user */
   ir_use_t *next, *prev; /* list of the value's uses */
 };
 
@@ -94,9 +100,16 @@ typedef enum {
 } ir_attr_id_t;
 
 typedef enum {
-  IR_ATTR_INT, IR_ATTR_FLOAT, IR_ATTR_STR, IR_ATTR_DTYPE,
-  IR_ATTR_INTS, IR_ATTR_FLOATS, IR_ATTR_STRS,
-  IR_ATTR_EXPR, IR_ATTR_EXPRS, IR_ATTR_DATA,
+  IR_ATTR_INT,
+  IR_ATTR_FLOAT,
+  IR_ATTR_STR,
+  IR_ATTR_DTYPE,
+  IR_ATTR_INTS,
+  IR_ATTR_FLOATS,
+  IR_ATTR_STRS,
+  IR_ATTR_EXPR,
+  IR_ATTR_EXPRS,
+  IR_ATTR_DATA,
 } ir_attr_kind_t;
 
 /* Bytes of a constant: a view of mapped or arena memory, C order, little
@@ -129,8 +142,9 @@ struct ir_op {
   ir_module_t *module; /* whose arena and expressions it uses */
   ir_opcode_t code;
   unsigned n_in, n_out, n_attrs, n_regions;
-  bool fused;  /* computed inside its users, never stored (set by `fuse`) */
-  uint32_t merges; /* `lower`: bit d: dimensions d and d + 1 are walked as one */
+  bool fused; /* computed inside its users, never stored (set by `fuse`) */
+  uint32_t
+      merges; /* `lower`: bit d: dimensions d and d + 1 are walked as one */
   ir_use_t *in;
   ir_value_t *out;
   ir_attr_t *attrs; /* present ones only, sorted by id */
@@ -191,19 +205,21 @@ typedef enum {
 
 /* ---- Operation table -------------------------------------------------- */
 
-enum { /* traits */
-  PURE = 1 << 0,        /* no effect but its results */
-  COMMUTATIVE = 1 << 1,
-  TENSOR = 1 << 2,      /* allowed at tensor level */
-  LOOP = 1 << 3,        /* allowed in kernels or schedules at loop level */
-  TERMINATOR = 1 << 4,
-  ELEMENTWISE = 1 << 5, /* out[i] = f(in0[i], in1[i], ...), inputs broadcast */
-  VIEW = 1 << 6,        /* result is operand 0's memory under another shape */
-  RUNTIME = 1 << 7,     /* lowered to a call of a runtime routine */
-  SCALARS = TENSOR | LOOP | ELEMENTWISE,
+enum {                /* traits */
+       PURE = 1 << 0, /* no effect but its results */
+       COMMUTATIVE = 1 << 1,
+       TENSOR = 1 << 2, /* allowed at tensor level */
+       LOOP = 1 << 3,   /* allowed in kernels or schedules at loop level */
+       TERMINATOR = 1 << 4,
+       ELEMENTWISE =
+           1 << 5,       /* out[i] = f(in0[i], in1[i], ...), inputs broadcast */
+       VIEW = 1 << 6,    /* result is operand 0's memory under another shape */
+       RUNTIME = 1 << 7, /* lowered to a call of a runtime routine */
+       SCALARS = TENSOR | LOOP | ELEMENTWISE,
 };
 
-#define IR_VARIADIC 0xffffu /* in_max or out of an operation with any number */
+#define IR_VARIADIC 0xffffu /* in_max or out of an operation with any number \
+                             */
 #define REQUIRED INT64_MIN  /* default of an attribute that must be present */
 
 typedef struct ir_op_info {
@@ -230,7 +246,8 @@ static inline bool ir_has_trait(const ir_op_t *op, unsigned trait) {
 
 /* ---- Types ------------------------------------------------------------- */
 
-ir_type_t ir_tensor_type(dtype_t dtype, unsigned rank, const expr_t *const *dim);
+ir_type_t ir_tensor_type(dtype_t dtype, unsigned rank,
+                         const expr_t *const *dim);
 ir_type_t ir_scalar_type(dtype_t dtype);
 ir_type_t ir_buffer_type(dtype_t dtype);
 bool ir_type_equal(const ir_type_t *a, const ir_type_t *b);
@@ -265,7 +282,8 @@ void ir_insert_before(ir_op_t *op, ir_op_t *before);
 void ir_append(ir_region_t *region, ir_op_t *op);
 void ir_move_before(ir_op_t *op, ir_op_t *before);
 void ir_set_operand(ir_op_t *op, unsigned index, ir_value_t *value);
-/* Replaces all uses; names and locations stay with the old value's operation. */
+/* Replaces all uses; names and locations stay with the old value's operation.
+ */
 void ir_replace_uses(ir_value_t *old, ir_value_t *by);
 /* Unlinks and forgets; results must be unused. Regions go with it. */
 void ir_erase(ir_op_t *op);
@@ -281,9 +299,11 @@ const ir_attr_t *ir_find_attr(const ir_op_t *op, ir_attr_id_t id); /* or NULL */
 int64_t ir_get_int(const ir_op_t *op, ir_attr_id_t id);
 double ir_get_float(const ir_op_t *op, ir_attr_id_t id);
 const char *ir_get_str(const ir_op_t *op, ir_attr_id_t id); /* NULL if absent */
-dtype_t ir_get_dtype(const ir_op_t *op, ir_attr_id_t id); /* DT_NONE if absent */
+dtype_t ir_get_dtype(const ir_op_t *op,
+                     ir_attr_id_t id); /* DT_NONE if absent */
 const int64_t *ir_get_ints(const ir_op_t *op, ir_attr_id_t id, unsigned *out_n);
-const double *ir_get_floats(const ir_op_t *op, ir_attr_id_t id, unsigned *out_n);
+const double *ir_get_floats(const ir_op_t *op, ir_attr_id_t id,
+                            unsigned *out_n);
 const char *const *ir_get_strs(const ir_op_t *op, ir_attr_id_t id,
                                unsigned *out_n);
 const expr_t *ir_get_expr(const ir_op_t *op, ir_attr_id_t id);
@@ -337,8 +357,8 @@ void ir_print_op(const ir_op_t *op, text_t *out); /* one line, for messages */
 void ir_print_func(ir_func_t *func, text_t *out);
 /* Parses what ir_print writes. Large constants are read from data_dir by digest
  * (NULL: they become zeros of the right size, with that digest). The result has
- * been verified. Errors name a line; a text never makes moec fail otherwise, but
- * a size beyond the arena's budget leaves with MOEC_E_LIMIT. */
+ * been verified. Errors name a line; a text never makes moec fail otherwise,
+ * but a size beyond the arena's budget leaves with MOEC_E_LIMIT. */
 moec_status_t ir_parse(arena_t *arena, const char *text, size_t length,
                        const char *data_dir, diag_sink_t *diag,
                        ir_module_t **out_module);

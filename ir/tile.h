@@ -1,5 +1,5 @@
-/* Tiles of matrix products: the unit of parallel work, counted by the schedule and
- * computed by the kernels of every instruction set alike. */
+/* Tiles of matrix products: the unit of parallel work, counted by the schedule
+ * and computed by the kernels of every instruction set alike. */
 #ifndef IR_TILE_H
 #define IR_TILE_H
 

@@ -1,8 +1,8 @@
 /* Marks the operations whose results are computed inside their users' kernels.
  *
  * One sweep backwards: users are decided before what they use. The kernel that
- * an operation ends up in is known by its root, the first operation on the way to
- * the results that is stored. Linear in uses. */
+ * an operation ends up in is known by its root, the first operation on the way
+ * to the results that is stored. Linear in uses. */
 #include "passes/lower.h"
 #include "passes/pass.h"
 
@@ -21,8 +21,8 @@ typedef struct tree_info { /* of a root */
 
 typedef struct fuser {
   pass_ctx_t *ctx;
-  place_t *place;     /* by number of the operation's first result */
-  tree_info_t *tree;  /* ditto, of roots */
+  place_t *place;    /* by number of the operation's first result */
+  tree_info_t *tree; /* ditto, of roots */
 } fuser_t;
 
 static unsigned key(const ir_op_t *op) {
@@ -44,13 +44,31 @@ static bool is_reduce(const ir_op_t *op) {
 
 static bool is_costly(ir_opcode_t code) {
   switch (code) {
-    case OP_EXP: case OP_EXPM1: case OP_LOG: case OP_LOG1P: case OP_SIN:
-    case OP_COS: case OP_TAN: case OP_ASIN: case OP_ACOS: case OP_ATAN:
-    case OP_SINH: case OP_COSH: case OP_TANH: case OP_ASINH: case OP_ACOSH:
-    case OP_ATANH: case OP_ERF: case OP_SIGMOID: case OP_POW: case OP_FMOD:
-    case OP_DIV: case OP_MOD:
+    case OP_EXP:
+    case OP_EXPM1:
+    case OP_LOG:
+    case OP_LOG1P:
+    case OP_SIN:
+    case OP_COS:
+    case OP_TAN:
+    case OP_ASIN:
+    case OP_ACOS:
+    case OP_ATAN:
+    case OP_SINH:
+    case OP_COSH:
+    case OP_TANH:
+    case OP_ASINH:
+    case OP_ACOSH:
+    case OP_ATANH:
+    case OP_ERF:
+    case OP_SIGMOID:
+    case OP_POW:
+    case OP_FMOD:
+    case OP_DIV:
+    case OP_MOD:
       return true;
-    default: return false;
+    default:
+      return false;
   }
 }
 
@@ -78,13 +96,21 @@ static bool pulls(const ir_use_t *use) {
   const ir_op_t *user = use->user;
   const ir_op_t *def = use->value->def;
   switch (user->code) {
-    case OP_RETURN: case OP_YIELD: case OP_BIND: case OP_TOPK: case OP_NONZERO:
-    case OP_CHECK_EQUAL: case OP_PACK:
+    case OP_RETURN:
+    case OP_YIELD:
+    case OP_BIND:
+    case OP_TOPK:
+    case OP_NONZERO:
+    case OP_CHECK_EQUAL:
+    case OP_PACK:
       return false;
     case OP_PRODUCT:
-      return use->index == 0 && is_view_op(def->code) && def->code != OP_RESHAPE;
-    case OP_RESHAPE: return user->fused;
-    default: return true;
+      return use->index == 0 && is_view_op(def->code) &&
+             def->code != OP_RESHAPE;
+    case OP_RESHAPE:
+      return user->fused;
+    default:
+      return true;
   }
 }
 
@@ -99,15 +125,25 @@ static place_t place_in(const fuser_t *f, ir_op_t *user) {
 static bool reads_once(const ir_use_t *use) {
   const ir_op_t *user = use->user;
   switch (user->code) {
-    case OP_EXPAND: case OP_GATHER: case OP_GATHER_ND: case OP_GATHER_ELEMENTS:
+    case OP_EXPAND:
+    case OP_GATHER:
+    case OP_GATHER_ND:
+    case OP_GATHER_ELEMENTS:
     case OP_UNFOLD:
       return false;
-    case OP_SOFTMAX: case OP_LOG_SOFTMAX: case OP_ARG_MAX: case OP_ARG_MIN:
+    case OP_SOFTMAX:
+    case OP_LOG_SOFTMAX:
+    case OP_ARG_MAX:
+    case OP_ARG_MIN:
       return false;
-    case OP_SCATTER_ND: case OP_SCATTER_ELEMENTS: return true;
-    default: break;
+    case OP_SCATTER_ND:
+    case OP_SCATTER_ELEMENTS:
+      return true;
+    default:
+      break;
   }
-  if (is_elementwise(user)) return same_dims(&use->value->type, &user->out[0].type);
+  if (is_elementwise(user))
+    return same_dims(&use->value->type, &user->out[0].type);
   return true;
 }
 
@@ -147,7 +183,8 @@ static bool find_place(const fuser_t *f, const ir_op_t *op, place_t *out) {
   for (const ir_use_t *use = x->uses; use != NULL; use = use->next) {
     if (!pulls(use)) return false;
     place_t here = place_in(f, use->user);
-    if (first) *out = here;
+    if (first)
+      *out = here;
     else if (here.root != out->root || !here.straight || !out->straight)
       return false;
     first = false;
@@ -222,7 +259,8 @@ static void note_fused(fuser_t *f, ir_op_t *op, place_t where) {
   tree->has_reduce |= is_reduce(op);
   /* Rows of a broadcast operand are walked like the root's. */
   bool row = is_elementwise(op) && where.straight;
-  f->place[key(op)] = (place_t){where.root, where.straight && (keeps_shape || row)};
+  f->place[key(op)] =
+      (place_t){where.root, where.straight && (keeps_shape || row)};
 }
 
 moec_status_t run_fuse(pass_ctx_t *ctx, ir_func_t *func) {
@@ -241,8 +279,10 @@ moec_status_t run_fuse(pass_ctx_t *ctx, ir_func_t *func) {
     op->fused = true;
     bool counted = op->code != OP_CONSTANT && !is_source(op->code) &&
                    !is_constant_view(op);
-    if (counted) note_fused(&f, op, where);
-    else f.place[key(op)] = (place_t){op, false};
+    if (counted)
+      note_fused(&f, op, where);
+    else
+      f.place[key(op)] = (place_t){op, false};
   }
   return MOEC_OK;
 }

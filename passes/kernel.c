@@ -26,8 +26,8 @@ static ir_value_t *param_at(kernel_t *k, unsigned i) {
 }
 
 void kernel_begin(kernel_t *k, ir_module_t *module, kernel_table_t *table,
-                  ir_loc_t loc,
-                  unsigned n_results, const dtype_t *result_dtypes) {
+                  ir_loc_t loc, unsigned n_results,
+                  const dtype_t *result_dtypes) {
   arena_t *arena = module->arena;
   *k = (kernel_t){
       .module = module, .table = table, .loc = loc, .n_results = n_results};
@@ -86,8 +86,8 @@ ir_value_t *kernel_operand(kernel_t *k, ir_value_t *tensor) {
   /* Elements below 8 bits are taken from their bytes by `unpack`. */
   dtype_t dtype = tensor->type.dtype;
   if (dtype_is_packed(dtype)) dtype = DT_U8;
-  *param = (ir_value_t){.type = ir_buffer_type(dtype),
-                        .region = &k->func->body};
+  *param =
+      (ir_value_t){.type = ir_buffer_type(dtype), .region = &k->func->body};
   return param;
 }
 
@@ -111,13 +111,16 @@ static uint64_t hash_attr(const ir_attr_t *attr) {
     case IR_ATTR_STR:
       for (const char *c = attr->v.s; *c; c++) hash = mix(hash, (uint8_t)*c);
       return hash;
-    case IR_ATTR_DATA: return mix(hash, ir_data_digest(attr->v.data));
-    case IR_ATTR_DTYPE: return mix(hash, attr->v.dtype);
+    case IR_ATTR_DATA:
+      return mix(hash, ir_data_digest(attr->v.data));
+    case IR_ATTR_DTYPE:
+      return mix(hash, attr->v.dtype);
     case IR_ATTR_INTS:
       for (unsigned i = 0; i < attr->n; i++)
         hash = mix(hash, (uint64_t)attr->v.ints[i]);
       return hash;
-    default: return mix(hash, (uint64_t)attr->v.i);
+    default:
+      return mix(hash, (uint64_t)attr->v.i);
   }
 }
 
@@ -133,14 +136,17 @@ static uint64_t hash_op(const ir_op_t *op) {
 static bool same_attr(const ir_attr_t *a, const ir_attr_t *b) {
   if (a->id != b->id || a->n != b->n) return false;
   switch (ir_attr_info(a->id)->kind) {
-    case IR_ATTR_STR: return strcmp(a->v.s, b->v.s) == 0;
-    case IR_ATTR_DTYPE: return a->v.dtype == b->v.dtype;
+    case IR_ATTR_STR:
+      return strcmp(a->v.s, b->v.s) == 0;
+    case IR_ATTR_DTYPE:
+      return a->v.dtype == b->v.dtype;
     case IR_ATTR_INTS:
       return memcmp(a->v.ints, b->v.ints, a->n * sizeof *a->v.ints) == 0;
     case IR_ATTR_DATA:
       return a->v.data->size == b->v.data->size &&
              memcmp(a->v.data->bytes, b->v.data->bytes, a->v.data->size) == 0;
-    default: return a->v.i == b->v.i;
+    default:
+      return a->v.i == b->v.i;
   }
 }
 
@@ -240,7 +246,8 @@ static void forget(kernel_t *k, unsigned depth) {
       }
 }
 
-/* ---- Scalars ---------------------------------------------------------------- */
+/* ---- Scalars ----------------------------------------------------------------
+ */
 
 ir_value_t *kernel_const(kernel_t *k, dtype_t dtype, double value) {
   ir_builder_t b = {.module = k->module, .region = NULL, .loc = k->loc};
@@ -279,8 +286,8 @@ ir_value_t *kernel_size(kernel_t *k, const expr_t *e) {
       with_room(k, k->arg_expr, k->n_args, &k->arg_capacity, sizeof e);
   k->arg_expr[k->n_args] = e;
   ir_value_t *param = arg_param(k, k->n_args++);
-  *param = (ir_value_t){.type = ir_scalar_type(DT_I64),
-                        .region = &k->func->body};
+  *param =
+      (ir_value_t){.type = ir_scalar_type(DT_I64), .region = &k->func->body};
   return param;
 }
 
@@ -323,17 +330,27 @@ ir_value_t *kernel_like(kernel_t *k, const ir_op_t *like, unsigned n_in,
   for (unsigned i = 0; i < like->n_attrs; i++) {
     const ir_attr_t *a = &like->attrs[i];
     switch (ir_attr_info(a->id)->kind) {
-      case IR_ATTR_INT: ir_set_int(op, a->id, a->v.i); break;
-      case IR_ATTR_FLOAT: ir_set_float(op, a->id, a->v.f); break;
-      case IR_ATTR_STR: ir_set_str(op, a->id, a->v.s); break;
-      case IR_ATTR_DTYPE: ir_set_dtype(op, a->id, a->v.dtype); break;
-      default: MOEC_BUG("elementwise operation with a list attribute");
+      case IR_ATTR_INT:
+        ir_set_int(op, a->id, a->v.i);
+        break;
+      case IR_ATTR_FLOAT:
+        ir_set_float(op, a->id, a->v.f);
+        break;
+      case IR_ATTR_STR:
+        ir_set_str(op, a->id, a->v.s);
+        break;
+      case IR_ATTR_DTYPE:
+        ir_set_dtype(op, a->id, a->v.dtype);
+        break;
+      default:
+        MOEC_BUG("elementwise operation with a list attribute");
     }
   }
   return place(k, op);
 }
 
-/* ---- Memory ------------------------------------------------------------------ */
+/* ---- Memory
+ * ------------------------------------------------------------------ */
 
 ir_value_t *kernel_load(kernel_t *k, ir_value_t *buffer, ir_value_t *index,
                         ir_value_t *mask) {
@@ -367,7 +384,8 @@ void kernel_assert(kernel_t *k, ir_value_t *cond, moec_status_t status) {
   place(k, op);
 }
 
-/* ---- Loops ---------------------------------------------------------------------- */
+/* ---- Loops
+ * ---------------------------------------------------------------------- */
 
 static void open_region(kernel_t *k, ir_op_t *op, unsigned n_args,
                         const ir_type_t *types) {
@@ -437,8 +455,7 @@ ir_value_t *kernel_close_reduce(kernel_t *k, ir_value_t *value) {
 
 ir_value_t *kernel_fold(kernel_t *k, ir_value_t *begin, ir_value_t *end,
                         ir_value_t *init, ir_value_t **out_acc) {
-  ir_op_t *op =
-      detached(k, OP_FOLD, 3, (ir_value_t *[]){begin, end, init}, 1);
+  ir_op_t *op = detached(k, OP_FOLD, 3, (ir_value_t *[]){begin, end, init}, 1);
   ir_type_t types[] = {ir_scalar_type(DT_I64), init->type};
   open_region(k, op, 2, types);
   *out_acc = &op->regions[0].args[1];
@@ -506,12 +523,13 @@ void kernel_remember(kernel_t *k, const ir_value_t *tensor, unsigned n,
   kernel_result_memo_t *m = ARENA_NEW(k->module->arena, kernel_result_memo_t);
   ir_value_t **copy = ARENA_ARRAY(k->module->arena, ir_value_t *, n);
   for (unsigned i = 0; i < n; i++) copy[i] = idx[i];
-  *m = (kernel_result_memo_t){tensor, depth_of(k, scalar), n, copy, scalar,
+  *m = (kernel_result_memo_t){tensor,  depth_of(k, scalar), n, copy, scalar,
                               k->mask, k->results};
   k->results = m;
 }
 
-/* ---- The end ----------------------------------------------------------------------- */
+/* ---- The end
+ * ----------------------------------------------------------------------- */
 
 /* Moves the used placeholders into the function's real arguments. */
 static void settle_params(kernel_t *k) {
@@ -521,7 +539,8 @@ static void settle_params(kernel_t *k) {
     unsigned first_arg = k->n_results + k->n_operands;
     ir_value_t *old =
         i < first_arg ? param_at(k, i) : arg_param(k, i - first_arg);
-    args[i] = (ir_value_t){.type = old->type, .region = &k->func->body, .index = i};
+    args[i] =
+        (ir_value_t){.type = old->type, .region = &k->func->body, .index = i};
     ir_replace_uses(old, &args[i]);
   }
   k->func->body.args = args;

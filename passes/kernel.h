@@ -46,7 +46,7 @@ typedef struct kernel {
   ir_value_t **operand_tensor; /* tensors behind operand parameters */
   const expr_t **arg_expr;     /* sizes behind arg parameters */
   unsigned operand_capacity, arg_capacity;
-  kernel_memo_t **memo;        /* hash table of placed operations */
+  kernel_memo_t **memo; /* hash table of placed operations */
   unsigned memo_mask, memo_count;
   kernel_result_memo_t *results; /* of loops, see kernel_remember */
   /* Value that stands for the anchor of this kernel (the product whose
@@ -57,14 +57,15 @@ typedef struct kernel {
 
 /* Starts a kernel with that many result buffers of the given element types. */
 void kernel_begin(kernel_t *k, ir_module_t *module, kernel_table_t *table,
-                  ir_loc_t loc,
-                  unsigned n_results, const dtype_t *result_dtypes);
+                  ir_loc_t loc, unsigned n_results,
+                  const dtype_t *result_dtypes);
 
 /* The buffer parameter for a stored tensor, made on first use. */
 ir_value_t *kernel_operand(kernel_t *k, ir_value_t *tensor);
 ir_value_t *kernel_result(kernel_t *k, unsigned index);
 
-/* Scalars: i64 sizes (0 and 1 are immediate, other sizes parameters), constants. */
+/* Scalars: i64 sizes (0 and 1 are immediate, other sizes parameters),
+ * constants. */
 ir_value_t *kernel_size(kernel_t *k, const expr_t *e);
 ir_value_t *kernel_int(kernel_t *k, int64_t value);
 ir_value_t *kernel_const(kernel_t *k, dtype_t dtype, double value);
@@ -75,29 +76,35 @@ ir_value_t *kernel_copy_const(kernel_t *k, const ir_op_t *constant);
 ir_value_t *kernel_unary(kernel_t *k, ir_opcode_t code, ir_value_t *x);
 ir_value_t *kernel_binary(kernel_t *k, ir_opcode_t code, ir_value_t *x,
                           ir_value_t *y);
-ir_value_t *kernel_select(kernel_t *k, ir_value_t *c, ir_value_t *x, ir_value_t *y);
+ir_value_t *kernel_select(kernel_t *k, ir_value_t *c, ir_value_t *x,
+                          ir_value_t *y);
 ir_value_t *kernel_cast(kernel_t *k, ir_value_t *x, dtype_t to);
 /* The elementwise operation `like` (code and attributes) on these scalars. */
 ir_value_t *kernel_like(kernel_t *k, const ir_op_t *like, unsigned n_in,
                         ir_value_t *const *in);
 
-/* Memory. mask may be NULL; loads obey k->mask too. A load of a buffer that the kernel also writes is
- * `fresh`: it is placed here and now. */
+/* Memory. mask may be NULL; loads obey k->mask too. A load of a buffer that the
+ * kernel also writes is `fresh`: it is placed here and now. */
 ir_value_t *kernel_load(kernel_t *k, ir_value_t *buffer, ir_value_t *index,
                         ir_value_t *mask);
-ir_value_t *kernel_load_fresh(kernel_t *k, ir_value_t *buffer, ir_value_t *index);
+ir_value_t *kernel_load_fresh(kernel_t *k, ir_value_t *buffer,
+                              ir_value_t *index);
 void kernel_store(kernel_t *k, ir_value_t *buffer, ir_value_t *index,
                   ir_value_t *value, ir_value_t *mask);
-/* Placed as far out as cond allows, once. Not checked where k->mask is false. */
+/* Placed as far out as cond allows, once. Not checked where k->mask is false.
+ */
 void kernel_assert(kernel_t *k, ir_value_t *cond, moec_status_t status);
 
-/* Opens the parallel region; returns the unit's number. Closed by kernel_close. */
+/* Opens the parallel region; returns the unit's number. Closed by kernel_close.
+ */
 ir_value_t *kernel_parallel(kernel_t *k);
 /* Opens a loop; returns its variable. A loop inside a vector loop is never
  * itself a vector loop. */
-ir_value_t *kernel_for(kernel_t *k, ir_value_t *begin, ir_value_t *end, bool vector);
+ir_value_t *kernel_for(kernel_t *k, ir_value_t *begin, ir_value_t *end,
+                       bool vector);
 void kernel_close(kernel_t *k);
-/* Opens a reduction; kernel_close_reduce yields `value` and returns the result. */
+/* Opens a reduction; kernel_close_reduce yields `value` and returns the result.
+ */
 ir_value_t *kernel_reduce(kernel_t *k, const char *kind, ir_value_t *begin,
                           ir_value_t *end, bool vector);
 ir_value_t *kernel_close_reduce(kernel_t *k, ir_value_t *value);
@@ -117,15 +124,16 @@ void kernel_product_tile(kernel_t *k, ir_value_t *const in[10], dtype_t acc,
 void kernel_hoist(kernel_t *k, unsigned n, ir_value_t *const *idx,
                   kernel_hoisted_t *out_saved);
 void kernel_unhoist(kernel_t *k, const kernel_hoisted_t *saved);
-/* The scalar already computed for tensor[idx..] and still in scope, or NULL; and
- * its counterpart. For results of loops, which are not found by content. */
+/* The scalar already computed for tensor[idx..] and still in scope, or NULL;
+ * and its counterpart. For results of loops, which are not found by content. */
 ir_value_t *kernel_recall(kernel_t *k, const ir_value_t *tensor, unsigned n,
                           ir_value_t *const *idx);
 void kernel_remember(kernel_t *k, const ir_value_t *tensor, unsigned n,
                      ir_value_t *const *idx, ir_value_t *scalar);
 
-/* Closes everything, drops unused parameters, names the kernel by family, type and
- * hash; returns an equal kernel that the module already has, or this one added. */
+/* Closes everything, drops unused parameters, names the kernel by family, type
+ * and hash; returns an equal kernel that the module already has, or this one
+ * added. */
 ir_func_t *kernel_end(kernel_t *k, const char *family);
 
 #endif

@@ -1,5 +1,5 @@
-/* Chooses how each product is computed: panels and register tiles, or, where one
- * side is a vector, a reduction that reads its operands in place. */
+/* Chooses how each product is computed: panels and register tiles, or, where
+ * one side is a vector, a reduction that reads its operands in place. */
 #include "ir/build.h"
 #include "ir/tile.h"
 #include "passes/pass.h"
@@ -48,7 +48,8 @@ static ir_value_t *by_columns(ir_builder_t *b, ir_value_t *x, ir_value_t *y) {
 /* 16-bit weights stay so in their panels: registers widen them. */
 static ir_value_t *without_widening(ir_value_t *y) {
   const ir_op_t *cast = y->def;
-  if (cast == NULL || cast->code != OP_CAST || y->type.dtype != DT_F32) return y;
+  if (cast == NULL || cast->code != OP_CAST || y->type.dtype != DT_F32)
+    return y;
   ir_value_t *x = cast->in[0].value;
   bool narrow = x->type.dtype == DT_F16 || x->type.dtype == DT_BF16;
   return narrow ? x : y;
@@ -72,10 +73,11 @@ static ir_value_t *compute(ir_builder_t *b, const ir_op_t *op) {
   int64_t rows = 0, columns = 0;
   bool narrow = expr_is_const(y->type.dim[y->type.rank - 1], &columns) &&
                 columns < NARROW;
-  bool vector = expr_is_const(x->type.dim[x->type.rank - 2], &rows) && rows == 1 &&
-                !is_constant(y);
+  bool vector = expr_is_const(x->type.dim[x->type.rank - 2], &rows) &&
+                rows == 1 && !is_constant(y);
   dtype_t sum = sum_dtype(out->dtype);
-  bool small_integers = dtype_is_integer(out->dtype) && out->dtype != x->type.dtype;
+  bool small_integers =
+      dtype_is_integer(out->dtype) && out->dtype != x->type.dtype;
   if (narrow || vector || small_integers) {
     x = ir_cast(b, x, sum);
     y = ir_cast(b, y, sum);
@@ -90,8 +92,11 @@ moec_status_t run_layout(pass_ctx_t *ctx, ir_func_t *func) {
     next = op->next;
     if (op->code != OP_MATMUL) continue;
     if (!pass_allow_rewrite(ctx, "choose-product", op)) continue;
-    ir_builder_t b = {.module = ctx->module, .region = &func->body, .before = op,
-                      .loc = op->loc, .diag = ctx->diag};
+    ir_builder_t b = {.module = ctx->module,
+                      .region = &func->body,
+                      .before = op,
+                      .loc = op->loc,
+                      .diag = ctx->diag};
     ir_value_t *result = compute(&b, op);
     MOEC_TRY(b.status);
     ir_replace_uses(&op->out[0], result);

@@ -1,8 +1,9 @@
 /* The lowering pass: its driver, elements, launches. */
 #include "passes/lower.h"
-#include "passes/pass.h"
 
 #include <string.h>
+
+#include "passes/pass.h"
 
 #define OP(id, mnemonic, in_min, in_max, out, regions, traits, shape, lower) \
   extern const lowering_t lowering_##lower;
@@ -18,7 +19,8 @@ const lowering_t lowering_none = {0};
 
 const lowering_t *lowering_of(ir_opcode_t code) { return lowerings[code]; }
 
-/* ---- Elements -------------------------------------------------------------- */
+/* ---- Elements --------------------------------------------------------------
+ */
 
 ir_value_t *lower_linear(kernel_t *k, const ir_type_t *type,
                          ir_value_t *const *idx) {
@@ -100,7 +102,8 @@ static void note_fused(lower_t *lo, ir_op_t *op) {
     if (l->merges(op, d)) op->merges |= 1u << d;
 }
 
-/* ---- The schedule ------------------------------------------------------------ */
+/* ---- The schedule
+ * ------------------------------------------------------------ */
 
 static bool in_schedule(const lower_t *lo, const ir_value_t *value) {
   const ir_region_t *region = value->def ? value->def->parent : value->region;
@@ -157,8 +160,8 @@ ir_op_t *lower_launch_inplace(lower_t *lo, kernel_t *k, const char *family,
   return launch(lo, k, family, target, 1, &target->type, units, grain);
 }
 
-ir_op_t *lower_call(lower_t *lo, const char *routine, ir_loc_t loc, unsigned n_in,
-                    ir_value_t *const *in, unsigned n_results,
+ir_op_t *lower_call(lower_t *lo, const char *routine, ir_loc_t loc,
+                    unsigned n_in, ir_value_t *const *in, unsigned n_results,
                     const ir_type_t *types, unsigned n_args,
                     const expr_t *const *args) {
   ir_op_t *op = ir_op_create(lo->module, OP_CALL, loc, n_in, in, n_results);
@@ -169,7 +172,8 @@ ir_op_t *lower_call(lower_t *lo, const char *routine, ir_loc_t loc, unsigned n_i
   return op;
 }
 
-/* ---- Storing what elem gives ------------------------------------------------- */
+/* ---- Storing what elem gives
+ * ------------------------------------------------- */
 
 static bool is_reduction(const ir_op_t *op) {
   return lowering_of(op->code) == &lowering_reduce ||
@@ -213,7 +217,9 @@ static void study_tree(lower_t *lo, const ir_op_t *op, bool root,
 }
 
 static nest_kind_t nest_kind(const tree_t *tree) {
-  return tree->row_reduce ? NEST_ROWS : tree->reduces ? NEST_WHOLE : NEST_CHUNKS;
+  return tree->row_reduce ? NEST_ROWS
+         : tree->reduces  ? NEST_WHOLE
+                          : NEST_CHUNKS;
 }
 
 ir_value_t *lower_materialise(lower_t *lo, ir_value_t *tensor, ir_loc_t loc,
@@ -230,8 +236,8 @@ ir_value_t *lower_materialise(lower_t *lo, ir_value_t *tensor, ir_loc_t loc,
   for (unsigned d = 0; d + 1 < type->rank; d++)
     mergeable[d] = l->merges != NULL && l->merges(op, d);
   nest_t nest;
-  nest_plan(lo->module, &nest, type->rank, type->dim, mergeable, nest_kind(&tree),
-            tree.work);
+  nest_plan(lo->module, &nest, type->rank, type->dim, mergeable,
+            nest_kind(&tree), tree.work);
   kernel_t k;
   ir_value_t *idx[IR_MAX_RANK];
   kernel_begin(&k, lo->module, lo->table, loc, 1, &type->dtype);
@@ -244,19 +250,20 @@ ir_value_t *lower_materialise(lower_t *lo, ir_value_t *tensor, ir_loc_t loc,
   return &launched->out[0];
 }
 
-ir_value_t *lower_write_slice(lower_t *lo, ir_value_t *source, ir_value_t *target,
-                              const expr_t *const *start, ir_loc_t loc) {
+ir_value_t *lower_write_slice(lower_t *lo, ir_value_t *source,
+                              ir_value_t *target, const expr_t *const *start,
+                              ir_loc_t loc) {
   expr_pool_t *pool = lo->module->exprs;
   const ir_type_t *type = &source->type;
   bool mergeable[IR_MAX_RANK] = {false};
   for (unsigned d = 0; d + 1 < type->rank; d++)
-    mergeable[d] = type->dim[d + 1] == target->type.dim[d + 1] &&
-                   lower_merges(source, d);
+    mergeable[d] =
+        type->dim[d + 1] == target->type.dim[d + 1] && lower_merges(source, d);
   tree_t tree = {.work = expr_const(pool, 1)};
   study_tree(lo, source->def, false, &tree);
   nest_t nest;
-  nest_plan(lo->module, &nest, type->rank, type->dim, mergeable, nest_kind(&tree),
-            tree.work);
+  nest_plan(lo->module, &nest, type->rank, type->dim, mergeable,
+            nest_kind(&tree), tree.work);
   kernel_t k;
   ir_value_t *idx[IR_MAX_RANK], *to[IR_MAX_RANK];
   kernel_begin(&k, lo->module, lo->table, loc, 1, &type->dtype);
@@ -287,7 +294,8 @@ static ir_value_t *copy_stored(lower_t *lo, ir_value_t *stored, ir_loc_t loc) {
   ir_value_t *linear = lower_linear(&k, &type, idx);
   kernel_store(&k, kernel_result(&k, 0), linear,
                kernel_load(&k, kernel_operand(&k, stored), linear, NULL), NULL);
-  return &lower_launch(lo, &k, "copy", 1, &type, nest.units, nest.grain)->out[0];
+  return &lower_launch(lo, &k, "copy", 1, &type, nest.units, nest.grain)
+              ->out[0];
 }
 
 ir_value_t *lower_empty(lower_t *lo, const ir_type_t *type, ir_loc_t loc) {
@@ -300,13 +308,14 @@ ir_value_t *lower_private_copy(lower_t *lo, ir_value_t *source, ir_loc_t loc) {
   if (source->def != NULL && source->def->fused)
     return lower_materialise(lo, source, loc, "map");
   ir_value_t *stored = lower_stored(lo, source);
-  bool ours = stored->def != NULL && (stored->def->code == OP_LAUNCH ||
-                                      stored->def->code == OP_CALL);
+  bool ours = stored->def != NULL &&
+              (stored->def->code == OP_LAUNCH || stored->def->code == OP_CALL);
   bool last_use = source->uses != NULL && source->uses->next == NULL;
   return ours && last_use ? stored : copy_stored(lo, stored, loc);
 }
 
-/* ---- The pass ------------------------------------------------------------------ */
+/* ---- The pass
+ * ------------------------------------------------------------------ */
 
 static ir_value_t *map_to_stored(void *user, ir_value_t *value) {
   return value == NULL ? NULL : lower_stored(user, value);
@@ -362,8 +371,8 @@ static void lower_return(lower_t *lo, const ir_op_t *op) {
   for (unsigned i = 0; i < op->n_in; i++) {
     in[i] = lower_stored(lo, op->in[i].value);
     const ir_value_t *base = storage_of(in[i]);
-    bool owned = base->def != NULL && (base->def->code == OP_LAUNCH ||
-                                       base->def->code == OP_CALL);
+    bool owned = base->def != NULL &&
+                 (base->def->code == OP_LAUNCH || base->def->code == OP_CALL);
     for (unsigned j = 0; j < i; j++) owned &= taken[j] != base;
     owned = owned && known_in_time(lo, in[i], base);
     if (!owned) {
@@ -396,8 +405,9 @@ static void lower_op(lower_t *lo, ir_op_t *op) {
   }
 }
 
-static void lower_func(ir_module_t *module, ir_func_t *old, kernel_table_t *table,
-                       diag_sink_t *diag, moec_status_t *status) {
+static void lower_func(ir_module_t *module, ir_func_t *old,
+                       kernel_table_t *table, diag_sink_t *diag,
+                       moec_status_t *status) {
   arena_t *arena = module->arena;
   ir_renumber(old);
   unsigned n_values = ir_count_values(old);
@@ -405,13 +415,13 @@ static void lower_func(ir_module_t *module, ir_func_t *old, kernel_table_t *tabl
   for (unsigned i = 0; i < old->body.n_args; i++)
     types[i] = old->body.args[i].type;
   ir_module_remove(module, old);
-  ir_func_t *func = ir_func_create(module, old->name, IR_FUNC_MAIN,
-                                   old->body.n_args, types);
+  ir_func_t *func =
+      ir_func_create(module, old->name, IR_FUNC_MAIN, old->body.n_args, types);
   func->arg_names = old->arg_names;
   func->result_names = old->result_names;
   lower_t lo = {.module = module, .diag = diag, .table = table};
-  lo.schedule = (ir_builder_t){
-      .module = module, .region = &func->body, .diag = diag};
+  lo.schedule =
+      (ir_builder_t){.module = module, .region = &func->body, .diag = diag};
   lo.stored = ARENA_ARRAY(arena, ir_value_t *, n_values);
   lo.product = ARENA_ARRAY(arena, ir_value_t *, n_values);
   lo.studied = ARENA_ARRAY(arena, unsigned, n_values);
@@ -419,7 +429,8 @@ static void lower_func(ir_module_t *module, ir_func_t *old, kernel_table_t *tabl
     func->body.args[i].name = old->body.args[i].name;
     lower_set_stored(&lo, &old->body.args[i], &func->body.args[i]);
   }
-  for (ir_op_t *op = old->body.first; op != NULL; op = op->next) lower_op(&lo, op);
+  for (ir_op_t *op = old->body.first; op != NULL; op = op->next)
+    lower_op(&lo, op);
   *status = lo.status;
 }
 

@@ -2,8 +2,8 @@
  *
  * A lowering says how one element of a result is computed from elements of the
  * operands (`elem`), how a stored result is produced by kernels or routines
- * (`root`), or both. Results of operations marked `fused` are never stored: they
- * are computed by `elem` inside the kernels of their users. */
+ * (`root`), or both. Results of operations marked `fused` are never stored:
+ * they are computed by `elem` inside the kernels of their users. */
 #ifndef PASSES_LOWER_H
 #define PASSES_LOWER_H
 
@@ -13,20 +13,22 @@
 typedef struct lower {
   ir_module_t *module;
   diag_sink_t *diag;
-  ir_builder_t schedule;    /* appends to the new main function */
+  ir_builder_t schedule; /* appends to the new main function */
   kernel_table_t *table;
-  ir_value_t **stored;      /* [number of tensor value] its schedule value */
-  ir_value_t **product;     /* [number of fused tensor value] below it, or NULL */
-  unsigned *studied;        /* [number of tensor value] study that met it last */
+  ir_value_t **stored;  /* [number of tensor value] its schedule value */
+  ir_value_t **product; /* [number of fused tensor value] below it, or NULL */
+  unsigned *studied;    /* [number of tensor value] study that met it last */
   unsigned n_studies;
-  moec_status_t status;     /* first failure */
+  moec_status_t status; /* first failure */
 } lower_t;
 
 typedef struct lowering {
-  /* The scalar op->out[result][idx..]; idx has the result's rank, i64 scalars. */
+  /* The scalar op->out[result][idx..]; idx has the result's rank, i64 scalars.
+   */
   ir_value_t *(*elem)(kernel_t *k, const ir_op_t *op, unsigned result,
                       ir_value_t *const *idx);
-  /* Emits the launches that store op's results. NULL: one loop nest over elem. */
+  /* Emits the launches that store op's results. NULL: one loop nest over elem.
+   */
   void (*root)(lower_t *lo, ir_op_t *op);
   /* Whether dimensions d and d + 1 of the result may be walked as one (index d
    * always 0, index d + 1 running through both). NULL: never. */
@@ -38,11 +40,14 @@ extern const lowering_t lowering_reduce, lowering_arg_reduce;
 /* NULL functions for operations that have none. */
 const lowering_t *lowering_of(ir_opcode_t code);
 
-/* ---- Elements -------------------------------------------------------------- */
+/* ---- Elements --------------------------------------------------------------
+ */
 
-/* The scalar tensor[idx..]: computed when its operation is fused, else loaded. */
+/* The scalar tensor[idx..]: computed when its operation is fused, else loaded.
+ */
 ir_value_t *lower_elem(kernel_t *k, ir_value_t *tensor, ir_value_t *const *idx);
-/* The same, or 0 where mask (bool scalar) is false; then nothing is accessed. */
+/* The same, or 0 where mask (bool scalar) is false; then nothing is accessed.
+ */
 ir_value_t *lower_elem_masked(kernel_t *k, ir_value_t *tensor,
                               ir_value_t *const *idx, ir_value_t *mask);
 /* Index of element idx.. of a stored tensor in C order. */
@@ -57,10 +62,11 @@ ir_value_t *lower_broadcast_index(kernel_t *k, const expr_t *from,
                                   const expr_t *to, ir_value_t *idx);
 bool lower_merges(const ir_value_t *tensor, unsigned d);
 
-/* ---- Loop nests -------------------------------------------------------------- */
+/* ---- Loop nests
+ * -------------------------------------------------------------- */
 
-/* How the dimensions of a result are walked: a parallel unit covers one index of
- * the outer loops and a chunk of the innermost one. */
+/* How the dimensions of a result are walked: a parallel unit covers one index
+ * of the outer loops and a chunk of the innermost one. */
 typedef struct nest {
   unsigned rank;
   const expr_t *const *dim;
@@ -77,22 +83,23 @@ typedef enum {
   NEST_ROWS,   /* small chunks: the caller walks a row for each element */
 } nest_kind_t;
 
-/* mergeable[d]: dimensions d, d + 1 may be walked as one. work: scalar steps per
- * element, for the grain. */
+/* mergeable[d]: dimensions d, d + 1 may be walked as one. work: scalar steps
+ * per element, for the grain. */
 void nest_plan(ir_module_t *module, nest_t *nest, unsigned rank,
-               const expr_t *const *dim, const bool *mergeable, nest_kind_t kind,
-               const expr_t *work);
+               const expr_t *const *dim, const bool *mergeable,
+               nest_kind_t kind, const expr_t *work);
 /* Opens the parallel region and, where there is one, the innermost loop; fills
  * idx[rank]. */
 void nest_open(kernel_t *k, const nest_t *nest, bool vector, ir_value_t **idx);
 
-/* ---- The schedule ------------------------------------------------------------ */
+/* ---- The schedule
+ * ------------------------------------------------------------ */
 
 /* The schedule's value for a stored tensor. */
 ir_value_t *lower_stored(lower_t *lo, ir_value_t *tensor);
 void lower_set_stored(lower_t *lo, ir_value_t *tensor, ir_value_t *stored);
-/* Ends kernel k and launches it; in place on operand `inplace` if >= 0 (then the
- * kernel's result 0 is that operand and it is not passed again). */
+/* Ends kernel k and launches it; in place on operand `inplace` if >= 0 (then
+ * the kernel's result 0 is that operand and it is not passed again). */
 ir_op_t *lower_launch(lower_t *lo, kernel_t *k, const char *family,
                       unsigned n_results, const ir_type_t *types,
                       const expr_t *units, const expr_t *grain);
@@ -103,14 +110,15 @@ ir_op_t *lower_launch_inplace(lower_t *lo, kernel_t *k, const char *family,
 ir_value_t *lower_materialise(lower_t *lo, ir_value_t *tensor, ir_loc_t loc,
                               const char *family);
 /* Stores elem of source at result positions start.. (same rank) of `target`. */
-ir_value_t *lower_write_slice(lower_t *lo, ir_value_t *source, ir_value_t *target,
-                              const expr_t *const *start, ir_loc_t loc);
+ir_value_t *lower_write_slice(lower_t *lo, ir_value_t *source,
+                              ir_value_t *target, const expr_t *const *start,
+                              ir_loc_t loc);
 /* Memory of that type, to be written in place. */
 ir_value_t *lower_empty(lower_t *lo, const ir_type_t *type, ir_loc_t loc);
 /* `source` stored in memory that nothing else reads, to be changed in place. */
 ir_value_t *lower_private_copy(lower_t *lo, ir_value_t *source, ir_loc_t loc);
-ir_op_t *lower_call(lower_t *lo, const char *routine, ir_loc_t loc, unsigned n_in,
-                    ir_value_t *const *in, unsigned n_results,
+ir_op_t *lower_call(lower_t *lo, const char *routine, ir_loc_t loc,
+                    unsigned n_in, ir_value_t *const *in, unsigned n_results,
                     const ir_type_t *types, unsigned n_args,
                     const expr_t *const *args);
 
@@ -124,7 +132,8 @@ const expr_t *lower_reduced_count(expr_pool_t *pool, const ir_op_t *op);
 ir_value_t *lower_find_product(const lower_t *lo, ir_value_t *tensor);
 ir_value_t *lower_product(lower_t *lo, ir_value_t *tensor, ir_value_t *product);
 
-/* ---- Affine views --------------------------------------------------------------- */
+/* ---- Affine views
+ * --------------------------------------------------------------- */
 
 /* tensor[idx..] = base[offset + sum idx[d] * stride[d]] */
 typedef struct view {

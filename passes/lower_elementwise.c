@@ -23,9 +23,10 @@ static ir_value_t *elem_elementwise(kernel_t *k, const ir_op_t *op,
   return kernel_like(k, op, op->n_in, in);
 }
 
-/* Dimensions d, d + 1 of the result are one for an operand that has both of them
- * in full, or neither. */
-static bool operand_merges(const ir_value_t *x, const ir_type_t *to, unsigned d) {
+/* Dimensions d, d + 1 of the result are one for an operand that has both of
+ * them in full, or neither. */
+static bool operand_merges(const ir_value_t *x, const ir_type_t *to,
+                           unsigned d) {
   unsigned shift = to->rank - x->type.rank;
   if (d + 1 < shift) return true;
   const expr_t *second = x->type.dim[d + 1 - shift];

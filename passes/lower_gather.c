@@ -36,7 +36,8 @@ static bool merges_gather(const ir_op_t *op, unsigned d) {
   return false;
 }
 
-const lowering_t lowering_gather = {.elem = elem_gather, .merges = merges_gather};
+const lowering_t lowering_gather = {.elem = elem_gather,
+                                    .merges = merges_gather};
 
 static ir_value_t *elem_gather_elements(kernel_t *k, const ir_op_t *op,
                                         unsigned result,

@@ -15,12 +15,14 @@ static ir_value_t *elem_view(kernel_t *k, const view_t *view, unsigned rank,
   return kernel_load(k, kernel_operand(k, view->base), linear, NULL);
 }
 
-/* ---- reshape ------------------------------------------------------------------ */
+/* ---- reshape
+ * ------------------------------------------------------------------ */
 
-/* Index of the operand for a result index, group by group of dimensions with equal
- * products, so that merging needs no division. */
-static void reshape_index(kernel_t *k, const ir_type_t *in, const ir_type_t *out,
-                          ir_value_t *const *idx, ir_value_t **at) {
+/* Index of the operand for a result index, group by group of dimensions with
+ * equal products, so that merging needs no division. */
+static void reshape_index(kernel_t *k, const ir_type_t *in,
+                          const ir_type_t *out, ir_value_t *const *idx,
+                          ir_value_t **at) {
   expr_pool_t *pool = k->module->exprs;
   unsigned i = 0, o = 0;
   while (i < in->rank) {
@@ -31,8 +33,7 @@ static void reshape_index(kernel_t *k, const ir_type_t *in, const ir_type_t *out
     while (o < out->rank && expr_equals_const(out->dim[o], 1)) o++;
     unsigned i_end = i + 1, o_end = o + 1;
     const expr_t *in_size = in->dim[i];
-    const expr_t *out_size =
-        o < out->rank ? out->dim[o] : expr_const(pool, 1);
+    const expr_t *out_size = o < out->rank ? out->dim[o] : expr_const(pool, 1);
     while (in_size != out_size) {
       if (o_end < out->rank &&
           (i_end == in->rank || expr_divide_exactly(pool, in_size, out_size)))
@@ -72,7 +73,8 @@ static ir_value_t *elem_reshape(kernel_t *k, const ir_op_t *op, unsigned result,
   ir_value_t *x = op->in[0].value, *at[IR_MAX_RANK];
   const ir_op_t *def = x->def;
   if (def == NULL || !def->fused) /* stored: the linear index is the same */
-    return kernel_load(k, kernel_operand(k, x), lower_linear(k, out, idx), NULL);
+    return kernel_load(k, kernel_operand(k, x), lower_linear(k, out, idx),
+                       NULL);
   reshape_index(k, &x->type, out, idx, at);
   return lower_elem(k, x, at);
 }
@@ -101,7 +103,8 @@ static bool merges_reshape(const ir_op_t *op, unsigned d) {
 const lowering_t lowering_reshape = {.elem = elem_reshape,
                                      .merges = merges_reshape};
 
-/* ---- transpose, slice ------------------------------------------------------------ */
+/* ---- transpose, slice
+ * ------------------------------------------------------------ */
 
 static ir_value_t *elem_transpose(kernel_t *k, const ir_op_t *op,
                                   unsigned result, ir_value_t *const *idx) {
@@ -152,7 +155,8 @@ static bool merges_slice(const ir_op_t *op, unsigned d) {
 
 const lowering_t lowering_slice = {.elem = elem_slice, .merges = merges_slice};
 
-/* ---- concat ----------------------------------------------------------------------- */
+/* ---- concat
+ * ----------------------------------------------------------------------- */
 
 static unsigned concat_axis(const ir_op_t *op) {
   int64_t axis = ir_get_int(op, ATTR_CONCAT_axis);
@@ -171,9 +175,9 @@ static ir_value_t *elem_concat(kernel_t *k, const ir_op_t *op, unsigned result,
     ir_value_t *x = op->in[i].value;
     const expr_t *end = expr_add(pool, start, x->type.dim[axis]);
     ir_value_t *from = kernel_size(k, start);
-    ir_value_t *inside = kernel_binary(
-        k, OP_AND, kernel_binary(k, OP_LE, from, idx[axis]),
-        kernel_binary(k, OP_LT, idx[axis], kernel_size(k, end)));
+    ir_value_t *inside =
+        kernel_binary(k, OP_AND, kernel_binary(k, OP_LE, from, idx[axis]),
+                      kernel_binary(k, OP_LT, idx[axis], kernel_size(k, end)));
     at[axis] = kernel_binary(k, OP_SUB, idx[axis], from);
     ir_value_t *part = lower_elem_masked(k, x, at, inside);
     scalar = scalar == NULL ? part : kernel_select(k, inside, part, scalar);
@@ -208,7 +212,9 @@ static void root_concat(lower_t *lo, ir_op_t *op) {
 const lowering_t lowering_concat = {
     .elem = elem_concat, .root = root_concat, .merges = merges_concat};
 
-/* ---- pad ----------------------------------------------------------------------------- */
+/* ---- pad
+ * -----------------------------------------------------------------------------
+ */
 
 /* i mod n for n > 0 and any i. */
 static ir_value_t *floor_mod(kernel_t *k, ir_value_t *i, ir_value_t *n) {
@@ -273,7 +279,9 @@ static bool merges_pad(const ir_op_t *op, unsigned d) {
 
 const lowering_t lowering_pad = {.elem = elem_pad, .merges = merges_pad};
 
-/* ---- unfold ---------------------------------------------------------------------------- */
+/* ---- unfold
+ * ----------------------------------------------------------------------------
+ */
 
 static ir_value_t *elem_unfold(kernel_t *k, const ir_op_t *op, unsigned result,
                                ir_value_t *const *idx) {
@@ -288,8 +296,7 @@ static ir_value_t *elem_unfold(kernel_t *k, const ir_op_t *op, unsigned result,
   for (unsigned d = 0; d < n; d++) {
     ir_value_t *kernel_at = idx[2 + d], *out_at = idx[2 + n + d];
     ir_value_t *p = kernel_binary(
-        k, OP_ADD,
-        kernel_binary(k, OP_MUL, out_at, kernel_int(k, strides[d])),
+        k, OP_ADD, kernel_binary(k, OP_MUL, out_at, kernel_int(k, strides[d])),
         kernel_binary(k, OP_MUL, kernel_at, kernel_int(k, dilations[d])));
     p = kernel_binary(k, OP_SUB, p, kernel_size(k, before[d]));
     ir_value_t *ok = kernel_binary(k, OP_LE, kernel_int(k, 0), p);
@@ -313,7 +320,9 @@ static ir_value_t *elem_unfold(kernel_t *k, const ir_op_t *op, unsigned result,
 
 const lowering_t lowering_unfold = {.elem = elem_unfold};
 
-/* ---- panels ------------------------------------------------------------------------------ */
+/* ---- panels
+ * ------------------------------------------------------------------------------
+ */
 
 static ir_value_t *elem_pack_panels(kernel_t *k, const ir_op_t *op,
                                     unsigned result, ir_value_t *const *idx) {
@@ -328,19 +337,19 @@ static ir_value_t *elem_pack_panels(kernel_t *k, const ir_op_t *op,
   ir_value_t *inside = kernel_binary(k, OP_LT, at[batch + 1],
                                      kernel_size(k, x->type.dim[batch + 1]));
   ir_value_t *scalar = lower_elem_masked(k, x, at, inside);
-  return kernel_select(k, inside, scalar,
-                       kernel_const(k, x->type.dtype, 0));
+  return kernel_select(k, inside, scalar, kernel_const(k, x->type.dtype, 0));
 }
 
-/* Matrices of a constant seen through views: packed when the weights are written.
- * The batch must be evenly spaced. */
+/* Matrices of a constant seen through views: packed when the weights are
+ * written. The batch must be evenly spaced. */
 static ir_op_t *constant_panels(lower_t *lo, const ir_op_t *op) {
   view_t view;
   const ir_type_t *type = &op->in[0].value->type;
   unsigned rank = type->rank, batch = rank - 2;
   int64_t stride[IR_MAX_RANK], dim[IR_MAX_RANK], offset, n_batch = 1;
   if (!view_of(lo->module, op->in[0].value, &view) || view.base->def == NULL ||
-      view.base->def->code != OP_CONSTANT || !expr_is_const(view.offset, &offset))
+      view.base->def->code != OP_CONSTANT ||
+      !expr_is_const(view.offset, &offset))
     return NULL;
   for (unsigned d = 0; d < rank; d++)
     if (!expr_is_const(view.stride[d], &stride[d]) || stride[d] < 0 ||
@@ -368,9 +377,9 @@ static ir_op_t *constant_panels(lower_t *lo, const ir_op_t *op) {
 static void root_pack_panels(lower_t *lo, ir_op_t *op) {
   ir_op_t *panels = constant_panels(lo, op);
   lower_set_stored(lo, &op->out[0],
-                   panels != NULL ? &panels->out[0]
-                                  : lower_materialise(lo, &op->out[0], op->loc,
-                                                      "pack"));
+                   panels != NULL
+                       ? &panels->out[0]
+                       : lower_materialise(lo, &op->out[0], op->loc, "pack"));
 }
 
 const lowering_t lowering_pack_panels = {.elem = elem_pack_panels,

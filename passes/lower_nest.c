@@ -2,8 +2,8 @@
 #include "passes/lower.h"
 
 enum {
-  CHUNK = 4096,    /* elements of the innermost loop in one unit */
-  ROW_CHUNK = 16,  /* the same where the caller walks a row for each of them */
+  CHUNK = 4096,   /* elements of the innermost loop in one unit */
+  ROW_CHUNK = 16, /* the same where the caller walks a row for each of them */
   TASK_STEPS = 32768 /* scalar steps that are worth waking a thread for */
 };
 
@@ -19,8 +19,8 @@ static bool is_short(const expr_t *extent, int64_t chunk) {
 }
 
 void nest_plan(ir_module_t *module, nest_t *nest, unsigned rank,
-               const expr_t *const *dim, const bool *mergeable, nest_kind_t kind,
-               const expr_t *work) {
+               const expr_t *const *dim, const bool *mergeable,
+               nest_kind_t kind, const expr_t *work) {
   expr_pool_t *pool = module->exprs;
   *nest = (nest_t){.rank = rank, .dim = dim};
   int64_t chunk = kind == NEST_ROWS ? ROW_CHUNK : CHUNK;
@@ -70,9 +70,8 @@ static void open_chunk(kernel_t *k, const nest_t *nest, bool vector,
   unsigned last = nest->n_loops - 1;
   ir_value_t *chunk = kernel_int(k, nest->chunk), *first = unit;
   if (last > 0) {
-    ir_value_t *n = kernel_size(
-        k, expr_ceildiv(pool, nest->extent[last],
-                        expr_const(pool, nest->chunk)));
+    ir_value_t *n = kernel_size(k, expr_ceildiv(pool, nest->extent[last],
+                                                expr_const(pool, nest->chunk)));
     first = kernel_binary(k, OP_FMOD, unit, n);
     split_row(k, nest, last, kernel_binary(k, OP_DIV, unit, n), idx);
   }

@@ -13,7 +13,8 @@ static ir_value_t *real(kernel_t *k, double value) {
   return kernel_const(k, DT_F32, value);
 }
 
-/* ---- unpack --------------------------------------------------------------- */
+/* ---- unpack ---------------------------------------------------------------
+ */
 
 /* i2 and i4 from the low bits of a byte: the highest one is the sign. */
 static ir_value_t *sign_extend(kernel_t *k, ir_value_t *byte, unsigned bits) {
@@ -49,10 +50,10 @@ static ir_value_t *elem_unpack(kernel_t *k, const ir_op_t *op, unsigned result,
   ir_value_t *linear = lower_linear(k, &x->type, idx);
   ir_value_t *at = kernel_binary(k, OP_SHR, linear, kernel_int(k, log2));
   ir_value_t *byte = kernel_load(k, kernel_operand(k, x), at, NULL);
-  ir_value_t *place = kernel_binary(k, OP_BIT_AND, linear,
-                                    kernel_int(k, (1 << log2) - 1));
-  ir_value_t *shift =
-      kernel_cast(k, kernel_binary(k, OP_MUL, place, kernel_int(k, bits)), DT_U8);
+  ir_value_t *place =
+      kernel_binary(k, OP_BIT_AND, linear, kernel_int(k, (1 << log2) - 1));
+  ir_value_t *shift = kernel_cast(
+      k, kernel_binary(k, OP_MUL, place, kernel_int(k, bits)), DT_U8);
   byte = kernel_binary(k, OP_SHR, byte, shift);
   if (dtype_class(dtype) == DT_CLASS_SIGNED) return sign_extend(k, byte, bits);
   byte = kernel_binary(k, OP_BIT_AND, byte, byte_const(k, (1 << bits) - 1));
@@ -66,7 +67,8 @@ static bool merges_unpack(const ir_op_t *op, unsigned d) {
 const lowering_t lowering_unpack = {.elem = elem_unpack,
                                     .merges = merges_unpack};
 
-/* ---- pack ----------------------------------------------------------------- */
+/* ---- pack -----------------------------------------------------------------
+ */
 
 static ir_value_t *encode_f4(kernel_t *k, ir_value_t *x) {
   x = kernel_cast(k, x, DT_F32);
@@ -82,8 +84,8 @@ static ir_value_t *encode_f4(kernel_t *k, ir_value_t *x) {
   ir_value_t *negative = kernel_binary(
       k, OP_LT, kernel_binary(k, OP_DIV, real(k, 1), x), real(k, 0));
   code = kernel_cast(k, code, DT_U8);
-  ir_value_t *sign = kernel_select(k, negative, byte_const(k, 8),
-                                   byte_const(k, 0));
+  ir_value_t *sign =
+      kernel_select(k, negative, byte_const(k, 8), byte_const(k, 0));
   return kernel_binary(k, OP_BIT_OR, code, sign);
 }
 

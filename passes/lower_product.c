@@ -18,9 +18,9 @@ ir_value_t *lower_find_product(const lower_t *lo, ir_value_t *tensor) {
 typedef struct product_shape {
   const ir_op_t *op;
   view_t a;
-  ir_value_t *b;       /* panels [batch.., P, K, 32] */
-  unsigned rank;       /* of the result */
-  unsigned n_batch;    /* leading dimensions that are walked as batches */
+  ir_value_t *b;    /* panels [batch.., P, K, 32] */
+  unsigned rank;    /* of the result */
+  unsigned n_batch; /* leading dimensions that are walked as batches */
   const expr_t *M, *N, *K;
   const expr_t *a_row; /* stride of A over the (merged) rows */
 } product_shape_t;
@@ -39,7 +39,8 @@ static bool rows_merge(lower_t *lo, const product_shape_t *s,
     if (s->a.stride[d] != expr_mul(pool, a->dim[d + 1], s->a.stride[d + 1]))
       return false;
     bool root = tensor == &s->op->out[0];
-    if (!root && (l->merges == NULL || !l->merges(tensor->def, d))) return false;
+    if (!root && (l->merges == NULL || !l->merges(tensor->def, d)))
+      return false;
   }
   return true;
 }
@@ -49,9 +50,10 @@ static bool study_product(lower_t *lo, ir_value_t *tensor, ir_value_t *product,
   expr_pool_t *pool = lo->module->exprs;
   const ir_op_t *op = product->def;
   ir_value_t *a = op->in[0].value;
-  *s = (product_shape_t){.op = op, .b = op->in[1].value,
-                         .rank = product->type.rank};
-  if (!view_of(lo->module, a, &s->a)) view_of(lo->module, lower_stored(lo, a), &s->a);
+  *s = (product_shape_t){
+      .op = op, .b = op->in[1].value, .rank = product->type.rank};
+  if (!view_of(lo->module, a, &s->a))
+    view_of(lo->module, lower_stored(lo, a), &s->a);
   s->M = product->type.dim[s->rank - 2];
   s->N = product->type.dim[s->rank - 1];
   s->K = a->type.dim[a->type.rank - 1];
@@ -76,8 +78,9 @@ static ir_value_t *batch_offset(kernel_t *k, const product_shape_t *s,
   for (unsigned d = 0; d < n_own; d++) {
     ir_value_t *i = lower_broadcast_index(k, type->dim[d], out->dim[d + shift],
                                           idx[d + shift]);
-    offset = kernel_binary(k, OP_ADD, offset,
-                           kernel_binary(k, OP_MUL, i, kernel_size(k, stride[d])));
+    offset =
+        kernel_binary(k, OP_ADD, offset,
+                      kernel_binary(k, OP_MUL, i, kernel_size(k, stride[d])));
   }
   return offset;
 }
@@ -116,14 +119,15 @@ static const expr_t *count_tiles(expr_pool_t *pool, const product_shape_t *s,
 }
 
 /* Opens the tile; its three region arguments out. */
-static void open_tile(kernel_t *k, const product_shape_t *s, const expr_t *tiles,
-                      dtype_t acc, ir_value_t **idx, ir_value_t **region) {
+static void open_tile(kernel_t *k, const product_shape_t *s,
+                      const expr_t *tiles, dtype_t acc, ir_value_t **idx,
+                      ir_value_t **region) {
   expr_pool_t *pool = k->module->exprs;
   const ir_type_t *a = &s->op->in[0].value->type, *b = &s->b->type;
   ir_value_t *tile = split_unit(k, s, tiles, idx);
-  ir_value_t *a_offset = kernel_binary(
-      k, OP_ADD, kernel_size(k, s->a.offset),
-      batch_offset(k, s, a, s->a.stride, a->rank - 2, idx));
+  ir_value_t *a_offset =
+      kernel_binary(k, OP_ADD, kernel_size(k, s->a.offset),
+                    batch_offset(k, s, a, s->a.stride, a->rank - 2, idx));
   const expr_t *b_stride[IR_MAX_RANK];
   const expr_t *step = expr_product(pool, b->dim + b->rank - 3, 3);
   for (unsigned d = b->rank - 3; d-- > 0;) {
@@ -145,7 +149,8 @@ static void open_tile(kernel_t *k, const product_shape_t *s, const expr_t *tiles
   kernel_product_tile(k, in, acc, &region[0], &region[1], &region[2]);
 }
 
-/* Indices of element (m, n); merged rows come apart unless the walk is merged. */
+/* Indices of element (m, n); merged rows come apart unless the walk is merged.
+ */
 static void element_index(kernel_t *k, const product_shape_t *s,
                           ir_value_t *const *region, ir_value_t **idx) {
   for (unsigned d = s->n_batch; d + 2 < s->rank; d++) idx[d] = kernel_int(k, 0);
@@ -153,14 +158,15 @@ static void element_index(kernel_t *k, const product_shape_t *s,
   idx[s->rank - 1] = region[2];
 }
 
-ir_value_t *lower_product(lower_t *lo, ir_value_t *tensor, ir_value_t *product) {
+ir_value_t *lower_product(lower_t *lo, ir_value_t *tensor,
+                          ir_value_t *product) {
   expr_pool_t *pool = lo->module->exprs;
   product_shape_t s;
   study_product(lo, tensor, product, &s);
   dtype_t acc = product_accumulator(&product->type);
   const expr_t *tiles = count_tiles(pool, &s, acc);
-  const expr_t *units = expr_mul(
-      pool, expr_product(pool, product->type.dim, s.n_batch), tiles);
+  const expr_t *units =
+      expr_mul(pool, expr_product(pool, product->type.dim, s.n_batch), tiles);
   kernel_t k;
   ir_value_t *idx[IR_MAX_RANK], *region[3];
   kernel_begin(&k, lo->module, lo->table, tensor->def->loc, 1,
@@ -181,7 +187,8 @@ ir_value_t *lower_product(lower_t *lo, ir_value_t *tensor, ir_value_t *product) 
 }
 
 static void root_product(lower_t *lo, ir_op_t *op) {
-  lower_set_stored(lo, &op->out[0], lower_product(lo, &op->out[0], &op->out[0]));
+  lower_set_stored(lo, &op->out[0],
+                   lower_product(lo, &op->out[0], &op->out[0]));
 }
 
 /* A fused product is the anchor of its kernel: lower_elem finds its scalar. */

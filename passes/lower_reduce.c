@@ -4,7 +4,8 @@
 
 #include "passes/lower.h"
 
-/* ---- reduce -------------------------------------------------------------------- */
+/* ---- reduce
+ * -------------------------------------------------------------------- */
 
 typedef struct reduce_form {
   const char *kind;
@@ -14,15 +15,19 @@ typedef struct reduce_form {
 static reduce_form_t form_of(ir_opcode_t code) {
   switch (code) {
     case OP_REDUCE_SUM:
-      return (reduce_form_t){"sum", ATTR_REDUCE_SUM_axes, ATTR_REDUCE_SUM_keepdims};
+      return (reduce_form_t){"sum", ATTR_REDUCE_SUM_axes,
+                             ATTR_REDUCE_SUM_keepdims};
     case OP_REDUCE_PROD:
       return (reduce_form_t){"prod", ATTR_REDUCE_PROD_axes,
                              ATTR_REDUCE_PROD_keepdims};
     case OP_REDUCE_MAX:
-      return (reduce_form_t){"max", ATTR_REDUCE_MAX_axes, ATTR_REDUCE_MAX_keepdims};
+      return (reduce_form_t){"max", ATTR_REDUCE_MAX_axes,
+                             ATTR_REDUCE_MAX_keepdims};
     case OP_REDUCE_MIN:
-      return (reduce_form_t){"min", ATTR_REDUCE_MIN_axes, ATTR_REDUCE_MIN_keepdims};
-    default: MOEC_BUG("not a reduction");
+      return (reduce_form_t){"min", ATTR_REDUCE_MIN_axes,
+                             ATTR_REDUCE_MIN_keepdims};
+    default:
+      MOEC_BUG("not a reduction");
   }
 }
 
@@ -36,8 +41,7 @@ static void reduced_axes(const ir_op_t *op, bool *reduced, bool *out_keepdims) {
   for (unsigned d = 0; d < rank; d++) reduced[d] = false;
   if (op->code == OP_ARG_MAX || op->code == OP_ARG_MIN) {
     bool max = op->code == OP_ARG_MAX;
-    int64_t axis =
-        ir_get_int(op, max ? ATTR_ARG_MAX_axis : ATTR_ARG_MIN_axis);
+    int64_t axis = ir_get_int(op, max ? ATTR_ARG_MAX_axis : ATTR_ARG_MIN_axis);
     reduced[normal_axis(axis, rank)] = true;
     *out_keepdims = ir_get_int(op, max ? ATTR_ARG_MAX_keepdims
                                        : ATTR_ARG_MIN_keepdims) != 0;
@@ -83,13 +87,15 @@ static void kept_index(const ir_op_t *op, const bool *reduced, bool keepdims,
 /* f16 and bf16 sum and multiply in f32. */
 static dtype_t accumulator(const char *kind, dtype_t dtype) {
   bool adds = strcmp(kind, "sum") == 0 || strcmp(kind, "prod") == 0;
-  return adds && dtype_is_float(dtype) && dtype_bits(dtype) < 32 ? DT_F32 : dtype;
+  return adds && dtype_is_float(dtype) && dtype_bits(dtype) < 32 ? DT_F32
+                                                                 : dtype;
 }
 
 static bool is_one(const expr_t *dim) { return expr_equals_const(dim, 1); }
 
-/* One loop per reduced dimension, or per group of neighbours that merge. Those of
- * 1 get none and stay apart: an index into them is dropped from addresses. */
+/* One loop per reduced dimension, or per group of neighbours that merge. Those
+ * of 1 get none and stay apart: an index into them is dropped from addresses.
+ */
 static ir_value_t *build_reduce(kernel_t *k, const ir_op_t *op, unsigned result,
                                 ir_value_t *const *idx) {
   expr_pool_t *pool = k->module->exprs;
@@ -125,7 +131,8 @@ static ir_value_t *build_reduce(kernel_t *k, const ir_op_t *op, unsigned result,
   return kernel_cast(k, scalar, op->out[result].type.dtype);
 }
 
-/* Builds a reduction as far out as its indices allow, once for equal indices. */
+/* Builds a reduction as far out as its indices allow, once for equal indices.
+ */
 static ir_value_t *once(kernel_t *k, const ir_op_t *op, unsigned result,
                         ir_value_t *const *idx,
                         ir_value_t *(*build)(kernel_t *, const ir_op_t *,
@@ -162,9 +169,11 @@ static bool merges_reduce(const ir_op_t *op, unsigned d) {
   return false;
 }
 
-const lowering_t lowering_reduce = {.elem = elem_reduce, .merges = merges_reduce};
+const lowering_t lowering_reduce = {.elem = elem_reduce,
+                                    .merges = merges_reduce};
 
-/* ---- arg_max, arg_min ------------------------------------------------------------- */
+/* ---- arg_max, arg_min
+ * ------------------------------------------------------------- */
 
 /* First the extreme value, then the first (or last) place that has it; a NaN is
  * more extreme than any number. */
@@ -202,7 +211,8 @@ static ir_value_t *elem_arg_reduce(kernel_t *k, const ir_op_t *op,
 const lowering_t lowering_arg_reduce = {.elem = elem_arg_reduce,
                                         .merges = merges_reduce};
 
-/* ---- cum_sum, cum_prod --------------------------------------------------------------- */
+/* ---- cum_sum, cum_prod
+ * --------------------------------------------------------------- */
 
 /* Plans a nest over all dimensions but `axis`, whose index the caller walks. */
 static void plan_rows(lower_t *lo, nest_t *nest, const ir_value_t *x,
@@ -213,8 +223,10 @@ static void plan_rows(lower_t *lo, nest_t *nest, const ir_value_t *x,
   for (unsigned d = 0; d < type->rank; d++)
     dim[d] = d == axis ? expr_const(pool, 1) : type->dim[d];
   for (unsigned d = 0; d + 1 < type->rank; d++)
-    mergeable[d] = d != axis && d + 1 != axis && (x == NULL || lower_merges(x, d));
-  nest_plan(lo->module, nest, type->rank, dim, mergeable, kind, type->dim[axis]);
+    mergeable[d] =
+        d != axis && d + 1 != axis && (x == NULL || lower_merges(x, d));
+  nest_plan(lo->module, nest, type->rank, dim, mergeable, kind,
+            type->dim[axis]);
 }
 
 static void root_scan(lower_t *lo, ir_op_t *op) {
@@ -225,8 +237,8 @@ static void root_scan(lower_t *lo, ir_op_t *op) {
       ir_get_int(op, sum ? ATTR_CUM_SUM_axis : ATTR_CUM_PROD_axis), type->rank);
   bool reverse =
       ir_get_int(op, sum ? ATTR_CUM_SUM_reverse : ATTR_CUM_PROD_reverse) != 0;
-  bool exclusive =
-      ir_get_int(op, sum ? ATTR_CUM_SUM_exclusive : ATTR_CUM_PROD_exclusive) != 0;
+  bool exclusive = ir_get_int(op, sum ? ATTR_CUM_SUM_exclusive
+                                      : ATTR_CUM_PROD_exclusive) != 0;
   const expr_t *dim[IR_MAX_RANK];
   nest_t nest;
   plan_rows(lo, &nest, x, type, axis, NEST_CHUNKS, dim);
@@ -255,7 +267,8 @@ static void root_scan(lower_t *lo, ir_op_t *op) {
 
 const lowering_t lowering_scan = {.root = root_scan};
 
-/* ---- softmax -------------------------------------------------------------------------- */
+/* ---- softmax
+ * -------------------------------------------------------------------------- */
 
 typedef struct soft_row {
   kernel_t *k;
@@ -283,8 +296,8 @@ static void soft_store(const soft_row_t *r, ir_value_t *scalar) {
                kernel_cast(k, scalar, r->type->dtype), NULL);
 }
 
-/* e = exp(x - max) is kept in the result when it has the accumulator's precision,
- * else computed twice; then e / sum, or x - max - log(sum). */
+/* e = exp(x - max) is kept in the result when it has the accumulator's
+ * precision, else computed twice; then e / sum, or x - max - log(sum). */
 static void soft_row(const soft_row_t *r, bool log) {
   kernel_t *k = r->k;
   r->idx[r->axis] = kernel_reduce(k, "max", r->zero, r->n, r->lanes);
@@ -317,7 +330,8 @@ static void root_softmax(lower_t *lo, ir_op_t *op) {
   ir_value_t *x = op->in[0].value;
   const ir_type_t *type = &op->out[0].type;
   unsigned axis = normal_axis(
-      ir_get_int(op, log ? ATTR_LOG_SOFTMAX_axis : ATTR_SOFTMAX_axis), type->rank);
+      ir_get_int(op, log ? ATTR_LOG_SOFTMAX_axis : ATTR_SOFTMAX_axis),
+      type->rank);
   bool lanes = true;
   for (unsigned d = axis + 1; d < type->rank; d++)
     lanes &= expr_equals_const(type->dim[d], 1);
@@ -328,9 +342,14 @@ static void root_softmax(lower_t *lo, ir_op_t *op) {
   ir_value_t *idx[IR_MAX_RANK];
   kernel_begin(&k, lo->module, lo->table, op->loc, 1, &type->dtype);
   nest_open(&k, &nest, !lanes, idx);
-  soft_row_t row = {.k = &k, .x = x, .idx = idx, .zero = kernel_int(&k, 0),
-                    .n = kernel_size(&k, type->dim[axis]), .type = type,
-                    .axis = axis, .acc = accumulator("sum", type->dtype),
+  soft_row_t row = {.k = &k,
+                    .x = x,
+                    .idx = idx,
+                    .zero = kernel_int(&k, 0),
+                    .n = kernel_size(&k, type->dim[axis]),
+                    .type = type,
+                    .axis = axis,
+                    .acc = accumulator("sum", type->dtype),
                     .lanes = lanes};
   soft_row(&row, log);
   ir_op_t *launched =

@@ -10,9 +10,10 @@ static ir_value_t *combine(kernel_t *k, const char *reduction, ir_value_t *old,
     return kernel_binary(k, update->type.dtype == DT_BOOL ? OP_OR : OP_ADD, old,
                          update);
   if (strcmp(reduction, "mul") == 0)
-    return kernel_binary(k, update->type.dtype == DT_BOOL ? OP_AND : OP_MUL, old,
-                         update);
-  if (strcmp(reduction, "max") == 0) return kernel_binary(k, OP_MAX, old, update);
+    return kernel_binary(k, update->type.dtype == DT_BOOL ? OP_AND : OP_MUL,
+                         old, update);
+  if (strcmp(reduction, "max") == 0)
+    return kernel_binary(k, OP_MAX, old, update);
   return kernel_binary(k, OP_MIN, old, update);
 }
 
@@ -33,7 +34,8 @@ static void root_scatter_elements(lower_t *lo, ir_op_t *op) {
   const ir_type_t *type = &op->out[0].type, *from = &index->type;
   const char *reduction = ir_get_str(op, ATTR_SCATTER_ELEMENTS_reduction);
   int64_t axis_attr = ir_get_int(op, ATTR_SCATTER_ELEMENTS_axis);
-  unsigned axis = (unsigned)(axis_attr < 0 ? axis_attr + type->rank : axis_attr);
+  unsigned axis =
+      (unsigned)(axis_attr < 0 ? axis_attr + type->rank : axis_attr);
   ir_value_t *target = lower_private_copy(lo, op->in[0].value, op->loc);
   expr_pool_t *pool = lo->module->exprs;
   const expr_t *dim[IR_MAX_RANK];
@@ -41,19 +43,21 @@ static void root_scatter_elements(lower_t *lo, ir_op_t *op) {
   for (unsigned d = 0; d < type->rank; d++)
     dim[d] = d == axis ? expr_const(pool, 1) : from->dim[d];
   nest_t nest;
-  nest_plan(lo->module, &nest, type->rank, dim, mergeable, NEST_CHUNKS, from->dim[axis]);
+  nest_plan(lo->module, &nest, type->rank, dim, mergeable, NEST_CHUNKS,
+            from->dim[axis]);
   kernel_t k;
   ir_value_t *idx[IR_MAX_RANK], *at[IR_MAX_RANK], *ok;
   kernel_begin(&k, lo->module, lo->table, op->loc, 1, &type->dtype);
   nest_open(&k, &nest, true, idx);
-  idx[axis] = kernel_for(&k, kernel_int(&k, 0), kernel_size(&k, from->dim[axis]),
-                         false);
+  idx[axis] = kernel_for(&k, kernel_int(&k, 0),
+                         kernel_size(&k, from->dim[axis]), false);
   for (unsigned d = 0; d < type->rank; d++) at[d] = idx[d];
-  at[axis] = lower_wrap_index(&k, lower_elem(&k, index, idx), type->dim[axis], &ok);
+  at[axis] =
+      lower_wrap_index(&k, lower_elem(&k, index, idx), type->dim[axis], &ok);
   write_update(&k, reduction, lower_linear(&k, type, at),
                lower_elem(&k, updates, idx), ok);
-  ir_op_t *launched = lower_launch_inplace(lo, &k, "scatter", target, nest.units,
-                                           nest.grain);
+  ir_op_t *launched =
+      lower_launch_inplace(lo, &k, "scatter", target, nest.units, nest.grain);
   lower_set_stored(lo, &op->out[0], &launched->out[0]);
 }
 
@@ -81,7 +85,8 @@ static void root_scatter_nd(lower_t *lo, ir_op_t *op) {
   nest_t nest;
   nest_plan(lo->module, &nest, rank, dim, mergeable, NEST_CHUNKS, n_rows);
   kernel_t k;
-  ir_value_t *idx[IR_MAX_RANK], *where[IR_MAX_RANK], *at[IR_MAX_RANK], *all = NULL;
+  ir_value_t *idx[IR_MAX_RANK], *where[IR_MAX_RANK], *at[IR_MAX_RANK],
+      *all = NULL;
   kernel_begin(&k, lo->module, lo->table, op->loc, 1, &type->dtype);
   nest_open(&k, &nest, true, idx);
   for (unsigned d = 0; d < rows; d++)
@@ -90,7 +95,8 @@ static void root_scatter_nd(lower_t *lo, ir_op_t *op) {
   for (unsigned j = 0; j < depth; j++) {
     ir_value_t *ok;
     where[rows] = kernel_int(&k, j);
-    at[j] = lower_wrap_index(&k, lower_elem(&k, index, where), type->dim[j], &ok);
+    at[j] =
+        lower_wrap_index(&k, lower_elem(&k, index, where), type->dim[j], &ok);
     all = all ? kernel_binary(&k, OP_AND, all, ok) : ok;
   }
   for (unsigned d = (unsigned)depth; d < type->rank; d++)
@@ -99,14 +105,15 @@ static void root_scatter_nd(lower_t *lo, ir_op_t *op) {
     all = kernel_binary(&k, OP_EQ, kernel_int(&k, 0), kernel_int(&k, 0));
   write_update(&k, reduction, lower_linear(&k, type, at),
                lower_elem(&k, updates, idx), all);
-  ir_op_t *launched = lower_launch_inplace(lo, &k, "scatter", target, nest.units,
-                                           nest.grain);
+  ir_op_t *launched =
+      lower_launch_inplace(lo, &k, "scatter", target, nest.units, nest.grain);
   lower_set_stored(lo, &op->out[0], &launched->out[0]);
 }
 
 const lowering_t lowering_scatter_nd = {.root = root_scatter_nd};
 
-/* ---- Runtime routines ------------------------------------------------------------- */
+/* ---- Runtime routines
+ * ------------------------------------------------------------- */
 
 static void root_topk(lower_t *lo, ir_op_t *op) {
   expr_pool_t *pool = lo->module->exprs;
@@ -142,8 +149,8 @@ static void root_nonzero(lower_t *lo, ir_op_t *op) {
   args[n++] = expr_const(pool, type->rank);
   for (unsigned d = 0; d < type->rank; d++) args[n++] = type->dim[d];
   args[n++] = ir_get_expr(op, ATTR_NONZERO_count);
-  ir_op_t *call = lower_call(lo, "nonzero", op->loc, 1, &x, 1, &op->out[0].type,
-                             n, args);
+  ir_op_t *call =
+      lower_call(lo, "nonzero", op->loc, 1, &x, 1, &op->out[0].type, n, args);
   lower_set_stored(lo, &op->out[0], &call->out[0]);
 }
 

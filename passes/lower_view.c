@@ -14,8 +14,8 @@ static void view_slice(expr_pool_t *pool, const ir_op_t *op, view_t *view) {
   const expr_t *const *start = ir_get_exprs(op, ATTR_SLICE_start, &n);
   const expr_t *const *step = ir_get_exprs(op, ATTR_SLICE_step, &n);
   for (unsigned d = 0; d < n; d++) {
-    view->offset = expr_add(pool, view->offset,
-                            expr_mul(pool, start[d], view->stride[d]));
+    view->offset =
+        expr_add(pool, view->offset, expr_mul(pool, start[d], view->stride[d]));
     view->stride[d] = expr_mul(pool, view->stride[d], step[d]);
   }
 }
@@ -40,10 +40,10 @@ static bool view_expand(expr_pool_t *pool, const ir_op_t *op, view_t *view) {
     else if (in->dim[d - shift] == out->dim[d])
       view->stride[d] = old[d - shift];
     else /* 1 or equal, known only at run time */
-      view->stride[d] = expr_mul(
-          pool, old[d - shift],
-          expr_sub(pool, expr_const(pool, 1),
-                   expr_is_one(pool, in->dim[d - shift])));
+      view->stride[d] =
+          expr_mul(pool, old[d - shift],
+                   expr_sub(pool, expr_const(pool, 1),
+                            expr_is_one(pool, in->dim[d - shift])));
   }
   return true;
 }
@@ -70,7 +70,8 @@ static bool view_reshape(expr_pool_t *pool, const ir_op_t *op, view_t *view) {
       /* The side whose product divides the other one grows. */
       if (i_end < in->rank && expr_divide_exactly(pool, out_size, in_size))
         in_size = expr_mul(pool, in_size, in->dim[i_end++]);
-      else if (o_end < out->rank && expr_divide_exactly(pool, in_size, out_size))
+      else if (o_end < out->rank &&
+               expr_divide_exactly(pool, in_size, out_size))
         out_size = expr_mul(pool, out_size, out->dim[o_end++]);
       else
         return false;
@@ -114,6 +115,7 @@ bool view_of(ir_module_t *module, ir_value_t *tensor, view_t *out_view) {
     case OP_RESHAPE:
       return view_of(module, op->in[0].value, out_view) &&
              view_reshape(pool, op, out_view);
-    default: return false;
+    default:
+      return false;
   }
 }

@@ -5,15 +5,15 @@
 #include "ir/ir.h"
 
 typedef struct pass_options {
-  const char *passes;        /* "a,b,c"; NULL: the pipeline of `level` */
-  const char *disabled;      /* "a,b": not run; NULL: none */
-  int level;                 /* -O: 0..3 */
+  const char *passes;   /* "a,b,c"; NULL: the pipeline of `level` */
+  const char *disabled; /* "a,b": not run; NULL: none */
+  int level;            /* -O: 0..3 */
   bool verify_each;
-  long rewrite_limit;        /* rewrites allowed in all, -1: any number */
-  FILE *trace;               /* where rewrites are told, or NULL */
-  const char *print_after;   /* pass name or "all"; NULL: never */
+  long rewrite_limit;      /* rewrites allowed in all, -1: any number */
+  FILE *trace;             /* where rewrites are told, or NULL */
+  const char *print_after; /* pass name or "all"; NULL: never */
   FILE *print_to;
-  const char *dump_dir;      /* numbered files of every stage, or NULL */
+  const char *dump_dir; /* numbered files of every stage, or NULL */
   bool time_passes;
 } pass_options_t;
 
@@ -25,12 +25,12 @@ typedef struct pass_ctx {
   const pass_options_t *options;
   long rewrites; /* counted so far, by all passes */
   bool changed;
-  unsigned stage; /* number of the next dump */
+  unsigned stage;         /* number of the next dump */
   unsigned n_evaluations; /* of constants so far, see passes/fold.c */
 } pass_ctx_t;
 
-/* Asks to make one rewrite; every rewrite goes through here, so that all of them
- * can be counted, traced and bisected. */
+/* Asks to make one rewrite; every rewrite goes through here, so that all of
+ * them can be counted, traced and bisected. */
 bool pass_allow_rewrite(pass_ctx_t *ctx, const char *rule, const ir_op_t *at);
 
 typedef struct pass_info {

@@ -33,16 +33,19 @@ bool pass_allow_rewrite(pass_ctx_t *ctx, const char *rule, const ir_op_t *at) {
   long limit = ctx->options->rewrite_limit;
   if (limit >= 0 && number >= limit) return false;
   if (ctx->options->trace != NULL)
-    fprintf(ctx->options->trace, "rewrite %ld: %s at %s\n", number, rule,
-            at->loc.node != NULL ? at->loc.node : ir_op_info(at->code)->mnemonic);
+    fprintf(
+        ctx->options->trace, "rewrite %ld: %s at %s\n", number, rule,
+        at->loc.node != NULL ? at->loc.node : ir_op_info(at->code)->mnemonic);
   ctx->changed = true;
   return true;
 }
 
-/* ---- Lists of names ------------------------------------------------------------ */
+/* ---- Lists of names
+ * ------------------------------------------------------------ */
 
 /* Takes the next name off a comma-separated list. */
-static bool next_name(const char **list, const char **out_name, size_t *out_length) {
+static bool next_name(const char **list, const char **out_name,
+                      size_t *out_length) {
   while (**list == ',' || **list == ' ') (*list)++;
   *out_name = *list;
   *out_length = strcspn(*list, ", ");
@@ -76,22 +79,24 @@ moec_status_t pass_check_list(const char *list, diag_sink_t *diag) {
   return MOEC_OK;
 }
 
-/* ---- Output ----------------------------------------------------------------------- */
+/* ---- Output
+ * ----------------------------------------------------------------------- */
 
 void pass_dump(pass_ctx_t *ctx, const char *name) {
   if (ctx->options->dump_dir == NULL) return;
   mkdir(ctx->options->dump_dir, 0777); /* may exist */
   text_t text;
   text_init(&text, ctx->scratch);
-  text_printf(&text, "// after %s%s\n", name, ctx->changed ? "" : " (unchanged)");
+  text_printf(&text, "// after %s%s\n", name,
+              ctx->changed ? "" : " (unchanged)");
   ir_print_options_t options = {.locations = true,
                                 .data_dir = ctx->options->dump_dir};
   ir_print(ctx->module, &options, &text);
   const char *path = arena_printf(ctx->scratch, "%s/%02u-%s.moeir",
                                   ctx->options->dump_dir, ctx->stage++, name);
   FILE *file = fopen(path, "w");
-  bool written = file != NULL &&
-                 fwrite(text.data, 1, text.length, file) == text.length;
+  bool written =
+      file != NULL && fwrite(text.data, 1, text.length, file) == text.length;
   if (file != NULL) written &= fclose(file) == 0;
   if (!written)
     diag_warning(ctx->diag, (ir_loc_t){0}, "cannot write dump '%s'", path);
@@ -110,13 +115,15 @@ static void print_after(pass_ctx_t *ctx, const char *name) {
 }
 
 static void check(pass_ctx_t *ctx, const pass_info_t *pass) {
-  if (!ctx->options->verify_each || ir_verify(ctx->module, ctx->diag) == MOEC_OK)
+  if (!ctx->options->verify_each ||
+      ir_verify(ctx->module, ctx->diag) == MOEC_OK)
     return;
   MOEC_BUG("pass '%s' left invalid IR: %s", pass->name,
            ctx->diag->last != NULL ? ctx->diag->last->text : "?");
 }
 
-/* ---- Running ------------------------------------------------------------------------- */
+/* ---- Running
+ * ------------------------------------------------------------------------- */
 
 static double now_ms(void) {
   struct timespec t;
@@ -155,8 +162,11 @@ moec_status_t pass_run_all(ir_module_t *module, arena_t *scratch,
       options->passes ? options->passes : pass_pipeline(options->level);
   MOEC_TRY(pass_check_list(list, diag));
   MOEC_TRY(pass_check_list(options->disabled, diag));
-  pass_ctx_t ctx = {.module = module, .scratch = scratch, .diag = diag,
-                    .options = options, .changed = true};
+  pass_ctx_t ctx = {.module = module,
+                    .scratch = scratch,
+                    .diag = diag,
+                    .options = options,
+                    .changed = true};
   pass_dump(&ctx, "import");
   return run_list(&ctx, list);
 }

@@ -1,9 +1,10 @@
 /* Gives every stored result of the schedule its place in memory.
  *
  * Walks the schedule once: a result gets a workspace slot that no living value
- * holds, preferring one whose largest occupant has the same size; the slot's size
- * at run time is the largest of its occupants'. Sizes that cannot be bounded
- * before a run get growing regions. Linear in operations times open slots. */
+ * holds, preferring one whose largest occupant has the same size; the slot's
+ * size at run time is the largest of its occupants'. Sizes that cannot be
+ * bounded before a run get growing regions. Linear in operations times open
+ * slots. */
 #include "passes/pass.h"
 
 typedef struct slot {
@@ -14,10 +15,10 @@ typedef struct slot {
 typedef struct planner {
   ir_module_t *module;
   arena_t *scratch;
-  unsigned *last_use;      /* by value number: index of the last operation */
-  unsigned *base;          /* by value number: number of the value with the memory */
-  int *output;             /* by value number: model output, or -1 */
-  bool *is_input;          /* by symbol index: known before a run */
+  unsigned *last_use; /* by value number: index of the last operation */
+  unsigned *base;     /* by value number: number of the value with the memory */
+  int *output;        /* by value number: model output, or -1 */
+  bool *is_input;     /* by symbol index: known before a run */
   slot_t *slots;
   unsigned n_slots, capacity, n_growing;
 } planner_t;
@@ -43,7 +44,8 @@ static void find_lives(planner_t *p, ir_func_t *func) {
       unsigned number = op->out[i].number;
       p->base[number] = i == 0 && shared != NULL ? base_of(p, shared) : number;
       p->output[number] = -1;
-      if (p->last_use[p->base[number]] < index) p->last_use[p->base[number]] = index;
+      if (p->last_use[p->base[number]] < index)
+        p->last_use[p->base[number]] = index;
     }
     for (unsigned i = 0; i < op->n_in; i++) {
       if (op->in[i].value == NULL) continue;
@@ -123,11 +125,20 @@ static void place_result(planner_t *p, const ir_value_t *value, unsigned index,
 
 static bool memory_attr(ir_opcode_t code, ir_attr_id_t *out_id) {
   switch (code) {
-    case OP_LAUNCH: *out_id = ATTR_LAUNCH_memory; return true;
-    case OP_CALL: *out_id = ATTR_CALL_memory; return true;
-    case OP_EMPTY: *out_id = ATTR_EMPTY_memory; return true;
-    case OP_EXPRS: *out_id = ATTR_EXPRS_memory; return true;
-    default: return false;
+    case OP_LAUNCH:
+      *out_id = ATTR_LAUNCH_memory;
+      return true;
+    case OP_CALL:
+      *out_id = ATTR_CALL_memory;
+      return true;
+    case OP_EMPTY:
+      *out_id = ATTR_EMPTY_memory;
+      return true;
+    case OP_EXPRS:
+      *out_id = ATTR_EXPRS_memory;
+      return true;
+    default:
+      return false;
   }
 }
 

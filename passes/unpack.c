@@ -8,7 +8,8 @@
 
 enum { SMALL = 64 }; /* elements of constants that are simply rewritten */
 
-/* ---- Conversions to packed types ------------------------------------------ */
+/* ---- Conversions to packed types ------------------------------------------
+ */
 
 /* The low bits of an i8 or u8, as a number of the packed type. */
 static ir_value_t *wrap(ir_builder_t *b, ir_value_t *x, dtype_t to) {
@@ -28,7 +29,8 @@ static ir_value_t *round_to_unit(ir_builder_t *b, ir_value_t *x, double unit) {
                    ir_scalar(b, dtype, unit));
 }
 
-/* The nearest f4e2m1: units of 0.5 below 2, 1 below 4, 2 up to 6. NaN gives 0. */
+/* The nearest f4e2m1: units of 0.5 below 2, 1 below 4, 2 up to 6. NaN gives 0.
+ */
 static ir_value_t *round_to_f4(ir_builder_t *b, ir_value_t *x) {
   if (x->type.dtype != DT_F64) x = ir_cast(b, x, DT_F32);
   if (x == NULL) return NULL;
@@ -53,7 +55,8 @@ static ir_value_t *convert(ir_builder_t *b, ir_value_t *x, dtype_t to) {
   return x == NULL ? NULL : wrap(b, ir_cast(b, x, dtype_unpacked(to)), to);
 }
 
-/* ---- Sources and results --------------------------------------------------- */
+/* ---- Sources and results ---------------------------------------------------
+ */
 
 static void replace_by_unpacked(ir_builder_t *b, ir_value_t *x) {
   ir_op_t *op = ir_begin(b, OP_UNPACK, 1, &x, 1);
@@ -97,19 +100,39 @@ static void pack_results(ir_builder_t *b, ir_op_t *op, const dtype_t *dtypes) {
   }
 }
 
-/* ---- Operations ------------------------------------------------------------- */
+/* ---- Operations -------------------------------------------------------------
+ */
 
 /* Whether results are operands' elements, or not packed at all. */
 static bool keeps_values(const ir_op_t *op) {
   switch (op->code) {
-    case OP_SELECT: case OP_MIN: case OP_MAX: case OP_EQ: case OP_LT:
-    case OP_LE: case OP_IS_NAN: case OP_RESHAPE: case OP_TRANSPOSE:
-    case OP_SLICE: case OP_EXPAND: case OP_CONCAT: case OP_PAD: case OP_UNFOLD:
-    case OP_GATHER: case OP_GATHER_ND: case OP_GATHER_ELEMENTS:
-    case OP_REDUCE_MAX: case OP_REDUCE_MIN: case OP_ARG_MAX: case OP_ARG_MIN:
-    case OP_TOPK: case OP_NONZERO: case OP_CHECK_EQUAL:
+    case OP_SELECT:
+    case OP_MIN:
+    case OP_MAX:
+    case OP_EQ:
+    case OP_LT:
+    case OP_LE:
+    case OP_IS_NAN:
+    case OP_RESHAPE:
+    case OP_TRANSPOSE:
+    case OP_SLICE:
+    case OP_EXPAND:
+    case OP_CONCAT:
+    case OP_PAD:
+    case OP_UNFOLD:
+    case OP_GATHER:
+    case OP_GATHER_ND:
+    case OP_GATHER_ELEMENTS:
+    case OP_REDUCE_MAX:
+    case OP_REDUCE_MIN:
+    case OP_ARG_MAX:
+    case OP_ARG_MIN:
+    case OP_TOPK:
+    case OP_NONZERO:
+    case OP_CHECK_EQUAL:
       return true;
-    default: return false;
+    default:
+      return false;
   }
 }
 
@@ -121,10 +144,9 @@ static bool has_packed(const ir_op_t *op) {
 
 static moec_status_t refuse(ir_builder_t *b, const ir_op_t *op,
                             const ir_type_t *type) {
-  return diag_error(b->diag, op->loc, MOEC_E_UNSUPPORTED,
-                    "'%s' of %s is not supported",
-                    ir_op_info(op->code)->mnemonic,
-                    ir_type_str(b->module->arena, type));
+  return diag_error(
+      b->diag, op->loc, MOEC_E_UNSUPPORTED, "'%s' of %s is not supported",
+      ir_op_info(op->code)->mnemonic, ir_type_str(b->module->arena, type));
 }
 
 static moec_status_t rewrite_cast(ir_builder_t *b, ir_op_t *op) {

@@ -1,11 +1,11 @@
 /* Computes with 16-bit floats in f32 until a value must be 16 bits wide.
  *
  * Arithmetic on f16 and bf16 happens in f32 anyway; here its results stay f32
- * from one operation to the next instead of being rounded each time. The model's
- * own conversions, its results, and operations that need the type itself (index
- * selection, bit patterns, writing into a tensor) see rounded values as before.
- * Weights keep their 16 bits: products widen them in registers. One sweep
- * forwards, linear. */
+ * from one operation to the next instead of being rounded each time. The
+ * model's own conversions, its results, and operations that need the type
+ * itself (index selection, bit patterns, writing into a tensor) see rounded
+ * values as before. Weights keep their 16 bits: products widen them in
+ * registers. One sweep forwards, linear. */
 #include "ir/build.h"
 #include "passes/pass.h"
 
@@ -24,25 +24,45 @@ static bool is_narrow(dtype_t dtype) {
 /* Results are computed from f32 values of the operands. */
 static bool is_arithmetic(const ir_op_t *op) {
   switch (op->code) {
-    case OP_CAST: case OP_BITCAST: case OP_IS_NAN: case OP_IS_INF: case OP_EQ:
-    case OP_LT: case OP_LE:
+    case OP_CAST:
+    case OP_BITCAST:
+    case OP_IS_NAN:
+    case OP_IS_INF:
+    case OP_EQ:
+    case OP_LT:
+    case OP_LE:
       return false;
-    case OP_REDUCE_SUM: case OP_REDUCE_PROD: case OP_REDUCE_MAX:
-    case OP_REDUCE_MIN: case OP_SOFTMAX: case OP_LOG_SOFTMAX: case OP_MATMUL:
-    case OP_CUM_SUM: case OP_CUM_PROD:
+    case OP_REDUCE_SUM:
+    case OP_REDUCE_PROD:
+    case OP_REDUCE_MAX:
+    case OP_REDUCE_MIN:
+    case OP_SOFTMAX:
+    case OP_LOG_SOFTMAX:
+    case OP_MATMUL:
+    case OP_CUM_SUM:
+    case OP_CUM_PROD:
       return true;
-    default: return ir_has_trait(op, ELEMENTWISE);
+    default:
+      return ir_has_trait(op, ELEMENTWISE);
   }
 }
 
 /* Results are elements of operand 0 (of all operands: concat). */
 static bool is_movement(ir_opcode_t code) {
   switch (code) {
-    case OP_RESHAPE: case OP_EXPAND: case OP_TRANSPOSE: case OP_SLICE:
-    case OP_CONCAT: case OP_GATHER: case OP_GATHER_ELEMENTS: case OP_GATHER_ND:
-    case OP_PAD: case OP_UNFOLD:
+    case OP_RESHAPE:
+    case OP_EXPAND:
+    case OP_TRANSPOSE:
+    case OP_SLICE:
+    case OP_CONCAT:
+    case OP_GATHER:
+    case OP_GATHER_ELEMENTS:
+    case OP_GATHER_ND:
+    case OP_PAD:
+    case OP_UNFOLD:
       return true;
-    default: return false;
+    default:
+      return false;
   }
 }
 
@@ -100,7 +120,8 @@ moec_status_t run_widen(pass_ctx_t *ctx, ir_func_t *func) {
       .module = ctx->module, .region = &func->body, .diag = ctx->diag};
   for (ir_op_t *op = func->body.first, *next; op != NULL; op = next) {
     next = op->next;
-    if (!should_widen(&w, op) || !pass_allow_rewrite(ctx, "widen", op)) continue;
+    if (!should_widen(&w, op) || !pass_allow_rewrite(ctx, "widen", op))
+      continue;
     MOEC_TRY(widen_op(&w, op));
   }
   return MOEC_OK;

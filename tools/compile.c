@@ -19,10 +19,12 @@ void compile_options_init(compile_options_t *options) {
 }
 
 static void tell(const compile_options_t *options, const char *stage) {
-  if (options->progress != NULL) options->progress(options->progress_user, stage);
+  if (options->progress != NULL)
+    options->progress(options->progress_user, stage);
 }
 
-/* ---- Reading ------------------------------------------------------------------ */
+/* ---- Reading
+ * ------------------------------------------------------------------ */
 
 typedef struct session { /* everything to be released, also after a jump */
   const compile_options_t *options;
@@ -39,10 +41,12 @@ static const char *suffix_of(const char *path) {
   return dot == NULL || (slash != NULL && dot < slash) ? "" : dot;
 }
 
-static moec_status_t read_text(session_t *s, const char *path, size_t *out_length) {
+static moec_status_t read_text(session_t *s, const char *path,
+                               size_t *out_length) {
   FILE *file = fopen(path, "rb");
   if (file == NULL)
-    return diag_error(s->diag, (ir_loc_t){0}, MOEC_E_IO, "cannot open '%s'", path);
+    return diag_error(s->diag, (ir_loc_t){0}, MOEC_E_IO, "cannot open '%s'",
+                      path);
   size_t capacity = 1 << 16, length = 0;
   s->text = malloc(capacity);
   while (s->text != NULL) {
@@ -74,7 +78,8 @@ static moec_status_t import(session_t *s, ir_module_t **out_module) {
   return onnx_import(model, NULL, s->diag, out_module);
 }
 
-/* ---- Writing -------------------------------------------------------------------- */
+/* ---- Writing
+ * -------------------------------------------------------------------- */
 
 /* Whether a comma-separated list has the name. */
 static bool lists(const char *list, const char *name) {
@@ -158,8 +163,10 @@ static moec_status_t write_product(session_t *s, ir_module_t *module) {
                                .notes = notes,
                                .n_notes = sizeof notes / sizeof notes[0]};
   if (strcmp(kind, ".so") == 0)
-    return codegen_library(module, &options, s->options->output, s->arena, s->diag);
-  return codegen_text(module, &options, kind, s->options->output, s->arena, s->diag);
+    return codegen_library(module, &options, s->options->output, s->arena,
+                           s->diag);
+  return codegen_text(module, &options, kind, s->options->output, s->arena,
+                      s->diag);
 }
 
 static moec_status_t write_report(session_t *s) {
@@ -170,17 +177,20 @@ static moec_status_t write_report(session_t *s) {
 }
 
 static moec_status_t check_output(session_t *s) {
-  static const char *const kinds[] = {".so", ".o", ".ll", ".bc", ".s", ".moeir"};
+  static const char *const kinds[] = {".so", ".o", ".ll",
+                                      ".bc", ".s", ".moeir"};
   if (s->options->output == NULL) return MOEC_OK;
   for (unsigned i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
     if (strcmp(suffix_of(s->options->output), kinds[i]) == 0) return MOEC_OK;
-  return diag_error(s->diag, (ir_loc_t){0}, MOEC_E_USAGE,
-                    "the suffix of '%s' names no product; expected .so, .o, .ll, "
-                    ".bc, .s or .moeir",
-                    s->options->output);
+  return diag_error(
+      s->diag, (ir_loc_t){0}, MOEC_E_USAGE,
+      "the suffix of '%s' names no product; expected .so, .o, .ll, "
+      ".bc, .s or .moeir",
+      s->options->output);
 }
 
-/* ---- The whole ------------------------------------------------------------------- */
+/* ---- The whole
+ * ------------------------------------------------------------------- */
 
 static moec_status_t compile(session_t *s) {
   ir_module_t *module = NULL;
@@ -206,7 +216,8 @@ static moec_status_t compile(session_t *s) {
   return status;
 }
 
-moec_status_t compile_model(const compile_options_t *options, diag_sink_t *diag) {
+moec_status_t compile_model(const compile_options_t *options,
+                            diag_sink_t *diag) {
   session_t *s = calloc(1, sizeof *s);
   if (s == NULL) return MOEC_E_NO_MEMORY;
   s->options = options;
@@ -222,7 +233,8 @@ moec_status_t compile_model(const compile_options_t *options, diag_sink_t *diag)
     if (setjmp(point.jump) == 0) {
       status = compile(s);
     } else {
-      status = diag_error(diag, (ir_loc_t){0}, point.status, "%s", point.message);
+      status =
+          diag_error(diag, (ir_loc_t){0}, point.status, "%s", point.message);
     }
   }
   recovery_leave(&point);

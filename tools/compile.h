@@ -7,15 +7,15 @@
 #include "passes/pass.h"
 
 typedef struct compile_options {
-  const char *model;         /* path of the ONNX file */
-  const char *output;        /* its suffix chooses the product: .so .o .ll .bc .s
-                                .moeir; NULL: nothing is written */
-  const char *entry;         /* exported function, "moec_model" by default */
+  const char *model;  /* path of the ONNX file */
+  const char *output; /* its suffix chooses the product: .so .o .ll .bc .s
+                         .moeir; NULL: nothing is written */
+  const char *entry;  /* exported function, "moec_model" by default */
   const char *external_root; /* --external-data-root, or NULL */
   const char *isas;          /* "a,b" of targets.def; NULL: all of the target */
   const char *report;        /* JSON report, or NULL */
   pass_options_t passes;
-  size_t memory_limit;       /* bytes of the arena; 0: no limit */
+  size_t memory_limit; /* bytes of the arena; 0: no limit */
   /* Told at the start of each stage ("import", "passes", ...); may be NULL. */
   void (*progress)(void *user, const char *stage);
   void *progress_user;
@@ -24,9 +24,10 @@ typedef struct compile_options {
 void compile_options_init(compile_options_t *options);
 
 /* Compiles; diagnostics are collected in `diag` (whose arena must outlive the
- * call). Nothing is left behind at `output` on failure. Any number of threads may
- * compile at once. Never exits or aborts on input. */
-moec_status_t compile_model(const compile_options_t *options, diag_sink_t *diag);
+ * call). Nothing is left behind at `output` on failure. Any number of threads
+ * may compile at once. Never exits or aborts on input. */
+moec_status_t compile_model(const compile_options_t *options,
+                            diag_sink_t *diag);
 
 /* Imports a model into a fresh module of `arena`, or parses a .moeir file. */
 moec_status_t compile_import(const compile_options_t *options, arena_t *arena,

@@ -1,6 +1,7 @@
-/* Running a compiled model. This header alone is enough for an application: link
- * the `.so` or dlopen() it, get its table from moec_model(), create an instance,
- * run it. Everything in the table is constant; all state is in instances.
+/* Running a compiled model. This header alone is enough for an application:
+ * link the `.so` or dlopen() it, get its table from moec_model(), create an
+ * instance, run it. Everything in the table is constant; all state is in
+ * instances.
  *
  *     const moec_model_t *m = moec_model();
  *     moec_instance_t *it;
@@ -26,12 +27,32 @@ extern "C" {
 
 /* Element types: the numbers of ONNX TensorProto.DataType. */
 typedef enum moec_dtype {
-  MOEC_F32 = 1, MOEC_U8 = 2, MOEC_I8 = 3, MOEC_U16 = 4, MOEC_I16 = 5,
-  MOEC_I32 = 6, MOEC_I64 = 7, MOEC_STRING = 8, MOEC_BOOL = 9, MOEC_F16 = 10,
-  MOEC_F64 = 11, MOEC_U32 = 12, MOEC_U64 = 13, MOEC_C64 = 14, MOEC_C128 = 15,
-  MOEC_BF16 = 16, MOEC_F8E4M3FN = 17, MOEC_F8E4M3FNUZ = 18, MOEC_F8E5M2 = 19,
-  MOEC_F8E5M2FNUZ = 20, MOEC_U4 = 21, MOEC_I4 = 22, MOEC_F4E2M1 = 23,
-  MOEC_F8E8M0 = 24, MOEC_U2 = 25, MOEC_I2 = 26
+  MOEC_F32 = 1,
+  MOEC_U8 = 2,
+  MOEC_I8 = 3,
+  MOEC_U16 = 4,
+  MOEC_I16 = 5,
+  MOEC_I32 = 6,
+  MOEC_I64 = 7,
+  MOEC_STRING = 8,
+  MOEC_BOOL = 9,
+  MOEC_F16 = 10,
+  MOEC_F64 = 11,
+  MOEC_U32 = 12,
+  MOEC_U64 = 13,
+  MOEC_C64 = 14,
+  MOEC_C128 = 15,
+  MOEC_BF16 = 16,
+  MOEC_F8E4M3FN = 17,
+  MOEC_F8E4M3FNUZ = 18,
+  MOEC_F8E5M2 = 19,
+  MOEC_F8E5M2FNUZ = 20,
+  MOEC_U4 = 21,
+  MOEC_I4 = 22,
+  MOEC_F4E2M1 = 23,
+  MOEC_F8E8M0 = 24,
+  MOEC_U2 = 25,
+  MOEC_I2 = 26
 } moec_dtype_t;
 
 typedef enum moec_kind {
@@ -55,56 +76,60 @@ typedef struct moec_value {
   uint32_t kind;        /* moec_kind_t */
   int32_t dtype;        /* moec_dtype_t, of the elements */
   int32_t rank;
-  void *data;           /* elements; any alignment for inputs. Strings: their
-                           bytes, one after another */
-  int64_t *dims;        /* int64[rank], outermost first */
-  const int64_t *strides; /* int64[rank] in elements; NULL: C order. Inputs only;
-                             outputs are C order */
-  uint64_t capacity;    /* outputs: bytes at data */
-  uint64_t size;        /* set by the run: bytes used (or needed) at data */
-  uint64_t *offsets;    /* strings: uint64[count + 1] into data; else NULL */
+  void *data;             /* elements; any alignment for inputs. Strings: their
+                             bytes, one after another */
+  int64_t *dims;          /* int64[rank], outermost first */
+  const int64_t *strides; /* int64[rank] in elements; NULL: C order. Inputs
+                             only; outputs are C order */
+  uint64_t capacity;      /* outputs: bytes at data */
+  uint64_t size;          /* set by the run: bytes used (or needed) at data */
+  uint64_t *offsets;      /* strings: uint64[count + 1] into data; else NULL */
   struct moec_value *items; /* sequences and optionals */
   uint64_t n_items;
-  int32_t alias_input;  /* outputs: index + 1 of the input whose memory this
-                           output shares (updated in place), 0: none */
+  int32_t alias_input; /* outputs: index + 1 of the input whose memory this
+                          output shares (updated in place), 0: none */
   int32_t reserved;
 } moec_value_t;
 
 #define MOEC_MAX_RANK 32
 
-/* What the model takes or gives. A dimension is fixed, or named by a symbol that
- * has one value in a run, or (outputs only) computed or unknown before a run. */
+/* What the model takes or gives. A dimension is fixed, or named by a symbol
+ * that has one value in a run, or (outputs only) computed or unknown before a
+ * run. */
 typedef struct moec_io {
   uint32_t struct_size;
-  uint32_t kind;  /* moec_kind_t */
-  int32_t dtype;  /* of the elements */
+  uint32_t kind; /* moec_kind_t */
+  int32_t dtype; /* of the elements */
   int32_t rank;
   const char *name;
-  const int64_t *dims;          /* int64[rank]; -1 where not fixed */
-  const char *const *dim_names; /* char*[rank]; "" fixed; a symbol or expression */
-  const int32_t *dim_symbols;   /* inputs: int32[rank], symbol index or -1 */
-  uint32_t optional;            /* inputs: has a default, may have data == NULL */
+  const int64_t *dims; /* int64[rank]; -1 where not fixed */
+  const char *const
+      *dim_names; /* char*[rank]; "" fixed; a symbol or expression */
+  const int32_t *dim_symbols; /* inputs: int32[rank], symbol index or -1 */
+  uint32_t optional;          /* inputs: has a default, may have data == NULL */
   uint32_t reserved;
 } moec_io_t;
 
 /* begin <= u < end of a parallel region's units */
 typedef void (*moec_task_fn)(void *context, int64_t begin, int64_t end);
-/* Must call task(context, b, e) for ranges that cover [0, n) exactly once, on any
- * threads, and return when all are done. Called from run() only. */
+/* Must call task(context, b, e) for ranges that cover [0, n) exactly once, on
+ * any threads, and return when all are done. Called from run() only. */
 typedef void (*moec_parallel_for_fn)(void *user, int64_t n, moec_task_fn task,
                                      void *context);
 
 typedef struct moec_options {
   uint32_t struct_size;
   int32_t n_threads;   /* 0: as many as processors available; 1: none started */
-  const char *variant; /* NULL: the best that the machine has; else its name, and
-                          MOEC_E_CPU if the machine lacks it */
-  uint32_t fixed_memory; /* 1: no allocation in run(); growth is MOEC_E_CAPACITY;
-                            query() reserves what a run on its shapes needs */
+  const char *variant; /* NULL: the best that the machine has; else its name,
+                          and MOEC_E_CPU if the machine lacks it */
+  uint32_t
+      fixed_memory; /* 1: no allocation in run(); growth is MOEC_E_CAPACITY;
+                       query() reserves what a run on its shapes needs */
   uint32_t reserved;
   moec_parallel_for_fn parallel_for; /* NULL: the instance's own threads */
   void *parallel_user;
-  void *(*allocate)(void *user, uint64_t bytes); /* 64-byte aligned; NULL: malloc */
+  void *(*allocate)(void *user,
+                    uint64_t bytes); /* 64-byte aligned; NULL: malloc */
   void (*release)(void *user, void *memory);
   void *memory_user;
   void *pool; /* moec_model_t.pool_create's; NULL: own threads */
@@ -149,9 +174,10 @@ typedef struct moec_model {
                          uint32_t n_inputs, moec_value_t *outputs,
                          uint32_t n_outputs, moec_memory_t *out_memory);
 
-  /* Runs the model. Inputs are checked: E_USAGE (count), E_DTYPE, E_RANK, E_SHAPE;
-   * data-dependent failures: E_INDEX, E_SHAPE, E_VALUE; E_CAPACITY, E_NO_MEMORY.
-   * After a failure outputs are undefined and the instance stays usable. */
+  /* Runs the model. Inputs are checked: E_USAGE (count), E_DTYPE, E_RANK,
+   * E_SHAPE; data-dependent failures: E_INDEX, E_SHAPE, E_VALUE; E_CAPACITY,
+   * E_NO_MEMORY. After a failure outputs are undefined and the instance stays
+   * usable. */
   moec_status_t (*run)(moec_instance_t *instance, const moec_value_t *inputs,
                        uint32_t n_inputs, moec_value_t *outputs,
                        uint32_t n_outputs);

@@ -5,7 +5,8 @@
 
 #include "moec/model.h"
 
-/* One argument of a kernel or routine: a pointer, an i64, or a pointer to i32. */
+/* One argument of a kernel or routine: a pointer, an i64, or a pointer to i32.
+ */
 typedef union moert_arg {
   void *pointer;
   int64_t i;
@@ -22,22 +23,22 @@ typedef struct moec_instance moert_instance_t;
 /* State of one run; the schedule's only argument. Offsets of the fields are
  * known to backend/schedule.c (checked by a test). */
 typedef struct moert_frame {
-  int64_t *symbols;           /* [n_symbols], values of sizes; 0 at the start of a
-                                 run where no input binds them */
-  void **inputs;              /* [n_inputs], contiguous C order, aligned to the
-                                 element; NULL: optional and absent. Never NULL
-                                 for a tensor of no elements */
-  char *workspace;            /* 64-byte aligned */
-  int64_t *slot_bytes;        /* [n_slots], 0 until plan() writes it */
-  int64_t *slot_offsets;      /* [n_slots], multiples of 64, made from slot_bytes */
+  int64_t *symbols;      /* [n_symbols], values of sizes; 0 at the start of a
+                            run where no input binds them */
+  void **inputs;         /* [n_inputs], contiguous C order, aligned to the
+                            element; NULL: optional and absent. Never NULL
+                            for a tensor of no elements */
+  char *workspace;       /* 64-byte aligned */
+  int64_t *slot_bytes;   /* [n_slots], 0 until plan() writes it */
+  int64_t *slot_offsets; /* [n_slots], multiples of 64, made from slot_bytes */
   const moert_kernel_fn *kernels; /* of the instance's variant */
   const uint8_t *weights;
   moert_instance_t *instance;
-  int32_t error;              /* see moert_kernel_fn */
-  int32_t node;               /* for messages of routines: the node being run, may
-                                 be set by run() before a call; -1 at its start */
-  int64_t *output_dims;       /* [sum of output ranks], -1 until plan() writes it:
-                                 not known before the run */
+  int32_t error;        /* see moert_kernel_fn */
+  int32_t node;         /* for messages of routines: the node being run, may
+                           be set by run() before a call; -1 at its start */
+  int64_t *output_dims; /* [sum of output ranks], -1 until plan() writes it:
+                           not known before the run */
 } moert_frame_t;
 
 typedef struct moert_variant {
@@ -47,8 +48,8 @@ typedef struct moert_variant {
 } moert_variant_t;
 
 /* Processor features that variants ask for. Append only. */
-#define MOERT_CPU_AVX2 (1ull << 0)     /* AVX2, FMA, F16C, BMI1/2, LZCNT, MOVBE */
-#define MOERT_CPU_AVX512 (1ull << 1)   /* F, BW, CD, DQ, VL and the above */
+#define MOERT_CPU_AVX2 (1ull << 0)   /* AVX2, FMA, F16C, BMI1/2, LZCNT, MOVBE */
+#define MOERT_CPU_AVX512 (1ull << 1) /* F, BW, CD, DQ, VL and the above */
 #define MOERT_CPU_AVX512VNNI (1ull << 2)
 #define MOERT_CPU_AVX512BF16 (1ull << 3)
 
@@ -61,8 +62,9 @@ typedef struct moert_program {
   uint32_t n_inputs, n_outputs;
   uint32_t n_symbols, n_slots, n_growable, n_nodes;
   const char *const *symbol_names; /* [n_symbols] */
-  const char *const *nodes; /* [n_nodes], "node #3 \"name\" (Op)", for messages */
-  const moert_variant_t *variants; /* worst first */
+  const char *const
+      *nodes; /* [n_nodes], "node #3 \"name\" (Op)", for messages */
+  const moert_variant_t *variants;  /* worst first */
   const char *const *variant_names; /* the same, names only */
   uint32_t n_variants;
   uint32_t memory_kind; /* moec_memory_kind_t */
@@ -79,7 +81,8 @@ typedef struct moert_program {
 
 extern const moert_program_t moert_program;
 
-/* ---- What the generated moec_model_t points to ---------------------------- */
+/* ---- What the generated moec_model_t points to ----------------------------
+ */
 
 /* As the members of moec_model_t of the same names say. */
 moec_status_t moert_create(const moec_options_t *options,
@@ -103,27 +106,29 @@ void moert_pool_destroy(void *pool);
 void moert_parallel(moert_frame_t *frame, uint32_t kernel,
                     const moert_arg_t *args, int64_t units, int64_t grain);
 
-/* Memory for output `index` of these dims and size in bytes: the caller's buffer
- * or the instance's, aligned to the element. Every output must be asked for in a
- * run, also an empty one. NULL: the run must end with moert_status(frame). */
+/* Memory for output `index` of these dims and size in bytes: the caller's
+ * buffer or the instance's, aligned to the element. Every output must be asked
+ * for in a run, also an empty one. NULL: the run must end with
+ * moert_status(frame). */
 void *moert_output(moert_frame_t *frame, uint32_t index, const int64_t *dims,
                    int64_t bytes);
-/* Growable region `index` with at least that many bytes, 64-byte aligned; what it
- * held in this run is kept, at another address perhaps. NULL as above. */
+/* Growable region `index` with at least that many bytes, 64-byte aligned; what
+ * it held in this run is kept, at another address perhaps. NULL as above. */
 void *moert_grow(moert_frame_t *frame, uint32_t index, int64_t bytes);
 
-/* Each records a message that names nodes[node] and returns the status with which
- * the run must end. node is -1 when there is none. */
+/* Each records a message that names nodes[node] and returns the status with
+ * which the run must end. node is -1 when there is none. */
 int32_t moert_status(moert_frame_t *frame);
-int32_t moert_fail_assert(moert_frame_t *frame, int32_t node); /* frame->error */
+int32_t moert_fail_assert(moert_frame_t *frame,
+                          int32_t node); /* frame->error */
 int32_t moert_fail_bind(moert_frame_t *frame, int32_t node, const char *symbol,
                         int64_t value, int64_t lower, int64_t upper);
 int32_t moert_fail_equal(moert_frame_t *frame, int32_t node, const char *what,
                          int64_t a, int64_t b);
 int32_t moert_fail_overflow(moert_frame_t *frame, int32_t node);
 
-/* Routines over data, one row each in runtime/routines.def: results, operands and
- * sizes in args as the row says; return a moec_status_t. */
+/* Routines over data, one row each in runtime/routines.def: results, operands
+ * and sizes in args as the row says; return a moec_status_t. */
 typedef int32_t (*moert_routine_fn)(moert_frame_t *frame,
                                     const moert_arg_t *args);
 
