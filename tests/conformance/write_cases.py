@@ -1,12 +1,17 @@
 #!/usr/bin/env python3
 """Writes the backend suite of the installed onnx package as folders of cases.
 
-usage: write_cases.py OUT_DIR
+usage: write_cases.py [--form FORM] OUT_DIR
 
 Writes the generated node cases as OUT_DIR/<name> and the package's data folders
 as OUT_DIR/<folder>-<name>: model.onnx, test_data_set_<n>/{input,output}_<m>.pb
 and case.json with the tolerances of the suite. A stamp of the package's version
 and of this script makes a second run do nothing. Prints the number of cases.
+
+Forms: as-is; constant, the node cases that have integer vectors or scalars beside
+other inputs (axes, shapes, indices) with these as constants of the model, like
+exporters write them; dynamic, all node cases so, and with all dimensions of the
+other inputs symbolic.
 """
 import argparse
 import hashlib
@@ -62,6 +67,43 @@ def operators_of(graph, into):
     return into
 
 
+def make_dynamic(model, data_sets):
+    """All dimensions of inputs are symbols, outputs have no shape."""
+    model, data_sets = make_constant(model, data_sets) or (model, data_sets)
+    for i, info in enumerate(model.graph.input):
+        if info.type.WhichOneof("value") != "tensor_type":
+            continue
+        for j, dim in enumerate(info.type.tensor_type.shape.dim):
+            dim.dim_param = f"d{i}_{j}"
+    for info in model.graph.output:
+        if info.type.WhichOneof("value") == "tensor_type":
+            info.type.tensor_type.ClearField("shape")
+    del model.graph.value_info[:]
+    return model, data_sets
+
+
+def make_constant(model, data_sets):
+    """Integers of rank 0 and 1 become constants; None where there are none."""
+    if len(data_sets) != 1 or len(model.graph.input) < 2:
+        return None
+    inputs, outputs = data_sets[0]
+    kept = []
+    for info, value in zip(list(model.graph.input), inputs, strict=True):
+        fixed = (isinstance(value, np.ndarray | np.generic) and kept
+                 and value.dtype in (np.int32, np.int64) and value.ndim <= 1)
+        if not fixed:
+            kept.append(value)
+            continue
+        model.graph.initializer.append(
+            numpy_helper.from_array(np.asarray(value), info.name))
+        model.graph.input.remove(info)
+    return (model, [(kept, outputs)]) if len(kept) < len(inputs) else None
+
+
+FORMS = {"as-is": lambda model, data_sets: (model, data_sets),
+         "dynamic": make_dynamic, "constant": make_constant}
+
+
 def describe(folder, name, operator, rtol, atol):
     text = json.dumps({
         "name": name,
@@ -73,15 +115,19 @@ def describe(folder, name, operator, rtol, atol):
     (folder / "case.json").write_text(text + "\n")
 
 
-def write_node_case(out, case, operator):
+def write_node_case(out, case, operator, form):
+    made = FORMS[form](case.model, case.data_sets)
+    if made is None:
+        return 0
+    model, data_sets = made
     folder = out / case.name
     folder.mkdir()
     (folder / "model.onnx").write_bytes(
-        case.model.SerializeToString(deterministic=True))
-    for index, (inputs, outputs) in enumerate(case.data_sets):
+        model.SerializeToString(deterministic=True))
+    for index, (inputs, outputs) in enumerate(data_sets):
         data = folder / f"test_data_set_{index}"
         data.mkdir()
-        graph = case.model.graph
+        graph = model.graph
         for kind, values, infos in (("input", inputs, graph.input),
                                     ("output", outputs, graph.output)):
             for j, (value, info) in enumerate(zip(values, infos, strict=True)):
@@ -89,6 +135,7 @@ def write_node_case(out, case, operator):
                 (data / f"{kind}_{j}.pb").write_bytes(
                     proto.SerializeToString(deterministic=True))
     describe(folder, case.name, operator, case.rtol, case.atol)
+    return 1
 
 
 def node_operator(case, by_base):
@@ -102,16 +149,15 @@ def node_operator(case, by_base):
     return case.model.graph.node[-1].op_type if names else "Constant"
 
 
-def write_node_cases(out):
+def write_node_cases(out, form):
     from onnx.backend.test.case.node import collect_testcases
     cases = [c for c in collect_testcases(None) if c.model and c.data_sets]
     by_base = {}
     for case in cases:
         if "_expanded" not in case.name:
             by_base[case.name] = node_operator(case, {})
-    for case in cases:
-        write_node_case(out, case, node_operator(case, by_base))
-    return len(cases)
+    return sum(write_node_case(out, case, node_operator(case, by_base), form)
+               for case in cases)
 
 
 def write_data_cases(out):
@@ -160,10 +206,11 @@ def write_light_cases(out):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--form", choices=FORMS, default="as-is")
     parser.add_argument("out_dir", type=pathlib.Path)
     args = parser.parse_args()
     script = hashlib.sha256(pathlib.Path(__file__).read_bytes()).hexdigest()
-    stamp = f"onnx {onnx.__version__} {script[:16]}"
+    stamp = f"onnx {onnx.__version__} {args.form} {script[:16]}"
     stamp_file = args.out_dir / "stamp"
     if stamp_file.exists():
         first, count = stamp_file.read_text().splitlines()
@@ -176,8 +223,10 @@ def main():
     part = args.out_dir.with_name(args.out_dir.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    count = (f"{write_node_cases(part)} node cases, {write_data_cases(part)} of "
-             f"data folders, {write_light_cases(part)} whole networks")
+    count = f"{write_node_cases(part, args.form)} node cases"
+    if args.form == "as-is":
+        count += (f", {write_data_cases(part)} of data folders, "
+                  f"{write_light_cases(part)} whole networks")
     (part / "stamp").write_text(f"{stamp}\n{count}\n")
     shutil.rmtree(args.out_dir, ignore_errors=True)
     part.rename(args.out_dir)
