@@ -102,17 +102,28 @@ static bool rewrite(const canonicalizer_t *c, const rule_t *rule, ir_op_t *op) {
   return true;
 }
 
-/* Applies rules to op until none matches; returns where the sweep goes on: at
- * the first operation that was built, or after op. */
+/* Far more rewrites than there can be without a bug; what there is so far is
+ * valid all the same. */
+static bool is_circling(canonicalizer_t *c, const rule_t *rule,
+                        const ir_op_t *op) {
+  if (c->left-- > 0) return false;
+  if (c->left == -1)
+    diag_warning(c->ctx->diag, op->loc,
+                 "the rules of canonicalize go in circles at '%s'", rule->name);
+  c->left = -1;
+  return true;
+}
+
+/* Applies the first rule that matches; returns where the sweep goes on: at the
+ * first operation that was built, or after op. */
 static ir_op_t *visit(canonicalizer_t *c, ir_op_t *op) {
   const ir_op_t *prev = op->prev;
   ir_op_t *next = op->next;
   const ir_region_t *region = op->parent;
   if (is_dead(op)) return next;
   const rule_t *rule = find_rule(c, op);
-  if (rule == NULL || !pass_allow_rewrite(c->ctx, rule->name, op)) return next;
-  if (c->left-- <= 0)
-    MOEC_BUG("the rules of canonicalize.def go in circles, now %s", rule->name);
+  if (rule == NULL || is_circling(c, rule, op)) return next;
+  if (!pass_allow_rewrite(c->ctx, rule->name, op)) return next;
   if (!rewrite(c, rule, op)) return next;
   c->again = true;
   return first_after(region, prev);

@@ -60,6 +60,11 @@ bool rule_operand_is(const ir_op_t *op, unsigned index, double number);
 /* A constant, perhaps seen through views. */
 bool rule_is_constant(const ir_value_t *value);
 
+/* Every value of type `from` is one of type `to`. */
+bool rule_cast_holds(dtype_t from, dtype_t to);
+/* Casts from -> through -> to give what a cast from -> to gives. */
+bool rule_cast_skips(dtype_t from, dtype_t through, dtype_t to);
+
 /* ---- What rules build ---------------------------------------------------- */
 
 /* x broadcast to the shape of `like`; x itself where it has that shape. */

@@ -57,7 +57,7 @@ static bool holds_integers(dtype_t from, dtype_t to) {
          bits + (keeps_sign && !negative) <= (int)dtype_bits(to);
 }
 
-static bool holds_all(dtype_t from, dtype_t to) {
+bool rule_cast_holds(dtype_t from, dtype_t to) {
   if (from == to) return true;
   if (!dtype_is_float(from)) return holds_integers(from, to);
   float_range_t a = range_of_float(from), b = range_of_float(to);
@@ -65,16 +65,16 @@ static bool holds_all(dtype_t from, dtype_t to) {
          a.least >= b.least && a.most <= b.most;
 }
 
-/* Whether from -> through -> to is from -> to. Integers wrap among themselves
+/* Integers wrap among themselves
  * but saturate when they come from floats: then nothing may be out of range. */
-static bool skips(dtype_t from, dtype_t through, dtype_t to) {
+bool rule_cast_skips(dtype_t from, dtype_t through, dtype_t to) {
   if (!is_number(from) || !is_number(through) || !is_number(to)) return false;
   bool integers = dtype_is_integer(through) && dtype_is_integer(to) &&
                   !dtype_is_float(from);
   if (integers && dtype_bits(to) <= dtype_bits(through) &&
       dtype_is_integer(from))
     return true;
-  if (!holds_all(from, through)) return false;
+  if (!rule_cast_holds(from, through)) return false;
   if (dtype_is_float(from) == dtype_is_float(through)) return true;
   return !dtype_is_integer(to) || holds_integers(from, to);
 }
@@ -90,8 +90,8 @@ ir_value_t *apply_cast_same(ir_op_t *op, ir_builder_t *b) {
 
 bool match_cast_of_cast(const ir_op_t *op) {
   const ir_value_t *middle = op->in[0].value;
-  return skips(middle->def->in[0].value->type.dtype, middle->type.dtype,
-               op->out[0].type.dtype);
+  return rule_cast_skips(middle->def->in[0].value->type.dtype,
+                         middle->type.dtype, op->out[0].type.dtype);
 }
 
 ir_value_t *apply_cast_of_cast(ir_op_t *op, ir_builder_t *b) {

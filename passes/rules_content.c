@@ -19,25 +19,23 @@ static bool used_elementwise(const ir_op_t *op) {
   return true;
 }
 
-/* Already in the form that sizes are given: exprs, or that with another type or
- * rank, or expanded for elementwise users. */
+static bool is_exprs(const ir_op_t *op) {
+  return op != NULL && op->code == OP_EXPRS;
+}
+
+/* Already in the form that sizes are given: exprs, that cast to another type,
+ * and that reshaped to a higher rank; or expanded for elementwise users. */
 static bool is_settled(const ir_op_t *op, int64_t count) {
-  const ir_type_t *type = &op->out[0].type;
+  const ir_op_t *def = op->n_in > 0 ? op->in[0].value->def : NULL;
   if (op->code == OP_CONSTANT || op->code == OP_IOTA) return true;
   if (op->code == OP_EXPAND && rule_has_one_element(&op->in[0].value->type) &&
       used_elementwise(op))
     return true;
   if (all_constant(&op->out[0], count)) return false;
-  switch (op->code) {
-    case OP_EXPRS:
-      return true;
-    case OP_CAST:
-      return rule_def(op, 0, OP_EXPRS) != NULL;
-    case OP_RESHAPE:
-      return rule_def(op, 0, OP_EXPRS) != NULL && type->rank > 1;
-    default:
-      return type->dtype == DT_I32 && type->rank > 1;
-  }
+  if (op->code == OP_CAST) return is_exprs(def);
+  if (op->code != OP_RESHAPE || op->out[0].type.rank <= 1) return is_exprs(op);
+  return is_exprs(def) || (def != NULL && def->code == OP_CAST &&
+                           is_exprs(def->in[0].value->def));
 }
 
 bool match_known_content(const ir_op_t *op) {

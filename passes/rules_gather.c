@@ -109,3 +109,47 @@ ir_value_t *apply_gather_iota(ir_op_t *op, ir_builder_t *b) {
   MOEC_ASSERT(found);
   return take(op, b, start, length);
 }
+
+/* ---- Whole rows by other operations ----------------------------------------
+ */
+
+bool match_gather_nd_of_rows(const ir_op_t *op) {
+  const ir_type_t *index = &op->in[1].value->type;
+  return ir_get_int(op, ATTR_GATHER_ND_batch_dims) == 0 &&
+         rule_is_one(index->dim[index->rank - 1]);
+}
+
+ir_value_t *apply_gather_nd_of_rows(ir_op_t *op, ir_builder_t *b) {
+  ir_value_t *index = op->in[1].value;
+  index = ir_squeeze(b, index, index->type.rank - 1);
+  return ir_gather(b, op->in[0].value, index, 0);
+}
+
+static unsigned elements_axis(const ir_op_t *op) {
+  int64_t axis = ir_get_int(op, ATTR_GATHER_ELEMENTS_axis);
+  return (unsigned)(axis < 0 ? axis + op->in[0].value->type.rank : axis);
+}
+
+/* The indices are copies of one list along the axis, and all of the data's
+ * other dimensions are taken. */
+bool match_gather_elements_of_rows(const ir_op_t *op) {
+  const ir_op_t *expand = rule_def(op, 1, OP_EXPAND);
+  const ir_type_t *x = &op->in[0].value->type, *to = &op->out[0].type;
+  if (expand == NULL) return false;
+  const ir_type_t *list = &expand->in[0].value->type;
+  unsigned shift = to->rank - list->rank, axis = elements_axis(op);
+  if (axis < shift || list->dim[axis - shift] != to->dim[axis]) return false;
+  for (unsigned d = 0; d < to->rank; d++) {
+    if (d == axis) continue;
+    if (d >= shift && !rule_is_one(list->dim[d - shift])) return false;
+    if (x->dim[d] != to->dim[d]) return false;
+  }
+  return true;
+}
+
+ir_value_t *apply_gather_elements_of_rows(ir_op_t *op, ir_builder_t *b) {
+  unsigned axis = elements_axis(op);
+  const expr_t *n = op->out[0].type.dim[axis];
+  ir_value_t *list = op->in[1].value->def->in[0].value;
+  return ir_gather(b, op->in[0].value, ir_reshape(b, list, 1, &n), axis);
+}

@@ -141,15 +141,19 @@ ir_value_t *apply_select_of_not(ir_op_t *op, ir_builder_t *b) {
   return &op->out[0];
 }
 
-bool match_select_bool(const ir_op_t *op) {
-  bool x, y;
-  return bool_constant(op->in[1].value, &x) &&
-         bool_constant(op->in[2].value, &y) && x != y;
+/* Operands 1 and 2 are 1 and 0 or, with `one_first` false, 0 and 1. */
+static bool chooses_ones(const ir_op_t *op, bool one_first) {
+  return rule_operand_is(op, one_first ? 1 : 2, 1) &&
+         rule_operand_is(op, one_first ? 2 : 1, 0);
 }
 
-ir_value_t *apply_select_bool(ir_op_t *op, ir_builder_t *b) {
-  bool x = false;
-  bool_constant(op->in[1].value, &x);
-  ir_value_t *c = x ? first(op) : ir_unary(b, OP_NOT, first(op));
-  return rule_broadcast(b, c, &op->out[0].type);
+bool match_select_ones(const ir_op_t *op) {
+  return chooses_ones(op, true) || chooses_ones(op, false);
+}
+
+ir_value_t *apply_select_ones(ir_op_t *op, ir_builder_t *b) {
+  const ir_type_t *to = &op->out[0].type;
+  ir_value_t *c = first(op);
+  if (!chooses_ones(op, true)) c = ir_unary(b, OP_NOT, c);
+  return rule_broadcast(b, ir_cast(b, c, to->dtype), to);
 }

@@ -29,21 +29,9 @@ static ir_value_t *refill(const ir_op_t *op, ir_builder_t *b) {
   return ir_expand(b, x, to->rank, to->dim);
 }
 
-bool match_transpose_of_fill(const ir_op_t *op) { return is_fill(op); }
-
-ir_value_t *apply_transpose_of_fill(ir_op_t *op, ir_builder_t *b) {
-  return refill(op, b);
-}
-
 bool match_reshape_of_fill(const ir_op_t *op) { return is_fill(op); }
 
 ir_value_t *apply_reshape_of_fill(ir_op_t *op, ir_builder_t *b) {
-  return refill(op, b);
-}
-
-bool match_slice_of_fill(const ir_op_t *op) { return is_fill(op); }
-
-ir_value_t *apply_slice_of_fill(ir_op_t *op, ir_builder_t *b) {
   return refill(op, b);
 }
 

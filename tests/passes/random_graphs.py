@@ -57,10 +57,11 @@ class Graph:
         self.values = list(self.inputs)
         steps = [self.unary, self.unary, self.binary, self.binary, self.binary, self.select, self.cast, self.cast,
                  self.transpose, self.reshape, self.reshape, self.expand, self.expand, self.slice, self.concat,
-                 self.pad, self.gather, self.reduce, self.constant, self.sizes_tensor, self.matmul, self.scan]
+                 self.pad, self.gather, self.reduce, self.constant, self.sizes_tensor, self.matmul, self.scan, self.topk,
+                 self.rows]
         while len(self.lines) < 24:
             self.rng.choice(steps)()
-        body = "\n".join(line.split("=", 1)[1] + "," for line in self.lines)
+        body = "\n".join(line.split(" = ", 1)[1] + "," for line in self.lines)
         used = set(re.findall(r"%\d+(?=[,)])", body))
         self.outputs = [v for v in self.values if v.name not in used]
 
@@ -274,6 +275,43 @@ class Graph:
         dims = x.dims[:axis] + index.dims + x.dims[axis + 1:]
         return self.put(f"gather({x.name}, {index.name}) {{axis = {axis}}}", x.dtype, dims)
 
+    def topk(self):
+        """Ranks of a small axis, and a question about them that has one answer."""
+        x = self.pick(lambda v: v.dims and v.dims[-1][0].isdigit() and v.dtype in ("f32", "i32", "i64"))
+        if x is None:
+            return None
+        k = self.rng.randint(1, x.dims[-1][1])
+        dims = x.dims[:-1] + [(str(k), k)]
+        if math.prod(n for _, n in dims) > 4000:
+            return None
+        values, indices = self.new(x.dtype, dims), self.new("i64", dims)
+        self.lines.append(f"  {values.name}, {indices.name} = topk({x.name}) {{k = {k}}} : {values.type()}, {indices.type()}")
+        self.values += [values, indices]
+        zero = self.put("constant {dtype = i64, shape = [], data = [0]}", "i64", [])
+        code = self.rng.choice(["lt", "le", "max", "add"])
+        return self.put(f"{code}({indices.name}, {zero.name})", "bool" if code in ("lt", "le") else "i64", dims)
+
+    def rows(self):
+        """Whole rows by gather_nd or gather_elements."""
+        x = self.pick(lambda v: v.dims and v.dims[0][0].isdigit() and v.dims[0][1] > 0)
+        if x is None:
+            return None
+        number, n = x.dims[0][1], self.rng.randint(1, 3)
+        data = [self.rng.randrange(-number, number) for _ in range(n)]
+        shape = [n] + [1] * max(1, len(x.dims) - 1)
+        whole = self.rng.random() < 0.5 and len(x.dims) >= 2
+        if not whole:
+            shape = [n, 1]
+        index = self.put(f"constant {{dtype = i64, shape = {shape}, data = {data}}}", "i64",
+                         [(str(i), i) for i in shape])
+        dims = [(str(n), n)] + x.dims[1:]
+        if not whole:
+            return self.put(f"gather_nd({x.name}, {index.name})", x.dtype, dims)
+        copies = self.put(f"expand({index.name}) {{shape = [{', '.join(t for t, _ in dims)}]}}", "i64", dims)
+        if copies is None:
+            return None
+        return self.put(f"gather_elements({x.name}, {copies.name}) {{axis = 0}}", x.dtype, dims)
+
     def reduce(self):
         x = self.pick(lambda v: v.dims and v.dtype != "bool")
         if x is None:
@@ -408,7 +446,7 @@ def outputs(moec, source, folder, name, passes, inputs):
     library, results = folder / f"{name}.so", folder / name
     compile_command = [moec, str(source), "-o", str(library), f"--passes={passes}", "--verify-each=yes"]
     code, said = run(compile_command)
-    if code != 0:
+    if code != 0 or "go in circles" in said:
         return f"{shlex.join(compile_command)} ends with {code}: {said}", None
     results.mkdir()
     code, said = run([moec, "run", str(library), *inputs, f"--output-dir={results}", "--output-format=npy"])
