@@ -1,12 +1,14 @@
 /* The text form of every model, as imported and as scheduled, reads back as the
  * same module. */
-#include <cmocka.h>
 #include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+/* cmocka.h wants the above first */
+#include <cmocka.h>
 
 #include "frontend/import.h"
 #include "passes/pass.h"
