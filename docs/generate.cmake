@@ -24,4 +24,5 @@ endfunction()
 
 page(ops.md opt --doc=ops)
 page(passes.md opt --doc=passes)
+page(rewrites.md opt --doc=rewrites)
 page(dtypes.md opt --doc=dtypes)

@@ -3,6 +3,7 @@
 
 #include "ir/ir.h"
 #include "ir/verify.h"
+#include "passes/rules.h"
 #include "tools/cli.h"
 #include "tools/evaluate.h"
 
@@ -89,6 +90,19 @@ static void append_passes(text_t *out) {
   }
 }
 
+static void append_rewrites(text_t *out) {
+  text_printf(
+      out,
+      "# Rewrites\n\n"
+      "The pass `canonicalize` applies these rules to a fixed point; of "
+      "several "
+      "that match, the first one. Results are bit for bit the same, except "
+      "where a row says that they are closer to the exact ones. `c` is a "
+      "constant, `x..s` is `expand(x, s)`.\n\n| rule | rewrite |\n|---|---|\n");
+  for (unsigned i = 0; i < rule_count(); i++)
+    text_printf(out, "| `%s` | %s |\n", rule_at(i)->name, rule_at(i)->pattern);
+}
+
 static void append_dtypes(text_t *out) {
   text_printf(out,
               "# Element types\n\n| type | ONNX number | bits |\n"
@@ -158,6 +172,8 @@ moec_status_t cmd_opt(cli_t *cli) {
     append_ops(&out);
   else if (o->doc == DOC_PASSES)
     append_passes(&out);
+  else if (o->doc == DOC_REWRITES)
+    append_rewrites(&out);
   else
     append_dtypes(&out);
   if (status == MOEC_OK) fwrite(out.data, 1, out.length, cli->out);

@@ -67,7 +67,7 @@ typedef struct options {
 } options_t;
 
 enum { COLOR_AUTO, COLOR_ALWAYS, COLOR_NEVER }; /* options_t.color */
-enum { DOC_OPS, DOC_PASSES, DOC_DTYPES };       /* options_t.doc */
+enum { DOC_OPS, DOC_PASSES, DOC_REWRITES, DOC_DTYPES }; /* options_t.doc */
 enum { FORMAT_PB, FORMAT_NPY };                 /* options_t.output_format */
 
 /* Parses the arguments after the program's name, then the environment through
