@@ -101,6 +101,12 @@ static bool same_text(const char *a, const char *b) {
   return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
+static uint64_t bits_of(double x) {
+  uint64_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
 static bool same_data(ir_data_t *a, ir_data_t *b) {
   if (a == b) return true;
   return a->size == b->size && (a->strings != NULL) == (b->strings != NULL) &&
@@ -114,7 +120,7 @@ static bool same_attr(const ir_attr_t *a, const ir_attr_t *b) {
     case IR_ATTR_INT:
       return a->v.i == b->v.i;
     case IR_ATTR_FLOAT: /* as bits: NaN equals itself, -0 is not 0 */
-      return memcmp(&a->v.f, &b->v.f, sizeof a->v.f) == 0;
+      return bits_of(a->v.f) == bits_of(b->v.f);
     case IR_ATTR_STR:
       return same_text(a->v.s, b->v.s);
     case IR_ATTR_DTYPE:

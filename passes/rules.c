@@ -1,7 +1,7 @@
 /* The table of rules, and questions and steps that they share. */
 #include "passes/rules.h"
 
-#include <string.h>
+#include <math.h>
 
 #include "ir/element.h"
 
@@ -90,7 +90,8 @@ bool rule_operand_is(const ir_op_t *op, unsigned index, double number) {
   double x;
   int64_t i;
   const ir_value_t *value = ir_in(op, index);
-  if (rule_splat_float(value, &x)) return memcmp(&x, &number, sizeof x) == 0;
+  if (rule_splat_float(value, &x))
+    return x == number && signbit(x) == signbit(number);
   return rule_splat_int(value, &i) && i == (int64_t)number;
 }
 
