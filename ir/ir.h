@@ -218,9 +218,10 @@ enum {                /* traits */
        SCALARS = TENSOR | LOOP | ELEMENTWISE,
 };
 
-#define IR_VARIADIC 0xffffu /* in_max or out of an operation with any number \
-                             */
-#define REQUIRED INT64_MIN  /* default of an attribute that must be present */
+#define IR_VARIADIC                                                         \
+  0xffffu                  /* in_max or out of an operation with any number \
+                            */
+#define REQUIRED INT64_MIN /* default of an attribute that must be present */
 
 typedef struct ir_op_info {
   const char *mnemonic;

@@ -591,8 +591,8 @@ static void make_inputs(maker_t *m, graph_t *g) {
 
 static void add_inputs(maker_t *m, const graph_t *g, ir_func_t *func) {
   for (unsigned i = 0; i < g->n_inputs; i++)
-    m->item[m->n++] =
-        (item_t){&func->body.args[i], g->wild[i] ? 0x1p63 : (double)SMALL, 0, true};
+    m->item[m->n++] = (item_t){&func->body.args[i],
+                               g->wild[i] ? 0x1p63 : (double)SMALL, 0, true};
 }
 
 static void add_outputs(maker_t *m, graph_t *g) {
