@@ -11,20 +11,17 @@ from onnx import TensorProto, helper, numpy_helper
 
 MIXED = ("Add", "Relu", "Mul", "Tanh", "Sub", "Sigmoid", "Abs", "Neg")
 BINARY = {"Add", "Sub", "Mul"}
-FORMS = ("chain", "ladder", "star", "unfused")
+FORMS = ("chain", "ladder", "unfused")
 
 
 def _node(form, i):
     """Node i of a form; t<i> is its result, x comes in, w is a constant.
-    chain: each takes the one before; ladder: and the one before that; star: every
-    second takes x, the other adds that to a sum; unfused: softmax in between."""
+    chain: each takes the one before; ladder: and the one before that; unfused:
+    softmax in between."""
     last, before = (f"t{i - 1}" if i else "x"), (f"t{i - 2}" if i > 1 else "x")
     kind = MIXED[i % len(MIXED)]
     if form == "ladder":
         return (("Add", "Sub", "Max")[i % 3], [last, before])
-    if form == "star":
-        return (("Add", [last, before]) if i % 2 else
-                (MIXED[1 + 2 * (i // 2 % 3)], ["x"]))
     if form == "unfused" and i % 2:
         return "Softmax", [last]
     return kind, [last, "w"] if kind in BINARY else [last]

@@ -45,7 +45,7 @@ def parse():
     parser.add_argument("--dims", type=dims, metavar="NxM",
                         help="repeat the data of inputs of that rank to this")
     parser.add_argument("--form", nargs="+", metavar="FORM",
-                        default=("chain", "ladder", "star", "unfused"),
+                        default=("chain", "ladder", "unfused"),
                         help="of what chain makes: see make_chain.py [all]")
     parser.add_argument("--storage", nargs="+", choices=("raw", "external"),
                         default=("raw", "external"), help="of what big makes")
