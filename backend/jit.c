@@ -79,7 +79,8 @@ static moec_status_t emit_kernels(jit_t *jit, ir_module_t *module, unsigned isa,
 static moec_status_t emit_rest(jit_t *jit, ir_module_t *module, unsigned isa,
                                weights_t *weights, arena_t *arena,
                                diag_sink_t *diag) {
-  MOEC_TRY(emitter_init(&jit->em, isa_at(isa), arena, "schedule", diag));
+  MOEC_TRY(emitter_init_level(&jit->em, isa_at(isa), LLVMCodeGenLevelNone,
+                              arena, "schedule", diag));
   emit_schedule(&jit->em, module, weights, &isa, 1, ENTRY);
   return finish_object(jit, &jit->objects[1]);
 }
