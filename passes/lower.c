@@ -72,8 +72,10 @@ ir_value_t *lower_wrap_index(kernel_t *k, ir_value_t *index, const expr_t *size,
   ir_value_t *zero = kernel_int(k, 0), *n = kernel_size(k, size);
   ir_value_t *negative = kernel_binary(k, OP_LT, index, zero);
   index = kernel_select(k, negative, kernel_binary(k, OP_ADD, index, n), index);
-  *out_ok = kernel_binary(k, OP_AND, kernel_binary(k, OP_LE, zero, index),
-                          kernel_binary(k, OP_LT, index, n));
+  /* One at a time: compilers differ in which argument they evaluate first. */
+  ir_value_t *below = kernel_binary(k, OP_LT, index, n);
+  ir_value_t *from_zero = kernel_binary(k, OP_LE, zero, index);
+  *out_ok = kernel_binary(k, OP_AND, from_zero, below);
   kernel_assert(k, *out_ok, MOEC_E_INDEX);
   return index;
 }
