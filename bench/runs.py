@@ -151,4 +151,11 @@ def main(args):
               f"{m['cases']} cases {m['geometric_mean']:.2f} "
               f"({m['least']:.2f}..{m['greatest']:.2f}), "
               f"{m['slower']} slower than ORT")
+    loads = [row["load_ms"] for row in rows if "load_ms" in row]
+    creates = [r["create_ms"] for row in rows for r in row.get("runs", [])]
+    if creates:
+        print(f"loading {statistics.median(loads):.3f} ms (at most "
+              f"{max(loads):.3f}), creating an instance "
+              f"{statistics.median(creates):.3f} ms (at most "
+              f"{max(creates):.3f})")
     return {"cases": rows, "summary": means}
