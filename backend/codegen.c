@@ -24,6 +24,7 @@ typedef struct job {
   ir_func_t *first; /* kernels of the batch; NULL: the schedule */
   unsigned n_kernels;
   LLVMMemoryBufferRef object;
+  double emit, optimise, generate; /* seconds of the thread */
   moec_status_t status;
   char message[512]; /* of a failure */
 } job_t;
@@ -58,6 +59,19 @@ static void fill_module(codegen_t *cg, job_t *job, emitter_t *em) {
   }
 }
 
+static moec_status_t make_object(codegen_t *cg, job_t *job, emitter_t *em) {
+  const double start = timing_thread();
+  fill_module(cg, job, em);
+  const double filled = timing_thread();
+  MOEC_TRY(emitter_optimise(em));
+  const double optimised = timing_thread();
+  moec_status_t status = emitter_generate(em, &job->object);
+  job->emit = filled - start;
+  job->optimise = optimised - filled;
+  job->generate = timing_thread() - optimised;
+  return status;
+}
+
 static void run_job(codegen_t *cg, job_t *job) {
   emitter_t em = {0};
   recovery_t point;
@@ -74,10 +88,7 @@ static void run_job(codegen_t *cg, job_t *job) {
         &em, isa_at(job->isa),
         job->first == NULL ? LLVMCodeGenLevelNone : LLVMCodeGenLevelDefault,
         arena, "moec", &diag);
-    if (job->status == MOEC_OK) {
-      fill_module(cg, job, &em);
-      job->status = emitter_finish(&em, &job->object);
-    }
+    if (job->status == MOEC_OK) job->status = make_object(cg, job, &em);
     if (job->status != MOEC_OK && diag.last != NULL)
       snprintf(job->message, sizeof job->message, "%s", diag.last->text);
   } else {
@@ -147,8 +158,39 @@ static moec_status_t first_failure(const codegen_t *cg, diag_sink_t *diag) {
   return MOEC_OK;
 }
 
+static void add_time(timing_t *row, const job_t *job) {
+  row->emit += job->emit;
+  row->optimise += job->optimise;
+  row->generate += job->generate;
+  row->seconds += job->emit + job->optimise + job->generate;
+  row->n_kernels += job->n_kernels;
+}
+
+/* A row for the schedule, then one for each variant. */
+static void add_timings(const codegen_t *cg) {
+  timing_t schedule = {.kind = TIMING_CODE, .name = "schedule"};
+  for (unsigned i = 0; i < cg->n_jobs; i++)
+    if (cg->jobs[i].first == NULL) add_time(&schedule, &cg->jobs[i]);
+  timings_add(cg->options->timings, &schedule);
+  for (unsigned v = 0; v < cg->options->n_variants; v++) {
+    const unsigned isa = cg->options->variants[v];
+    timing_t row = {.kind = TIMING_CODE, .name = isa_at(isa)->name};
+    for (unsigned i = 0; i < cg->n_jobs; i++)
+      if (cg->jobs[i].isa == isa && cg->jobs[i].first != NULL)
+        add_time(&row, &cg->jobs[i]);
+    timings_add(cg->options->timings, &row);
+  }
+}
+
 /* ---- Products
  * ----------------------------------------------------------------------- */
+
+static void add_stage(const codegen_options_t *options, const char *name,
+                      double seconds) {
+  timings_add(
+      options->timings,
+      &(timing_t){.kind = TIMING_STAGE, .name = name, .seconds = seconds});
+}
 
 static moec_status_t link_jobs(codegen_t *cg, const char *path, arena_t *arena,
                                diag_sink_t *diag) {
@@ -182,11 +224,16 @@ moec_status_t codegen_library(ir_module_t *module,
                               diag_sink_t *diag) {
   codegen_t cg = {.module = module, .options = options};
   cg.weights = weights_create(arena);
+  const double start = timing_wall();
   number_values(module);
   plan_jobs(&cg, arena);
   run_jobs(&cg);
   moec_status_t status = first_failure(&cg, diag);
+  const double coded = timing_wall();
+  add_timings(&cg);
   if (status == MOEC_OK) status = link_jobs(&cg, path, arena, diag);
+  add_stage(options, "code", coded - start);
+  add_stage(options, "link", timing_wall() - coded);
   for (unsigned i = 0; i < cg.n_jobs; i++)
     if (cg.jobs[i].object != NULL) LLVMDisposeMemoryBuffer(cg.jobs[i].object);
   return status;
@@ -231,6 +278,7 @@ moec_status_t codegen_text(ir_module_t *module,
                            diag_sink_t *diag) {
   emitter_t em;
   LLVMMemoryBufferRef buffer = NULL;
+  const double start = timing_wall();
   unsigned row = options->variants[options->n_variants - 1];
   number_values(module);
   moec_status_t status = emitter_init(&em, isa_at(row), arena, "moec", diag);
@@ -246,5 +294,6 @@ moec_status_t codegen_text(ir_module_t *module,
 done:
   if (buffer != NULL) LLVMDisposeMemoryBuffer(buffer);
   emitter_dispose(&em);
+  add_stage(options, "code", timing_wall() - start);
   return status;
 }

@@ -5,6 +5,7 @@
 #include "backend/emit.h"
 #include "backend/note.h"
 #include "backend/weights.h"
+#include "ir/timing.h"
 
 typedef struct codegen_options {
   const char *arch;         /* of targets.def */
@@ -15,6 +16,7 @@ typedef struct codegen_options {
   const char *soname; /* or NULL */
   const note_t *notes;
   unsigned n_notes;
+  timings_t *timings; /* gets rows of what was done, or NULL */
 } codegen_options_t;
 
 /* Writes a shared library to `path`, completely or not at all. Emits modules in

@@ -115,9 +115,8 @@ moec_status_t emitter_optimise(emitter_t *em) {
   return MOEC_OK;
 }
 
-moec_status_t emitter_finish(emitter_t *em, LLVMMemoryBufferRef *out_object) {
+moec_status_t emitter_generate(emitter_t *em, LLVMMemoryBufferRef *out_object) {
   *out_object = NULL;
-  MOEC_TRY(emitter_optimise(em));
   char *message = NULL;
   if (LLVMTargetMachineEmitToMemoryBuffer(
           em->machine, em->module, LLVMObjectFile, &message, out_object)) {
@@ -127,6 +126,12 @@ moec_status_t emitter_finish(emitter_t *em, LLVMMemoryBufferRef *out_object) {
     return status;
   }
   return MOEC_OK;
+}
+
+moec_status_t emitter_finish(emitter_t *em, LLVMMemoryBufferRef *out_object) {
+  *out_object = NULL;
+  MOEC_TRY(emitter_optimise(em));
+  return emitter_generate(em, out_object);
 }
 
 LLVMTypeRef emit_lanes(LLVMTypeRef scalar, unsigned n) {

@@ -46,7 +46,9 @@ void emitter_dispose(emitter_t *em); /* accepts a zeroed or half-built one */
 
 /* Verifies and runs the short pass list. */
 moec_status_t emitter_optimise(emitter_t *em);
-/* emitter_optimise, then generates code; the object file's bytes. */
+/* Generates code; the object file's bytes. */
+moec_status_t emitter_generate(emitter_t *em, LLVMMemoryBufferRef *out_object);
+/* Both. */
 moec_status_t emitter_finish(emitter_t *em, LLVMMemoryBufferRef *out_object);
 
 /* Types and constants. n = 1 gives the scalar, more a vector of n lanes. */

@@ -124,16 +124,6 @@ static moec_status_t add_outputs(importer_t *im, const scope_t *scope) {
   return b.status;
 }
 
-static moec_status_t check_pins(importer_t *im) {
-  moec_status_t status = MOEC_OK;
-  for (unsigned i = 0; i < im->options->n_pins; i++)
-    if (!im->pin_used[i])
-      status = diag_error(im->diag, nowhere, MOEC_E_USAGE,
-                          "no input has a dimension named \"%s\"",
-                          im->options->pins[i].name);
-  return status;
-}
-
 static moec_status_t import_main(importer_t *im) {
   const Onnx__GraphProto *graph = im->proto->graph;
   frame_t frame = {.opsets = &im->opsets, .prefix = ""};
@@ -141,10 +131,10 @@ static moec_status_t import_main(importer_t *im) {
   scope_init(&scope, NULL, im->arena);
   moec_status_t named = import_graph_names(im, &scope, graph);
   if (named != MOEC_OK) import_note(im, named);
+  MOEC_TRY(import_pins(im, &scope));
   /* Errors of inputs are in im->status; nodes go on without them. */
   moec_status_t inputs = add_inputs(im, &scope);
   if (inputs == MOEC_E_LIMIT) return inputs;
-  MOEC_TRY(check_pins(im));
   for (size_t i = 0; i < graph->n_output; i++)
     import_declare(&scope, 1, &graph->output[i]);
 
@@ -175,8 +165,8 @@ moec_status_t onnx_import(onnx_model_t *model,
   };
   im.max_nodes =
       im.options->max_nodes != 0 ? im.options->max_nodes : DEFAULT_MAX_NODES;
-  im.pin_used = ARENA_ARRAY(arena, bool, im.options->n_pins);
   name_map_init(&im.dims, arena);
+  name_map_init(&im.pins, arena);
   name_map_init(&im.warned_domains, arena);
   name_map_init(&im.checks, arena);
   MOEC_TRY(check_model(&im));

@@ -5,9 +5,12 @@
 #include "frontend/load.h"
 #include "ir/ir.h"
 
-/* A dimension fixed before anything is inferred: `name` is a dim_param of the
- * model or, for dimensions without one, the symbol that the import makes up,
- * "<input>_<axis>". */
+/* A dimension of the inputs fixed before anything is inferred. `name` is a
+ * dim_param of the model, which is fixed wherever it stands; or "input:axis",
+ * axes counted from 0, or from the end with "-1" for the last; or, of
+ * dimensions without dim_param, the symbol that the import makes up,
+ * "<input>_<axis>". Names that fit nothing, and sizes that contradict the model
+ * or each other, are MOEC_E_USAGE. */
 typedef struct onnx_pin {
   const char *name;
   int64_t value; /* at least 0 */

@@ -68,7 +68,7 @@ struct importer {
   opsets_t opsets;
   name_map_t functions;   /* "domain\nname\noverload" -> local_function_t */
   name_map_t dims;        /* dim_param -> expr_t */
-  bool *pin_used;         /* [n_pins] */
+  name_map_t pins;        /* dim_param or "input:axis" -> onnx_pin_t */
   ir_op_t *last_constant; /* constants stand first in main */
   name_map_t warned_domains;
   name_map_t checks; /* broadcasts that main has checked */
@@ -94,7 +94,15 @@ ir_value_t *import_sparse(importer_t *im, const Onnx__SparseTensorProto *sparse,
 ir_value_t *import_bytes(importer_t *im, dtype_t dtype, unsigned rank,
                          const int64_t *dim, ir_data_t *data, ir_loc_t loc);
 
+/* import_pin.c: finds the dimensions that the options fix, and the size of one
+ * (NULL: not fixed) by its dim_param, or "input:axis" if it has none. `scope`
+ * has the names of initialisers. */
+moec_status_t import_pins(importer_t *im, const scope_t *scope);
+const expr_t *import_pinned(importer_t *im, const char *key);
+
 /* import_type.c */
+/* The symbol of a dimension without name: "input_axis". */
+const char *import_dim_name(arena_t *arena, const char *input, unsigned axis);
 moec_status_t import_input_type(importer_t *im,
                                 const Onnx__ValueInfoProto *info,
                                 ir_type_t *out_type);

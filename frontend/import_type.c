@@ -31,32 +31,27 @@ static const char *symbol_name(arena_t *arena, const char *text) {
   return n > 0 ? name : "dim";
 }
 
-/* The pinned size of a dimension called `name`, or NULL. */
-static const expr_t *pinned(importer_t *im, const char *name) {
-  for (unsigned i = 0; i < im->options->n_pins; i++) {
-    if (strcmp(im->options->pins[i].name, name) != 0) continue;
-    im->pin_used[i] = true;
-    return expr_const(im->module->exprs, im->options->pins[i].value);
-  }
-  return NULL;
-}
-
 static const expr_t *named_dim(importer_t *im, const char *name) {
   const expr_t *dim = name_map_get(&im->dims, name);
   if (dim != NULL) return dim;
-  dim = pinned(im, name);
+  dim = import_pinned(im, name);
   if (dim == NULL)
     dim = expr_new_symbol(im->module->exprs, symbol_name(im->arena, name), 0,
                           NULL);
   return name_map_add(&im->dims, name, (void *)dim);
 }
 
+const char *import_dim_name(arena_t *arena, const char *input, unsigned axis) {
+  return arena_printf(arena, "%s_%u", symbol_name(arena, input), axis);
+}
+
 static const expr_t *unnamed_dim(importer_t *im, const char *input,
                                  unsigned axis) {
-  const char *name =
-      arena_printf(im->arena, "%s_%u", symbol_name(im->arena, input), axis);
-  const expr_t *dim = pinned(im, name);
-  return dim != NULL ? dim : expr_new_symbol(im->module->exprs, name, 0, NULL);
+  const expr_t *dim =
+      import_pinned(im, arena_printf(im->arena, "%s:%u", input, axis));
+  if (dim != NULL) return dim;
+  return expr_new_symbol(im->module->exprs,
+                         import_dim_name(im->arena, input, axis), 0, NULL);
 }
 
 static moec_status_t read_dim(importer_t *im, const char *input, unsigned axis,

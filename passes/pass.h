@@ -3,6 +3,7 @@
 #define PASSES_PASS_H
 
 #include "ir/ir.h"
+#include "ir/timing.h"
 
 typedef struct pass_options {
   const char *passes;   /* "a,b,c"; NULL: the pipeline of `level` */
@@ -14,7 +15,7 @@ typedef struct pass_options {
   const char *print_after; /* pass name or "all"; NULL: never */
   FILE *print_to;
   const char *dump_dir; /* numbered files of every stage, or NULL */
-  bool time_passes;
+  timings_t *timings;   /* gets a row for each pass, or NULL */
 } pass_options_t;
 
 /* What a running pass may use. */

@@ -55,11 +55,35 @@ static void pass_options(cli_t *cli, pass_options_t *out) {
   if (o->given[OPTION_print_ir_after]) out->print_after = o->print_ir_after;
   out->print_to = cli->err;
   if (o->given[OPTION_dump_ir]) out->dump_dir = o->dump_ir;
-  out->time_passes = o->time_passes;
+  if (o->time_passes) {
+    out->timings = ARENA_NEW(cli->arena, timings_t);
+    timings_init(out->timings, cli->arena);
+  }
 }
 
-void cli_compile_options(cli_t *cli, const char *model, const char *output,
-                         compile_options_t *out) {
+/* "NAME=N": a name may have '=' in it. */
+static moec_status_t read_dim(cli_t *cli, const char *text, onnx_pin_t *out) {
+  const char *equals = strrchr(text, '=');
+  if (equals == NULL || equals == text ||
+      !options_read_number(equals + 1, &out->value))
+    return CLI_FAIL(cli, MOEC_E_USAGE,
+                    "--dim needs NAME=N with a whole number, found '%s'", text);
+  out->name = arena_strndup(cli->arena, text, (size_t)(equals - text));
+  return MOEC_OK;
+}
+
+static moec_status_t dim_options(cli_t *cli, compile_options_t *out) {
+  const option_list_t *list = &cli->options.dim;
+  onnx_pin_t *dims = ARENA_ARRAY(cli->arena, onnx_pin_t, list->n);
+  for (unsigned i = 0; i < list->n; i++)
+    MOEC_TRY(read_dim(cli, list->items[i], &dims[i]));
+  out->dims = dims;
+  out->n_dims = list->n;
+  return MOEC_OK;
+}
+
+moec_status_t cli_compile_options(cli_t *cli, const char *model,
+                                  const char *output, compile_options_t *out) {
   const options_t *o = &cli->options;
   compile_options_init(out);
   out->model = model;
@@ -71,6 +95,24 @@ void cli_compile_options(cli_t *cli, const char *model, const char *output,
   out->memory_limit =
       o->memory_limit > SIZE_MAX ? SIZE_MAX : (size_t)o->memory_limit;
   pass_options(cli, &out->passes);
+  return dim_options(cli, out);
+}
+
+moec_status_t cli_compile(cli_t *cli, const compile_options_t *options) {
+  compile_options_t with_progress = *options;
+  progress_t *progress = ARENA_NEW(cli->arena, progress_t);
+  progress_begin(progress, cli);
+  cli->progress = progress;
+  with_progress.progress = progress_stage;
+  with_progress.progress_user = progress;
+  const char *file = cli->diag.file;
+  cli->diag.file = options->model;
+  moec_status_t status = compile_model(&with_progress, &cli->diag);
+  if (status == MOEC_OK) cli->diag.file = file;
+  progress_end(progress);
+  cli->progress = NULL;
+  if (status == MOEC_OK) cli_print_timings(cli, options->passes.timings);
+  return status;
 }
 
 /* ---- Printing ------------------------------------------------------------ */

@@ -44,8 +44,12 @@ moec_status_t cmd_doctor(cli_t *cli);
 
 /* Options of the compiler as the command line has them. `output` may be NULL.
  */
-void cli_compile_options(cli_t *cli, const char *model, const char *output,
-                         compile_options_t *out);
+moec_status_t cli_compile_options(cli_t *cli, const char *model,
+                                  const char *output, compile_options_t *out);
+/* Compiles with progress on `err`, and what --time-passes asks for. */
+moec_status_t cli_compile(cli_t *cli, const compile_options_t *options);
+/* Prints the rows as a table (timing_print.c). */
+void cli_print_timings(const cli_t *cli, const timings_t *timings);
 
 /* Whether a path ends with this suffix, "." included. */
 bool path_has_suffix(const char *path, const char *suffix);

@@ -15,15 +15,6 @@ moec_status_t cmd_compile(cli_t *cli) {
                     "no output is asked for: add -o FILE, whose suffix chooses "
                     "the product");
   compile_options_t options;
-  progress_t *progress = ARENA_NEW(cli->arena, progress_t);
-  cli_compile_options(cli, model, o->output, &options);
-  progress_begin(progress, cli);
-  cli->progress = progress;
-  options.progress = progress_stage;
-  options.progress_user = progress;
-  cli->diag.file = model;
-  moec_status_t status = compile_model(&options, &cli->diag);
-  progress_end(progress);
-  cli->progress = NULL;
-  return status;
+  MOEC_TRY(cli_compile_options(cli, model, o->output, &options));
+  return cli_compile(cli, &options);
 }

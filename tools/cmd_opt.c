@@ -125,7 +125,7 @@ static void append_pass_list(text_t *out) {
 static moec_status_t optimise(cli_t *cli, ir_module_t *module) {
   const options_t *o = &cli->options;
   compile_options_t options;
-  cli_compile_options(cli, NULL, NULL, &options);
+  MOEC_TRY(cli_compile_options(cli, NULL, NULL, &options));
   options.passes.verify_each = !o->given[OPTION_verify_each] || o->verify_each;
   /* Without a word about passes the text is read and printed only. */
   if (!o->given[OPTION_passes] && !o->given[OPTION_level]) return MOEC_OK;
@@ -136,6 +136,7 @@ static moec_status_t optimise(cli_t *cli, ir_module_t *module) {
   moec_status_t status =
       pass_run_all(module, scratch, &options.passes, &cli->diag);
   module->evaluator = NULL;
+  if (status == MOEC_OK) cli_print_timings(cli, options.passes.timings);
   return status;
 }
 

@@ -70,12 +70,17 @@ static moec_status_t import(session_t *s, ir_module_t **out_module) {
   const char *path = s->options->model;
   if (strcmp(suffix_of(path), ".moeir") == 0) {
     size_t length = 0;
+    if (s->options->n_dims > 0)
+      return diag_error(s->diag, (ir_loc_t){0}, MOEC_E_USAGE,
+                        "dimensions can be fixed in ONNX models only");
     MOEC_TRY(read_text(s, path, &length));
     return ir_parse(s->arena, s->text, length, NULL, s->diag, out_module);
   }
   onnx_model_t *model = NULL;
   MOEC_TRY(onnx_load(s->store, s->arena, path, s->diag, &model));
-  return onnx_import(model, NULL, s->diag, out_module);
+  onnx_import_options_t options = {.n_pins = s->options->n_dims,
+                                   .pins = s->options->dims};
+  return onnx_import(model, &options, s->diag, out_module);
 }
 
 /* ---- Writing
@@ -161,7 +166,8 @@ static moec_status_t write_product(session_t *s, ir_module_t *module) {
                                .n_variants = n,
                                .entry = s->options->entry,
                                .notes = notes,
-                               .n_notes = sizeof notes / sizeof notes[0]};
+                               .n_notes = sizeof notes / sizeof notes[0],
+                               .timings = s->options->passes.timings};
   if (strcmp(kind, ".so") == 0)
     return codegen_library(module, &options, s->options->output, s->arena,
                            s->diag);
@@ -192,13 +198,24 @@ static moec_status_t check_output(session_t *s) {
 /* ---- The whole
  * ------------------------------------------------------------------- */
 
+/* Adds the time since `start`; returns the time now. */
+static double end_stage(session_t *s, const char *name, double start) {
+  const double now = timing_wall();
+  timings_add(
+      s->options->passes.timings,
+      &(timing_t){.kind = TIMING_STAGE, .name = name, .seconds = now - start});
+  return now;
+}
+
 static moec_status_t compile(session_t *s) {
   ir_module_t *module = NULL;
+  const pass_options_t *passes = &s->options->passes;
   MOEC_TRY(check_output(s));
+  double start = timing_wall();
   tell(s->options, "import");
   MOEC_TRY(import(s, &module));
   MOEC_TRY(ir_verify(module, s->diag));
-  const pass_options_t *passes = &s->options->passes;
+  start = end_stage(s, "import", start);
   s->parts = (describe_parts_t){
       .level = passes->level,
       .passes = passes->passes ? passes->passes : pass_pipeline(passes->level),
@@ -206,6 +223,7 @@ static moec_status_t compile(session_t *s) {
   module->evaluator = evaluator_init(&s->evaluator, s->options->memory_limit);
   tell(s->options, "passes");
   MOEC_TRY(pass_run_all(module, s->scratch, passes, s->diag));
+  (void)end_stage(s, "passes", start);
   s->parts.signature = describe_signature(s->arena, module);
   if (s->options->output == NULL) return write_report(s);
   tell(s->options, "code");

@@ -2,6 +2,7 @@
 #ifndef TOOLS_COMPILE_H
 #define TOOLS_COMPILE_H
 
+#include "frontend/import.h"
 #include "ir/diag.h"
 #include "ir/ir.h"
 #include "passes/pass.h"
@@ -14,6 +15,8 @@ typedef struct compile_options {
   const char *external_root; /* --external-data-root, or NULL */
   const char *isas;          /* "a,b" of targets.def; NULL: all of the target */
   const char *report;        /* JSON report, or NULL */
+  unsigned n_dims;
+  const onnx_pin_t *dims; /* fixed before the import of an ONNX model */
   pass_options_t passes;
   size_t memory_limit; /* bytes of the arena; 0: no limit */
   /* Told at the start of each stage ("import", "passes", ...); may be NULL. */

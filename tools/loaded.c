@@ -57,27 +57,10 @@ static moec_status_t load_library(cli_t *cli, const char *path,
 
 /* ---- Compiling for the occasion ------------------------------------------ */
 
-static moec_status_t compile_into(cli_t *cli, const char *model,
-                                  const char *library) {
-  compile_options_t options;
-  progress_t *progress = ARENA_NEW(cli->arena, progress_t);
-  cli_compile_options(cli, model, library, &options);
-  progress_begin(progress, cli);
-  cli->progress = progress;
-  options.progress = progress_stage;
-  options.progress_user = progress;
-  const char *file = cli->diag.file;
-  cli->diag.file = model;
-  moec_status_t status = compile_model(&options, &cli->diag);
-  if (status == MOEC_OK) cli->diag.file = file;
-  progress_end(progress);
-  cli->progress = NULL;
-  return status;
-}
-
 /* The library is unlinked as soon as it is loaded. */
 static moec_status_t compile_and_load(cli_t *cli, const char *path,
                                       loaded_t *loaded) {
+  compile_options_t options;
   const char *base = getenv("TMPDIR");
   if (base == NULL || base[0] == '\0') base = "/tmp";
   char *directory =
@@ -86,7 +69,8 @@ static moec_status_t compile_and_load(cli_t *cli, const char *path,
     return CLI_FAIL(cli, MOEC_E_IO, "cannot make a directory in '%s': %s", base,
                     strerror(errno));
   const char *library = path_join(cli->arena, directory, "model.so");
-  moec_status_t status = compile_into(cli, path, library);
+  moec_status_t status = cli_compile_options(cli, path, library, &options);
+  if (status == MOEC_OK) status = cli_compile(cli, &options);
   if (status == MOEC_OK) status = load_library(cli, library, path, loaded);
   unlink(library);
   rmdir(directory);

@@ -47,13 +47,7 @@ const environment_info_t environment_infos[] = {
 const unsigned n_environment_infos =
     sizeof environment_infos / sizeof environment_infos[0];
 
-typedef struct parse {
-  options_t *out;
-  arena_t *arena;
-  diag_sink_t *diag;
-  int argc, next; /* argument to be looked at */
-  char *const *argv;
-} parse_t;
+typedef options_parse_t parse_t;
 
 static const ir_loc_t nowhere;
 
@@ -150,8 +144,7 @@ static moec_status_t unknown_option(parse_t *p, const char *dashes,
 /* ---- Values -------------------------------------------------------------- */
 
 /* Each reads `text` for a field at `to`; false when it does not fit. */
-
-static bool read_switch(const char *text, bool *to) {
+bool options_read_switch(const char *text, bool *to) {
   static const char *const words[] = {"no",    "yes",  "off", "on",
                                       "false", "true", "0",   "1"};
   for (unsigned i = 0; i < sizeof words / sizeof words[0]; i++) {
@@ -185,7 +178,7 @@ static bool read_digits(const char *text, const char **out_end, uint64_t *to) {
   return errno == 0;
 }
 
-static bool read_number(const char *text, int64_t *to) {
+bool options_read_number(const char *text, int64_t *to) {
   uint64_t value;
   const char *end;
   if (!read_digits(text, &end, &value) || *end != '\0' || value > INT64_MAX)
@@ -227,7 +220,7 @@ static bool read_value(parse_t *p, const option_info_t *info, const char *text,
       *(bool *)to = true;
       return true;
     case OPTION_KIND_SWITCH:
-      return read_switch(text, to);
+      return options_read_switch(text, to);
     case OPTION_KIND_TEXT:
       *(const char **)to = text;
       return true;
@@ -242,7 +235,7 @@ static bool read_value(parse_t *p, const option_info_t *info, const char *text,
     case OPTION_KIND_CHOICE:
       return read_choice(text, info->argument, to);
     case OPTION_KIND_NUMBER:
-      return read_number(text, to);
+      return options_read_number(text, to);
     case OPTION_KIND_BYTES:
       return read_bytes(text, to);
     case OPTION_KIND_REAL:
@@ -265,16 +258,20 @@ static const char *expectation(const option_info_t *info) {
   }
 }
 
-/* `name` is how the user named the option, for the message. */
-static moec_status_t set_option(parse_t *p, option_t option, const char *name,
-                                const char *text) {
+moec_status_t options_set(options_parse_t *p, option_t option, ir_loc_t loc,
+                          const char *name, const char *text) {
   const option_info_t *info = &option_infos[option];
   if (!read_value(p, info, text, p->out->given[option]))
-    return diag_error(p->diag, nowhere, MOEC_E_USAGE,
+    return diag_error(p->diag, loc, MOEC_E_USAGE,
                       "'%s' is no value for %s, expected %s", text, name,
                       expectation(info));
   p->out->given[option] = true;
   return MOEC_OK;
+}
+
+static moec_status_t set_option(parse_t *p, option_t option, const char *name,
+                                const char *text) {
+  return options_set(p, option, nowhere, name, text);
 }
 
 /* ---- Arguments ----------------------------------------------------------- */
@@ -399,5 +396,8 @@ moec_status_t options_parse(options_t *out, arena_t *arena, int argc,
   moec_status_t status = take_arguments(&p);
   if (status == MOEC_OK) status = check_operands(&p);
   if (status == MOEC_OK) status = take_environment(&p, get);
+  if (status == MOEC_OK && out->given[OPTION_config] && !out->help &&
+      !out->version)
+    status = options_take_file(&p, out->config);
   return status;
 }

@@ -71,12 +71,17 @@ enum { DOC_OPS, DOC_PASSES, DOC_REWRITES, DOC_DTYPES }; /* options_t.doc */
 enum { FORMAT_PB, FORMAT_NPY }; /* options_t.output_format */
 
 /* Parses the arguments after the program's name, then the environment through
- * `get` (getenv; NULL: no environment). Texts are the caller's or the arena's.
- * With --help or --version given, operands are not counted. All that is wrong
- * is reported, as MOEC_E_USAGE. */
+ * `get` (getenv; NULL: no environment), then the file that --config names: each
+ * gives the options that those before it do not. Texts are the caller's or the
+ * arena's. With --help or --version given, operands are not counted. All that
+ * is wrong is reported, as MOEC_E_USAGE; MOEC_E_IO or MOEC_E_LIMIT when the
+ * file cannot be read. */
 moec_status_t options_parse(options_t *out, arena_t *arena, int argc,
                             char *const *argv, char *(*get)(const char *),
                             diag_sink_t *diag);
+
+/* Reads digits only; false for what is no number from 0 to INT64_MAX. */
+bool options_read_number(const char *text, int64_t *to);
 
 /* The text of --help: of all commands when `command` is COMMAND_HELP or
  * COMMAND_COUNT, else of one. */

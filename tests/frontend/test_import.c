@@ -33,6 +33,68 @@ static void pins_fix_dimensions(void **state) {
   assert_int_equal(import_bytes_of(f, text, &other), MOEC_E_USAGE);
 }
 
+typedef struct pin_row {
+  const char *name;
+  int64_t value;
+  const char *a, *b, *c; /* types of the inputs; NULL: refused, with ... */
+  const char *message, *note;
+} pin_row_t;
+
+static void check_pin(import_fixture_t *f, const char *text,
+                      const pin_row_t *row) {
+  const onnx_pin_t pin = {row->name, row->value};
+  const onnx_import_options_t options = {.n_pins = 1, .pins = &pin};
+  moec_status_t status = import_bytes_of(f, text, &options);
+  if (row->a == NULL) {
+    assert_int_equal(status, MOEC_E_USAGE);
+    assert_string_equal(f->diag.last->text, row->message);
+    if (row->note != NULL)
+      assert_string_equal(f->diag.last->notes->text, row->note);
+    return;
+  }
+  assert_int_equal(status, MOEC_OK);
+  const char *const want[] = {row->a, row->b, row->c};
+  for (unsigned i = 0; i < 3; i++)
+    assert_string_equal(
+        ir_type_str(f->arena, &f->module->first->body.args[i].type), want[i]);
+}
+
+static void pins_name_dimensions_by_name_or_place(void **state) {
+  static const pin_row_t rows[] = {
+      {"B", 3, "f32[3,4]", "f32[b_0,3]", "f32[3]", NULL, NULL},
+      {"c:0", 3, "f32[3,4]", "f32[b_0,3]", "f32[3]", NULL, NULL},
+      {"b:-1", 3, "f32[3,4]", "f32[b_0,3]", "f32[3]", NULL, NULL},
+      {"b:0", 0, "f32[B,4]", "f32[0,B]", "f32[B]", NULL, NULL},
+      {"b_0", 7, "f32[B,4]", "f32[7,B]", "f32[B]", NULL, NULL},
+      {"a:1", 4, "f32[B,4]", "f32[b_0,B]", "f32[B]", NULL, NULL},
+      {"a:1", 5, NULL, NULL, NULL,
+       "dimension \"a:1\" is 4 in the model and cannot be fixed to 5", NULL},
+      {"N", 5, NULL, NULL, NULL, "no input has a dimension named \"N\"",
+       "there are: B, b:0"},
+      {"b:2", 5, NULL, NULL, NULL, "no input has a dimension named \"b:2\"",
+       "there are: B, b:0"},
+  };
+  for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++)
+    check_pin(*state,
+              HEAD
+              "input a f32[B,4]\ninput b f32[?,B]\ninput c f32[B]\n"
+              "node Relu(a) -> z\noutput z\n",
+              &rows[i]);
+}
+
+static void pins_must_not_contradict_each_other(void **state) {
+  import_fixture_t *f = *state;
+  const char *text = HEAD "input x f32[B,B]\nnode Relu(x) -> z\noutput z\n";
+  const onnx_pin_t same[] = {{"B", 3}, {"x:1", 3}};
+  onnx_import_options_t options = {.n_pins = 2, .pins = same};
+  assert_int_equal(import_bytes_of(f, text, &options), MOEC_OK);
+  const onnx_pin_t different[] = {{"B", 3}, {"x:1", 4}};
+  options.pins = different;
+  assert_int_equal(import_bytes_of(f, text, &options), MOEC_E_USAGE);
+  assert_string_equal(f->diag.last->text,
+                      "dimension \"B\" is fixed to 3 and to 4");
+}
+
 static void inputs_without_shape_or_type_are_refused(void **state) {
   UNSUPPORTED(HEAD "input x f32\nnode Relu(x) -> z\noutput z\n", "input \"x\"");
   INVALID(HEAD "input x\nnode Relu(x) -> z\noutput z\n", "has no type");
@@ -313,6 +375,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(inputs_get_symbols_by_their_dimension_names),
       TEST(pins_fix_dimensions),
+      TEST(pins_name_dimensions_by_name_or_place),
+      TEST(pins_must_not_contradict_each_other),
       TEST(inputs_without_shape_or_type_are_refused),
       TEST(inputs_with_initialisers_are_constants),
       TEST(unsorted_nodes_are_sorted),

@@ -112,6 +112,67 @@ static void compiling_is_silent_unless_verbose(void **state) {
   assert_contains(f->err, " peak ");
 }
 
+/* A model of the collection in tests/models; skips the test without it. */
+static const char *model_case(const char *name) {
+  static char path[512];
+  const char *models = getenv("MOEC_TEST_MODELS");
+  if (models == NULL) skip();
+  snprintf(path, sizeof path, "%s/%s", models, name);
+  return path;
+}
+
+static void fixed_dimensions_are_no_symbols(void **state) {
+  cli_fixture_t *f = *state;
+  const char *model = model_case("classic_noisy_topk_einsum_ts/model.onnx");
+  assert_exit(f, 0, model, "-o", in_folder(f, "m.so"), "--dim", "T=1", "-O1");
+  assert_exit(f, 0, "inspect", in_folder(f, "m.so"));
+  assert_contains(f->out, "x     f32   [1, 32]");
+  model = model_case("classic_noisy_topk_einsum_ts/test_data_set_0");
+  assert_exit(f, 0, "verify", in_folder(f, "m.so"), model);
+  model = model_case("classic_noisy_topk_einsum_ts/test_data_set_1");
+  assert_exit(f, 4, "verify", in_folder(f, "m.so"), model);
+  model = model_case("classic_noisy_topk_einsum_ts/model.onnx");
+  assert_exit(f, 2, model, "-o", in_folder(f, "n.so"), "--dim", "N=1");
+  assert_contains(f->err, "no input has a dimension named \"N\"");
+  assert_contains(f->err, "there are: T");
+  assert_exit(f, 2, model, "-o", in_folder(f, "n.so"), "--dim", "T");
+  assert_contains(f->err, "--dim needs NAME=N with a whole number, found 'T'");
+  assert_exit(f, 2, model, "-o", in_folder(f, "n.so"), "--dim", "T=-1");
+  write_text(f, "sum.moeir", sum_text);
+  assert_exit(f, 2, in_folder(f, "sum.moeir"), "-o", in_folder(f, "n.so"),
+              "--dim", "n=1");
+  assert_contains(f->err, "in ONNX models only");
+}
+
+static void time_is_told_by_pass_and_variant(void **state) {
+  cli_fixture_t *f = *state;
+  write_text(f, "sum.moeir", sum_text);
+  assert_exit(f, 0, in_folder(f, "sum.moeir"), "-o", in_folder(f, "a.so"),
+              "--time-passes");
+  static const char *const rows[] = {
+      "  import\n",   "  passes\n",  "    canonicalize", "    schedule: ",
+      "    x86-64: ", ", 1 kernels", "  link\n",         "100.0  total\n"};
+  for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++)
+    assert_contains(f->err, rows[i]);
+  assert_exit(f, 0, "opt", in_folder(f, "sum.moeir"), "--passes=dce",
+              "--time-passes");
+  assert_contains(f->err, "    dce\n");
+  assert_contains(f->err, "total\n");
+}
+
+static void configuration_is_read(void **state) {
+  cli_fixture_t *f = *state;
+  write_text(f, "sum.moeir", sum_text);
+  write_text(f, "config", "# ours\nverbose = yes\npasses = nonsense\n");
+  assert_exit(f, 2, in_folder(f, "sum.moeir"), "-o", in_folder(f, "a.so"),
+              "--config", in_folder(f, "config"));
+  assert_contains(f->err, "there is no pass named 'nonsense'");
+  write_text(f, "config", "# ours\nverbos = yes\n");
+  assert_exit(f, 2, in_folder(f, "sum.moeir"), "-o", in_folder(f, "a.so"),
+              "--config", in_folder(f, "config"));
+  assert_contains(f->err, "/config: line 2: 'verbos' is not an option of moec");
+}
+
 static void suffix_chooses_the_product(void **state) {
   cli_fixture_t *f = *state;
   static const struct product {
@@ -505,6 +566,9 @@ int main(void) {
       TEST(wrong_usage_exits_with_2),
       TEST(colours_are_an_option),
       TEST(compiling_is_silent_unless_verbose),
+      TEST(fixed_dimensions_are_no_symbols),
+      TEST(time_is_told_by_pass_and_variant),
+      TEST(configuration_is_read),
       TEST(suffix_chooses_the_product),
       TEST(failures_leave_no_output),
       TEST(memory_limit_is_obeyed),
