@@ -15,6 +15,21 @@ static bool is_constant(const ir_value_t *x) {
   return false;
 }
 
+/* Whether neighbours along dimension d of x are neighbours in memory, where
+ * transposes are read through. */
+static bool runs_along(const ir_value_t *x, unsigned d) {
+  const ir_op_t *op = x->def;
+  if (op != NULL && op->code == OP_TRANSPOSE) {
+    unsigned n;
+    const int64_t *perm = ir_get_ints(op, ATTR_TRANSPOSE_perm, &n);
+    return runs_along(op->in[0].value, (unsigned)perm[d]);
+  }
+  if (op != NULL && op->code == OP_CAST) return runs_along(op->in[0].value, d);
+  for (unsigned i = d + 1; i < x->type.rank; i++)
+    if (!expr_equals_const(x->type.dim[i], 1)) return false;
+  return true;
+}
+
 static dtype_t sum_dtype(dtype_t dtype) {
   return dtype_is_float(dtype) && dtype_bits(dtype) < 32 ? DT_F32 : dtype;
 }
@@ -75,6 +90,9 @@ static ir_value_t *compute(ir_builder_t *b, const ir_op_t *op) {
                 columns < NARROW;
   bool vector = expr_is_const(x->type.dim[x->type.rank - 2], &rows) &&
                 rows == 1 && !is_constant(y);
+  bool along_k = runs_along(y, y->type.rank - 2);
+  narrow = narrow && (along_k || is_constant(y));
+  vector = vector && !narrow;
   dtype_t sum = sum_dtype(out->dtype);
   bool small_integers =
       dtype_is_integer(out->dtype) && out->dtype != x->type.dtype;
@@ -82,7 +100,8 @@ static ir_value_t *compute(ir_builder_t *b, const ir_op_t *op) {
     x = ir_cast(b, x, sum);
     y = ir_cast(b, y, sum);
   }
-  if (narrow) return ir_cast(b, by_rows(b, x, y), out->dtype);
+  if (narrow || (vector && along_k))
+    return ir_cast(b, by_rows(b, x, y), out->dtype);
   if (vector) return ir_cast(b, by_columns(b, x, y), out->dtype);
   return by_panels(b, x, y, out->dtype);
 }
