@@ -12,6 +12,7 @@
 
 enum {
   BLOCK = 256,      /* keys made at a time */
+  FEW = 16,         /* the same where most are no candidates */
   LIST_LIMIT = 32,  /* largest k for which inserting into a list pays */
   SHORT_RANGE = 16, /* that insertion sorts */
   ELEMENTS_PER_TASK = 8192
@@ -131,16 +132,51 @@ static inline bool is_before(entry_t a, entry_t b) {
 static void write_result(const topk_t *t, const char *in, int64_t out_at,
                          int64_t index) {
   t->indices[out_at] = index;
-  memcpy(t->values + out_at * t->element, in + index * t->inner * t->element,
-         (size_t)t->element);
+  char *to = t->values + out_at * t->element;
+  const char *from = in + index * t->inner * t->element;
+  switch (t->element) { /* the common ones without a call */
+    case 4:
+      memcpy(to, from, 4);
+      break;
+    case 8:
+      memcpy(to, from, 8);
+      break;
+    default:
+      memcpy(to, from, (size_t)t->element);
+  }
+}
+
+/* Whether any of FEW neighbours may come before `low` in the result; true as
+ * well wherever a NaN is. Vectors, unlike keys, which are as wide as any
+ * type's.
+ */
+static inline bool may_precede(const float *x, float low, bool largest) {
+  int any = 0;
+  if (largest)
+    for (int i = 0; i < FEW; i++) any |= !(x[i] <= low);
+  else
+    for (int i = 0; i < FEW; i++) any |= !(x[i] >= low);
+  return any != 0;
+}
+
+/* Whether the FEW elements from `begin` can be passed over once the list, whose
+ * last element is `low`, is full. */
+static inline bool no_candidates(const topk_t *t, const char *in, int64_t begin,
+                                 int64_t low) {
+  if (t->dtype != MOEC_F32 || t->inner != 1) return false;
+  const float *x = (const void *)in;
+  return !may_precede(x + begin, x[low], t->largest);
 }
 
 static void select_few(const topk_t *t, const char *in, int64_t out_at) {
   entry_t list[LIST_LIMIT];
-  uint64_t keys[BLOCK];
+  uint64_t keys[FEW];
   int64_t used = 0;
-  for (int64_t begin = 0; begin < t->n; begin += BLOCK) {
-    int64_t count = t->n - begin < BLOCK ? t->n - begin : BLOCK;
+  for (int64_t begin = 0; begin < t->n; begin += FEW) {
+    int64_t count = t->n - begin < FEW ? t->n - begin : FEW;
+    if (count == FEW && used == t->k &&
+        no_candidates(t, in, begin, list[used - 1].index))
+      continue;
     load_keys(t, in + begin * t->inner * t->element, t->inner, count, keys);
     for (int64_t i = 0; i < count; i++) {
       /* Of equal keys the earlier is in the list already, and stays. */

@@ -254,6 +254,7 @@ static void sizes_around_the_limits_work(void **state) {
       for (int few = 0; few < 2; few++) {
         void *in = make_data(MOEC_F32, ns[i] * 2, few != 0);
         check(MOEC_F32, in, 1, ns[i], 2, ks[j], (i + j) % 2 != 0);
+        check(MOEC_F32, in, 2, ns[i], 1, ks[j], (i + j) % 2 == 0);
         free(in);
       }
 }
