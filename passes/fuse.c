@@ -12,6 +12,7 @@ enum { MAX_TREE = 48 }; /* operations in one kernel */
 typedef struct place {
   ir_op_t *root;
   bool straight; /* elementwise of one shape all the way to the root */
+  bool repeated; /* the same element may be computed several times */
 } place_t;
 
 typedef struct tree_info { /* of a root */
@@ -117,7 +118,7 @@ static bool pulls(const ir_use_t *use) {
 /* Where an operand of `user` would be computed, and whether straight. */
 static place_t place_in(const fuser_t *f, ir_op_t *user) {
   if (user->fused) return f->place[key(user)];
-  return (place_t){user, is_elementwise(user)};
+  return (place_t){user, is_elementwise(user), false};
 }
 
 /* Elements of the operand that one user's element needs: at most one, each read
@@ -179,7 +180,7 @@ static bool may_repeat(const ir_op_t *op) {
 /* All users in one kernel at the same indices: computed once there. */
 static bool find_place(const fuser_t *f, const ir_op_t *op, place_t *out) {
   const ir_value_t *x = &op->out[0];
-  bool first = true;
+  bool first = true, repeated = false;
   for (const ir_use_t *use = x->uses; use != NULL; use = use->next) {
     if (!pulls(use)) return false;
     place_t here = place_in(f, use->user);
@@ -187,8 +188,10 @@ static bool find_place(const fuser_t *f, const ir_op_t *op, place_t *out) {
       *out = here;
     else if (here.root != out->root || !here.straight || !out->straight)
       return false;
+    repeated |= here.repeated || !(reads_once(use) || once_per_row(use, &here));
     first = false;
   }
+  out->repeated = repeated;
   return !first;
 }
 
@@ -207,7 +210,7 @@ static bool use_is_fine(const ir_op_t *op, const ir_use_t *use,
     return lower_reduces_last(op) && once_per_row(use, where);
   }
   if (is_view_op(op->code)) return op->code != OP_RESHAPE || is_squeeze(op);
-  return reads_once(use) || once_per_row(use, where) || may_repeat(op);
+  return !where->repeated || may_repeat(op);
 }
 
 /* Views of constants cost nothing however often they are used. */
@@ -259,8 +262,8 @@ static void note_fused(fuser_t *f, ir_op_t *op, place_t where) {
   tree->has_reduce |= is_reduce(op);
   /* Rows of a broadcast operand are walked like the root's. */
   bool row = is_elementwise(op) && where.straight;
-  f->place[key(op)] =
-      (place_t){where.root, where.straight && (keeps_shape || row)};
+  f->place[key(op)] = (place_t){
+      where.root, where.straight && (keeps_shape || row), where.repeated};
 }
 
 moec_status_t run_fuse(pass_ctx_t *ctx, ir_func_t *func) {
@@ -270,7 +273,7 @@ moec_status_t run_fuse(pass_ctx_t *ctx, ir_func_t *func) {
   f.place = ARENA_ARRAY(ctx->scratch, place_t, n);
   f.tree = ARENA_ARRAY(ctx->scratch, tree_info_t, n);
   for (ir_op_t *op = func->body.last; op != NULL; op = op->prev) {
-    place_t where = {op, false};
+    place_t where = {op, false, false};
     if (!ir_has_trait(op, PURE)) continue;
     if (is_reduce(op)) f.tree[key(op)].has_reduce = true;
     if (op->code == OP_PRODUCT) f.tree[key(op)].has_product = true;
@@ -282,7 +285,7 @@ moec_status_t run_fuse(pass_ctx_t *ctx, ir_func_t *func) {
     if (counted)
       note_fused(&f, op, where);
     else
-      f.place[key(op)] = (place_t){op, false};
+      f.place[key(op)] = (place_t){op, false, false};
   }
   return MOEC_OK;
 }
