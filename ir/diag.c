@@ -173,7 +173,7 @@ static void escape_cut(text_t *out, const char *text, size_t max_bytes) {
 
 /* ---- Printing ----------------------------------------------------------- */
 
-static void print_place(text_t *line, const ir_loc_t *loc) {
+void diag_append_place(text_t *line, const ir_loc_t *loc) {
   size_t start = line->length;
   if (loc->index > 0) text_printf(line, "node #%d", loc->index - 1);
   if (loc->node != NULL && loc->node[0] != '\0') {
@@ -203,7 +203,7 @@ static void print_one(const diag_sink_t *diag, const diag_t *d, FILE *out) {
     escape_cut(&line, diag->file, MAX_TEXT_BYTES);
     text_printf(&line, ": ");
   }
-  print_place(&line, &d->loc);
+  diag_append_place(&line, &d->loc);
   escape_cut(&line, d->text, MAX_TEXT_BYTES);
   fprintf(out, "%s\n", line.data);
 }

@@ -57,6 +57,10 @@ void diag_print(const diag_sink_t *diag, FILE *out);
  * before others, MOEC_OK without errors. */
 moec_status_t diag_status(const diag_sink_t *diag);
 
+/* Appends a place as messages have it, "node #3 \"name\" (Op): "; nothing for
+ * nowhere. */
+void diag_append_place(text_t *out, const ir_loc_t *loc);
+
 /* Appends `length` bytes with everything unfit for a terminal escaped. */
 void diag_escape(text_t *out, const char *data, size_t length);
 

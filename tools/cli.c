@@ -288,7 +288,7 @@ int cli_main(int argc, char *const *argv, char *(*get)(const char *), FILE *out,
     code = status_exit_code(point.status);
   }
   recovery_leave(&point);
-  loaded_close(cli->loaded);
+  loaded_close_all(cli);
   onnx_store_destroy(cli->store);
   arena_destroy(cli->scratch);
   arena_destroy(arena);

@@ -13,7 +13,7 @@ typedef struct cli {
   bool color;    /* on err */
   bool terminal; /* err is one */
   /* What must be released also after leaving through the recovery point. */
-  struct loaded *loaded;     /* model that is open, or NULL */
+  struct loaded *loaded;     /* models that are open, the latest first */
   struct onnx_store *store;  /* of data files, or NULL */
   arena_t *scratch;          /* of passes, or NULL */
   struct progress *progress; /* under way, or NULL */

@@ -1,133 +1,29 @@
 /* moec verify MODEL DIR: results against reference data. */
-#include <dirent.h>
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "tools/compare.h"
+#include "tools/case.h"
 #include "tools/json.h"
 #include "tools/loaded.h"
 #include "tools/values.h"
-
-typedef struct data_set {
-  const char *path, *name;
-  unsigned long number;
-  bool invalid; /* the run must fail */
-} data_set_t;
+#include "tools/verify_values.h"
 
 typedef struct verify {
   cli_t *cli;
   const moec_model_t *model;
   moec_instance_t *instance;
-  tolerance_t tolerance;
-  data_set_t *sets;
-  size_t n_sets;
+  test_case_t test;          /* what must be met */
   unsigned n_outputs, n_bad; /* compared; of them not in agreement */
   text_t json;
 } verify_t;
 
-/* ---- The case ------------------------------------------------------------ */
-
-/* Numbers that are members of the case's description, where it has one. */
-static moec_status_t read_case(verify_t *v, const char *directory) {
-  enum { MAX_BYTES = 16 << 20 };
-  cli_t *cli = v->cli;
-  const options_t *o = &cli->options;
-  const char *path = path_join(cli->arena, directory, "case.json");
-  v->tolerance = (tolerance_t){1e-3, 1e-5};
-  if (path_exists(path)) {
-    const char *text;
-    size_t length;
-    const json_t *root;
-    cli->diag.file = path;
-    MOEC_TRY(file_read(cli, path, MAX_BYTES, &text, &length));
-    MOEC_TRY(json_parse(cli->arena, text, length, &cli->diag, &root));
-    cli->diag.file = NULL;
-    const json_t *rtol = json_get(root, "rtol"), *atol = json_get(root, "atol");
-    if (rtol != NULL && rtol->kind == JSON_NUMBER)
-      v->tolerance.rtol = rtol->number;
-    if (atol != NULL && atol->kind == JSON_NUMBER)
-      v->tolerance.atol = atol->number;
-  }
-  if (o->given[OPTION_rtol]) v->tolerance.rtol = o->rtol;
-  if (o->given[OPTION_atol]) v->tolerance.atol = o->atol;
-  return MOEC_OK;
-}
-
-static int compare_sets(const void *a, const void *b) {
-  const data_set_t *x = a, *y = b;
-  if (x->invalid != y->invalid) return x->invalid ? 1 : -1;
-  return x->number < y->number ? -1 : x->number > y->number;
-}
-
-static void add_set(verify_t *v, const char *directory, const char *name,
-                    const char *digits, bool invalid) {
-  char *end;
-  errno = 0;
-  const unsigned long number = strtoul(digits, &end, 10);
-  if (digits[0] < '0' || digits[0] > '9' || *end != '\0' || errno != 0) return;
-  arena_t *arena = v->cli->arena;
-  v->sets = arena_grow_array(arena, v->sets, v->n_sets, v->n_sets + 1,
-                             sizeof *v->sets);
-  v->sets[v->n_sets++] =
-      (data_set_t){path_join(arena, directory, name), arena_strdup(arena, name),
-                   number, invalid};
-}
-
-/* The data sets in a case's folder, or the folder itself if it is one. */
-static moec_status_t find_sets(verify_t *v, const char *directory) {
-  static const char valid[] = "test_data_set_", invalid[] = "invalid_data_set_";
-  cli_t *cli = v->cli;
-  DIR *dir = opendir(directory);
-  if (dir == NULL)
-    return CLI_FAIL(cli, MOEC_E_IO, "cannot open the directory '%s': %s",
-                    directory, strerror(errno));
-  for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) {
-    const char *name = entry->d_name;
-    if (strncmp(name, valid, sizeof valid - 1) == 0)
-      add_set(v, directory, name, name + sizeof valid - 1, false);
-    else if (strncmp(name, invalid, sizeof invalid - 1) == 0)
-      add_set(v, directory, name, name + sizeof invalid - 1, true);
-  }
-  closedir(dir);
-  if (v->n_sets == 0 &&
-      value_find_file(cli->arena, directory, "output", 0) != NULL) {
-    v->sets = ARENA_NEW(cli->arena, data_set_t);
-    v->sets[v->n_sets++] = (data_set_t){directory, directory, 0, false};
-  }
-  if (v->n_sets == 0)
-    return CLI_FAIL(cli, MOEC_E_IO,
-                    "'%s' has neither a test_data_set_0 nor an output_0.pb",
-                    directory);
-  qsort(v->sets, v->n_sets, sizeof *v->sets, compare_sets);
-  return MOEC_OK;
-}
-
 /* ---- Telling ------------------------------------------------------------- */
-
-/* "[0,2,13]" of an element of a tensor. */
-static const char *coordinates(arena_t *arena, const onnx_value_t *value,
-                               uint64_t index) {
-  int64_t at[IR_MAX_RANK];
-  text_t text;
-  for (unsigned i = value->rank; i-- > 0;) {
-    at[i] = (int64_t)(index % (uint64_t)value->dims[i]);
-    index /= (uint64_t)value->dims[i];
-  }
-  text_init(&text, arena);
-  text_printf(&text, "[");
-  for (unsigned i = 0; i < value->rank; i++)
-    text_printf(&text, "%s%lld", i > 0 ? "," : "", (long long)at[i]);
-  text_printf(&text, "]");
-  return text.data;
-}
 
 static void append_worst(text_t *line, const comparison_t *c, const char *name,
                          const compare_worst_t *worst) {
   text_printf(line, "  %s %.3g", name, worst->value);
   if (worst->value > 0)
     text_printf(line, " at %s",
-                coordinates(line->arena, c->want, worst->index));
+                value_index_text(line->arena, c->want, worst->index));
 }
 
 static void append_errors(text_t *line, const comparison_t *c) {
@@ -140,7 +36,7 @@ static void append_errors(text_t *line, const comparison_t *c) {
   text_printf(line,
               "\n        %llu of %llu elements differ; first at %s%s: got ",
               (unsigned long long)c->n_bad, (unsigned long long)c->count,
-              c->path, coordinates(line->arena, c->want, c->first_bad));
+              c->path, value_index_text(line->arena, c->want, c->first_bad));
   value_append_element(line, c->got, c->first_bad);
   text_printf(line, ", want ");
   value_append_element(line, c->want, c->first_bad);
@@ -222,7 +118,7 @@ static moec_status_t compare_outputs(verify_t *v, const data_set_t *set,
     MOEC_TRY(value_load(cli, path, &model->outputs[i], &want));
     const char *name = model->outputs[i].name;
     const onnx_value_t *got = value_from_run(cli->arena, &outputs[i], name);
-    comparison_t c = compare_values(cli->arena, got, want, v->tolerance);
+    comparison_t c = compare_values(cli->arena, got, want, v->test.tolerance);
     count_result(v, name, want, &c);
   }
 }
@@ -265,8 +161,8 @@ static moec_status_t run_set(verify_t *v, const data_set_t *set) {
 /* All of them, also when one fails. */
 static moec_status_t run_sets(verify_t *v) {
   moec_status_t status = MOEC_OK;
-  for (size_t i = 0; i < v->n_sets; i++) {
-    const data_set_t *set = &v->sets[i];
+  for (size_t i = 0; i < v->test.n_sets; i++) {
+    const data_set_t *set = &v->test.sets[i];
     if (!v->cli->options.json && !v->cli->options.quiet)
       fprintf(v->cli->out, "%s\n", set->name);
     text_printf(&v->json, "%s{\"name\":", i > 0 ? "," : "");
@@ -281,7 +177,7 @@ static moec_status_t run_sets(verify_t *v) {
 
 static void print_end(verify_t *v, moec_status_t status) {
   cli_t *cli = v->cli;
-  const tolerance_t t = v->tolerance;
+  const tolerance_t t = v->test.tolerance;
   const bool agrees = status == MOEC_OK && v->n_bad == 0;
   if (cli->options.json) {
     fprintf(cli->out, "{\"agrees\":%s,\"rtol\":%.9g,\"atol\":%.9g,\"variant\":",
@@ -322,10 +218,12 @@ moec_status_t cmd_verify(cli_t *cli) {
   v->cli = cli;
   text_init(&v->json, cli->arena);
   MOEC_TRY(take_operands(cli, &path, &directory));
-  MOEC_TRY(read_case(v, directory));
+  if (cli->options.check_every_value)
+    return verify_every_value(cli, path, directory);
+  MOEC_TRY(case_read_tolerance(cli, directory, &v->test));
   MOEC_TRY(
       loaded_open(cli, path, &loaded)); /* first: it may be what is wrong */
-  MOEC_TRY(find_sets(v, directory));
+  MOEC_TRY(case_find_sets(cli, directory, &v->test));
   v->model = loaded->model;
   v->instance = loaded->instance;
   moec_status_t status = run_sets(v);

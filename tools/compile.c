@@ -9,6 +9,7 @@
 #include "frontend/import.h"
 #include "tools/describe.h"
 #include "tools/evaluate.h"
+#include "tools/expose.h"
 
 void compile_options_init(compile_options_t *options) {
   *options = (compile_options_t){.entry = "moec_model"};
@@ -215,6 +216,11 @@ static moec_status_t compile(session_t *s) {
   tell(s->options, "import");
   MOEC_TRY(import(s, &module));
   MOEC_TRY(ir_verify(module, s->diag));
+  if (s->options->expose != NULL) {
+    s->options->expose->unnamed =
+        strcmp(suffix_of(s->options->model), ".moeir") == 0;
+    expose_values(module, s->options->expose);
+  }
   start = end_stage(s, "import", start);
   s->parts = (describe_parts_t){
       .level = passes->level,

@@ -17,6 +17,7 @@ typedef struct compile_options {
   const char *report;        /* JSON report, or NULL */
   unsigned n_dims;
   const onnx_pin_t *dims; /* fixed before the import of an ONNX model */
+  struct expose *expose;  /* values that become outputs, or NULL: expose.h */
   pass_options_t passes;
   size_t memory_limit; /* bytes of the arena; 0: no limit */
   /* Told at the start of each stage ("import", "passes", ...); may be NULL. */

@@ -58,9 +58,10 @@ static moec_status_t load_library(cli_t *cli, const char *path,
 /* ---- Compiling for the occasion ------------------------------------------ */
 
 /* The library is unlinked as soon as it is loaded. */
-static moec_status_t compile_and_load(cli_t *cli, const char *path,
+static moec_status_t compile_and_load(cli_t *cli,
+                                      const compile_options_t *options,
                                       loaded_t *loaded) {
-  compile_options_t options;
+  compile_options_t to_library = *options;
   const char *base = getenv("TMPDIR");
   if (base == NULL || base[0] == '\0') base = "/tmp";
   char *directory =
@@ -69,9 +70,10 @@ static moec_status_t compile_and_load(cli_t *cli, const char *path,
     return CLI_FAIL(cli, MOEC_E_IO, "cannot make a directory in '%s': %s", base,
                     strerror(errno));
   const char *library = path_join(cli->arena, directory, "model.so");
-  moec_status_t status = cli_compile_options(cli, path, library, &options);
-  if (status == MOEC_OK) status = cli_compile(cli, &options);
-  if (status == MOEC_OK) status = load_library(cli, library, path, loaded);
+  to_library.output = library;
+  moec_status_t status = cli_compile(cli, &to_library);
+  if (status == MOEC_OK)
+    status = load_library(cli, library, options->model, loaded);
   unlink(library);
   rmdir(directory);
   return status;
@@ -116,24 +118,44 @@ static moec_status_t create_instance(cli_t *cli, loaded_t *loaded) {
   return status;
 }
 
-moec_status_t loaded_open(cli_t *cli, const char *path, loaded_t **out_loaded) {
+static moec_status_t add(cli_t *cli, loaded_t **out_loaded) {
   loaded_t *loaded = calloc(1, sizeof *loaded);
   if (loaded == NULL) return MOEC_E_NO_MEMORY;
-  MOEC_ASSERT(cli->loaded == NULL);
+  loaded->next = cli->loaded;
   cli->loaded = loaded;
   *out_loaded = loaded;
-  if (path_has_suffix(path, ".onnx") || path_has_suffix(path, ".moeir"))
-    MOEC_TRY(compile_and_load(cli, path, loaded));
-  else
-    MOEC_TRY(load_library(cli, path, path, loaded));
-  return create_instance(cli, loaded);
+  return MOEC_OK;
 }
 
-void loaded_close(loaded_t *loaded) {
-  if (loaded == NULL) return;
+moec_status_t loaded_compile(cli_t *cli, const compile_options_t *options,
+                             loaded_t **out_loaded) {
+  MOEC_TRY(add(cli, out_loaded));
+  MOEC_TRY(compile_and_load(cli, options, *out_loaded));
+  return create_instance(cli, *out_loaded);
+}
+
+moec_status_t loaded_open(cli_t *cli, const char *path, loaded_t **out_loaded) {
+  compile_options_t options;
+  if (path_has_suffix(path, ".onnx") || path_has_suffix(path, ".moeir")) {
+    MOEC_TRY(cli_compile_options(cli, path, NULL, &options));
+    return loaded_compile(cli, &options, out_loaded);
+  }
+  MOEC_TRY(add(cli, out_loaded));
+  MOEC_TRY(load_library(cli, path, path, *out_loaded));
+  return create_instance(cli, *out_loaded);
+}
+
+void loaded_close(cli_t *cli, loaded_t *loaded) {
+  loaded_t **link = &cli->loaded;
+  while (*link != loaded) link = &(*link)->next;
+  *link = loaded->next;
   if (loaded->instance != NULL) loaded->model->destroy(loaded->instance);
   if (loaded->handle != NULL) dlclose(loaded->handle);
   free(loaded);
+}
+
+void loaded_close_all(cli_t *cli) {
+  while (cli->loaded != NULL) loaded_close(cli, cli->loaded);
 }
 
 moec_status_t loaded_fail(cli_t *cli, const loaded_t *loaded, const char *where,

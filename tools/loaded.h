@@ -10,6 +10,7 @@ typedef struct loaded {
   const moec_model_t *model;
   moec_instance_t *instance;
   double load_seconds, create_seconds;
+  struct loaded *next; /* opened earlier */
 } loaded_t;
 
 /* Loads `path` and creates an instance with the --threads and --variant of the
@@ -21,8 +22,14 @@ typedef struct loaded {
  * status of the compilation or of create(). */
 moec_status_t loaded_open(cli_t *cli, const char *path, loaded_t **out_loaded);
 
-/* Accepts NULL and what is half open. */
-void loaded_close(loaded_t *loaded);
+/* The same for a model that is compiled with these options, but `output`. */
+moec_status_t loaded_compile(cli_t *cli, const compile_options_t *options,
+                             loaded_t **out_loaded);
+
+/* Closes one that `cli` holds before its end. */
+void loaded_close(cli_t *cli, loaded_t *loaded);
+/* Closes all, also what is half open. */
+void loaded_close_all(cli_t *cli);
 
 /* Reports a failed call on the instance and returns its status. `loc` says what
  * was being done. */

@@ -40,6 +40,9 @@ uint64_t value_count(const onnx_value_t *value); /* elements of a tensor */
 const char *value_type_text(arena_t *arena, const onnx_value_t *value);
 /* "f32[batch,3]" of an input or output. */
 const char *io_type_text(arena_t *arena, const moec_io_t *io);
+/* "[0,2,13]" of the element that is `index` in C order. */
+const char *value_index_text(arena_t *arena, const onnx_value_t *value,
+                             uint64_t index);
 /* Appends element `index` as a literal. */
 void value_append_element(text_t *out, const onnx_value_t *value,
                           uint64_t index);

@@ -24,6 +24,22 @@ const char *value_type_text(arena_t *arena, const onnx_value_t *value) {
   return text.data;
 }
 
+const char *value_index_text(arena_t *arena, const onnx_value_t *value,
+                             uint64_t index) {
+  int64_t at[IR_MAX_RANK];
+  text_t text;
+  for (unsigned i = value->rank; i-- > 0;) {
+    at[i] = (int64_t)(index % (uint64_t)value->dims[i]);
+    index /= (uint64_t)value->dims[i];
+  }
+  text_init(&text, arena);
+  text_printf(&text, "[");
+  for (unsigned i = 0; i < value->rank; i++)
+    text_printf(&text, "%s%lld", i > 0 ? "," : "", (long long)at[i]);
+  text_printf(&text, "]");
+  return text.data;
+}
+
 static void append_name(text_t *out, const char *name) {
   diag_escape(out, name, strlen(name));
 }

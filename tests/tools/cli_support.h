@@ -83,6 +83,31 @@ static inline void make_folder(const cli_fixture_t *f, const char *name) {
   assert_int_equal(mkdir(in_folder(f, name), 0777), 0);
 }
 
+/* A .npy file of at most 128 bytes of elements. */
+static inline const char *write_npy(const cli_fixture_t *f, const char *name,
+                                    const char *type, const char *shape,
+                                    const void *elements, size_t size) {
+  char file[256];
+  assert_in_range(size, 0, sizeof file - 128);
+  const int n = snprintf(file + 10, sizeof file - 10,
+                         "{'descr': '%s', 'fortran_order': False, 'shape': %s}",
+                         type, shape);
+  assert_in_range(n, 0, 117);
+  memset(file + 10 + n, ' ', (size_t)(118 - n));
+  memcpy(file, "\x93NUMPY\x01\x00\x76\x00", 10);
+  if (size > 0) memcpy(file + 128, elements, size);
+  return write_bytes(f, name, file, 128 + size);
+}
+
+/* A model of the collection in tests/models; skips the test without it. */
+static inline const char *model_case(const char *name) {
+  static char path[512];
+  const char *models = getenv("MOEC_TEST_MODELS");
+  if (models == NULL) skip();
+  snprintf(path, sizeof path, "%s/%s", models, name);
+  return path;
+}
+
 static inline int call_cli(cli_fixture_t *f, char *(*get)(const char *),
                            const char *const *arguments) {
   char *argv[32] = {strdup("moec")};

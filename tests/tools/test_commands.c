@@ -11,21 +11,6 @@ static const char sum_text[] =
     "}\n"
     "}\n";
 
-static const char *write_npy(const cli_fixture_t *f, const char *name,
-                             const char *type, const char *shape,
-                             const void *elements, size_t size) {
-  char file[256];
-  assert_in_range(size, 0, sizeof file - 128);
-  const int n = snprintf(file + 10, sizeof file - 10,
-                         "{'descr': '%s', 'fortran_order': False, 'shape': %s}",
-                         type, shape);
-  assert_in_range(n, 0, 117);
-  memset(file + 10 + n, ' ', (size_t)(118 - n));
-  memcpy(file, "\x93NUMPY\x01\x00\x76\x00", 10);
-  if (size > 0) memcpy(file + 128, elements, size);
-  return write_bytes(f, name, file, 128 + size);
-}
-
 /* One row of three f32. */
 static const char *write_row(const cli_fixture_t *f, const char *name, float a,
                              float b, float c) {
@@ -110,15 +95,6 @@ static void compiling_is_silent_unless_verbose(void **state) {
   assert_contains(f->err, "import ");
   assert_contains(f->err, "total ");
   assert_contains(f->err, " peak ");
-}
-
-/* A model of the collection in tests/models; skips the test without it. */
-static const char *model_case(const char *name) {
-  static char path[512];
-  const char *models = getenv("MOEC_TEST_MODELS");
-  if (models == NULL) skip();
-  snprintf(path, sizeof path, "%s/%s", models, name);
-  return path;
 }
 
 static void fixed_dimensions_are_no_symbols(void **state) {
