@@ -64,8 +64,11 @@ moec_status_t convert_elu(convert_ctx_t *ctx) {
 }
 
 moec_status_t convert_selu(convert_ctx_t *ctx) {
-  double alpha = attr_float(ctx, "alpha", 1.67326319217681884765625);
-  double gamma = attr_float(ctx, "gamma", 1.05070102214813232421875);
+  bool rounded = ctx->opset < 6; /* the defaults */
+  double alpha =
+      attr_float(ctx, "alpha", rounded ? 1.6732f : 1.67326319217681884765625);
+  double gamma =
+      attr_float(ctx, "gamma", rounded ? 1.0507f : 1.05070102214813232421875);
   ir_value_t *x = ctx_widen(ctx, ctx_in(ctx, 0));
   return give(ctx, mul(ctx, num(ctx, x, gamma), elu(ctx, x, alpha)));
 }

@@ -1,7 +1,9 @@
 /* Elementwise operators: the ones that are an operation of the IR, and simple
  * combinations. Activations are in convert_activation.c. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
+#include <strings.h>
 
 #include "frontend/convert.h"
 
@@ -62,9 +64,33 @@ static moec_status_t cast_to(convert_ctx_t *ctx, dtype_t to) {
   return MOEC_OK;
 }
 
+/* Before opset 6 types are named as TensorProto.DataType names them. */
+static dtype_t named_dtype(convert_ctx_t *ctx) {
+  static const struct {
+    const char *name;
+    dtype_t dtype;
+  } names[] = {
+      {"FLOAT", DT_F32},   {"UINT8", DT_U8},   {"INT8", DT_I8},
+      {"UINT16", DT_U16},  {"INT16", DT_I16},  {"INT32", DT_I32},
+      {"INT64", DT_I64},   {"STRING", DT_STR}, {"BOOL", DT_BOOL},
+      {"FLOAT16", DT_F16}, {"DOUBLE", DT_F64}, {"UINT32", DT_U32},
+      {"UINT64", DT_U64},
+  };
+  const char *name = attr_str(ctx, "to", "");
+  for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++)
+    if (strcasecmp(name, names[i].name) == 0) return names[i].dtype;
+  ctx_unsupported(ctx, "the type \"%s\" is not known", name);
+  return DT_NONE;
+}
+
 moec_status_t convert_cast(convert_ctx_t *ctx) {
   if (!attr_has(ctx, "to"))
     return ctx_invalid(ctx, "required attribute \"to\" is missing");
+  if (ctx->opset < 6) {
+    dtype_t named = named_dtype(ctx);
+    MOEC_TRY(ctx->status);
+    return cast_to(ctx, named);
+  }
   dtype_t to = attr_dtype(ctx, "to", DT_NONE);
   MOEC_TRY(ctx->status);
   if (to == DT_NONE) return ctx_invalid(ctx, "attribute \"to\" is UNDEFINED");
@@ -182,8 +208,9 @@ moec_status_t convert_reciprocal(convert_ctx_t *ctx) {
 static ir_value_t *clip_limit(convert_ctx_t *ctx, ir_value_t *x,
                               const char *name, unsigned input) {
   if (ctx->opset < 11) {
-    if (!attr_has(ctx, name)) return NULL;
-    return ctx_scalar(ctx, x, attr_float_any(ctx, name, 0));
+    if (ctx->opset < 6 && !attr_has(ctx, name)) return NULL;
+    double otherwise = input == 1 ? -FLT_MAX : FLT_MAX;
+    return ctx_scalar(ctx, x, attr_float_any(ctx, name, otherwise));
   }
   ir_value_t *limit = ctx_in(ctx, input);
   if (limit == NULL) return NULL;

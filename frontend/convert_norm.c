@@ -132,37 +132,6 @@ static ir_value_t *channels(convert_ctx_t *ctx, ir_value_t *v,
   return ctx_along(ctx, v, axis, rank);
 }
 
-/* y = (x - mean) / sqrt(var + epsilon) * scale + bias */
-moec_status_t convert_batch_normalization(convert_ctx_t *ctx) {
-  double epsilon = attr_float(ctx, "epsilon", 1e-5f);
-  attr_ignore(ctx, "momentum");
-  if (ctx->opset < 9 && attr_int(ctx, "spatial", 1) != 1)
-    return ctx_unsupported(ctx, "statistics for each place are not supported");
-  if (ctx->opset >= 14 && attr_bool(ctx, "training_mode", false))
-    return ctx_unsupported(ctx, "training mode is not supported");
-  for (unsigned i = 1; i < ctx->n_out; i++)
-    if (ctx_wants(ctx, i))
-      return ctx_unsupported(ctx, "output %u is for training only", i);
-  ir_value_t *x = ctx_in(ctx, 0), *wide = ctx_widen(ctx, x);
-  if (!ctx_check_rank(ctx, x, 1, IR_MAX_RANK, "the input")) return ctx->status;
-  ir_value_t *scale = ctx_widen(ctx, channels(ctx, ctx_in(ctx, 1), x, "scale"));
-  ir_value_t *bias = ctx_widen(ctx, channels(ctx, ctx_in(ctx, 2), x, "bias"));
-  ir_value_t *mean = ctx_widen(ctx, channels(ctx, ctx_in(ctx, 3), x, "mean"));
-  ir_value_t *variance =
-      ctx_widen(ctx, channels(ctx, ctx_in(ctx, 4), x, "variance"));
-  /* The statistics may be of a wider type than x. */
-  wide = ctx_like(ctx, wide, variance);
-  scale = ctx_like(ctx, scale, variance);
-  bias = ctx_like(ctx, bias, variance);
-  mean = ctx_like(ctx, mean, variance);
-  if (variance == NULL) return ctx_status(ctx);
-  ir_value_t *factor =
-      binary(ctx, OP_MUL, scale, inverse_deviation(ctx, variance, epsilon));
-  ir_value_t *y = binary(ctx, OP_MUL, binary(ctx, OP_SUB, wide, mean), factor);
-  ctx_set_output(ctx, 0, ctx_like(ctx, binary(ctx, OP_ADD, y, bias), x));
-  return MOEC_OK;
-}
-
 moec_status_t convert_instance_normalization(convert_ctx_t *ctx) {
   ir_value_t *x = ctx_in(ctx, 0);
   double epsilon = attr_float(ctx, "epsilon", 1e-5f);

@@ -53,30 +53,33 @@ moec_status_t convert_global_max_pool(convert_ctx_t *ctx) {
 }
 
 /* |x|^p */
-static ir_value_t *power(convert_ctx_t *ctx, ir_value_t *x, int64_t p) {
+static ir_value_t *power(convert_ctx_t *ctx, ir_value_t *x, double p) {
   if (p == 2) return ir_binary(ctx->b, OP_MUL, x, x);
   x = ir_unary(ctx->b, OP_ABS, x);
   if (p == 1) return x;
-  return ir_binary(ctx->b, OP_POW, x, ctx_scalar(ctx, x, (double)p));
+  return ir_binary(ctx->b, OP_POW, x, ctx_scalar(ctx, x, p));
 }
 
 /* x^(1/p) */
-static ir_value_t *root(convert_ctx_t *ctx, ir_value_t *x, int64_t p) {
+static ir_value_t *root(convert_ctx_t *ctx, ir_value_t *x, double p) {
   if (p == 1) return x;
   if (p == 2) return ir_unary(ctx->b, OP_SQRT, x);
-  return ir_binary(ctx->b, OP_POW, x, ctx_scalar(ctx, x, 1.0 / (double)p));
+  return ir_binary(ctx->b, OP_POW, x, ctx_scalar(ctx, x, 1.0 / p));
 }
 
-static bool read_p(convert_ctx_t *ctx, int64_t *out_p) {
-  *out_p = attr_int(ctx, "p", 2);
-  if (*out_p >= 1 && *out_p <= INT32_MAX) return ctx->status == MOEC_OK;
-  ctx_invalid(ctx, "p is %lld", (long long)*out_p);
+/* Before opset 2 it is a float. */
+static bool read_p(convert_ctx_t *ctx, double *out_p) {
+  *out_p =
+      ctx->opset < 2 ? attr_float(ctx, "p", 2) : (double)attr_int(ctx, "p", 2);
+  if (*out_p > 0 && *out_p <= INT32_MAX) return ctx->status == MOEC_OK;
+  ctx_invalid(ctx, "p is %g", *out_p);
   return false;
 }
 
 moec_status_t convert_global_lp_pool(convert_ctx_t *ctx) {
   ir_value_t *x = ctx_in(ctx, 0);
-  int64_t axes[IR_MAX_RANK], p;
+  int64_t axes[IR_MAX_RANK];
+  double p;
   unsigned n;
   if (!spatial_axes(ctx, &n, axes) || !read_p(ctx, &p)) return ctx->status;
   ir_value_t *sum = ir_reduce(ctx->b, OP_REDUCE_SUM,
@@ -87,7 +90,7 @@ moec_status_t convert_global_lp_pool(convert_ctx_t *ctx) {
 
 moec_status_t convert_lp_pool(convert_ctx_t *ctx) {
   window_t w;
-  int64_t p;
+  double p;
   if (!read_p(ctx, &p) || !read_pool(ctx, &w)) return ctx_status(ctx);
   ir_value_t *x = power(ctx, ctx_widen(ctx, ctx_in(ctx, 0)), p);
   return give(ctx, &w, root(ctx, sum_windows(ctx, x, &w), p));

@@ -1,14 +1,76 @@
 /* Reductions, softmax, ranks and running sums. Sums of f16 and bf16 are taken
  * in f32 by the reductions themselves; combinations are computed there as well.
  */
-#include "frontend/convert.h"
+#include "frontend/data_axes.h"
 
 typedef struct reduction {
   ir_value_t *x;
   unsigned n_axes;
   int64_t *axes;
   bool keepdims;
+  unsigned rank;            /* of the result where `dim` is given */
+  const expr_t *const *dim; /* the shape of the result, or NULL: by the axes */
 } reduction_t;
+
+/* Shape of the result when only a run knows the axes. */
+static bool shape_by_data(convert_ctx_t *ctx, const data_axes_t *axes,
+                          ir_value_t *mask, const expr_t *const *kept,
+                          reduction_t *out) {
+  ir_builder_t *b = ctx->b;
+  const expr_t **dim = ARENA_ARRAY(ctx->arena, const expr_t *, IR_MAX_RANK);
+  const ir_value_t *x = ctx_in(ctx, 0);
+  int64_t n;
+  out->dim = dim;
+  out->rank = axes->rank;
+  if (out->keepdims) {
+    ir_value_t *one = ir_scalar_int(b, DT_I64, 1);
+    ir_value_t *named = ir_binary(b, OP_EQ, mask, one);
+    ir_value_t *size = ir_select(b, named, one, data_axes_dims(ctx, x));
+    return data_axes_bind(ctx, size, axes->rank, "size", dim);
+  }
+  if (!expr_is_const(axes->n, &n)) {
+    ctx_unsupported(ctx,
+                    "the number of axes, and so the rank of the result, "
+                    "is not known");
+    return false;
+  }
+  out->rank -= (unsigned)n;
+  for (unsigned i = 0; i < out->rank; i++) dim[i] = kept[i];
+  return true;
+}
+
+/* Axes that only a run knows: the input as a matrix whose rows are reduced. */
+static bool reduce_by_data(convert_ctx_t *ctx, ir_value_t *given, bool noop,
+                           reduction_t *out) {
+  data_axes_t axes;
+  const expr_t *kept[IR_MAX_RANK];
+  unsigned rank = out->x->type.rank;
+  int64_t n = -1;
+  if (!data_axes_read(ctx, given, rank, &axes)) return false;
+  bool counted = expr_is_const(axes.n, &n);
+  if (counted && n > rank) {
+    ctx_invalid(ctx, "%lld axes are named of an input of rank %u", (long long)n,
+                rank);
+    return false;
+  }
+  if (!counted && !noop) { /* no axes: all of them */
+    ir_builder_t *b = ctx->b;
+    ir_value_t *none = ir_binary(b, OP_EQ, ir_expr_scalar(b, axes.n),
+                                 ir_scalar_int(b, DT_I64, 0));
+    axes.mask = ir_binary(b, OP_MAX, axes.mask, ir_cast(b, none, DT_I64));
+  }
+  out->axes = ARENA_ARRAY(ctx->arena, int64_t, IR_MAX_RANK);
+  out->n_axes = rank;
+  for (unsigned i = 0; i < rank; i++) out->axes[i] = i;
+  if (n == rank) return true; /* each of them once */
+  out->x = data_axes_fold(ctx, out->x, &axes, kept);
+  if (out->x == NULL || !shape_by_data(ctx, &axes, axes.mask, kept, out))
+    return false;
+  out->keepdims = false;
+  out->n_axes = 1;
+  out->axes[0] = 1;
+  return true;
+}
 
 /* Axes come as an attribute before opset `by_input`, then as input 1. Without
  * axes everything is reduced, or with noop_with_empty_axes nothing. */
@@ -22,8 +84,9 @@ static bool read_reduction(convert_ctx_t *ctx, int by_input, reduction_t *out) {
   } else {
     noop = attr_bool(ctx, "noop_with_empty_axes", false);
     ir_value_t *axes = ctx_in(ctx, 1);
-    if (axes != NULL && !ctx_need_ints(ctx, axes, "axes", &out->n_axes, &given))
-      return false;
+    if (ctx->status == MOEC_OK && axes != NULL &&
+        !ctx_const_ints(ctx, axes, &out->n_axes, &given))
+      return reduce_by_data(ctx, axes, noop, out);
   }
   if (ctx->status != MOEC_OK) return false;
   unsigned rank = out->x->type.rank;
@@ -41,48 +104,51 @@ static ir_value_t *reduce(convert_ctx_t *ctx, const reduction_t *r,
   return ir_reduce(ctx->b, code, x, r->n_axes, r->axes, r->keepdims);
 }
 
-static moec_status_t give(convert_ctx_t *ctx, ir_value_t *y) {
-  ctx_set_output(ctx, 0, ctx_like(ctx, y, ctx_in(ctx, 0)));
+static moec_status_t give(convert_ctx_t *ctx, const reduction_t *r,
+                          ir_value_t *y) {
+  y = ctx_like(ctx, y, ctx_in(ctx, 0));
+  if (r->dim != NULL) y = ir_reshape(ctx->b, y, r->rank, r->dim);
+  ctx_set_output(ctx, 0, y);
   return ctx_status(ctx);
 }
 
 moec_status_t convert_reduce_sum(convert_ctx_t *ctx) {
   reduction_t r;
-  if (!read_reduction(ctx, 13, &r)) return ctx->status;
-  return give(ctx, reduce(ctx, &r, OP_REDUCE_SUM, r.x));
+  if (!read_reduction(ctx, 13, &r)) return ctx_status(ctx);
+  return give(ctx, &r, reduce(ctx, &r, OP_REDUCE_SUM, r.x));
 }
 
 moec_status_t convert_reduce_prod(convert_ctx_t *ctx) {
   reduction_t r;
-  if (!read_reduction(ctx, 18, &r)) return ctx->status;
-  return give(ctx, reduce(ctx, &r, OP_REDUCE_PROD, ctx_widen(ctx, r.x)));
+  if (!read_reduction(ctx, 18, &r)) return ctx_status(ctx);
+  return give(ctx, &r, reduce(ctx, &r, OP_REDUCE_PROD, ctx_widen(ctx, r.x)));
 }
 
 moec_status_t convert_reduce_max(convert_ctx_t *ctx) {
   reduction_t r;
-  if (!read_reduction(ctx, 18, &r)) return ctx->status;
-  return give(ctx, reduce(ctx, &r, OP_REDUCE_MAX, r.x));
+  if (!read_reduction(ctx, 18, &r)) return ctx_status(ctx);
+  return give(ctx, &r, reduce(ctx, &r, OP_REDUCE_MAX, r.x));
 }
 
 moec_status_t convert_reduce_min(convert_ctx_t *ctx) {
   reduction_t r;
-  if (!read_reduction(ctx, 18, &r)) return ctx->status;
-  return give(ctx, reduce(ctx, &r, OP_REDUCE_MIN, r.x));
+  if (!read_reduction(ctx, 18, &r)) return ctx_status(ctx);
+  return give(ctx, &r, reduce(ctx, &r, OP_REDUCE_MIN, r.x));
 }
 
 moec_status_t convert_reduce_mean(convert_ctx_t *ctx) {
   reduction_t r;
-  if (!read_reduction(ctx, 18, &r)) return ctx->status;
-  if (r.n_axes == 0) return give(ctx, r.x);
-  return give(ctx,
+  if (!read_reduction(ctx, 18, &r)) return ctx_status(ctx);
+  if (r.n_axes == 0) return give(ctx, &r, r.x);
+  return give(ctx, &r,
               ctx_mean(ctx, ctx_widen(ctx, r.x), r.n_axes, r.axes, r.keepdims));
 }
 
 moec_status_t convert_reduce_l1(convert_ctx_t *ctx) {
   reduction_t r;
-  if (!read_reduction(ctx, 18, &r)) return ctx->status;
+  if (!read_reduction(ctx, 18, &r)) return ctx_status(ctx);
   ir_value_t *x = ir_unary(ctx->b, OP_ABS, ctx_widen(ctx, r.x));
-  return give(ctx, reduce(ctx, &r, OP_REDUCE_SUM, x));
+  return give(ctx, &r, reduce(ctx, &r, OP_REDUCE_SUM, x));
 }
 
 static ir_value_t *sum_of_squares(convert_ctx_t *ctx, const reduction_t *r,
@@ -92,17 +158,17 @@ static ir_value_t *sum_of_squares(convert_ctx_t *ctx, const reduction_t *r,
 
 moec_status_t convert_reduce_sum_square(convert_ctx_t *ctx) {
   reduction_t r;
-  if (!read_reduction(ctx, 18, &r)) return ctx->status;
-  return give(ctx, sum_of_squares(ctx, &r, ctx_widen(ctx, r.x)));
+  if (!read_reduction(ctx, 18, &r)) return ctx_status(ctx);
+  return give(ctx, &r, sum_of_squares(ctx, &r, ctx_widen(ctx, r.x)));
 }
 
 moec_status_t convert_reduce_l2(convert_ctx_t *ctx) {
   reduction_t r;
-  if (!read_reduction(ctx, 18, &r)) return ctx->status;
+  if (!read_reduction(ctx, 18, &r)) return ctx_status(ctx);
   ir_value_t *sum = sum_of_squares(ctx, &r, ctx_widen(ctx, r.x));
   if (sum != NULL && !dtype_is_float(sum->type.dtype))
     sum = ir_cast(ctx->b, sum, DT_F64); /* exact up to 2^53, as sqrt is then */
-  return give(ctx, ir_unary(ctx->b, OP_SQRT, sum));
+  return give(ctx, &r, ir_unary(ctx->b, OP_SQRT, sum));
 }
 
 /* Integers are summed as they are; the logarithm is taken in double. */
@@ -114,16 +180,16 @@ static ir_value_t *log_of(convert_ctx_t *ctx, ir_value_t *x) {
 
 moec_status_t convert_reduce_log_sum(convert_ctx_t *ctx) {
   reduction_t r;
-  if (!read_reduction(ctx, 18, &r)) return ctx->status;
+  if (!read_reduction(ctx, 18, &r)) return ctx_status(ctx);
   ir_value_t *sum = reduce(ctx, &r, OP_REDUCE_SUM, ctx_widen(ctx, r.x));
-  return give(ctx, log_of(ctx, sum));
+  return give(ctx, &r, log_of(ctx, sum));
 }
 
 /* m + log(sum(exp(x - m))) with the largest x as m, or 0 where that is not
  * finite: an infinity then comes out by itself. */
 moec_status_t convert_reduce_log_sum_exp(convert_ctx_t *ctx) {
   reduction_t r;
-  if (!read_reduction(ctx, 18, &r)) return ctx->status;
+  if (!read_reduction(ctx, 18, &r)) return ctx_status(ctx);
   ir_builder_t *b = ctx->b;
   ir_value_t *x = ctx_widen(ctx, r.x);
   if (x != NULL && !dtype_is_float(x->type.dtype)) x = ir_cast(b, x, DT_F64);
@@ -138,7 +204,7 @@ moec_status_t convert_reduce_log_sum_exp(convert_ctx_t *ctx) {
   if (!r.keepdims && y != NULL)
     for (unsigned i = r.n_axes; i > 0; i--)
       y = ir_squeeze(b, y, (unsigned)r.axes[i - 1]);
-  return give(ctx, y);
+  return give(ctx, &r, y);
 }
 
 moec_status_t convert_arg_reduce(convert_ctx_t *ctx) {
@@ -277,25 +343,37 @@ moec_status_t convert_topk(convert_ctx_t *ctx) {
   return build_topk(ctx, k, axis, largest, sorted);
 }
 
-static moec_status_t scan(convert_ctx_t *ctx, ir_opcode_t code) {
-  ir_value_t *x = ctx_in(ctx, 0);
+/* x along `axis`, not exclusive or reversed unless asked for. */
+static ir_value_t *scanned(convert_ctx_t *ctx, ir_opcode_t code, ir_value_t *x,
+                           unsigned axis) {
   bool exclusive = attr_bool(ctx, "exclusive", false);
   bool reverse = attr_bool(ctx, "reverse", false);
-  unsigned n, axis;
-  const int64_t *given;
-  if (!ctx_need_ints(ctx, ctx_in(ctx, 1), "axis", &n, &given))
-    return ctx->status;
-  if (n != 1) return ctx_invalid(ctx, "axis has %u elements, expected 1", n);
-  if (!ctx_axis(ctx, given[0], x->type.rank, &axis)) return ctx->status;
   bool sum = code == OP_CUM_SUM;
-  x = ctx_widen(ctx, x);
   ir_op_t *op = ir_begin(ctx->b, code, 1, &x, 1);
-  if (op == NULL) return ctx_status(ctx);
+  if (op == NULL) return NULL;
   ir_set_int(op, sum ? ATTR_CUM_SUM_axis : ATTR_CUM_PROD_axis, axis);
   ir_set_int(op, sum ? ATTR_CUM_SUM_exclusive : ATTR_CUM_PROD_exclusive,
              exclusive);
   ir_set_int(op, sum ? ATTR_CUM_SUM_reverse : ATTR_CUM_PROD_reverse, reverse);
-  return give(ctx, ir_place(ctx->b, op));
+  return ir_place(ctx->b, op);
+}
+
+static moec_status_t scan(convert_ctx_t *ctx, ir_opcode_t code) {
+  ir_value_t *x = ctx_in(ctx, 0), *y;
+  unsigned n, axis;
+  const int64_t *given;
+  ir_value_t *wide = ctx_widen(ctx, x);
+  if (ctx_const_ints(ctx, ctx_in(ctx, 1), &n, &given)) {
+    if (n != 1) return ctx_invalid(ctx, "axis has %u elements, expected 1", n);
+    if (!ctx_axis(ctx, given[0], x->type.rank, &axis)) return ctx->status;
+    y = scanned(ctx, code, wide, axis);
+  } else {
+    y = data_axes_around(ctx, wide, ctx_in(ctx, 1));
+    y = scanned(ctx, code, y, 1);
+    y = ir_reshape(ctx->b, y, x->type.rank, x->type.dim);
+  }
+  ctx_set_output(ctx, 0, ctx_like(ctx, y, x));
+  return ctx_status(ctx);
 }
 
 moec_status_t convert_cum_sum(convert_ctx_t *ctx) {

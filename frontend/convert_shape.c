@@ -2,7 +2,7 @@
  * under other dimensions. */
 #include <string.h>
 
-#include "frontend/convert.h"
+#include "frontend/data_axes.h"
 
 static int64_t clamp_axis(int64_t axis, int64_t rank) {
   if (axis < 0) axis += rank;
@@ -193,6 +193,95 @@ static bool given_axes(convert_ctx_t *ctx, unsigned *out_n,
   return ctx_need_ints(ctx, axes, "axes", out_n, out_axes);
 }
 
+/* Axes of input 1 whose values only a run knows, of a known number. */
+static bool axes_by_data(convert_ctx_t *ctx, unsigned *out_n) {
+  ir_value_t *axes = ctx->opset >= 13 ? ctx_in(ctx, 1) : NULL;
+  unsigned n;
+  const int64_t *known;
+  int64_t count;
+  if (axes == NULL || ctx_const_ints(ctx, axes, &n, &known) ||
+      !ir_type_static_count(&axes->type, &count) || count > IR_MAX_RANK)
+    return false;
+  *out_n = (unsigned)count;
+  return true;
+}
+
+/* The n elements of v, in their order, of axes that are not named. */
+static ir_value_t *others_in_order(convert_ctx_t *ctx, const data_axes_t *axes,
+                                   ir_value_t *v, unsigned n) {
+  ir_builder_t *b = ctx->b;
+  int64_t axis = 1;
+  ir_value_t *one = ir_scalar_int(b, DT_I64, 1);
+  ir_value_t *zero = ir_scalar_int(b, DT_I64, 0);
+  ir_value_t *other = ir_binary(b, OP_SUB, one, axes->mask);
+  ir_op_t *op = ir_begin(b, OP_CUM_SUM, 1, &other, 1);
+  if (op == NULL) return NULL;
+  ir_set_int(op, ATTR_CUM_SUM_axis, 0);
+  ir_value_t *place = ir_binary(b, OP_MUL, ir_place(b, op), other);
+  ir_value_t *index = ir_iota(b, DT_I64, ctx_int(ctx, n));
+  index = ir_unsqueeze(b, ir_binary(b, OP_ADD, index, one), 1);
+  ir_value_t *hit = ir_binary(b, OP_EQ, place, index); /* from 1 */
+  return ir_reduce(b, OP_REDUCE_SUM, ir_select(b, hit, v, zero), 1, &axis,
+                   false);
+}
+
+static moec_status_t squeeze_by_data(convert_ctx_t *ctx, unsigned n_axes) {
+  ir_builder_t *b = ctx->b;
+  ir_value_t *x = ctx_in(ctx, 0);
+  unsigned rank = x->type.rank;
+  const expr_t *dim[IR_MAX_RANK];
+  data_axes_t axes;
+  if (!data_axes_read(ctx, ctx_in(ctx, 1), rank, &axes)) return ctx_status(ctx);
+  if (n_axes > rank)
+    return ctx_invalid(ctx, "%u axes of an input of rank %u are squeezed",
+                       n_axes, rank);
+  ir_value_t *dims = data_axes_dims(ctx, x);
+  ir_value_t *one = ir_scalar_int(b, DT_I64, 1);
+  ir_value_t *named = ir_binary(b, OP_EQ, axes.mask, one);
+  ir_value_t *gone = ir_select(b, named, dims, one);
+  for (unsigned i = 0; i < rank; i++)
+    ir_check_equal(b, ctx_size(ctx, gone, i, "size", 0, NULL), ctx_int(ctx, 1),
+                   "size of a squeezed dimension");
+  ir_value_t *kept = others_in_order(ctx, &axes, dims, rank - n_axes);
+  if (!data_axes_bind(ctx, kept, rank - n_axes, "size", dim))
+    return ctx_status(ctx);
+  ctx_set_output(ctx, 0, ir_reshape(b, x, rank - n_axes, dim));
+  return ctx_status(ctx);
+}
+
+/* Dimension i of the result is 1 where an axis says so, and otherwise the
+ * dimension of the input that as many others come before. */
+static moec_status_t unsqueeze_by_data(convert_ctx_t *ctx, unsigned n_axes) {
+  ir_builder_t *b = ctx->b;
+  ir_value_t *x = ctx_in(ctx, 0);
+  unsigned rank = x->type.rank + n_axes;
+  const expr_t *dim[IR_MAX_RANK];
+  data_axes_t axes;
+  if (rank > IR_MAX_RANK)
+    return ctx_error(ctx, MOEC_E_LIMIT, "rank %u exceeds the limit of %d", rank,
+                     IR_MAX_RANK);
+  if (!data_axes_read(ctx, ctx_in(ctx, 1), rank, &axes)) return ctx_status(ctx);
+  ir_value_t *one = ir_scalar_int(b, DT_I64, 1), *size = one;
+  if (x->type.rank > 0) {
+    ir_value_t *other = ir_binary(b, OP_SUB, one, axes.mask);
+    ir_op_t *op = ir_begin(b, OP_CUM_SUM, 1, &other, 1);
+    if (op == NULL) return ctx_status(ctx);
+    ir_set_int(op, ATTR_CUM_SUM_axis, 0);
+    ir_set_int(op, ATTR_CUM_SUM_exclusive, 1);
+    ir_value_t *from = ir_place(b, op);
+    const expr_t *last = ctx_int(ctx, (int64_t)x->type.rank - 1);
+    from = ir_binary(b, OP_MIN, from, ir_expr_scalar(b, last));
+    ir_value_t *named = ir_binary(b, OP_EQ, axes.mask, one);
+    size =
+        ir_select(b, named, one, ir_gather(b, data_axes_dims(ctx, x), from, 0));
+    if (!data_axes_bind(ctx, size, rank, "size", dim)) return ctx_status(ctx);
+  } else {
+    for (unsigned i = 0; i < rank; i++) dim[i] = ctx_int(ctx, 1);
+  }
+  ctx_set_output(ctx, 0, ir_reshape(b, x, rank, dim));
+  return ctx_status(ctx);
+}
+
 /* Without axes: all dimensions of 1 go. Others must not turn out to be 1. */
 static unsigned squeeze_all(convert_ctx_t *ctx, const ir_value_t *x,
                             const expr_t **dim) {
@@ -215,6 +304,7 @@ moec_status_t convert_squeeze(convert_ctx_t *ctx) {
   int64_t *axes;
   bool has_axes;
   const expr_t *dim[IR_MAX_RANK];
+  if (axes_by_data(ctx, &n_axes)) return squeeze_by_data(ctx, n_axes);
   if (!given_axes(ctx, &n_axes, &given, &has_axes)) return ctx->status;
   if (!has_axes) {
     n = squeeze_all(ctx, x, dim);
@@ -243,6 +333,7 @@ moec_status_t convert_unsqueeze(convert_ctx_t *ctx) {
   int64_t *axes;
   bool has_axes;
   const expr_t *dim[IR_MAX_RANK];
+  if (axes_by_data(ctx, &n_axes)) return unsqueeze_by_data(ctx, n_axes);
   if (!given_axes(ctx, &n_axes, &given, &has_axes)) return ctx->status;
   if (!has_axes) return ctx_invalid(ctx, "axes are missing");
   if (n_axes > IR_MAX_RANK || x->type.rank + n_axes > IR_MAX_RANK)

@@ -1,7 +1,7 @@
 /* Parts of tensors: Slice, Split, Pad, Concat, Transpose, blocks of space. */
 #include <string.h>
 
-#include "frontend/convert.h"
+#include "frontend/data_axes.h"
 
 /* Beyond this a bound means "to the end" (INT_MAX and INT_MIN by the text of
  * Slice), and bounds found at run time are refused. */
@@ -138,7 +138,116 @@ static moec_status_t build_slice(convert_ctx_t *ctx, const slice_spec_t *spec) {
   return MOEC_OK;
 }
 
+/* Vectors i64[rank]: where a slice begins and ends, and its steps. */
+typedef struct sliced {
+  ir_value_t *start, *end, *step;
+} sliced_t;
+
+static ir_value_t *number(convert_ctx_t *ctx, int64_t value) {
+  return ir_scalar_int(ctx->b, DT_I64, value);
+}
+
+/* v brought to [low, high], after adding d where it is negative. */
+static ir_value_t *clamp_data(convert_ctx_t *ctx, ir_value_t *v, ir_value_t *d,
+                              ir_value_t *low, ir_value_t *high) {
+  ir_builder_t *b = ctx->b;
+  ir_value_t *below = ir_binary(b, OP_LT, v, number(ctx, 0));
+  v = ir_select(b, below, ir_binary(b, OP_ADD, v, d), v);
+  return ir_binary(b, OP_MAX, low, ir_binary(b, OP_MIN, v, high));
+}
+
+/* The operands of Slice over all dimensions. */
+static bool read_sliced(convert_ctx_t *ctx, ir_value_t *dims, sliced_t *out,
+                        data_axes_t *axes) {
+  ir_builder_t *b = ctx->b;
+  ir_value_t *start = ctx_in(ctx, 1), *end = ctx_in(ctx, 2);
+  ir_value_t *named = ctx_in(ctx, 3), *step = ctx_in(ctx, 4);
+  unsigned rank = ctx_in(ctx, 0)->type.rank;
+  if (!ctx_check_rank(ctx, start, 1, 1, "starts") ||
+      !ctx_check_rank(ctx, end, 1, 1, "ends") ||
+      (step != NULL && !ctx_check_rank(ctx, step, 1, 1, "steps")))
+    return false;
+  if (named == NULL) named = ir_iota(b, DT_I64, ctx_dim(start, 0));
+  if (!data_axes_read(ctx, named, rank, axes)) return false;
+  ir_check_equal(b, ctx_dim(start, 0), axes->n, "number of starts and axes");
+  ir_check_equal(b, ctx_dim(end, 0), axes->n, "number of ends and axes");
+  ir_value_t *zero = number(ctx, 0), *one = number(ctx, 1);
+  out->step = one;
+  if (step != NULL) {
+    ir_check_equal(b, ctx_dim(step, 0), axes->n, "number of steps and axes");
+    step = ir_cast(b, step, DT_I64);
+    step = ir_binary(b, OP_MAX, step, number(ctx, -FAR));
+    step = ir_binary(b, OP_MIN, step, number(ctx, FAR));
+    out->step = step = data_axes_spread(ctx, axes, step, one);
+    int64_t axis = 0;
+    ir_bind(
+        b,
+        ir_reduce(b, OP_REDUCE_MIN, ir_unary(b, OP_ABS, step), 1, &axis, false),
+        0, "step", 1, NULL);
+  }
+  out->start = data_axes_spread(ctx, axes, start, zero);
+  out->end = data_axes_spread(ctx, axes, end, dims);
+  return ctx_status(ctx) == MOEC_OK;
+}
+
+/* Axes or steps that only a run knows: along each dimension the elements at
+ * start + i * step. Dimensions that are known not to be sliced stay. */
+static moec_status_t slice_by_data(convert_ctx_t *ctx) {
+  ir_builder_t *b = ctx->b;
+  ir_value_t *x = ctx_in(ctx, 0), *dims = data_axes_dims(ctx, x);
+  unsigned rank = x->type.rank;
+  data_axes_t axes;
+  sliced_t s;
+  if (!read_sliced(ctx, dims, &s, &axes)) return ctx_status(ctx);
+  ir_value_t *zero = number(ctx, 0), *one = number(ctx, 1);
+  ir_value_t *last = ir_binary(b, OP_SUB, dims, one);
+  ir_value_t *forward = ir_binary(b, OP_LT, zero, s.step);
+  ir_value_t *high = ir_select(b, forward, dims, last);
+  ir_value_t *low = ir_select(b, forward, zero, number(ctx, -1));
+  ir_value_t *start = clamp_data(ctx, s.start, dims, zero, high);
+  start = ir_binary(b, OP_MIN, start, high); /* -1 of an empty axis */
+  ir_value_t *end = clamp_data(ctx, s.end, dims, low, high);
+  ir_value_t *up = ir_binary(b, OP_SUB, end, start);
+  ir_value_t *down = ir_binary(b, OP_SUB, start, end);
+  ir_value_t *span = ir_select(b, forward, up, down);
+  ir_value_t *by = ir_unary(b, OP_ABS, s.step);
+  span = ir_binary(b, OP_ADD, ir_binary(b, OP_MAX, span, zero), by);
+  ir_value_t *length = ir_binary(b, OP_SUB, span, one);
+  length = ir_binary(b, OP_DIV, length, by);
+  for (unsigned i = 0; i < rank; i++) {
+    const expr_t *d = ctx_dim(x, i), *at = ctx_int(ctx, i);
+    const expr_t *n = ctx_size(ctx, length, i, "rows", 0, d);
+    ir_value_t *first = ctx_part(ctx, start, 0, at, ctx_int(ctx, 1));
+    ir_value_t *step = ctx_in(ctx, 4) != NULL
+                           ? ctx_part(ctx, s.step, 0, at, ctx_int(ctx, 1))
+                           : one;
+    if (n == NULL || first == NULL || step == NULL) return ctx_status(ctx);
+    const expr_t *known = ir_known(axes.mask, i);
+    if (known != NULL && expr_equals_const(known, 0)) continue;
+    ir_value_t *index = ir_iota(b, DT_I64, n);
+    index = ir_binary(b, OP_MUL, index, step);
+    x = ir_gather(b, x, ir_binary(b, OP_ADD, index, first), i);
+    if (x == NULL) return ctx_status(ctx);
+  }
+  ctx_set_output(ctx, 0, x);
+  return ctx_status(ctx);
+}
+
+/* Whether operand `index` has values that are not known. */
+static bool is_data(convert_ctx_t *ctx, unsigned index) {
+  unsigned n;
+  const int64_t *known;
+  ir_value_t *x = ctx_in(ctx, index);
+  return x != NULL && !ctx_const_ints(ctx, x, &n, &known);
+}
+
 moec_status_t convert_slice(convert_ctx_t *ctx) {
+  if (ctx_in(ctx, 0)->type.rank > 0) {
+    int64_t n;
+    bool counted = ir_type_static_count(&ctx_in(ctx, 1)->type, &n);
+    if (is_data(ctx, 3) || is_data(ctx, 4) || !counted)
+      return slice_by_data(ctx);
+  }
   slice_spec_t spec = {0};
   unsigned n_start, n_end, n_axes, n_steps;
   spec.start = bounds_of(ctx, ctx_in(ctx, 1), "start", &n_start);
@@ -186,7 +295,8 @@ moec_status_t convert_concat(convert_ctx_t *ctx) {
   unsigned axis;
   ir_value_t **x = ARENA_ARRAY(ctx->arena, ir_value_t *, ctx->n_in);
   for (unsigned i = 0; i < ctx->n_in; i++) x[i] = ctx_in(ctx, i);
-  int64_t given = attr_int_required(ctx, "axis");
+  int64_t given = ctx->opset < 4 ? attr_int(ctx, "axis", 1)
+                                 : attr_int_required(ctx, "axis");
   if (!ctx_axis(ctx, given, x[0]->type.rank, &axis)) return ctx->status;
   for (unsigned i = 1; i < ctx->n_in; i++) {
     if (x[i]->type.rank != x[0]->type.rank)
@@ -274,7 +384,8 @@ static const expr_t **given_parts(convert_ctx_t *ctx, const expr_t *d,
 static const expr_t **parts_of_split(convert_ctx_t *ctx, const expr_t *d,
                                      unsigned n) {
   unsigned n_given;
-  if (ctx->opset < 13) {
+  bool operand = ctx->opset >= 13 || (ctx->opset < 2 && ctx_in(ctx, 1) != NULL);
+  if (!operand) {
     const int64_t *sizes = attr_ints(ctx, "split", &n_given);
     if (ctx->status != MOEC_OK) return NULL;
     if (sizes == NULL) return equal_parts(ctx, d, n, false);
@@ -320,41 +431,78 @@ moec_status_t convert_split(convert_ctx_t *ctx) {
 static const expr_t **pad_sizes(convert_ctx_t *ctx, unsigned *out_n) {
   if (ctx->opset >= 11)
     return ctx_sizes(ctx, ctx_in(ctx, 1), "pads", -FARTHEST, out_n);
-  const int64_t *pads = attr_ints(ctx, "pads", out_n);
+  const char *name = ctx->opset < 2 ? "paddings" : "pads";
+  const int64_t *pads = attr_ints(ctx, name, out_n);
   if (pads == NULL) {
-    ctx_invalid(ctx, "required attribute \"pads\" is missing");
+    ctx_invalid(ctx, "required attribute \"%s\" is missing", name);
     return NULL;
   }
   return as_exprs(ctx, *out_n, pads);
+}
+
+/* Sizes before and after for all dimensions, of axes that only a run knows. */
+static bool pads_by_data(convert_ctx_t *ctx, const expr_t **before,
+                         const expr_t **after) {
+  ir_builder_t *b = ctx->b;
+  ir_value_t *pads = ctx_in(ctx, 1), *zero = number(ctx, 0);
+  unsigned rank = ctx_in(ctx, 0)->type.rank;
+  data_axes_t axes;
+  if (!ctx_check_rank(ctx, pads, 1, 1, "pads") ||
+      !data_axes_read(ctx, ctx_in(ctx, 3), rank, &axes))
+    return false;
+  ir_check_equal(b, expr_mul(ctx->exprs, axes.n, ctx_int(ctx, 2)),
+                 ctx_dim(pads, 0), "number of pads, two for an axis");
+  ir_value_t *first = ctx_part(ctx, pads, 0, ctx_int(ctx, 0), axes.n);
+  ir_value_t *second = ctx_part(ctx, pads, 0, axes.n, axes.n);
+  first = data_axes_spread(ctx, &axes, first, zero);
+  second = data_axes_spread(ctx, &axes, second, zero);
+  for (unsigned i = 0; i < rank; i++) {
+    before[i] = ctx_size(ctx, first, i, "pads", -FARTHEST, NULL);
+    after[i] = ctx_size(ctx, second, i, "pads", -FARTHEST, NULL);
+    if (before[i] == NULL || after[i] == NULL) return false;
+  }
+  return ctx_status(ctx) == MOEC_OK;
+}
+
+/* Sizes before and after for all dimensions. */
+static bool read_pads(convert_ctx_t *ctx, const expr_t **before,
+                      const expr_t **after) {
+  unsigned rank = ctx_in(ctx, 0)->type.rank, n_pads, n_axes = rank;
+  const int64_t *axes = NULL;
+  bool padded[IR_MAX_RANK] = {false};
+  if (is_data(ctx, 3) && rank > 0) return pads_by_data(ctx, before, after);
+  const expr_t **pads = pad_sizes(ctx, &n_pads);
+  if (pads == NULL) return false;
+  if (ctx_in(ctx, 3) != NULL &&
+      !ctx_need_ints(ctx, ctx_in(ctx, 3), "axes", &n_axes, &axes))
+    return false;
+  if (n_axes > rank || n_pads != 2 * n_axes) {
+    ctx_invalid(ctx, "there are %u pads, expected %u", n_pads, 2 * n_axes);
+    return false;
+  }
+  for (unsigned i = 0; i < rank; i++) before[i] = after[i] = ctx_int(ctx, 0);
+  for (unsigned i = 0; i < n_axes; i++) {
+    unsigned axis;
+    if (!ctx_axis(ctx, axes != NULL ? axes[i] : i, rank, &axis)) return false;
+    if (padded[axis]) {
+      ctx_invalid(ctx, "axis %u occurs twice", axis);
+      return false;
+    }
+    padded[axis] = true;
+    before[axis] = pads[i];
+    after[axis] = pads[n_axes + i];
+  }
+  return true;
 }
 
 moec_status_t convert_pad(convert_ctx_t *ctx) {
   static const char *const modes[] = {"constant", "reflect", "edge", "wrap",
                                       NULL};
   ir_value_t *in[] = {ctx_in(ctx, 0), NULL};
-  unsigned rank = in[0]->type.rank, n_pads, n_axes = rank;
+  unsigned rank = in[0]->type.rank;
   unsigned mode = attr_choice(ctx, "mode", modes);
-  const int64_t *axes = NULL;
-  const expr_t **pads = pad_sizes(ctx, &n_pads);
-  if (pads == NULL) return ctx_status(ctx);
-  if (ctx_in(ctx, 3) != NULL &&
-      !ctx_need_ints(ctx, ctx_in(ctx, 3), "axes", &n_axes, &axes))
-    return ctx->status;
-  if (n_axes > rank || n_pads != 2 * n_axes)
-    return ctx_invalid(ctx, "there are %u pads, expected %u", n_pads,
-                       2 * n_axes);
   const expr_t *before[IR_MAX_RANK], *after[IR_MAX_RANK];
-  bool padded[IR_MAX_RANK] = {false};
-  for (unsigned i = 0; i < rank; i++) before[i] = after[i] = ctx_int(ctx, 0);
-  for (unsigned i = 0; i < n_axes; i++) {
-    unsigned axis;
-    if (!ctx_axis(ctx, axes != NULL ? axes[i] : i, rank, &axis))
-      return ctx->status;
-    if (padded[axis]) return ctx_invalid(ctx, "axis %u occurs twice", axis);
-    padded[axis] = true;
-    before[axis] = pads[i];
-    after[axis] = pads[n_axes + i];
-  }
+  if (!read_pads(ctx, before, after)) return ctx_status(ctx);
   if (mode == 0) {
     if (ctx->opset < 11)
       in[1] = ctx_scalar(ctx, in[0], attr_float_any(ctx, "value", 0));

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "frontend/import_state.h"
+#include "frontend/legacy.h"
 
 enum { MAX_IO = 1 << 20 };
 
@@ -240,7 +241,10 @@ static moec_status_t import_node(importer_t *im, const frame_t *frame,
       const onnx_row_t *row = registry_find(
           im->registry, domain, onnx_str(node->op_type), ctx.opset, NULL);
       usable = row != NULL; /* otherwise reported by import_check_operators */
-      if (usable) status = convert_node(&ctx, row);
+      if (usable && domain[0] == '\0' && ctx.opset < LEGACY_UNTIL)
+        legacy_upgrade(&ctx);
+      if (usable) status = ctx_status(&ctx);
+      if (usable && status == MOEC_OK) status = convert_node(&ctx, row);
     }
   }
   if (!usable || status != MOEC_OK)

@@ -7,7 +7,7 @@
 #include "onnx.pb-c.h"
 
 /* Oldest and newest version of the default domain that converters know. */
-#define ONNX_OLDEST_OPSET 7
+#define ONNX_OLDEST_OPSET 1
 #define ONNX_LATEST_OPSET 28
 
 typedef struct opset_import {
