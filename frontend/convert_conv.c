@@ -76,28 +76,36 @@ static ir_value_t *finish(convert_ctx_t *ctx, const conv_t *conv, ir_value_t *y,
   return ir_binary(ctx->b, OP_ADD, y, ctx_along(ctx, bias, 1, y->type.rank));
 }
 
-ir_value_t *window_convolve(convert_ctx_t *ctx, ir_value_t *x, ir_value_t *w,
-                            ir_value_t *bias) {
+ir_value_t *window_product(convert_ctx_t *ctx, const ir_value_t *x,
+                           const window_t *window, ir_value_t *windows,
+                           ir_value_t *w, ir_value_t *bias) {
   static const int64_t to_columns[] = {0, 2, 1};
-  conv_t conv = {.groups = 1};
-  if (x == NULL || w == NULL || !read_groups(ctx, &conv) ||
-      !ctx_check_rank(ctx, w, x->type.rank, x->type.rank, "the weights") ||
-      !ctx_check_rank(ctx, x, 3, IR_MAX_RANK, "the input") ||
-      !window_read(ctx, x, w->type.dim + 2, &conv.w) ||
-      !window_sizes(ctx, x, &conv.w))
-    return NULL;
+  conv_t conv = {.w = *window, .groups = 1};
+  if (!read_groups(ctx, &conv)) return NULL;
   conv.in_each = ctx_dim(w, 1);
   conv.out_each = shared_out(ctx, ctx_dim(w, 0), conv.g, "filters in groups");
   ir_check_equal(ctx->b, expr_mul(ctx->exprs, conv.in_each, conv.g),
                  ctx_dim(x, 1), "channels of the weights and of the input");
   if (ctx_status(ctx) != MOEC_OK) return NULL;
-  ir_value_t *windows = window_unfold(ctx, x, ctx_scalar(ctx, x, 0), &conv.w);
   const expr_t *dim[] = {
       conv.g, conv.out_each,
       expr_mul(ctx->exprs, conv.in_each, window_kernel_count(ctx, &conv.w))};
   ir_value_t *columns =
       ir_transpose(ctx->b, ir_reshape(ctx->b, w, 3, dim), to_columns);
   return finish(ctx, &conv, multiply(ctx, &conv, windows, columns), bias);
+}
+
+ir_value_t *window_convolve(convert_ctx_t *ctx, ir_value_t *x, ir_value_t *w,
+                            ir_value_t *bias) {
+  window_t window;
+  if (x == NULL || w == NULL ||
+      !ctx_check_rank(ctx, w, x->type.rank, x->type.rank, "the weights") ||
+      !ctx_check_rank(ctx, x, 3, IR_MAX_RANK, "the input") ||
+      !window_read(ctx, x, w->type.dim + 2, &window) ||
+      !window_sizes(ctx, x, &window))
+    return NULL;
+  ir_value_t *windows = window_unfold(ctx, x, ctx_scalar(ctx, x, 0), &window);
+  return window_product(ctx, x, &window, windows, w, bias);
 }
 
 moec_status_t convert_conv(convert_ctx_t *ctx) {

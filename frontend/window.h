@@ -43,6 +43,12 @@ ir_value_t *window_fold_shape(convert_ctx_t *ctx, ir_value_t *y,
 const expr_t *window_kernel_count(convert_ctx_t *ctx, const window_t *w);
 const expr_t *window_out_count(convert_ctx_t *ctx, const window_t *w);
 
+/* Windows [N, C, K, O] of x by w[M, C/g, K..] in the node's groups, with the
+ * bias where that is not NULL: y[N, M, O..]. */
+ir_value_t *window_product(convert_ctx_t *ctx, const ir_value_t *x,
+                           const window_t *window, ir_value_t *windows,
+                           ir_value_t *w, ir_value_t *bias);
+
 /* Conv of x[N, C, D..] with w[M, C/g, K..] by the node's attributes; bias may
  * be NULL. Integers are multiplied in their own type. */
 ir_value_t *window_convolve(convert_ctx_t *ctx, ir_value_t *x, ir_value_t *w,
