@@ -97,20 +97,22 @@ static bool emit_affine(kernel_emitter_t *ke, const ir_op_t *op) {
   LLVMBuilderRef at = ke->em->builder;
   LLVMValueRef xb = base_of(ke, x), yb = base_of(ke, y);
   LLVMValueRef xs = stride_of(ke, x), ys = stride_of(ke, y);
+  LLVMValueRef base, step;
   if (op->code == OP_ADD) {
-    set_affine(ke, &op->out[0], LLVMBuildAdd(at, xb, yb, ""),
-               LLVMBuildAdd(at, xs, ys, ""));
+    base = LLVMBuildAdd(at, xb, yb, "");
+    step = LLVMBuildAdd(at, xs, ys, "");
   } else if (op->code == OP_SUB) {
-    set_affine(ke, &op->out[0], LLVMBuildSub(at, xb, yb, ""),
-               LLVMBuildSub(at, xs, ys, ""));
+    base = LLVMBuildSub(at, xb, yb, "");
+    step = LLVMBuildSub(at, xs, ys, "");
   } else if (op->code == OP_MUL && (is_uniform(ke, x) || is_uniform(ke, y))) {
     LLVMValueRef factor = is_uniform(ke, x) ? xb : yb;
     LLVMValueRef stride = is_uniform(ke, x) ? ys : xs;
-    set_affine(ke, &op->out[0], LLVMBuildMul(at, xb, yb, ""),
-               LLVMBuildMul(at, stride, factor, ""));
+    base = LLVMBuildMul(at, xb, yb, "");
+    step = LLVMBuildMul(at, stride, factor, "");
   } else {
     return false;
   }
+  set_affine(ke, &op->out[0], base, step);
   return true;
 }
 
@@ -421,8 +423,9 @@ static LLVMValueRef accumulate(kernel_emitter_t *ke, const ir_op_t *op,
   LLVMValueRef next;
   if (mul != NULL) {
     const ir_value_t *x = mul->in[0].value, *y = mul->in[1].value;
-    next = emit_fma(ke->em, wide ? lanes_of(ke, x) : uniform(ke, x),
-                    wide ? lanes_of(ke, y) : uniform(ke, y), acc);
+    LLVMValueRef a = wide ? lanes_of(ke, x) : uniform(ke, x);
+    LLVMValueRef b = wide ? lanes_of(ke, y) : uniform(ke, y);
+    next = emit_fma(ke->em, a, b, acc);
   } else {
     const ir_value_t *v = yielded(region);
     next = emit_combine(ke->em, kind, dtype, acc,

@@ -92,12 +92,24 @@ static void fill_multiply(emitter_t *em, const product_types_t *types,
       em->builder, more, depth,
       product_sub(em, param[NEXT], product_min(em, block.index, param[NEXT])),
       "ahead");
-  product_pack(em, types, packed, rows, last, depth,
-               product_element(em, types->a, param[A], a_at, "a.block"),
-               param[A_ROW], a_k, ahead);
-  product_add_block(
-      em, types, param[SUMS], packed, rows, param[N_COLUMNS], depth,
-      product_element(em, types->b, param[B], b_at, "b.block"), panel_step);
+  product_rows_t part = {
+      .a = product_element(em, types->a, param[A], a_at, "a.block"),
+      .a_row = param[A_ROW],
+      .a_k = a_k,
+      .n_rows = rows,
+      .last = last,
+      .depth = depth,
+      .ahead = ahead};
+  product_pack(em, types, packed, &part);
+  product_block_t sums = {
+      .sums = param[SUMS],
+      .packed = packed,
+      .b = product_element(em, types->b, param[B], b_at, "b.block"),
+      .n_rows = rows,
+      .n_columns = param[N_COLUMNS],
+      .depth = depth,
+      .panel_step = panel_step};
+  product_add_block(em, types, &sums);
   emit_loop_end(em, &block, NULL);
   LLVMBuildRetVoid(em->builder);
 }
@@ -171,8 +183,9 @@ static void sink_vectors(emitter_t *em, const product_types_t *types,
       em, types->acc, types->lanes,
       product_element(em, types->acc, t->sums, at, "sum.ptr"), "sum");
   LLVMValueRef valid = whole ? NULL : product_sub(em, end, each.index);
-  spec->sink(spec->sink_user, acc, types->lanes, product_add(em, t->m0, row),
-             product_add(em, t->n0, each.index), valid);
+  LLVMValueRef m = product_add(em, t->m0, row);
+  LLVMValueRef n = product_add(em, t->n0, each.index);
+  spec->sink(spec->sink_user, acc, types->lanes, m, n, valid);
   emit_loop_end(em, &each, NULL);
 }
 

@@ -281,11 +281,10 @@ static void emit_micro(emitter_t *em, const product_types_t *types,
   LLVMValueRef b_line = product_element(
       em, types->b, b, product_mul(em, line.index, panel), "b.line");
   emit_loop_t k = emit_loop_begin(em, zero, count, one, n, line.carry, "k");
-  emit_step(em, types, micro,
-            product_element(em, types->acc, a_line, k.index, "a.k"),
-            product_element(em, types->b, b_line,
-                            product_mul(em, k.index, panel), "b.k"),
-            k.carry, acc);
+  LLVMValueRef a_k = product_element(em, types->acc, a_line, k.index, "a.k");
+  LLVMValueRef b_k = product_element(em, types->b, b_line,
+                                     product_mul(em, k.index, panel), "b.k");
+  emit_step(em, types, micro, a_k, b_k, k.carry, acc);
   emit_loop_end(em, &k, acc);
   emit_loop_end(em, &line, k.carry);
   for (unsigned i = 0; i < n; i++) product_store(em, line.carry[i], ptr[i]);
@@ -314,17 +313,19 @@ static void emit_micro_panel(emitter_t *em, const product_types_t *types,
       product_min(em, product_sub(em, depth, k.index), product_const(em, near));
   emit_loop_t strip = product_loop(em, zero, panel, width, "strip");
   b_at = product_add(em, b_at, strip.index);
-  emit_micro(em, types, micro,
-             product_element(em, types->acc, sums, strip.index, "sum.strip"),
-             product_element(em, types->acc, packed, a_at, "a.near"), n_rows,
-             left, product_element(em, types->b, b, b_at, "b.strip"));
+  sums = product_element(em, types->acc, sums, strip.index, "sum.strip");
+  packed = product_element(em, types->acc, packed, a_at, "a.near");
+  b = product_element(em, types->b, b, b_at, "b.strip");
+  emit_micro(em, types, micro, sums, packed, n_rows, left, b);
   emit_loop_end(em, &strip, NULL);
   emit_loop_end(em, &k, NULL);
 }
 
+/* Parameters of the function that adds a block. */
+enum { SUMS, PACKED, B, N_ROWS, N_COLUMNS, DEPTH, PANEL_STEP, N_PARAMS };
+
 static void fill_block(emitter_t *em, const product_types_t *types,
                        LLVMValueRef func) {
-  enum { SUMS, PACKED, B, N_ROWS, N_COLUMNS, DEPTH, PANEL_STEP };
   LLVMValueRef n_rows = LLVMGetParam(func, N_ROWS);
   LLVMValueRef depth = LLVMGetParam(func, DEPTH);
   micros_t micros = choose_micros(em, types);
@@ -346,11 +347,12 @@ static void fill_block(emitter_t *em, const product_types_t *types,
         product_mul(em, row.index, product_const(em, types->columns));
     LLVMValueRef from =
         product_mul(em, row.index, product_const(em, types->line));
-    emit_micro_panel(em, types, micros.at[i],
-                     product_element(em, types->acc, sums, to, "sum.row"),
-                     product_element(em, types->acc, LLVMGetParam(func, PACKED),
-                                     from, "a.row"),
-                     n_rows, depth, b);
+    LLVMValueRef sums_row =
+        product_element(em, types->acc, sums, to, "sum.row");
+    LLVMValueRef a_row = product_element(
+        em, types->acc, LLVMGetParam(func, PACKED), from, "a.row");
+    emit_micro_panel(em, types, micros.at[i], sums_row, a_row, n_rows, depth,
+                     b);
     emit_loop_end(em, &row, NULL);
   }
   emit_loop_end(em, &panel, NULL);
@@ -358,19 +360,21 @@ static void fill_block(emitter_t *em, const product_types_t *types,
 }
 
 void product_add_block(emitter_t *em, const product_types_t *types,
-                       LLVMValueRef sums, LLVMValueRef packed,
-                       LLVMValueRef n_rows, LLVMValueRef n_columns,
-                       LLVMValueRef depth, LLVMValueRef b,
-                       LLVMValueRef panel_step) {
+                       const product_block_t *block) {
   const char *name =
       arena_printf(em->arena, "product_block_%s_%s", dtype_name(types->b_dtype),
                    dtype_name(types->acc_dtype));
   LLVMBasicBlockRef here = LLVMGetInsertBlock(em->builder);
   LLVMValueRef func;
-  if (product_shared_function(em, name, 3, 7, &func))
+  if (product_shared_function(em, name, N_ROWS, N_PARAMS, &func))
     fill_block(em, types, func);
   LLVMPositionBuilderAtEnd(em->builder, here);
-  product_call(
-      em, func, 7,
-      (LLVMValueRef[]){sums, packed, b, n_rows, n_columns, depth, panel_step});
+  LLVMValueRef args[N_PARAMS] = {[SUMS] = block->sums,
+                                 [PACKED] = block->packed,
+                                 [B] = block->b,
+                                 [N_ROWS] = block->n_rows,
+                                 [N_COLUMNS] = block->n_columns,
+                                 [DEPTH] = block->depth,
+                                 [PANEL_STEP] = block->panel_step};
+  product_call(em, func, N_PARAMS, args);
 }

@@ -33,29 +33,38 @@ LLVMValueRef product_widen(emitter_t *em, const product_types_t *types,
 LLVMValueRef product_padded_rows(emitter_t *em, const product_types_t *types,
                                  LLVMValueRef n_rows);
 
-/* Copies `depth` elements of rows of A, converted to the accumulator's type:
+/* A block of K of some rows of A. */
+typedef struct product_rows {
+  LLVMValueRef a, a_row, a_k; /* element k of row r is a[r * a_row + k * a_k] */
+  LLVMValueRef n_rows, last;  /* rows beyond the last one are copies of it */
+  LLVMValueRef depth, ahead;  /* `ahead` elements on begins the next block */
+} product_rows_t;
+
+/* Copies it, converted to the accumulator's type:
  *     packed[k / line][r][k % line] = a[min(r, last) * a_row + k * a_k]
- * for r in [0, n_rows) and k in [0, depth). The same `ahead` elements further
- * on will be packed next. */
+ * for r in [0, n_rows) and k in [0, depth). */
 void product_pack(emitter_t *em, const product_types_t *types,
-                  LLVMValueRef packed, LLVMValueRef n_rows, LLVMValueRef last,
-                  LLVMValueRef depth, LLVMValueRef a, LLVMValueRef a_row,
-                  LLVMValueRef a_k, LLVMValueRef ahead);
+                  LLVMValueRef packed, const product_rows_t *rows);
 
 /* Asks for the line at base + bytes to be brought to the second cache; any
  * address will do. */
 void product_fetch(emitter_t *em, LLVMValueRef base, LLVMValueRef bytes);
 
-/* Adds a block of K of all panels of a tile:
+/* A block of K of all panels of a tile. */
+typedef struct product_block {
+  LLVMValueRef sums,
+      packed;     /* rows of types->columns; as product_pack has it */
+  LLVMValueRef b; /* in panels */
+  LLVMValueRef n_rows, n_columns, depth;
+  LLVMValueRef panel_step; /* elements of b from a panel to the next */
+} product_block_t;
+
+/* Adds it:
  *     sums[r][n] += sum over k in [0, depth) of
  *                   packed[k / line][r][k % line] * b[n / 32][k][n % 32]
- * for r in [0, n_rows), n in [0, n_columns) rounded up to panels; sums has rows
- * of types->columns, panels of b are panel_step elements apart. */
+ * for r in [0, n_rows), n in [0, n_columns) rounded up to panels. */
 void product_add_block(emitter_t *em, const product_types_t *types,
-                       LLVMValueRef sums, LLVMValueRef packed,
-                       LLVMValueRef n_rows, LLVMValueRef n_columns,
-                       LLVMValueRef depth, LLVMValueRef b,
-                       LLVMValueRef panel_step);
+                       const product_block_t *block);
 
 /* The function of this name with n_ptr pointers and then i64 as parameters, and
  * whether it still has to be filled: then the builder stands in its entry

@@ -15,20 +15,25 @@ static LLVMValueRef packed_at(emitter_t *em, const product_types_t *types,
   return product_add(em, chunk, column);
 }
 
+/* One row while it is packed. */
+typedef struct packed_row {
+  LLVMValueRef source, target;
+  LLVMValueRef n_rows; /* of the whole block */
+} packed_row_t;
+
 /* Packs elements [begin, end) of one row, `lanes` at a time. */
 static void pack_run(emitter_t *em, const product_types_t *types,
-                     LLVMValueRef target, LLVMValueRef n_rows,
-                     LLVMValueRef source, LLVMValueRef begin, LLVMValueRef end,
+                     packed_row_t row, LLVMValueRef begin, LLVMValueRef end,
                      LLVMValueRef ahead, unsigned lanes) {
   emit_loop_t each = product_loop(em, begin, end, lanes, "pack");
   LLVMValueRef from =
-      product_element(em, types->a, source, each.index, "a.ptr");
+      product_element(em, types->a, row.source, each.index, "a.ptr");
   LLVMValueRef value = product_load(em, types->a, lanes, from, "a");
   if (ahead != NULL) product_fetch(em, from, ahead);
-  product_store(
-      em, product_widen(em, types, types->a_dtype, value),
-      product_element(em, types->acc, target,
-                      packed_at(em, types, each.index, n_rows), "packed.ptr"));
+  value = product_widen(em, types, types->a_dtype, value);
+  LLVMValueRef at = packed_at(em, types, each.index, row.n_rows);
+  product_store(em, value,
+                product_element(em, types->acc, row.target, at, "packed.ptr"));
   emit_loop_end(em, &each, NULL);
 }
 
@@ -51,8 +56,9 @@ static void fill_pack_rows(emitter_t *em, const product_types_t *types,
   LLVMValueRef target = product_element(
       em, types->acc, LLVMGetParam(func, PACKED),
       product_mul(em, row.index, product_const(em, types->line)), "packed.row");
-  pack_run(em, types, target, n_rows, source, zero, whole, ahead, lanes);
-  pack_run(em, types, target, n_rows, source, whole, depth, NULL, 1);
+  packed_row_t packed = {source, target, n_rows};
+  pack_run(em, types, packed, zero, whole, ahead, lanes);
+  pack_run(em, types, packed, whole, depth, NULL, 1);
   emit_loop_end(em, &row, NULL);
 }
 
@@ -75,17 +81,16 @@ static void fill_pack_columns(emitter_t *em, const product_types_t *types,
   LLVMValueRef value =
       product_load(em, types->a, 1,
                    product_element(em, types->a, source, from, "a.ptr"), "a");
-  product_store(em, product_widen(em, types, types->a_dtype, value),
+  value = product_widen(em, types, types->a_dtype, value);
+  product_store(em, value,
                 product_element(em, types->acc, target, to, "packed.ptr"));
   emit_loop_end(em, &row, NULL);
   emit_loop_end(em, &k, NULL);
 }
 
 void product_pack(emitter_t *em, const product_types_t *types,
-                  LLVMValueRef packed, LLVMValueRef n_rows, LLVMValueRef last,
-                  LLVMValueRef depth, LLVMValueRef a, LLVMValueRef a_row,
-                  LLVMValueRef a_k, LLVMValueRef ahead) {
-  bool unit_k = product_is_one(a_k);
+                  LLVMValueRef packed, const product_rows_t *rows) {
+  bool unit_k = product_is_one(rows->a_k);
   const char *name = arena_printf(
       em->arena, "product_pack_%s_%s_%s", dtype_name(types->a_dtype),
       dtype_name(types->acc_dtype), unit_k ? "unit" : "any");
@@ -99,7 +104,9 @@ void product_pack(emitter_t *em, const product_types_t *types,
     LLVMBuildRetVoid(em->builder);
   }
   LLVMPositionBuilderAtEnd(em->builder, here);
-  LLVMValueRef args[N_PARAMS] = {packed, a,     n_rows, last,
-                                 depth,  a_row, a_k,    ahead};
+  LLVMValueRef args[N_PARAMS] = {
+      [PACKED] = packed,   [A] = rows->a,         [N_ROWS] = rows->n_rows,
+      [LAST] = rows->last, [DEPTH] = rows->depth, [A_ROW] = rows->a_row,
+      [A_K] = rows->a_k,   [AHEAD] = rows->ahead};
   product_call(em, func, N_PARAMS, args);
 }

@@ -350,10 +350,11 @@ static LLVMValueRef int_unary(emitter_t *em, const ir_op_t *op,
     case OP_BIT_NOT:
     case OP_NOT:
       return LLVMBuildNot(em->builder, x, "");
-    case OP_ABS:
+    case OP_ABS: {
       if (!sign) return x;
-      return choose(em, icmp(em, LLVMIntSLT, x, zero),
-                    LLVMBuildNeg(em->builder, x, ""), x);
+      LLVMValueRef below = icmp(em, LLVMIntSLT, x, zero);
+      return choose(em, below, LLVMBuildNeg(em->builder, x, ""), x);
+    }
     case OP_SIGN: {
       LLVMValueRef one = emit_const_int(type, 1);
       LLVMValueRef some = choose(em, icmp(em, LLVMIntNE, x, zero), one, zero);

@@ -72,6 +72,13 @@ static LLVMValueRef element(scheduler_t *s, LLVMTypeRef type, LLVMValueRef base,
   return LLVMBuildInBoundsGEP2(s->em->builder, type, base, &i, 1, "");
 }
 
+/* base[index] = e */
+static void store_size(scheduler_t *s, const expr_t *e, LLVMValueRef base,
+                       int64_t index) {
+  LLVMValueRef size = emit_size(&s->sizes, e);
+  LLVMBuildStore(s->em->builder, size, element(s, s->em->i64, base, index));
+}
+
 /* Leaves the function with `status` where cond (i1) holds. */
 static void fail_if(scheduler_t *s, LLVMValueRef cond, LLVMValueRef status) {
   LLVMBuilderRef at = s->em->builder;
@@ -191,8 +198,7 @@ static void obtain(scheduler_t *s, const ir_op_t *op, const ir_value_t *value,
   if (kind == IR_MEMORY_OUTPUT) {
     LLVMValueRef dims = s->args;
     for (unsigned d = 0; d < type->rank; d++)
-      LLVMBuildStore(em->builder, emit_size(&s->sizes, type->dim[d]),
-                     element(s, em->i64, dims, d));
+      store_size(s, type->dim[d], dims, d);
     pointer = call(s, "moert_output", em->ptr, 4,
                    (LLVMValueRef[]){s->frame, i32(s, index), dims, bytes});
   } else {
@@ -295,9 +301,7 @@ static void emit_exprs(scheduler_t *s, const ir_op_t *op) {
   unsigned n;
   const expr_t *const *values = ir_get_exprs(op, ATTR_EXPRS_values, &n);
   LLVMValueRef to = pointer_to(s, &op->out[0]);
-  for (unsigned i = 0; i < n; i++)
-    LLVMBuildStore(s->em->builder, emit_size(&s->sizes, values[i]),
-                   element(s, s->em->i64, to, i));
+  for (unsigned i = 0; i < n; i++) store_size(s, values[i], to, i);
 }
 
 /* An integer element as i64. */
@@ -543,19 +547,16 @@ static LLVMValueRef emit_plan(scheduler_t *s, unsigned *out_n_slots) {
   LLVMValueRef func = begin_function(s, "moert_program_plan", 1, true);
   const expr_t **bound = slot_bounds(s, out_n_slots);
   LLVMValueRef bytes = FRAME(s, slot_bytes, em->ptr);
-  for (unsigned i = 0; i < *out_n_slots; i++)
-    LLVMBuildStore(em->builder, emit_size(&s->sizes, bound[i]),
-                   element(s, em->i64, bytes, i));
+  for (unsigned i = 0; i < *out_n_slots; i++) store_size(s, bound[i], bytes, i);
   LLVMValueRef dims = FRAME(s, output_dims, em->ptr);
   const ir_op_t *last = s->func->body.last;
+  const expr_t *unknown = expr_const(s->module->exprs, -1);
   int64_t at = 0;
   for (unsigned i = 0; i < last->n_in; i++) {
     const ir_type_t *type = &last->in[i].value->type;
     for (unsigned d = 0; d < type->rank; d++) {
       bool known = known_before_run(s, type->dim[d]);
-      LLVMBuildStore(em->builder,
-                     known ? emit_size(&s->sizes, type->dim[d]) : i64(s, -1),
-                     element(s, em->i64, dims, at++));
+      store_size(s, known ? type->dim[d] : unknown, dims, at++);
     }
   }
   if (s->sizes.overflow != NULL)

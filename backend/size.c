@@ -67,9 +67,10 @@ static LLVMValueRef floor_divide(size_emitter_t *se, bool remainder,
   LLVMValueRef d = LLVMBuildSelect(at, by_zero, one, b, "");
   LLVMValueRef q = LLVMBuildSDiv(at, a, d, "");
   LLVMValueRef r = LLVMBuildSub(at, a, LLVMBuildMul(at, q, d, ""), "");
-  LLVMValueRef down = LLVMBuildAnd(
-      at, LLVMBuildICmp(at, LLVMIntNE, r, zero, ""),
-      LLVMBuildICmp(at, LLVMIntSLT, LLVMBuildXor(at, r, d, ""), zero, ""), "");
+  LLVMValueRef rest = LLVMBuildICmp(at, LLVMIntNE, r, zero, "");
+  LLVMValueRef signs = LLVMBuildXor(at, r, d, "");
+  LLVMValueRef differ = LLVMBuildICmp(at, LLVMIntSLT, signs, zero, "");
+  LLVMValueRef down = LLVMBuildAnd(at, rest, differ, "");
   q = LLVMBuildSelect(at, down, LLVMBuildSub(at, q, one, ""), q, "");
   r = LLVMBuildSelect(at, down, LLVMBuildAdd(at, r, d, ""), r, "");
   return LLVMBuildSelect(at, by_zero, zero, remainder ? r : q, "");

@@ -53,8 +53,8 @@ moec_status_t convert_thresholded_relu(convert_ctx_t *ctx) {
 /* x < 0 ? alpha * (exp(x) - 1) : x */
 static ir_value_t *elu(convert_ctx_t *ctx, ir_value_t *x, double alpha) {
   ir_value_t *below = ir_binary(ctx->b, OP_LT, x, num(ctx, x, 0));
-  ir_value_t *grown =
-      mul(ctx, num(ctx, x, alpha), ir_unary(ctx->b, OP_EXPM1, x));
+  ir_value_t *grown = ir_unary(ctx->b, OP_EXPM1, x);
+  grown = mul(ctx, grown, num(ctx, x, alpha));
   return ir_select(ctx->b, below, grown, x);
 }
 
@@ -70,7 +70,8 @@ moec_status_t convert_selu(convert_ctx_t *ctx) {
   double gamma =
       attr_float(ctx, "gamma", rounded ? 1.0507f : 1.05070102214813232421875);
   ir_value_t *x = ctx_widen(ctx, ctx_in(ctx, 0));
-  return give(ctx, mul(ctx, num(ctx, x, gamma), elu(ctx, x, alpha)));
+  ir_value_t *y = elu(ctx, x, alpha);
+  return give(ctx, mul(ctx, y, num(ctx, x, gamma)));
 }
 
 /* max(0, x) + min(0, alpha * (exp(x / alpha) - 1)) */
@@ -83,8 +84,9 @@ moec_status_t convert_celu(convert_ctx_t *ctx) {
   ir_value_t *grown =
       mul(ctx, factor,
           ir_unary(ctx->b, OP_EXPM1, ir_binary(ctx->b, OP_DIV, x, factor)));
-  return give(ctx, add(ctx, ir_binary(ctx->b, OP_MAX, x, zero),
-                       ir_binary(ctx->b, OP_MIN, grown, zero)));
+  ir_value_t *above = ir_binary(ctx->b, OP_MAX, x, zero);
+  ir_value_t *below = ir_binary(ctx->b, OP_MIN, grown, zero);
+  return give(ctx, add(ctx, above, below));
 }
 
 /* log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)), which does not overflow */
@@ -101,15 +103,16 @@ moec_status_t convert_softplus(convert_ctx_t *ctx) {
 /* x / (1 + |x|) */
 moec_status_t convert_softsign(convert_ctx_t *ctx) {
   ir_value_t *x = ctx_widen(ctx, ctx_in(ctx, 0));
-  ir_value_t *below = add(ctx, num(ctx, x, 1), ir_unary(ctx->b, OP_ABS, x));
+  ir_value_t *size = ir_unary(ctx->b, OP_ABS, x);
+  ir_value_t *below = add(ctx, size, num(ctx, x, 1));
   return give(ctx, ir_binary(ctx->b, OP_DIV, x, below));
 }
 
 /* max(0, min(1, alpha * x + beta)) */
 static ir_value_t *hard_sigmoid(convert_ctx_t *ctx, ir_value_t *x, double alpha,
                                 double beta) {
-  ir_value_t *line =
-      add(ctx, mul(ctx, num(ctx, x, alpha), x), num(ctx, x, beta));
+  ir_value_t *line = mul(ctx, num(ctx, x, alpha), x);
+  line = add(ctx, line, num(ctx, x, beta));
   ir_value_t *capped = ir_binary(ctx->b, OP_MIN, line, num(ctx, x, 1));
   return ir_binary(ctx->b, OP_MAX, capped, num(ctx, x, 0));
 }
@@ -146,8 +149,8 @@ moec_status_t convert_swiglu(convert_ctx_t *ctx) {
   for (unsigned i = 0; i < gate->type.rank; i++)
     ir_check_equal(ctx->b, ctx_dim(gate, i), ctx_dim(linear, i),
                    "dimensions of the inputs");
-  return give(ctx, mul(ctx, swish(ctx, ctx_widen(ctx, gate), alpha),
-                       ctx_widen(ctx, linear)));
+  ir_value_t *open = swish(ctx, ctx_widen(ctx, gate), alpha);
+  return give(ctx, mul(ctx, open, ctx_widen(ctx, linear)));
 }
 
 /* x / 2 * (1 + erf(x / sqrt(2))), or with
@@ -186,7 +189,7 @@ moec_status_t convert_shrink(convert_ctx_t *ctx) {
   ir_value_t *low = ir_binary(ctx->b, OP_LT, x, num(ctx, x, -lambda));
   ir_value_t *high = ir_binary(ctx->b, OP_LT, num(ctx, x, lambda), x);
   ir_value_t *shift = num(ctx, x, bias);
-  ir_value_t *upper = ir_select(
-      ctx->b, high, ir_binary(ctx->b, OP_SUB, x, shift), num(ctx, x, 0));
+  ir_value_t *upper = ir_binary(ctx->b, OP_SUB, x, shift);
+  upper = ir_select(ctx->b, high, upper, num(ctx, x, 0));
   return give(ctx, ir_select(ctx->b, low, add(ctx, x, shift), upper));
 }

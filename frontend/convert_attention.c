@@ -253,8 +253,8 @@ static ir_value_t *multiply(convert_ctx_t *ctx, const attention_t *a,
                             ir_value_t *x, ir_value_t *y) {
   if (x == NULL || y == NULL) return NULL;
   if (expr_equals_const(a->repeat, 1)) return ir_matmul(ctx->b, x, y);
-  ir_value_t *z =
-      ir_matmul(ctx->b, group_heads(ctx, a, x), ir_unsqueeze(ctx->b, y, 2));
+  ir_value_t *grouped = group_heads(ctx, a, x);
+  ir_value_t *z = ir_matmul(ctx->b, grouped, ir_unsqueeze(ctx->b, y, 2));
   const expr_t *dim[] = {a->batch, a->q_heads, ctx_dim(x, 2), ctx_dim(y, 3)};
   return ir_reshape(ctx->b, z, 4, dim);
 }

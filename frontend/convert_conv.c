@@ -46,7 +46,8 @@ static ir_value_t *multiply(convert_ctx_t *ctx, const conv_t *conv,
     /* One filter for each group: elementwise product and sum. */
     const expr_t *filter[] = {ctx_int(ctx, 1), conv->g, ck, ctx_int(ctx, 1)};
     int64_t axis = 2;
-    y = ir_binary(b, OP_MUL, ctx_widen(ctx, windows),
+    y = ctx_widen(ctx, windows);
+    y = ir_binary(b, OP_MUL, y,
                   ctx_widen(ctx, ir_reshape(b, columns, 4, filter)));
     y = ctx_like(ctx, ir_reduce(b, OP_REDUCE_SUM, y, 1, &axis, false), windows);
     return ir_reshape(b, y, 3, joined);
@@ -56,8 +57,8 @@ static ir_value_t *multiply(convert_ctx_t *ctx, const conv_t *conv,
     const expr_t *flat[] = {expr_mul(ctx->exprs, n, o), ck};
     const expr_t *matrix[] = {ck, conv->out_each};
     const expr_t *image[] = {n, ctx_int(ctx, 1), o, conv->out_each};
-    y = ir_matmul(b, ir_reshape(b, rows, 2, flat),
-                  ir_reshape(b, columns, 2, matrix));
+    rows = ir_reshape(b, rows, 2, flat);
+    y = ir_matmul(b, rows, ir_reshape(b, columns, 2, matrix));
     y = ir_reshape(b, y, 4, image);
   } else {
     y = ir_matmul(b, rows, columns);

@@ -201,8 +201,8 @@ static bool take_diagonals(convert_ctx_t *ctx, term_t *term) {
       const expr_t *d = ctx_dim(term->x, i);
       ir_check_equal(b, d, ctx_dim(term->x, j), "dimensions of one letter");
       ir_value_t *place = ir_iota(b, DT_I64, d);
-      ir_value_t *same = ir_binary(b, OP_EQ, ctx_along(ctx, place, i, rank),
-                                   ctx_along(ctx, place, j, rank));
+      ir_value_t *same = ctx_along(ctx, place, i, rank);
+      same = ir_binary(b, OP_EQ, same, ctx_along(ctx, place, j, rank));
       ir_value_t *kept =
           ir_select(b, same, term->x, ctx_scalar(ctx, term->x, 0));
       int64_t axis = j;
@@ -294,9 +294,9 @@ static bool join(convert_ctx_t *ctx, einsum_t *e, term_t *x, const term_t *y) {
   const group_t *as_left[] = {&batch, &left, &sum};
   const group_t *as_right[] = {&batch, &sum, &right};
   /* Without a dimension to sum: [batch, left, 1] * [batch, 1, right]. */
-  ir_value_t *p =
-      ir_binary(ctx->b, sum.n > 0 ? OP_MATMUL : OP_MUL,
-                arrange(ctx, x, as_left), arrange(ctx, y, as_right));
+  ir_value_t *p = arrange(ctx, x, as_left);
+  ir_value_t *q = arrange(ctx, y, as_right);
+  p = ir_binary(ctx->b, sum.n > 0 ? OP_MATMUL : OP_MUL, p, q);
   const group_t *result[] = {&batch, &left, &right};
   const expr_t *dim[IR_MAX_RANK];
   x->n = 0;

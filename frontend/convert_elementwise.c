@@ -177,7 +177,8 @@ moec_status_t convert_mod(convert_ctx_t *ctx) {
     ctx_set_output(ctx, 0, ctx_binary(ctx, truncate ? OP_FMOD : OP_MOD, a, b));
     return MOEC_OK;
   }
-  ir_value_t *y = floor_mod(ctx, ctx_widen(ctx, a), ctx_widen(ctx, b));
+  ir_value_t *y = ctx_widen(ctx, a);
+  y = floor_mod(ctx, y, ctx_widen(ctx, b));
   ctx_set_output(ctx, 0, ctx_like(ctx, y, a));
   return MOEC_OK;
 }

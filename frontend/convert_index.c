@@ -248,9 +248,9 @@ moec_status_t convert_one_hot(convert_ctx_t *ctx) {
   const expr_t *one = ctx_int(ctx, 1);
   ir_value_t *off = ctx_part(ctx, values, 0, ctx_int(ctx, 0), one);
   ir_value_t *on = ctx_part(ctx, values, 0, one, one);
-  ctx_set_output(ctx, 0,
-                 ir_select(b, hit, ir_reshape(b, on, 0, NULL),
-                           ir_reshape(b, off, 0, NULL)));
+  off = ir_reshape(b, off, 0, NULL);
+  on = ir_reshape(b, on, 0, NULL);
+  ctx_set_output(ctx, 0, ir_select(b, hit, on, off));
   return MOEC_OK;
 }
 
@@ -300,8 +300,9 @@ moec_status_t convert_reverse_sequence(convert_ctx_t *ctx) {
   ir_value_t *step = ctx_along(ctx, ir_iota(b, DT_I64, ctx_dim(x, t)), t, rank);
   ir_value_t *length = ctx_along(ctx, ir_cast(b, lengths, DT_I64), n, rank);
   ir_value_t *last = ir_binary(b, OP_SUB, length, ir_scalar_int(b, DT_I64, 1));
-  ir_value_t *from = ir_select(b, ir_binary(b, OP_LT, step, length),
-                               ir_binary(b, OP_SUB, last, step), step);
+  ir_value_t *inside = ir_binary(b, OP_LT, step, length);
+  ir_value_t *from = ir_binary(b, OP_SUB, last, step);
+  from = ir_select(b, inside, from, step);
   from = ir_expand(b, from, rank, x->type.dim);
   ir_value_t *in[] = {x, from};
   ir_op_t *op = ir_begin(b, OP_GATHER_ELEMENTS, 2, in, 1);

@@ -32,13 +32,14 @@ static ir_value_t *eliminate(convert_ctx_t *ctx, ir_value_t *a, int64_t n,
   ir_value_t *pivot_row = pick_row(ctx, a, best);
   ir_value_t *pivot = ctx_part(ctx, pivot_row, 2, zero, one);
   ir_value_t *index = ctx_along(ctx, ir_iota(b, DT_I64, ctx_int(ctx, n)), 1, 3);
-  ir_value_t *swapped = ir_select(b, ir_binary(b, OP_EQ, index, best),
-                                  ctx_part(ctx, a, 1, zero, one), a);
+  ir_value_t *first = ctx_part(ctx, a, 1, zero, one);
+  ir_value_t *swapped =
+      ir_select(b, ir_binary(b, OP_EQ, index, best), first, a);
   swapped = ctx_part(ctx, swapped, 1, one, rest);
   ir_value_t *none = ctx_scalar(ctx, a, 0);
   ir_value_t *stays = ir_binary(b, OP_EQ, best, ir_scalar_int(b, DT_I64, 0));
-  ir_value_t *sign =
-      ir_select(b, stays, ctx_scalar(ctx, a, 1), ctx_scalar(ctx, a, -1));
+  ir_value_t *plus = ctx_scalar(ctx, a, 1);
+  ir_value_t *sign = ir_select(b, stays, plus, ctx_scalar(ctx, a, -1));
   *det = ir_binary(b, OP_MUL, *det, ir_binary(b, OP_MUL, pivot, sign));
   ir_value_t *factor =
       ir_binary(b, OP_DIV, ctx_part(ctx, swapped, 2, zero, one), pivot);

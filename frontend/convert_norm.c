@@ -16,8 +16,8 @@ static ir_value_t *inverse_deviation(convert_ctx_t *ctx, ir_value_t *variance,
                                      double epsilon) {
   ir_value_t *sum =
       binary(ctx, OP_ADD, variance, ctx_scalar(ctx, variance, epsilon));
-  return binary(ctx, OP_DIV, ctx_scalar(ctx, variance, 1),
-                ir_unary(ctx->b, OP_SQRT, sum));
+  ir_value_t *one = ctx_scalar(ctx, variance, 1);
+  return binary(ctx, OP_DIV, one, ir_unary(ctx->b, OP_SQRT, sum));
 }
 
 typedef struct standardized {

@@ -116,8 +116,8 @@ moec_status_t convert_quantize_linear(convert_ctx_t *ctx) {
   scale = spread(ctx, scale, x);
   zero = spread(ctx, zero, x);
   MOEC_TRY(ctx_status(ctx));
-  ir_value_t *quotient = binary(ctx, OP_DIV, ir_cast(ctx->b, x, precision),
-                                ir_cast(ctx->b, scale, precision));
+  ir_value_t *quotient = ir_cast(ctx->b, x, precision);
+  quotient = binary(ctx, OP_DIV, quotient, ir_cast(ctx->b, scale, precision));
   ctx_set_output(
       ctx, 0,
       round_to(ctx, ir_cast(ctx->b, quotient, DT_F32), zero, to, saturate));
@@ -157,8 +157,8 @@ moec_status_t convert_dynamic_quantize_linear(convert_ctx_t *ctx) {
   ir_value_t *high = ir_reduce(b, OP_REDUCE_MAX, x, rank, axes, false);
   low = binary(ctx, OP_MIN, low, nothing);
   high = binary(ctx, OP_MAX, high, nothing);
-  ir_value_t *scale = binary(ctx, OP_DIV, binary(ctx, OP_SUB, high, low),
-                             ctx_scalar(ctx, x, 255));
+  ir_value_t *scale = binary(ctx, OP_SUB, high, low);
+  scale = binary(ctx, OP_DIV, scale, ctx_scalar(ctx, x, 255));
   /* Zeros only: any scale will do. */
   ir_value_t *divisor =
       ir_select(b, binary(ctx, OP_EQ, scale, nothing), one, scale);
@@ -262,17 +262,17 @@ static ir_value_t *requantize(convert_ctx_t *ctx, ir_value_t *x,
 /* a_scale * b_scale / y_scale in f32 */
 static ir_value_t *joint_scale(convert_ctx_t *ctx, ir_value_t *a, ir_value_t *b,
                                ir_value_t *y) {
-  ir_value_t *product =
-      ctx_binary(ctx, OP_MUL, ctx_widen(ctx, a), ctx_widen(ctx, b));
+  ir_value_t *product = ctx_widen(ctx, a);
+  product = ctx_binary(ctx, OP_MUL, product, ctx_widen(ctx, b));
   return ctx_binary(ctx, OP_DIV, product, ctx_widen(ctx, y));
 }
 
 moec_status_t convert_qlinear_matmul(convert_ctx_t *ctx) {
   ir_value_t *product = integer_product(ctx, ctx_in(ctx, 0), ctx_in(ctx, 2),
                                         ctx_in(ctx, 3), ctx_in(ctx, 5));
-  ir_value_t *scale =
-      joint_scale(ctx, as_column(ctx, ctx_in(ctx, 1)), ctx_in(ctx, 4),
-                  as_column(ctx, ctx_in(ctx, 6)));
+  ir_value_t *scale = as_column(ctx, ctx_in(ctx, 1));
+  scale =
+      joint_scale(ctx, scale, ctx_in(ctx, 4), as_column(ctx, ctx_in(ctx, 6)));
   ctx_set_output(
       ctx, 0, requantize(ctx, product, scale, as_column(ctx, ctx_in(ctx, 7))));
   return ctx_status(ctx);

@@ -31,12 +31,12 @@ static ir_value_t *rotated(convert_ctx_t *ctx, ir_value_t *x,
   int64_t step = interleaved ? 2 : 1;
   ir_value_t *x1 = every(ctx, x, zero, half, step);
   ir_value_t *x2 = every(ctx, x, interleaved ? one : half, half, step);
-  ir_value_t *part[] = {
-      ir_binary(ctx->b, OP_SUB, ctx_binary(ctx, OP_MUL, x1, cos),
-                ctx_binary(ctx, OP_MUL, x2, sin)),
-      ir_binary(ctx->b, OP_ADD, ctx_binary(ctx, OP_MUL, x1, sin),
-                ctx_binary(ctx, OP_MUL, x2, cos)),
-  };
+  ir_value_t *real = ctx_binary(ctx, OP_MUL, x1, cos);
+  real = ir_binary(ctx->b, OP_SUB, real, ctx_binary(ctx, OP_MUL, x2, sin));
+  ir_value_t *imaginary = ctx_binary(ctx, OP_MUL, x1, sin);
+  imaginary =
+      ir_binary(ctx->b, OP_ADD, imaginary, ctx_binary(ctx, OP_MUL, x2, cos));
+  ir_value_t *part[] = {real, imaginary};
   if (part[0] == NULL || part[1] == NULL) return NULL;
   if (!interleaved) return ir_concat(ctx->b, 2, part, 3);
   for (unsigned i = 0; i < 2; i++) part[i] = ir_unsqueeze(ctx->b, part[i], 4);

@@ -121,8 +121,8 @@ static bool bound_entries(convert_ctx_t *ctx, const ir_value_t *x,
     for (unsigned i = 0; i < n; i++)
       copied[i] = i < x->type.rank ? x->type.dim[i] : ctx_int(ctx, 0);
     ir_value_t *zero = ir_scalar_int(b, DT_I64, 0);
-    size = ir_select(b, ir_binary(b, OP_EQ, size, zero), ir_exprs(b, n, copied),
-                     size);
+    ir_value_t *copies = ir_binary(b, OP_EQ, size, zero);
+    size = ir_select(b, copies, ir_exprs(b, n, copied), size);
   }
   int64_t axis = 0;
   ir_value_t *open = ir_binary(b, OP_EQ, size, minus_one);

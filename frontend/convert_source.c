@@ -178,18 +178,17 @@ static const expr_t *bound_count(convert_ctx_t *ctx, ir_value_t *const *in) {
   if (span == NULL) return NULL;
   ir_value_t *zero = ir_scalar_int(b, DT_I64, 0), *count;
   if (dtype_is_float(span->type.dtype)) {
-    ir_value_t *quotient = ir_binary(b, OP_DIV, ir_cast(b, span, DT_F64),
-                                     ir_cast(b, in[2], DT_F64));
+    ir_value_t *quotient = ir_cast(b, span, DT_F64);
+    quotient = ir_binary(b, OP_DIV, quotient, ir_cast(b, in[2], DT_F64));
     count = ir_cast(b, ir_unary(b, OP_CEIL, quotient), DT_I64);
   } else {
     /* ceil(a / b) = trunc(a / b) + (remainder and b have the same sign) */
     ir_value_t *a = ir_cast(b, span, DT_I64), *by = ir_cast(b, in[2], DT_I64);
     ir_value_t *quotient = ir_binary(b, OP_DIV, a, by);
     ir_value_t *rest = ir_binary(b, OP_FMOD, a, by);
-    ir_value_t *same =
-        ir_binary(b, OP_LT, zero,
-                  ir_binary(b, OP_MUL, ir_unary(b, OP_SIGN, rest),
-                            ir_unary(b, OP_SIGN, by)));
+    ir_value_t *same = ir_unary(b, OP_SIGN, rest);
+    same = ir_binary(b, OP_MUL, same, ir_unary(b, OP_SIGN, by));
+    same = ir_binary(b, OP_LT, zero, same);
     count = ir_binary(b, OP_ADD, quotient, ir_cast(b, same, DT_I64));
   }
   return ir_bind(b, ir_binary(b, OP_MAX, count, zero), 0, "range", 0, NULL);

@@ -144,6 +144,7 @@ static moec_status_t check_call(importer_t *im, const frame_t *frame,
                                 const local_function_t *function,
                                 const convert_ctx_t *ctx) {
   const Onnx__FunctionProto *proto = function->proto;
+  MOEC_ASSERT(frame != NULL);
   for (const frame_t *f = frame; f != NULL; f = f->caller)
     if (f->function == proto)
       return diag_error(im->diag, ctx->loc, MOEC_E_INVALID_MODEL,

@@ -53,8 +53,8 @@ ir_value_t *lower_elem(kernel_t *k, ir_value_t *tensor,
     if (shared) kernel_remember(k, tensor, rank, idx, scalar);
     return scalar;
   }
-  return kernel_load(k, kernel_operand(k, tensor),
-                     lower_linear(k, &tensor->type, idx), NULL);
+  ir_value_t *buffer = kernel_operand(k, tensor);
+  return kernel_load(k, buffer, lower_linear(k, &tensor->type, idx), NULL);
 }
 
 ir_value_t *lower_elem_masked(kernel_t *k, ir_value_t *tensor,

@@ -66,9 +66,10 @@ static ir_value_t *elem_exprs(kernel_t *k, const ir_op_t *op, unsigned result,
   unsigned n;
   const expr_t *const *values = ir_get_exprs(op, ATTR_EXPRS_values, &n);
   ir_value_t *scalar = n > 0 ? kernel_size(k, values[0]) : kernel_int(k, 0);
-  for (unsigned i = 1; i < n; i++)
-    scalar = kernel_select(k, kernel_binary(k, OP_EQ, idx[0], kernel_int(k, i)),
-                           kernel_size(k, values[i]), scalar);
+  for (unsigned i = 1; i < n; i++) {
+    ir_value_t *here = kernel_binary(k, OP_EQ, idx[0], kernel_int(k, i));
+    scalar = kernel_select(k, here, kernel_size(k, values[i]), scalar);
+  }
   return scalar;
 }
 

@@ -72,9 +72,10 @@ static ir_value_t *elem_reshape(kernel_t *k, const ir_op_t *op, unsigned result,
     return elem_view(k, &view, out->rank, idx);
   ir_value_t *x = op->in[0].value, *at[IR_MAX_RANK];
   const ir_op_t *def = x->def;
-  if (def == NULL || !def->fused) /* stored: the linear index is the same */
-    return kernel_load(k, kernel_operand(k, x), lower_linear(k, out, idx),
-                       NULL);
+  if (def == NULL || !def->fused) { /* stored: the linear index is the same */
+    ir_value_t *buffer = kernel_operand(k, x);
+    return kernel_load(k, buffer, lower_linear(k, out, idx), NULL);
+  }
   reshape_index(k, &x->type, out, idx, at);
   return lower_elem(k, x, at);
 }
@@ -133,10 +134,11 @@ static ir_value_t *elem_slice(kernel_t *k, const ir_op_t *op, unsigned result,
   const expr_t *const *start = ir_get_exprs(op, ATTR_SLICE_start, &n);
   const expr_t *const *step = ir_get_exprs(op, ATTR_SLICE_step, &n);
   ir_value_t *at[IR_MAX_RANK];
-  for (unsigned d = 0; d < n; d++)
-    at[d] = kernel_binary(
-        k, OP_ADD, kernel_size(k, start[d]),
-        kernel_binary(k, OP_MUL, idx[d], kernel_size(k, step[d])));
+  for (unsigned d = 0; d < n; d++) {
+    ir_value_t *first = kernel_size(k, start[d]);
+    at[d] = kernel_binary(k, OP_MUL, idx[d], kernel_size(k, step[d]));
+    at[d] = kernel_binary(k, OP_ADD, first, at[d]);
+  }
   return lower_elem(k, op->in[0].value, at);
 }
 
@@ -175,9 +177,10 @@ static ir_value_t *elem_concat(kernel_t *k, const ir_op_t *op, unsigned result,
     ir_value_t *x = op->in[i].value;
     const expr_t *end = expr_add(pool, start, x->type.dim[axis]);
     ir_value_t *from = kernel_size(k, start);
+    ir_value_t *begun = kernel_binary(k, OP_LE, from, idx[axis]);
     ir_value_t *inside =
-        kernel_binary(k, OP_AND, kernel_binary(k, OP_LE, from, idx[axis]),
-                      kernel_binary(k, OP_LT, idx[axis], kernel_size(k, end)));
+        kernel_binary(k, OP_LT, idx[axis], kernel_size(k, end));
+    inside = kernel_binary(k, OP_AND, begun, inside);
     at[axis] = kernel_binary(k, OP_SUB, idx[axis], from);
     ir_value_t *part = lower_elem_masked(k, x, at, inside);
     scalar = scalar == NULL ? part : kernel_select(k, inside, part, scalar);
@@ -227,9 +230,10 @@ static ir_value_t *repeat_index(kernel_t *k, const char *mode, ir_value_t *i,
   expr_pool_t *pool = k->module->exprs;
   ir_value_t *n = kernel_size(k, size), *zero = kernel_int(k, 0);
   const expr_t *last = expr_sub(pool, size, expr_const(pool, 1));
-  if (strcmp(mode, "edge") == 0)
-    return kernel_binary(k, OP_MIN, kernel_binary(k, OP_MAX, i, zero),
-                         kernel_size(k, last));
+  if (strcmp(mode, "edge") == 0) {
+    i = kernel_binary(k, OP_MAX, i, zero);
+    return kernel_binary(k, OP_MIN, i, kernel_size(k, last));
+  }
   if (strcmp(mode, "wrap") == 0) return floor_mod(k, i, n);
   /* reflect: period 2 (n - 1), mirrored in its second half */
   const expr_t *period = expr_max(
@@ -257,9 +261,10 @@ static ir_value_t *elem_pad(kernel_t *k, const ir_op_t *op, unsigned result,
       at[d] = repeat_index(k, mode, at[d], x->type.dim[d]);
       continue;
     }
-    ir_value_t *in_range = kernel_binary(
-        k, OP_AND, kernel_binary(k, OP_LE, kernel_int(k, 0), at[d]),
-        kernel_binary(k, OP_LT, at[d], kernel_size(k, x->type.dim[d])));
+    ir_value_t *begun = kernel_binary(k, OP_LE, kernel_int(k, 0), at[d]);
+    ir_value_t *in_range =
+        kernel_binary(k, OP_LT, at[d], kernel_size(k, x->type.dim[d]));
+    in_range = kernel_binary(k, OP_AND, begun, in_range);
     inside = inside ? kernel_binary(k, OP_AND, inside, in_range) : in_range;
   }
   if (inside == NULL) return lower_elem(k, x, at);
@@ -295,9 +300,10 @@ static ir_value_t *elem_unfold(kernel_t *k, const ir_op_t *op, unsigned result,
   ir_value_t *inside = NULL;
   for (unsigned d = 0; d < n; d++) {
     ir_value_t *kernel_at = idx[2 + d], *out_at = idx[2 + n + d];
-    ir_value_t *p = kernel_binary(
-        k, OP_ADD, kernel_binary(k, OP_MUL, out_at, kernel_int(k, strides[d])),
-        kernel_binary(k, OP_MUL, kernel_at, kernel_int(k, dilations[d])));
+    ir_value_t *p = kernel_binary(k, OP_MUL, out_at, kernel_int(k, strides[d]));
+    ir_value_t *tap =
+        kernel_binary(k, OP_MUL, kernel_at, kernel_int(k, dilations[d]));
+    p = kernel_binary(k, OP_ADD, p, tap);
     p = kernel_binary(k, OP_SUB, p, kernel_size(k, before[d]));
     ir_value_t *ok = kernel_binary(k, OP_LE, kernel_int(k, 0), p);
     if (spread[d] > 1) {

@@ -90,7 +90,8 @@ void nest_open(kernel_t *k, const nest_t *nest, bool vector, ir_value_t **idx) {
   } else if (nest->n_loops > 0) {
     unsigned last = nest->n_loops - 1;
     split_row(k, nest, last, unit, idx);
-    idx[nest->loop_dim[last]] = kernel_for(
-        k, kernel_int(k, 0), kernel_size(k, nest->extent[last]), vector);
+    ir_value_t *zero = kernel_int(k, 0);
+    idx[nest->loop_dim[last]] =
+        kernel_for(k, zero, kernel_size(k, nest->extent[last]), vector);
   }
 }

@@ -30,11 +30,12 @@ static ir_value_t *decode_f4(kernel_t *k, ir_value_t *code) {
       kernel_cast(k, kernel_binary(k, OP_BIT_AND, code, seven), DT_F32);
   ir_value_t *low = kernel_binary(k, OP_MUL, size, real(k, 0.5));
   ir_value_t *mid = kernel_binary(k, OP_SUB, size, real(k, 2));
-  ir_value_t *high = kernel_binary(
-      k, OP_MUL, kernel_binary(k, OP_SUB, size, real(k, 4)), real(k, 2));
-  ir_value_t *x = kernel_select(
-      k, kernel_binary(k, OP_LT, size, real(k, 4)), low,
-      kernel_select(k, kernel_binary(k, OP_LT, size, real(k, 6)), mid, high));
+  ir_value_t *high = kernel_binary(k, OP_SUB, size, real(k, 4));
+  high = kernel_binary(k, OP_MUL, high, real(k, 2));
+  ir_value_t *below_4 = kernel_binary(k, OP_LT, size, real(k, 4));
+  ir_value_t *below_6 = kernel_binary(k, OP_LT, size, real(k, 6));
+  ir_value_t *x = kernel_select(k, below_6, mid, high);
+  x = kernel_select(k, below_4, low, x);
   ir_value_t *negative = kernel_binary(k, OP_LT, seven, code);
   x = kernel_select(k, negative, kernel_unary(k, OP_NEG, x), x);
   return kernel_cast(k, x, DT_F8E4M3FN);
@@ -75,17 +76,17 @@ static ir_value_t *encode_f4(kernel_t *k, ir_value_t *x) {
   ir_value_t *size = kernel_unary(k, OP_ABS, x);
   ir_value_t *low = kernel_binary(k, OP_MUL, size, real(k, 2));
   ir_value_t *mid = kernel_binary(k, OP_ADD, size, real(k, 2));
-  ir_value_t *high = kernel_binary(
-      k, OP_ADD, kernel_binary(k, OP_MUL, size, real(k, 0.5)), real(k, 4));
-  ir_value_t *code = kernel_select(
-      k, kernel_binary(k, OP_LT, size, real(k, 2)), low,
-      kernel_select(k, kernel_binary(k, OP_LT, size, real(k, 4)), mid, high));
+  ir_value_t *high = kernel_binary(k, OP_MUL, size, real(k, 0.5));
+  high = kernel_binary(k, OP_ADD, high, real(k, 4));
+  ir_value_t *below_2 = kernel_binary(k, OP_LT, size, real(k, 2));
+  ir_value_t *below_4 = kernel_binary(k, OP_LT, size, real(k, 4));
+  ir_value_t *code = kernel_select(k, below_4, mid, high);
+  code = kernel_cast(k, kernel_select(k, below_2, low, code), DT_U8);
   /* 1 / x knows the sign of a zero. */
-  ir_value_t *negative = kernel_binary(
-      k, OP_LT, kernel_binary(k, OP_DIV, real(k, 1), x), real(k, 0));
-  code = kernel_cast(k, code, DT_U8);
-  ir_value_t *sign =
-      kernel_select(k, negative, byte_const(k, 8), byte_const(k, 0));
+  ir_value_t *negative = kernel_binary(k, OP_DIV, real(k, 1), x);
+  negative = kernel_binary(k, OP_LT, negative, real(k, 0));
+  ir_value_t *minus = byte_const(k, 8);
+  ir_value_t *sign = kernel_select(k, negative, minus, byte_const(k, 0));
   return kernel_binary(k, OP_BIT_OR, code, sign);
 }
 

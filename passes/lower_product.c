@@ -125,8 +125,9 @@ static void open_tile(kernel_t *k, const product_shape_t *s,
   expr_pool_t *pool = k->module->exprs;
   const ir_type_t *a = &s->op->in[0].value->type, *b = &s->b->type;
   ir_value_t *tile = split_unit(k, s, tiles, idx);
-  ir_value_t *a_offset =
-      kernel_binary(k, OP_ADD, kernel_size(k, s->a.offset),
+  ir_value_t *a_offset = kernel_size(k, s->a.offset);
+  a_offset =
+      kernel_binary(k, OP_ADD, a_offset,
                     batch_offset(k, s, a, s->a.stride, a->rank - 2, idx));
   const expr_t *b_stride[IR_MAX_RANK];
   const expr_t *step = expr_product(pool, b->dim + b->rank - 3, 3);

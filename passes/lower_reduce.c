@@ -119,7 +119,8 @@ static ir_value_t *build_reduce(kernel_t *k, const ir_op_t *op, unsigned result,
     if (d + 1 < last && reduced[d + 1] && !is_one(x->type.dim[d + 1]) &&
         lower_merges(x, d))
       continue;
-    at[d] = kernel_reduce(k, kind, kernel_int(k, 0), kernel_size(k, extent),
+    ir_value_t *zero = kernel_int(k, 0);
+    at[d] = kernel_reduce(k, kind, zero, kernel_size(k, extent),
                           lanes && d + 1 == last);
     extent = expr_const(pool, 1);
     open++;
@@ -249,15 +250,17 @@ static void root_scan(lower_t *lo, ir_op_t *op) {
   nest_open(&k, &nest, true, idx);
   dtype_t acc_dtype = accumulator("sum", type->dtype);
   ir_value_t *n = kernel_size(&k, type->dim[axis]);
-  ir_value_t *i = kernel_fold(&k, kernel_int(&k, 0), n,
-                              kernel_const(&k, acc_dtype, sum ? 0 : 1), &acc);
+  ir_value_t *zero = kernel_int(&k, 0);
+  ir_value_t *init = kernel_const(&k, acc_dtype, sum ? 0 : 1);
+  ir_value_t *i = kernel_fold(&k, zero, n, init, &acc);
   idx[axis] = i;
   if (reverse)
     idx[axis] = kernel_binary(
         &k, OP_SUB, kernel_binary(&k, OP_SUB, n, kernel_int(&k, 1)), i);
   ir_value_t *scalar = kernel_cast(&k, lower_elem(&k, x, idx), acc_dtype);
   ir_value_t *next = kernel_binary(&k, sum ? OP_ADD : OP_MUL, acc, scalar);
-  kernel_store(&k, kernel_result(&k, 0), lower_linear(&k, type, idx),
+  ir_value_t *at = lower_linear(&k, type, idx);
+  kernel_store(&k, kernel_result(&k, 0), at,
                kernel_cast(&k, exclusive ? acc : next, type->dtype), NULL);
   kernel_close_fold(&k, next);
   ir_op_t *launched =
@@ -292,7 +295,8 @@ static ir_value_t *soft_round(const soft_row_t *r, ir_value_t *scalar) {
 
 static void soft_store(const soft_row_t *r, ir_value_t *scalar) {
   kernel_t *k = r->k;
-  kernel_store(k, kernel_result(k, 0), lower_linear(k, r->type, r->idx),
+  ir_value_t *at = lower_linear(k, r->type, r->idx);
+  kernel_store(k, kernel_result(k, 0), at,
                kernel_cast(k, scalar, r->type->dtype), NULL);
 }
 

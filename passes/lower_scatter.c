@@ -49,13 +49,13 @@ static void root_scatter_elements(lower_t *lo, ir_op_t *op) {
   ir_value_t *idx[IR_MAX_RANK], *at[IR_MAX_RANK], *ok;
   kernel_begin(&k, lo->module, lo->table, op->loc, 1, &type->dtype);
   nest_open(&k, &nest, true, idx);
-  idx[axis] = kernel_for(&k, kernel_int(&k, 0),
-                         kernel_size(&k, from->dim[axis]), false);
+  ir_value_t *zero = kernel_int(&k, 0);
+  idx[axis] = kernel_for(&k, zero, kernel_size(&k, from->dim[axis]), false);
   for (unsigned d = 0; d < type->rank; d++) at[d] = idx[d];
   at[axis] =
       lower_wrap_index(&k, lower_elem(&k, index, idx), type->dim[axis], &ok);
-  write_update(&k, reduction, lower_linear(&k, type, at),
-               lower_elem(&k, updates, idx), ok);
+  ir_value_t *to = lower_linear(&k, type, at);
+  write_update(&k, reduction, to, lower_elem(&k, updates, idx), ok);
   ir_op_t *launched =
       lower_launch_inplace(lo, &k, "scatter", target, nest.units, nest.grain);
   lower_set_stored(lo, &op->out[0], &launched->out[0]);
@@ -89,9 +89,10 @@ static void root_scatter_nd(lower_t *lo, ir_op_t *op) {
       *all = NULL;
   kernel_begin(&k, lo->module, lo->table, op->loc, 1, &type->dtype);
   nest_open(&k, &nest, true, idx);
+  ir_value_t *zero = kernel_int(&k, 0);
   for (unsigned d = 0; d < rows; d++)
-    where[d] = idx[d] = kernel_for(&k, kernel_int(&k, 0),
-                                   kernel_size(&k, index->type.dim[d]), false);
+    where[d] = idx[d] =
+        kernel_for(&k, zero, kernel_size(&k, index->type.dim[d]), false);
   for (unsigned j = 0; j < depth; j++) {
     ir_value_t *ok;
     where[rows] = kernel_int(&k, j);
@@ -101,10 +102,9 @@ static void root_scatter_nd(lower_t *lo, ir_op_t *op) {
   }
   for (unsigned d = (unsigned)depth; d < type->rank; d++)
     at[d] = idx[rows + d - (unsigned)depth];
-  if (all == NULL)
-    all = kernel_binary(&k, OP_EQ, kernel_int(&k, 0), kernel_int(&k, 0));
-  write_update(&k, reduction, lower_linear(&k, type, at),
-               lower_elem(&k, updates, idx), all);
+  if (all == NULL) all = kernel_binary(&k, OP_EQ, zero, zero);
+  ir_value_t *to = lower_linear(&k, type, at);
+  write_update(&k, reduction, to, lower_elem(&k, updates, idx), all);
   ir_op_t *launched =
       lower_launch_inplace(lo, &k, "scatter", target, nest.units, nest.grain);
   lower_set_stored(lo, &op->out[0], &launched->out[0]);

@@ -25,8 +25,8 @@ static ir_value_t *wrap(ir_builder_t *b, ir_value_t *x, dtype_t to) {
 static ir_value_t *round_to_unit(ir_builder_t *b, ir_value_t *x, double unit) {
   dtype_t dtype = x->type.dtype;
   ir_value_t *scaled = ir_binary(b, OP_MUL, x, ir_scalar(b, dtype, 1 / unit));
-  return ir_binary(b, OP_MUL, ir_unary(b, OP_ROUND, scaled),
-                   ir_scalar(b, dtype, unit));
+  ir_value_t *rounded = ir_unary(b, OP_ROUND, scaled);
+  return ir_binary(b, OP_MUL, rounded, ir_scalar(b, dtype, unit));
 }
 
 /* The nearest f4e2m1: units of 0.5 below 2, 1 below 4, 2 up to 6. NaN gives 0.
@@ -40,11 +40,13 @@ static ir_value_t *round_to_f4(ir_builder_t *b, ir_value_t *x) {
   ir_value_t *size = ir_unary(b, OP_ABS, x);
   if (size == NULL) return NULL;
   size = ir_binary(b, OP_MIN, size, ir_scalar(b, dtype, 6));
-  ir_value_t *y = ir_select(
-      b, ir_binary(b, OP_LT, size, ir_scalar(b, dtype, 2)),
-      round_to_unit(b, size, 0.5),
-      ir_select(b, ir_binary(b, OP_LT, size, ir_scalar(b, dtype, 4)),
-                round_to_unit(b, size, 1), round_to_unit(b, size, 2)));
+  ir_value_t *below_2 = ir_binary(b, OP_LT, size, ir_scalar(b, dtype, 2));
+  ir_value_t *below_4 = ir_binary(b, OP_LT, size, ir_scalar(b, dtype, 4));
+  ir_value_t *low = round_to_unit(b, size, 0.5);
+  ir_value_t *mid = round_to_unit(b, size, 1);
+  ir_value_t *high = round_to_unit(b, size, 2);
+  ir_value_t *y = ir_select(b, below_4, mid, high);
+  y = ir_select(b, below_2, low, y);
   y = ir_binary(b, OP_MUL, y, ir_unary(b, OP_SIGN, x));
   return y == NULL ? NULL : ir_cast(b, y, DT_F8E4M3FN);
 }
