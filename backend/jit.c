@@ -118,7 +118,7 @@ static moec_status_t reserve(jit_t *jit, const weights_t *weights,
     return diag_error(
         diag, (ir_loc_t){0}, MOEC_E_LIMIT,
         "%llu bytes of code and weights are too many to be loaded",
-        (unsigned long long)(bytes + weights_size));
+        (unsigned long long)bytes + weights_size);
   jit->block_bytes = 2 * area + round_up((size_t)weights_size, jit->page);
   void *block = mmap(NULL, jit->block_bytes, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -353,8 +353,9 @@ moec_status_t onnx_fetch_external(const onnx_fetch_t *fetch,
     return FETCH_FAIL(fetch, MOEC_E_IO,
                       "external data '%s' of a model that has no directory",
                       place.location);
-  onnx_mapping_t *mapping;
+  onnx_mapping_t *mapping = NULL;
   MOEC_TRY(map_location(fetch, place.location, &mapping));
+  MOEC_ASSERT(mapping != NULL);
   uint64_t size = mapping->length, expected = fetch->info.bytes;
   if (place.offset > size || expected > size - place.offset)
     return FETCH_FAIL(fetch, MOEC_E_INVALID_MODEL,

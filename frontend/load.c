@@ -118,6 +118,7 @@ moec_status_t onnx_load_memory(onnx_store_t *store, arena_t *arena,
   ProtobufCMessage *message;
   MOEC_TRY(onnx_unpack(store, arena, &onnx__model_proto__descriptor, bytes,
                        length, diag, &message));
+  MOEC_ASSERT(message != NULL);
   const Onnx__ModelProto *proto = (const Onnx__ModelProto *)message;
   if (proto->graph == NULL) {
     onnx_guess_t guess = onnx_looks_like(bytes, length);

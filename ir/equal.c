@@ -58,6 +58,17 @@ static bool same_data(ir_data_t *a, ir_data_t *b) {
   return a->size == b->size && ir_data_digest(a) == ir_data_digest(b);
 }
 
+/* Compares floats as bits: NaN equals itself, -0 is not 0. */
+static bool same_floats(const double *a, const double *b, unsigned n) {
+  for (unsigned i = 0; i < n; i++) {
+    uint64_t bits[2];
+    memcpy(&bits[0], &a[i], sizeof bits[0]);
+    memcpy(&bits[1], &b[i], sizeof bits[1]);
+    if (bits[0] != bits[1]) return false;
+  }
+  return true;
+}
+
 static bool same_strings(const char *const *a, const char *const *b,
                          unsigned n) {
   for (unsigned i = 0; i < n; i++)
@@ -70,8 +81,8 @@ static bool same_attr(const ir_attr_t *a, const ir_attr_t *b) {
   switch (ir_attr_info(a->id)->kind) {
     case IR_ATTR_INT:
       return a->v.i == b->v.i;
-    case IR_ATTR_FLOAT: /* as bits: NaN equals itself, -0 is not 0 */
-      return memcmp(&a->v.f, &b->v.f, sizeof a->v.f) == 0;
+    case IR_ATTR_FLOAT:
+      return same_floats(&a->v.f, &b->v.f, 1);
     case IR_ATTR_STR:
       return same_text(a->v.s, b->v.s);
     case IR_ATTR_DTYPE:
@@ -80,8 +91,7 @@ static bool same_attr(const ir_attr_t *a, const ir_attr_t *b) {
       return a->n == 0 ||
              memcmp(a->v.ints, b->v.ints, a->n * sizeof a->v.ints[0]) == 0;
     case IR_ATTR_FLOATS:
-      return a->n == 0 || memcmp(a->v.floats, b->v.floats,
-                                 a->n * sizeof a->v.floats[0]) == 0;
+      return same_floats(a->v.floats, b->v.floats, a->n);
     case IR_ATTR_STRS:
       return same_strings(a->v.strs, b->v.strs, a->n);
     case IR_ATTR_EXPR:

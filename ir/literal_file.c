@@ -70,7 +70,7 @@ static const char *read_all(arena_t *arena, FILE *file, char **out_bytes,
   if (fseek(file, 0, SEEK_END) != 0) return "cannot be measured";
   long size = ftell(file);
   if (size < 0) return "cannot be measured";
-  rewind(file);
+  if (fseek(file, 0, SEEK_SET) != 0) return "cannot be read";
   *out_size = (uint64_t)size;
   *out_bytes = arena_alloc(arena, (size_t)size);
   if (fread(*out_bytes, 1, (size_t)size, file) != (size_t)size)
