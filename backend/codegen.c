@@ -48,8 +48,11 @@ static ir_func_t *next_kernel(ir_func_t *func) {
 
 static void fill_module(codegen_t *cg, job_t *job, emitter_t *em) {
   if (job->first == NULL) {
-    emit_schedule(em, cg->module, cg->weights, cg->options->variants,
-                  cg->options->n_variants, cg->options->entry);
+    const schedule_options_t options = {.variants = cg->options->variants,
+                                        .n_variants = cg->options->n_variants,
+                                        .entry = cg->options->entry,
+                                        .instrument = cg->options->instrument};
+    emit_schedule(em, cg->module, cg->weights, &options);
     return;
   }
   ir_func_t *func = job->first;

@@ -14,6 +14,7 @@ typedef struct codegen_options {
   unsigned n_variants;
   const char *entry;  /* exported function */
   const char *soname; /* or NULL */
+  bool instrument;    /* the model can record its steps */
   const note_t *notes;
   unsigned n_notes;
   timings_t *timings; /* gets rows of what was done, or NULL */

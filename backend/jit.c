@@ -81,7 +81,9 @@ static moec_status_t emit_rest(jit_t *jit, ir_module_t *module, unsigned isa,
                                diag_sink_t *diag) {
   MOEC_TRY(emitter_init_level(&jit->em, isa_at(isa), LLVMCodeGenLevelNone,
                               arena, "schedule", diag));
-  emit_schedule(&jit->em, module, weights, &isa, 1, ENTRY);
+  emit_schedule(
+      &jit->em, module, weights,
+      &(schedule_options_t){.variants = &isa, .n_variants = 1, .entry = ENTRY});
   return finish_object(jit, &jit->objects[1]);
 }
 

@@ -289,7 +289,7 @@ static void emit_program(program_t *p, const program_parts_t *parts,
   define(p, "moert_program", fields, sizeof fields / sizeof fields[0]);
 }
 
-static void emit_model(program_t *p, const tables_t *t) {
+static void emit_model(program_t *p, const tables_t *t, LLVMValueRef tracing) {
   LLVMValueRef fields[] = {
       u32(p, sizeof(moec_model_t)),
       u32(p, MOEC_ABI_VERSION),
@@ -310,8 +310,45 @@ static void emit_model(program_t *p, const tables_t *t) {
       runtime_function(p, "moert_variant"),
       runtime_function(p, "moert_pool_create"),
       runtime_function(p, "moert_pool_destroy"),
+      tracing,
   };
   define(p, "moec_model_table", fields, sizeof fields / sizeof fields[0]);
+}
+
+/* ---- Recording ----------------------------------------------------------- */
+
+unsigned program_step(program_t *p, ir_loc_t loc, const char *work) {
+  if (p->n_steps == p->step_capacity) {
+    const unsigned capacity = p->step_capacity * 2 + 64;
+    p->steps = arena_grow_array(p->em->arena, p->steps, p->step_capacity,
+                                capacity, sizeof *p->steps);
+    p->step_capacity = capacity;
+  }
+  LLVMValueRef node = program_string(p, loc.node != NULL ? loc.node : "");
+  LLVMValueRef op = program_string(p, loc.type != NULL ? loc.type : "");
+  LLVMValueRef fields[] = {
+      node, op, LLVMConstInt(p->em->i64, (uint64_t)((int64_t)loc.index - 1), 0),
+      program_string(p, work)};
+  p->steps[p->n_steps] =
+      LLVMConstStructInContext(p->em->context, fields, 4, false);
+  return p->n_steps++;
+}
+
+/* The moec_tracing_t, or a null pointer for a model that cannot record. */
+static LLVMValueRef emit_tracing(program_t *p, bool instrument) {
+  if (!instrument) return LLVMConstNull(p->em->ptr);
+  LLVMValueRef none = LLVMConstNull(p->em->ptr);
+  LLVMValueRef steps = p->n_steps == 0 ? none
+                                       : array(p, LLVMTypeOf(p->steps[0]),
+                                               p->steps, p->n_steps, "steps");
+  LLVMValueRef fields[] = {u32(p, sizeof(moec_tracing_t)), u32(p, p->n_steps),
+                           steps, runtime_function(p, "moert_trace_start"),
+                           runtime_function(p, "moert_trace_events")};
+  return constant(
+      p,
+      LLVMConstStructInContext(p->em->context, fields,
+                               sizeof fields / sizeof fields[0], false),
+      "tracing");
 }
 
 /* The exported function: returns the address of the model's table. */
@@ -342,6 +379,6 @@ void program_finish(program_t *p, const program_parts_t *parts,
       .n_variants = n_variants,
   };
   emit_program(p, parts, &t, emit_variants(p, variants, n_variants));
-  emit_model(p, &t);
+  emit_model(p, &t, emit_tracing(p, parts->instrument));
   emit_entry(p, entry);
 }

@@ -14,11 +14,14 @@ typedef struct program {
   const char **nodes;           /* for messages */
   unsigned n_nodes, node_capacity;
   bool *is_input_symbol; /* by symbol index */
+  LLVMValueRef *steps;   /* moec_step_t, of models that can record */
+  unsigned n_steps, step_capacity;
 } program_t;
 
 typedef struct program_parts {
   LLVMValueRef plan, run;
   unsigned n_slots, n_growable;
+  bool instrument; /* the model can record */
 } program_parts_t;
 
 void program_begin(program_t *p, emitter_t *em, ir_module_t *module);
@@ -29,6 +32,8 @@ LLVMValueRef program_string(program_t *p, const char *text);
 LLVMValueRef program_external(program_t *p, const char *name);
 /* Index of this place in the table of nodes, -1 for nowhere. */
 int program_node(program_t *p, ir_loc_t loc);
+/* Adds a step to the table of those that are recorded; returns its index. */
+unsigned program_step(program_t *p, ir_loc_t loc, const char *work);
 bool program_is_input_symbol(const program_t *p, const expr_symbol_t *symbol);
 /* Where result i of op lies; false if op carries no such attribute. */
 bool program_memory(const ir_op_t *op, unsigned i, int64_t *out_kind,

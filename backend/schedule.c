@@ -36,6 +36,7 @@ typedef struct scheduler {
   LLVMValueRef status;    /* its phi */
   LLVMValueRef weights_base;
   unsigned n_outputs;
+  bool instrument; /* steps are recorded */
 } scheduler_t;
 
 static unsigned kernel_number(const scheduler_t *s, const char *name);
@@ -268,16 +269,37 @@ static void emit_launch(scheduler_t *s, const ir_op_t *op) {
   set_arg(s, 0, error);
   set_args(s, op, 1, ir_get_int(op, ATTR_LAUNCH_inplace), ATTR_LAUNCH_args);
   LLVMValueRef args[] = {
-      s->frame, i32(s, kernel), s->args,
+      s->frame,
+      i32(s, kernel),
+      s->args,
       emit_size(&s->sizes, ir_get_expr(op, ATTR_LAUNCH_units)),
-      emit_size(&s->sizes, ir_get_expr(op, ATTR_LAUNCH_grain))};
-  call(s, "moert_parallel", em->void_type, 5, args);
+      emit_size(&s->sizes, ir_get_expr(op, ATTR_LAUNCH_grain)),
+      NULL};
+  if (s->instrument) {
+    args[5] = i32(s, program_step(s->program, op->loc,
+                                  ir_get_str(op, ATTR_LAUNCH_kernel)));
+    call(s, "moert_parallel_traced", em->void_type, 6, args);
+  } else {
+    call(s, "moert_parallel", em->void_type, 5, args);
+  }
   if (!s->asserts[kernel]) return;
   LLVMValueRef noted = LLVMBuildLoad2(em->builder, em->i32, error, "");
   LLVMValueRef bad =
       LLVMBuildICmp(em->builder, LLVMIntNE, noted, i32(s, 0), "");
   fail_by_call(s, bad, "moert_fail_assert", 2,
                (LLVMValueRef[]){s->frame, node_of(s, op)});
+}
+
+static LLVMValueRef call_routine(scheduler_t *s, const ir_op_t *op) {
+  const char *routine = ir_get_str(op, ATTR_CALL_routine);
+  const char *name = arena_printf(s->em->arena, "moert_op_%s", routine);
+  LLVMTypeRef i32_type = s->em->i32;
+  if (!s->instrument)
+    return call(s, name, i32_type, 2, (LLVMValueRef[]){s->frame, s->args});
+  LLVMValueRef step = i32(s, program_step(s->program, op->loc, routine));
+  LLVMValueRef args[] = {s->frame, s->args, program_external(s->program, name),
+                         step};
+  return call(s, "moert_routine_traced", i32_type, 4, args);
 }
 
 static void emit_routine(scheduler_t *s, const ir_op_t *op) {
@@ -288,10 +310,7 @@ static void emit_routine(scheduler_t *s, const ir_op_t *op) {
   LLVMBuildStore(
       em->builder, node_of(s, op),
       LLVMBuildInBoundsGEP2(em->builder, em->i8, s->frame, &index, 1, ""));
-  const char *name =
-      arena_printf(em->arena, "moert_op_%s", ir_get_str(op, ATTR_CALL_routine));
-  LLVMValueRef status =
-      call(s, name, em->i32, 2, (LLVMValueRef[]){s->frame, s->args});
+  LLVMValueRef status = call_routine(s, op);
   fail_if(s, LLVMBuildICmp(em->builder, LLVMIntNE, status, i32(s, 0), ""),
           status);
 }
@@ -490,6 +509,9 @@ static LLVMValueRef emit_run(scheduler_t *s) {
       stack_array(s, em->ptr, s->n_outputs + count_growing(s->func));
   LLVMTypeRef params[] = {em->ptr, em->ptr};
   LLVMTypeRef type = LLVMFunctionType(em->i32, params, 2, false);
+  LLVMValueRef begin = s->instrument
+                           ? call(s, "moert_trace_begin", em->i64, 1, &s->frame)
+                           : NULL;
   for (unsigned i = 0; i < n_chunks; i++) {
     LLVMValueRef args[] = {s->frame, table};
     LLVMValueRef status =
@@ -497,6 +519,9 @@ static LLVMValueRef emit_run(scheduler_t *s) {
     fail_if(s, LLVMBuildICmp(em->builder, LLVMIntNE, status, i32(s, 0), ""),
             status);
   }
+  if (s->instrument)
+    call(s, "moert_trace_run", em->void_type, 2,
+         (LLVMValueRef[]){s->frame, begin});
   end_function(s);
   return func;
 }
@@ -644,8 +669,7 @@ static void emit_kernel_table(emitter_t *em, ir_module_t *module,
  */
 
 void emit_schedule(emitter_t *em, ir_module_t *module, weights_t *weights,
-                   const unsigned *variants, unsigned n_variants,
-                   const char *entry) {
+                   const schedule_options_t *options) {
   ir_func_t *func = module->first;
   program_t program;
   program_begin(&program, em, module);
@@ -654,16 +678,19 @@ void emit_schedule(emitter_t *em, ir_module_t *module, weights_t *weights,
                    .func = func,
                    .weights = weights,
                    .program = &program,
+                   .instrument = options->instrument,
                    .n_outputs = func->body.last->n_in};
   s.places = ARENA_ARRAY(em->arena, place_t, ir_count_values(func));
   for (unsigned i = 0; i < func->body.n_args; i++)
     s.places[func->body.args[i].number] = (place_t){AT_INPUT, i};
   index_kernels(&s);
-  for (unsigned i = 0; i < n_variants; i++)
-    emit_kernel_table(em, module, variants[i]);
+  for (unsigned i = 0; i < options->n_variants; i++)
+    emit_kernel_table(em, module, options->variants[i]);
   s.weights_base = program_external(&program, "moert_weights");
-  program_parts_t parts = {.n_growable = count_growing(func)};
+  program_parts_t parts = {.n_growable = count_growing(func),
+                           .instrument = options->instrument};
   parts.run = emit_run(&s);
   parts.plan = emit_plan(&s, &parts.n_slots);
-  program_finish(&program, &parts, variants, n_variants, entry);
+  program_finish(&program, &parts, options->variants, options->n_variants,
+                 options->entry);
 }

@@ -11,12 +11,17 @@ const char *schedule_kernel_symbol(arena_t *arena, const ir_func_t *kernel,
                                    const isa_t *isa);
 
 /* Emits into em (of a baseline ISA): plan, run, the moert_program that lists
- * `variants` (indices into targets.def, ascending), the moec_model_t and the
- * function `entry` that returns it. Kernels are those of the module, in order
- * of its functions, under their symbols. Constants are added to `weights`.
- * Values of all functions must have been numbered (ir_renumber). */
+ * the variants, the moec_model_t and the function that returns it. Kernels are
+ * those of the module, in order of its functions, under their symbols.
+ * Constants are added to `weights`. Values of all functions must have been
+ * numbered (ir_renumber). */
+typedef struct schedule_options {
+  const unsigned *variants; /* indices into targets.def, ascending */
+  unsigned n_variants;
+  const char *entry; /* name of the exported function */
+  bool instrument;   /* the model can record its steps */
+} schedule_options_t;
 void emit_schedule(emitter_t *em, ir_module_t *module, weights_t *weights,
-                   const unsigned *variants, unsigned n_variants,
-                   const char *entry);
+                   const schedule_options_t *options);
 
 #endif

@@ -153,6 +153,7 @@ void moert_destroy(moec_instance_t *it) {
   for (uint32_t i = 0; i < moert_program.n_growable; i++)
     memory_release(&allocator, it->growable[i].data);
   memory_release(&allocator, it->workspace.data);
+  memory_release(&allocator, it->trace);
   memory_release(&allocator, it);
 }
 

@@ -34,6 +34,7 @@ enum { LIBC_FUTEX_WAIT_PRIVATE = 128, LIBC_FUTEX_WAKE_PRIVATE = 129 };
 enum {
   LIBC_SYS_rt_sigprocmask = 14,
   LIBC_SYS_getpid = 39,
+  LIBC_SYS_gettid = 186,
   LIBC_SYS_futex = 202,
   LIBC_SYS_sched_getaffinity = 204
 };
@@ -42,7 +43,8 @@ enum {
   LIBC_SYS_futex = 98,
   LIBC_SYS_sched_getaffinity = 123,
   LIBC_SYS_rt_sigprocmask = 135,
-  LIBC_SYS_getpid = 172
+  LIBC_SYS_getpid = 172,
+  LIBC_SYS_gettid = 178
 };
 #else
 #error "system call numbers of this architecture are missing"

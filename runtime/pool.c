@@ -73,7 +73,7 @@ static void relax(void) {
 #endif
 }
 
-static int64_t now(void) {
+int64_t clock_now(void) {
   libc_timespec_t time;
   clock_gettime(LIBC_CLOCK_MONOTONIC, &time);
   return (int64_t)time.seconds * 1000000000 + time.nanoseconds;
@@ -88,7 +88,7 @@ typedef struct spin {
 static bool spin_on(spin_t *spin) {
   relax();
   if (++spin->turns % SPINS_PER_LOOK != 0) return true;
-  int64_t time = now();
+  int64_t time = clock_now();
   if (spin->end == 0) spin->end = time + SPIN_NANOSECONDS;
   return time < spin->end;
 }

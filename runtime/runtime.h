@@ -67,6 +67,8 @@ int32_t cpu_count(void);
 
 typedef struct rt_pool rt_pool_t;
 
+int64_t clock_now(void); /* nanoseconds of CLOCK_MONOTONIC */
+
 /* A pool of n_threads threads, the caller's included; fewer if the system
  * refuses some. n_threads 0 means cpu_count(). NULL when out of memory. */
 rt_pool_t *pool_create(int32_t n_threads, const rt_allocator_t *allocator);
@@ -105,6 +107,10 @@ typedef struct rt_binding {
   int32_t axis;
 } rt_binding_t;
 
+/* trace.c */
+
+typedef struct rt_trace rt_trace_t;
+
 struct moec_instance {
   moert_frame_t frame;
   rt_allocator_t allocator;
@@ -120,6 +126,7 @@ struct moec_instance {
   rt_output_t *outputs;
   rt_region_t *growable;
   rt_binding_t *bindings; /* [n_symbols] */
+  rt_trace_t *trace;      /* NULL: nothing is recorded */
   moec_status_t status;   /* of the call under way */
   char message[RT_MESSAGE_BYTES];
 };

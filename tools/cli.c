@@ -92,6 +92,7 @@ moec_status_t cli_compile_options(cli_t *cli, const char *model,
   out->external_root = o->external_root;
   out->isas = o->isa;
   out->report = o->report;
+  out->instrument = o->instrument || o->trace != NULL;
   out->memory_limit =
       o->memory_limit > SIZE_MAX ? SIZE_MAX : (size_t)o->memory_limit;
   pass_options(cli, &out->passes);

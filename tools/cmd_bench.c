@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "tools/json.h"
-#include "tools/loaded.h"
+#include "tools/trace.h"
 #include "tools/values.h"
 
 typedef struct bench {
@@ -59,6 +59,14 @@ static moec_status_t measure(bench_t *b) {
     keep(b, seconds);
   }
   return MOEC_OK;
+}
+
+static moec_status_t record(bench_t *b, const char *path) {
+  enum { RUNS = 10 };
+  double seconds;
+  MOEC_TRY(trace_begin(b->cli, b->loaded, RUNS));
+  for (unsigned i = 0; i < RUNS; i++) MOEC_TRY(run_once(b, &seconds));
+  return trace_write(b->cli, b->loaded, path);
 }
 
 static int compare_times(const void *a, const void *b) {
@@ -149,6 +157,7 @@ moec_status_t cmd_bench(cli_t *cli) {
     return loaded_fail(cli, b->loaded, "query of the workspace", status);
   MOEC_TRY(warm_up(b));
   MOEC_TRY(measure(b));
+  if (o->trace != NULL) MOEC_TRY(record(b, o->trace));
   qsort(b->times, b->n, sizeof *b->times, compare_times);
   if (o->json)
     print_json(b);

@@ -3,7 +3,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "tools/loaded.h"
+#include "tools/trace.h"
 #include "tools/values.h"
 
 static moec_status_t make_directory(cli_t *cli, const char *path) {
@@ -47,11 +47,13 @@ moec_status_t cmd_run(cli_t *cli) {
   MOEC_TRY(values_load_inputs(cli, model, o->data, &o->input, &inputs));
   if (o->output_dir != NULL) MOEC_TRY(make_directory(cli, o->output_dir));
   moec_value_t *outputs = values_make_outputs(cli->arena, model);
+  if (o->trace != NULL) MOEC_TRY(trace_begin(cli, loaded, 1));
   const double start = now_seconds();
   moec_status_t status = model->run(loaded->instance, inputs, model->n_inputs,
                                     outputs, model->n_outputs);
   const double seconds = now_seconds() - start;
   if (status != MOEC_OK) return loaded_fail(cli, loaded, "run", status);
+  if (o->trace != NULL) MOEC_TRY(trace_write(cli, loaded, o->trace));
   if (o->verbose)
     fprintf(cli->err, "variant %s, run %.3f ms\n",
             model->variant(loaded->instance), seconds * 1e3);

@@ -166,6 +166,7 @@ static moec_status_t write_product(session_t *s, ir_module_t *module) {
                                .variants = variants,
                                .n_variants = n,
                                .entry = s->options->entry,
+                               .instrument = s->options->instrument,
                                .notes = notes,
                                .n_notes = sizeof notes / sizeof notes[0],
                                .timings = s->options->passes.timings};

@@ -15,6 +15,7 @@ typedef struct compile_options {
   const char *external_root; /* --external-data-root, or NULL */
   const char *isas;          /* "a,b" of targets.def; NULL: all of the target */
   const char *report;        /* JSON report, or NULL */
+  bool instrument;           /* the model can record its steps */
   unsigned n_dims;
   const onnx_pin_t *dims; /* fixed before the import of an ONNX model */
   struct expose *expose;  /* values that become outputs, or NULL: expose.h */

@@ -14,7 +14,7 @@ static const char *describe_error(void) {
 
 static moec_status_t check_table(cli_t *cli, const char *path,
                                  const moec_model_t *model) {
-  if (model == NULL || model->struct_size < sizeof *model ||
+  if (model == NULL || model->struct_size < offsetof(moec_model_t, tracing) ||
       (model->inputs == NULL && model->n_inputs > 0) ||
       (model->outputs == NULL && model->n_outputs > 0) ||
       model->create == NULL || model->destroy == NULL || model->run == NULL ||

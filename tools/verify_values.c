@@ -1,9 +1,11 @@
 /* Every value of a model against a build without optimisation. */
 #include "tools/verify_values.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "backend/emit.h"
+#include "ir/element.h"
 #include "tools/case.h"
 #include "tools/cpu.h"
 #include "tools/expose.h"
@@ -113,6 +115,28 @@ static const char *element_text(arena_t *arena, const onnx_value_t *value,
   return text.data;
 }
 
+/* The root of the mean square of the finite elements; 0 for other types. */
+static double magnitude(const onnx_value_t *value) {
+  double sum = 0;
+  uint64_t n = 0;
+  if (value->kind != IR_TENSOR || !dtype_is_float(value->dtype)) return 0;
+  for (uint64_t i = 0; i < value_count(value); i++) {
+    const double x = ir_element_float(value->dtype, value->data->bytes, i);
+    if (!isfinite(x)) continue;
+    sum += x * x;
+    n++;
+  }
+  return n > 0 ? sqrt(sum / (double)n) : 0;
+}
+
+/* Where terms of a sum cancel, its error is as large as theirs: elements are
+ * measured by the size of the whole tensor where that exceeds their own. */
+static tolerance_t tolerance_for(const checker_t *c, const onnx_value_t *want) {
+  tolerance_t t = c->test.tolerance;
+  if (t.rtol > 0) t.atol += t.rtol * magnitude(want);
+  return t;
+}
+
 /* Compares output `output` of both builds; keeps what differs in c->first. */
 static void compare_output(checker_t *c, build_t builds[2], size_t set,
                            unsigned output, const exposed_t *exposed,
@@ -123,7 +147,8 @@ static void compare_output(checker_t *c, build_t builds[2], size_t set,
       value_from_run(arena, &builds[PLAIN].outputs[output], name);
   const onnx_value_t *got =
       value_from_run(arena, &builds[OPTIMISED].outputs[output], name);
-  const comparison_t cmp = compare_values(arena, got, want, c->test.tolerance);
+  const comparison_t cmp =
+      compare_values(arena, got, want, tolerance_for(c, want));
   if (comparison_agrees(&cmp)) return;
   difference_t *d = &c->first;
   *d = (difference_t){.found = true,

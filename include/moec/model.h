@@ -149,6 +149,49 @@ typedef struct moec_memory {
 
 typedef struct moec_instance moec_instance_t;
 
+/* ---- Recording ----------------------------------------------------------- */
+
+/* Models compiled with --instrument can record what a run does. A step is a
+ * place of the schedule: one kernel launched, or one routine called. */
+typedef struct moec_step {
+  const char *node;   /* name of the ONNX node, "" if it has none */
+  const char *op;     /* its operator */
+  int64_t node_index; /* in its graph; -1: of no node */
+  const char *work;   /* the kernel or routine */
+} moec_step_t;
+
+typedef enum moec_event_kind {
+  MOEC_EVENT_RUN = 0,     /* all steps of a run that succeeded */
+  MOEC_EVENT_LAUNCH = 1,  /* a kernel, until all threads were done */
+  MOEC_EVENT_CHUNK = 2,   /* units [first, first + count) of a launch */
+  MOEC_EVENT_ROUTINE = 3, /* a routine */
+} moec_event_kind_t;
+
+typedef struct moec_event {
+  int64_t begin, end; /* nanoseconds of CLOCK_MONOTONIC */
+  uint32_t kind;      /* moec_event_kind_t */
+  uint32_t step;      /* index into moec_tracing_t.steps; of a run 0 */
+  int64_t thread;     /* the system's number of the thread */
+  int64_t first, count;
+} moec_event_t;
+
+typedef struct moec_tracing {
+  uint32_t struct_size;
+  uint32_t n_steps;
+  const moec_step_t *steps;
+
+  /* Lets the instance record up to `capacity` events from now on, forgetting
+   * those it has; 0: no more. Allocates here and not in a run. E_NO_MEMORY. */
+  moec_status_t (*start)(moec_instance_t *instance, uint64_t capacity);
+  /* The events so far, in the order in which they ended, valid until the next
+   * call on the instance; returns their number. *out_lost, if not NULL, is how
+   * many found no place. */
+  uint64_t (*events)(const moec_instance_t *instance,
+                     const moec_event_t **out_events, uint64_t *out_lost);
+} moec_tracing_t;
+
+/* ---- The model ----------------------------------------------------------- */
+
 /* The table of a compiled model. Thread-safe: everything but the calls on one
  * instance, which must not overlap. */
 typedef struct moec_model {
@@ -192,6 +235,12 @@ typedef struct moec_model {
    * ABI version, through moec_options_t.pool. NULL when out of memory. */
   void *(*pool_create)(int32_t n_threads);
   void (*pool_destroy)(void *pool);
+
+  /* From here on only where struct_size reaches: models that were compiled
+   * earlier end before. */
+
+  /* NULL unless compiled with --instrument. */
+  const moec_tracing_t *tracing;
 } moec_model_t;
 
 /* The one symbol that a compiled model exports (another with --entry=NAME). */

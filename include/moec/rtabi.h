@@ -99,6 +99,12 @@ const char *moert_variant(const moec_instance_t *instance);
 void *moert_pool_create(int32_t n_threads);
 void moert_pool_destroy(void *pool);
 
+/* As the members of moec_tracing_t say. */
+moec_status_t moert_trace_start(moec_instance_t *instance, uint64_t capacity);
+uint64_t moert_trace_events(const moec_instance_t *instance,
+                            const moec_event_t **out_events,
+                            uint64_t *out_lost);
+
 /* ---- What the runtime offers to generated code --------------------------- */
 
 /* Runs frame->kernels[kernel] over [0, units), split among the instance's
@@ -131,6 +137,16 @@ int32_t moert_fail_overflow(moert_frame_t *frame, int32_t node);
  * and sizes in args as the row says; return a moec_status_t. */
 typedef int32_t (*moert_routine_fn)(moert_frame_t *frame,
                                     const moert_arg_t *args);
+
+/* The same with a record of `step`, in models compiled with --instrument. */
+void moert_parallel_traced(moert_frame_t *frame, uint32_t kernel,
+                           const moert_arg_t *args, int64_t units,
+                           int64_t grain, uint32_t step);
+int32_t moert_routine_traced(moert_frame_t *frame, const moert_arg_t *args,
+                             moert_routine_fn routine, uint32_t step);
+/* Around the steps of a run: the time at which it begins, and its record. */
+int64_t moert_trace_begin(moert_frame_t *frame);
+void moert_trace_run(moert_frame_t *frame, int64_t begin);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

@@ -49,7 +49,10 @@ static int32_t compute_y(moert_frame_t *frame) {
       {.pointer = c != NULL ? c : (void *)(uintptr_t)&default_c},
       {.pointer = frame->inputs[IN_B]},
       {.i = s}};
-  moert_parallel(frame, 0, args, n * s, 2);
+  if (program_hooks.traced)
+    moert_parallel_traced(frame, 0, args, n * s, 2, 0);
+  else
+    moert_parallel(frame, 0, args, n * s, 2);
   if (frame->error != 0) return moert_fail_assert(frame, 0);
   float *y = moert_output(frame, OUT_Y, (const int64_t[]){n, s}, 4 * n * s);
   if (y == NULL) return moert_status(frame);
@@ -67,6 +70,14 @@ static int32_t grow(moert_frame_t *frame) {
   if (region == NULL) return moert_status(frame);
   for (int64_t i = 0; i < bytes / 2; i++) assert_int_equal(region[i], 7);
   memset(region, 8, (size_t)bytes);
+  return MOEC_OK;
+}
+
+/* Routine: args are w and its length. */
+static int32_t count_up(moert_frame_t *frame, const moert_arg_t *args) {
+  int64_t *w = args[0].pointer;
+  (void)frame;
+  for (int64_t i = 0; i < args[1].i; i++) w[i] = i;
   return MOEC_OK;
 }
 
@@ -97,8 +108,17 @@ static int32_t run(moert_frame_t *frame) {
   int64_t bytes = program_hooks.fault == FAULT_WRONG_BYTES ? 1 : 8 * w;
   int64_t *out = moert_output(frame, OUT_W, &w, bytes);
   if (out == NULL) return moert_status(frame);
-  for (int64_t i = 0; i < w; i++) out[i] = i;
-  return MOEC_OK;
+  const moert_arg_t args[] = {{.pointer = out}, {.i = w}};
+  return program_hooks.traced ? moert_routine_traced(frame, args, count_up, 1)
+                              : count_up(frame, args);
+}
+
+static int32_t run_traced(moert_frame_t *frame) {
+  if (!program_hooks.traced) return run(frame);
+  const int64_t begin = moert_trace_begin(frame);
+  const int32_t status = run(frame);
+  if (status == MOEC_OK) moert_trace_run(frame, begin);
+  return status;
 }
 
 static const int64_t unknown_dims[] = {-1, -1}, d_dims[] = {-1, 3};
@@ -150,7 +170,7 @@ const moert_program_t moert_program = {
     .n_variants = 2,
     .memory_kind = MOEC_MEMORY_UNBOUNDED,
     .plan = plan,
-    .run = run,
+    .run = run_traced,
 };
 
 void program_io_fill(program_io_t *io, int64_t n, int64_t s, int64_t w) {

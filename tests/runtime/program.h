@@ -31,6 +31,7 @@ typedef enum program_fault {
 typedef struct program_hooks {
   program_fault_t fault;
   int64_t grow_bytes; /* run() grows region 0 to this, 0: not */
+  bool traced;        /* y is step 0, computing w step 1 */
 } program_hooks_t;
 extern program_hooks_t program_hooks;
 

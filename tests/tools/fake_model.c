@@ -142,6 +142,15 @@ const moec_model_t *fake_short(void) {
   return &model;
 }
 
+/* As models were before they could record. */
+EXPORT const moec_model_t *fake_old(void);
+const moec_model_t *fake_old(void) {
+  static moec_model_t model = {TABLE};
+  model.struct_size = offsetof(moec_model_t, tracing);
+  model.tracing = (const moec_tracing_t *)&model; /* not to be looked at */
+  return &model;
+}
+
 EXPORT const moec_model_t *fake_version(void);
 const moec_model_t *fake_version(void) {
   static moec_model_t model = {TABLE};
