@@ -25,6 +25,8 @@ static inline bool isa_has(const isa_t *isa, unsigned trait) {
 /* One LLVM module being filled for one ISA. */
 typedef struct emitter {
   const isa_t *isa;
+  bool guarded; /* accesses to memory call AddressSanitizer: of builds with it,
+                   for code that is loaded into this process */
   arena_t *arena;
   diag_sink_t *diag;
   LLVMContextRef context;

@@ -17,6 +17,15 @@
 #include "backend/schedule.h"
 #include "backend/weights.h"
 
+#ifdef MOEC_GUARDED
+#include <sanitizer/asan_interface.h>
+enum { GUARDED = true };
+#else
+#define ASAN_POISON_MEMORY_REGION(memory, bytes) ((void)0)
+#define ASAN_UNPOISON_MEMORY_REGION(memory, bytes) ((void)0)
+enum { GUARDED = false };
+#endif
+
 #define ENTRY "moec_model"
 
 enum {
@@ -70,6 +79,7 @@ static moec_status_t emit_kernels(jit_t *jit, ir_module_t *module, unsigned isa,
                                   arena_t *arena, diag_sink_t *diag) {
   emitter_t *em = &jit->em;
   MOEC_TRY(emitter_init(em, isa_at(isa), arena, "kernels", diag));
+  em->guarded = GUARDED;
   for (ir_func_t *f = module->first; f != NULL; f = f->next)
     if (f->kind == IR_FUNC_KERNEL)
       emit_kernel(em, f, schedule_kernel_symbol(arena, f, em->isa));
@@ -81,6 +91,7 @@ static moec_status_t emit_rest(jit_t *jit, ir_module_t *module, unsigned isa,
                                diag_sink_t *diag) {
   MOEC_TRY(emitter_init_level(&jit->em, isa_at(isa), LLVMCodeGenLevelNone,
                               arena, "schedule", diag));
+  jit->em.guarded = GUARDED;
   emit_schedule(
       &jit->em, module, weights,
       &(schedule_options_t){.variants = &isa, .n_variants = 1, .entry = ENTRY});
@@ -93,7 +104,7 @@ static moec_status_t find_runtime(jit_t *jit, unsigned isa, diag_sink_t *diag) {
     return diag_error(diag, (ir_loc_t){0}, MOEC_E_CODEGEN,
                       "this moec has no runtime for %s", isa_at(isa)->arch);
   jit->objects[2] = LLVMCreateMemoryBufferWithMemoryRange(
-      (const char *)runtime->data, runtime->size, "runtime", false);
+      (const char *)runtime->loaded, runtime->loaded_size, "runtime", false);
   return MOEC_OK;
 }
 
@@ -101,6 +112,19 @@ static moec_status_t find_runtime(jit_t *jit, unsigned isa, diag_sink_t *diag) {
 
 static size_t round_up(size_t bytes, size_t align) {
   return (bytes + align - 1) / align * align;
+}
+
+static void guard_entry(void *user, uint64_t offset, uint64_t bytes) {
+  const jit_t *jit = user;
+  (void)jit, (void)offset, (void)bytes;
+  ASAN_UNPOISON_MEMORY_REGION(jit->weights + offset, bytes);
+}
+
+/* No kernel reads between two constants or behind the last. */
+static void guard_weights(jit_t *jit, const weights_t *weights) {
+  ASAN_POISON_MEMORY_REGION(
+      jit->weights, (size_t)(jit->block + jit->block_bytes - jit->weights));
+  weights_visit(weights, guard_entry, jit);
 }
 
 /* Addresses for more than the objects can ask for: stubs and tables of far
@@ -121,7 +145,8 @@ static moec_status_t reserve(jit_t *jit, const weights_t *weights,
         diag, (ir_loc_t){0}, MOEC_E_LIMIT,
         "%llu bytes of code and weights are too many to be loaded",
         (unsigned long long)bytes + weights_size);
-  jit->block_bytes = 2 * area + round_up((size_t)weights_size, jit->page);
+  jit->block_bytes =
+      2 * area + round_up((size_t)weights_size + GUARDED, jit->page);
   void *block = mmap(NULL, jit->block_bytes, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (block == MAP_FAILED)
@@ -132,7 +157,9 @@ static moec_status_t reserve(jit_t *jit, const weights_t *weights,
   jit->code = (area_t){jit->block, jit->block + area};
   jit->data = (area_t){jit->code.end, jit->code.end + area};
   jit->weights = jit->data.end;
-  return weights_write(weights, weights_to_memory, jit->weights, NULL);
+  MOEC_TRY(weights_write(weights, weights_to_memory, jit->weights, NULL));
+  if (GUARDED) guard_weights(jit, weights);
+  return MOEC_OK;
 }
 
 static uint8_t *take(area_t *area, uintptr_t bytes, unsigned align) {
@@ -271,6 +298,9 @@ void jit_destroy(jit_t *jit) {
   if (error != NULL) LLVMConsumeError(error);
   for (unsigned i = 0; i < N_OBJECTS; i++)
     if (jit->objects[i] != NULL) LLVMDisposeMemoryBuffer(jit->objects[i]);
-  if (jit->block != NULL) munmap(jit->block, jit->block_bytes);
+  if (jit->block != NULL) {
+    ASAN_UNPOISON_MEMORY_REGION(jit->block, jit->block_bytes);
+    munmap(jit->block, jit->block_bytes);
+  }
   free(jit);
 }

@@ -10,6 +10,10 @@ typedef struct runtime_blob {
       *data; /* one relocatable ELF object; its undefined symbols
                 are moert_program and those of imports.def */
   size_t size;
+  /* The same for code that is loaded into this process: under
+     AddressSanitizer with its checks, see runtime/guard.h. */
+  const unsigned char *loaded;
+  size_t loaded_size;
   const unsigned char *libc_stub; /* a shared library with soname libc.so.6 */
   size_t libc_stub_size;
 } runtime_blob_t;

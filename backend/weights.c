@@ -104,6 +104,13 @@ uint64_t weights_bytes(const weights_t *weights) {
   return weights->bytes != 0 ? weights->bytes : 1;
 }
 
+void weights_visit(const weights_t *weights,
+                   void (*visit)(void *user, uint64_t offset, uint64_t bytes),
+                   void *user) {
+  for (size_t i = 0; i < weights->n_records; i++)
+    visit(user, weights->records[i].offset, weights->records[i].bytes);
+}
+
 static uint64_t panel_count(const weights_entry_t *entry) {
   return entry->N / WEIGHTS_PANEL_COLUMNS +
          (entry->N % WEIGHTS_PANEL_COLUMNS != 0);

@@ -57,6 +57,12 @@ uint64_t weights_entry_bytes(const weights_entry_t *entry);
  * when nothing was added. */
 uint64_t weights_bytes(const weights_t *weights);
 
+/* Calls visit(user, offset, bytes) for every entry, shared ones once, in
+ * ascending order of offsets. */
+void weights_visit(const weights_t *weights,
+                   void (*visit)(void *user, uint64_t offset, uint64_t bytes),
+                   void *user);
+
 typedef struct weights_stats {
   uint64_t n_entries, n_shared; /* calls of weights_add; those that shared */
   uint64_t shared_bytes;        /* that sharing saved */

@@ -31,16 +31,15 @@ if(MOEC_WERROR)
   list(APPEND MOEC_RUNTIME_FLAGS -Werror)
 endif()
 
-# moec_runtime_for(ARCH TRIPLE): ${build}/runtime_ARCH.o and libc_ARCH.so.
-function(moec_runtime_for arch triple)
-  set(dir ${PROJECT_BINARY_DIR}/runtime/${arch})
+# moec_runtime_object(DIR ARCH TRIPLE FLAG...): DIR/runtime.o.
+function(moec_runtime_object dir arch triple)
   file(MAKE_DIRECTORY ${dir})
   set(objects)
   foreach(source IN LISTS MOEC_RUNTIME_SOURCES)
     get_filename_component(name ${source} NAME_WE)
     add_custom_command(
       OUTPUT ${dir}/${name}.o
-      COMMAND ${MOEC_CLANG} --target=${triple} ${MOEC_RUNTIME_FLAGS}
+      COMMAND ${MOEC_CLANG} --target=${triple} ${MOEC_RUNTIME_FLAGS} ${ARGN}
               -c ${source} -o ${dir}/${name}.o
       DEPENDS ${source} ${MOEC_RUNTIME_HEADERS}
       COMMENT "Runtime for ${arch}: ${name}.c" VERBATIM)
@@ -50,6 +49,18 @@ function(moec_runtime_for arch triple)
     OUTPUT ${dir}/runtime.o
     COMMAND ${MOEC_LLD} -r -o ${dir}/runtime.o ${objects}
     DEPENDS ${objects} COMMENT "Runtime for ${arch}" VERBATIM)
+endfunction()
+
+# moec_runtime_for(ARCH TRIPLE): ARCH/runtime.o, ARCH/guarded/runtime.o for
+# backend/jit.c if this build has AddressSanitizer, and ARCH/libc.so.
+function(moec_runtime_for arch triple)
+  set(dir ${PROJECT_BINARY_DIR}/runtime/${arch})
+  moec_runtime_object(${dir} ${arch} ${triple})
+  if(MOEC_GUARDED)
+    moec_runtime_object(${dir}/guarded ${arch} ${triple} -DMOERT_GUARDED
+      -fsanitize=address -fsanitize-address-use-after-return=never
+      -mllvm -asan-globals=0 -mllvm -asan-constructor-kind=none)
+  endif()
   add_custom_command(
     OUTPUT ${dir}/libc.so
     COMMAND ${MOEC_CLANG} --target=${triple} -I${PROJECT_SOURCE_DIR} -fno-ident
@@ -67,12 +78,17 @@ moec_runtime_for(x86_64 x86_64-linux-gnu)
 
 set(moec_blob_dir ${PROJECT_BINARY_DIR}/runtime)
 set(moec_blob_files ${moec_blob_dir}/x86_64/runtime.o ${moec_blob_dir}/x86_64/libc.so)
+set(moec_blob_names RUNTIME_X86_64=${moec_blob_dir}/x86_64/runtime.o
+                    LIBC_X86_64=${moec_blob_dir}/x86_64/libc.so)
+if(MOEC_GUARDED)
+  list(APPEND moec_blob_files ${moec_blob_dir}/x86_64/guarded/runtime.o)
+  list(APPEND moec_blob_names
+       GUARDED_X86_64=${moec_blob_dir}/x86_64/guarded/runtime.o)
+endif()
 add_custom_command(
   OUTPUT ${moec_blob_dir}/runtime_blob_files.h
   COMMAND ${CMAKE_COMMAND} -P ${MOEC_RUNTIME_DIR}/embed/files.cmake
-          ${moec_blob_dir}/runtime_blob_files.h
-          RUNTIME_X86_64=${moec_blob_dir}/x86_64/runtime.o
-          LIBC_X86_64=${moec_blob_dir}/x86_64/libc.so
+          ${moec_blob_dir}/runtime_blob_files.h ${moec_blob_names}
   DEPENDS ${moec_blob_files} ${MOEC_RUNTIME_DIR}/embed/files.cmake
   COMMENT "Sizes of the embedded files" VERBATIM)
 

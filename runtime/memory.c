@@ -1,4 +1,5 @@
 /* Memory of instances: the caller's allocator or the C library's. */
+#include "runtime/guard.h"
 #include "runtime/libc.h"
 #include "runtime/runtime.h"
 
@@ -23,12 +24,15 @@ void memory_release(const rt_allocator_t *allocator, void *memory) {
 }
 
 static void region_release(moec_instance_t *it, rt_region_t *region) {
+  guard_tail(region->data, region->bytes, region->bytes);
   memory_release(&it->allocator, region->data);
   *region = (rt_region_t){0};
 }
 
 moec_status_t region_reserve(moec_instance_t *it, rt_region_t *region,
                              uint64_t bytes, bool keep, const char *what) {
+  const uint64_t used = bytes;
+  guard_tail(region->data, used, region->bytes);
   if (bytes <= region->bytes) return MOEC_OK;
   if (it->fixed_memory && it->in_run)
     return report(it, MOEC_E_CAPACITY,
@@ -48,5 +52,6 @@ moec_status_t region_reserve(moec_instance_t *it, rt_region_t *region,
     region_release(it, region);
   }
   *region = (rt_region_t){.data = data, .bytes = bytes};
+  guard_tail(region->data, used, region->bytes);
   return MOEC_OK;
 }

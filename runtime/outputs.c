@@ -1,5 +1,6 @@
 /* Where the results of a run go: the caller's buffers or the instance's memory.
  */
+#include "runtime/guard.h"
 #include "runtime/libc.h"
 #include "runtime/runtime.h"
 
@@ -200,6 +201,7 @@ void *moert_grow(moert_frame_t *frame, uint32_t index, int64_t bytes) {
     want = half_more;
   if (region_reserve(it, region, want, true, "a growable region") != MOEC_OK)
     return NULL;
+  guard_tail(region->data, (uint64_t)bytes, region->bytes);
   return region->data;
 }
 

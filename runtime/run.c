@@ -1,4 +1,5 @@
 /* Running a model: checks, plan, workspace, schedule, results. */
+#include "runtime/guard.h"
 #include "runtime/runtime.h"
 
 static void begin_call(moec_instance_t *it) {
@@ -28,10 +29,10 @@ static moec_status_t plan(moec_instance_t *it, uint64_t *out_bytes) {
   for (uint32_t i = 0; i < moert_program.n_slots; i++) {
     int64_t bytes = it->frame.slot_bytes[i];
     it->frame.slot_offsets[i] = total;
-    if (bytes < 0 || bytes > INT64_MAX - RT_ALIGN)
+    if (bytes < 0 || bytes > INT64_MAX - RT_ALIGN - RT_GUARD_BYTES)
       return report(it, MOEC_E_LIMIT, "slot %d of the workspace needs %d bytes",
                     (int64_t)i, bytes);
-    bytes = (bytes + RT_ALIGN - 1) / RT_ALIGN * RT_ALIGN;
+    bytes = (bytes + RT_GUARD_BYTES + RT_ALIGN - 1) / RT_ALIGN * RT_ALIGN;
     if (__builtin_add_overflow(total, bytes, &total))
       return report(it, MOEC_E_LIMIT, "the workspace exceeds 2^63 - 1 bytes");
   }
@@ -39,9 +40,22 @@ static moec_status_t plan(moec_instance_t *it, uint64_t *out_bytes) {
   return MOEC_OK;
 }
 
+static void guard_slots(const moec_instance_t *it, uint64_t bytes) {
+  const moert_frame_t *frame = &it->frame;
+  const uint32_t n = moert_program.n_slots;
+  guard_fill(it->workspace.data, bytes);
+  for (uint32_t i = 0; i < n; i++) {
+    uint64_t begin = (uint64_t)frame->slot_offsets[i];
+    uint64_t end = i + 1 < n ? (uint64_t)frame->slot_offsets[i + 1] : bytes;
+    guard_tail(it->workspace.data + begin, (uint64_t)frame->slot_bytes[i],
+               end - begin);
+  }
+}
+
 static moec_status_t reserve_workspace(moec_instance_t *it, uint64_t bytes) {
   RT_TRY(region_reserve(it, &it->workspace, bytes, false, "the workspace"));
   it->frame.workspace = it->workspace.data;
+  if (RT_GUARD_BYTES > 0 && bytes > 0) guard_slots(it, bytes);
   return MOEC_OK;
 }
 

@@ -19,10 +19,21 @@
 EMBED(moec_blob_runtime_x86_64, RUNTIME_X86_64_PATH);
 EMBED(moec_blob_libc_x86_64, LIBC_X86_64_PATH);
 
+#ifdef MOEC_GUARDED
+EMBED(moec_blob_guarded_x86_64, GUARDED_X86_64_PATH);
+#define LOADED_X86_64 moec_blob_guarded_x86_64
+#define LOADED_X86_64_SIZE GUARDED_X86_64_SIZE
+#else
+#define LOADED_X86_64 moec_blob_runtime_x86_64
+#define LOADED_X86_64_SIZE RUNTIME_X86_64_SIZE
+#endif
+
 static const runtime_blob_t rows[] = {
     {.arch = "x86_64",
      .data = moec_blob_runtime_x86_64,
      .size = RUNTIME_X86_64_SIZE,
+     .loaded = LOADED_X86_64,
+     .loaded_size = LOADED_X86_64_SIZE,
      .libc_stub = moec_blob_libc_x86_64,
      .libc_stub_size = LIBC_X86_64_SIZE},
 };

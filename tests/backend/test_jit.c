@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "backend/emit.h"
 #include "backend/jit.h"
@@ -58,6 +60,42 @@ static const char weights[] =
     "  parallel (%%4: i64[]) {\n"
     "    %%5 = load(%%1, %%2) : u8[]\n"
     "    store(%%0, %%3, %%5)\n"
+    "    yield()\n"
+    "  }\n"
+    "  return()\n"
+    "}\n"
+    "}\n";
+
+/* Element `index` of a result of four that lies in the workspace, before
+ * another of four. */
+static const char overrun[] =
+    "module \"overrun\" loop {\n"
+    "func @f(%%0: f32[4]) {\n"
+    "  %%1 = launch(%%0) {kernel = \"k\", units = 1, grain = 1, args = [], "
+    "memory = [0, 0]} : f32[4]\n"
+    "  %%2 = launch(%%0) {kernel = \"k\", units = 1, grain = 1, args = [], "
+    "memory = [0, 1]} : f32[4]\n"
+    "  %%3 = launch(%%1) {kernel = \"l\", units = 1, grain = 1, args = [], "
+    "memory = [1, 0]} : f32[4]\n"
+    "  %%4 = launch(%%2) {kernel = \"l\", units = 1, grain = 1, args = [], "
+    "memory = [1, 1]} : f32[4]\n"
+    "  return(%%3, %%4)\n"
+    "}\n"
+    "kernel @k(%%0: buf f32, %%1: buf f32) {\n"
+    "  %%2 = constant {dtype = i64, shape = [], data = [%d]} : i64[]\n"
+    "  %%3 = constant {dtype = i64, shape = [], data = [0]} : i64[]\n"
+    "  parallel (%%4: i64[]) {\n"
+    "    %%5 = load(%%1, %%3) : f32[]\n"
+    "    store(%%0, %%2, %%5)\n"
+    "    yield()\n"
+    "  }\n"
+    "  return()\n"
+    "}\n"
+    "kernel @l(%%0: buf f32, %%1: buf f32) {\n"
+    "  %%2 = constant {dtype = i64, shape = [], data = [0]} : i64[]\n"
+    "  parallel (%%3: i64[]) {\n"
+    "    %%4 = load(%%1, %%2) : f32[]\n"
+    "    store(%%0, %%2, %%4)\n"
     "    yield()\n"
     "  }\n"
     "  return()\n"
@@ -201,6 +239,73 @@ static void too_many_weights_are_rejected(void **state) {
   munmap(zeros, (size_t)data->size);
 }
 
+/* ---- Checked accesses: builds with AddressSanitizer -----------------------
+ */
+
+/* Runs a model of one f32[4] and at most two of those as results. */
+static void run_text(fixture_t *f, const char *text) {
+  jit_t *jit = load(f, text);
+  const moec_model_t *model = jit_model(jit);
+  moec_instance_t *instance;
+  float x[4] = {1, 2, 3, 4};
+  int64_t dims[1] = {4};
+  moec_value_t input = {.struct_size = sizeof input,
+                        .dtype = MOEC_F32,
+                        .rank = 1,
+                        .data = x,
+                        .dims = dims};
+  moec_value_t outputs[2] = {{.struct_size = sizeof outputs[0]},
+                             {.struct_size = sizeof outputs[0]}};
+  assert_int_equal(model->create(NULL, &instance), MOEC_OK);
+  assert_int_equal(
+      model->run(instance, &input, model->n_inputs, outputs, model->n_outputs),
+      MOEC_OK);
+  model->destroy(instance);
+  jit_destroy(jit);
+}
+
+/* Whether the sanitizer ends a process that runs the model. */
+static bool is_caught(fixture_t *f, const char *text) {
+#ifndef MOEC_GUARDED
+  skip();
+#endif
+  int to_parent[2], status;
+  assert_int_equal(pipe(to_parent), 0);
+  pid_t child = fork();
+  assert_true(child >= 0);
+  if (child == 0) {
+    dup2(to_parent[1], STDERR_FILENO);
+    run_text(f, text);
+    _exit(0);
+  }
+  close(to_parent[1]);
+  FILE *messages = fdopen(to_parent[0], "r");
+  char line[512];
+  bool spoke = false;
+  while (fgets(line, sizeof line, messages) != NULL)
+    spoke |= strstr(line, "ERROR: AddressSanitizer: use-after-poison") != NULL;
+  fclose(messages);
+  assert_int_equal(waitpid(child, &status, 0), child);
+  bool failed = !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+  assert_int_equal(failed, spoke);
+  return spoke;
+}
+
+static void a_read_beyond_a_constant_is_caught(void **state) {
+  fixture_t *f = *state;
+  const unsigned long long bytes = 24;
+  assert_false(is_caught(f, weights_text(f, bytes)));
+  assert_true(is_caught(
+      f, arena_printf(f->arena, weights, bytes, bytes, bytes, bytes)));
+}
+
+static void a_write_beyond_a_slot_is_caught(void **state) {
+  fixture_t *f = *state;
+  assert_false(is_caught(f, arena_printf(f->arena, overrun, 3)));
+  assert_true(is_caught(f, arena_printf(f->arena, overrun, 4)));
+  assert_true(is_caught(f, arena_printf(f->arena, overrun, 16)));
+}
+
 static void nothing_is_destroyed_too(void **state) {
   (void)state;
   jit_destroy(NULL);
@@ -215,6 +320,8 @@ int main(void) {
       TEST(failures_of_a_run_are_reported),
       TEST(last_byte_of_many_weights_is_within_reach),
       TEST(too_many_weights_are_rejected),
+      TEST(a_read_beyond_a_constant_is_caught),
+      TEST(a_write_beyond_a_slot_is_caught),
       TEST(nothing_is_destroyed_too),
   };
   return cmocka_run_group_tests_name("backend/jit", tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* Runs a fuzz target on files and on simple damage to them: every prefix of
- * small files, some of large ones, and bytes changed at random.
+ * small files, some of large ones, and bytes changed at random; or on what the
+ * target's own mutator makes of them, if it has one.
  *
  *     replay FILE...    MOEC_TEST_SEED changes the random places */
 #include <stdio.h>
@@ -8,8 +9,11 @@
 #include <time.h>
 
 int LLVMFuzzerTestOneInput(const unsigned char *bytes, size_t length);
+size_t LLVMFuzzerCustomMutator(unsigned char *bytes, size_t length, size_t room,
+                               unsigned seed) __attribute__((weak));
+size_t LLVMFuzzerMutate(unsigned char *bytes, size_t length, size_t room);
 
-enum { PREFIXES = 200, CHANGES = 200 };
+enum { PREFIXES = 200, CHANGES = 200, MUTANTS = 60 };
 
 static unsigned long long random_state = 1;
 
@@ -39,6 +43,29 @@ static void damage(unsigned char *bytes, size_t length) {
   }
 }
 
+/* What libFuzzer gives to mutators. */
+size_t LLVMFuzzerMutate(unsigned char *bytes, size_t length, size_t room) {
+  (void)room;
+  if (length > 0) bytes[draw(length)] = (unsigned char)draw(256);
+  return length;
+}
+
+/* A chain of mutants, begun anew now and then. */
+static void mutate(const unsigned char *bytes, size_t length) {
+  size_t room = 2 * length + 4096, n = 0;
+  unsigned char *mutant = malloc(room);
+  if (mutant == NULL) exit(1);
+  for (unsigned i = 0; i < MUTANTS; i++) {
+    if (i % 4 == 0) {
+      memcpy(mutant, bytes, length);
+      n = length;
+    }
+    n = LLVMFuzzerCustomMutator(mutant, n, room, (unsigned)draw(1u << 31));
+    run(mutant, n);
+  }
+  free(mutant);
+}
+
 static int replay(const char *path) {
   FILE *file = fopen(path, "rb");
   if (file == NULL) return perror(path), 1;
@@ -49,7 +76,10 @@ static int replay(const char *path) {
   if (bytes == NULL || fread(bytes, 1, length, file) != length) exit(1);
   fclose(file);
   run(bytes, length);
-  damage(bytes, length);
+  if (LLVMFuzzerCustomMutator != NULL)
+    mutate(bytes, length);
+  else
+    damage(bytes, length);
   free(bytes);
   return 0;
 }
