@@ -8,6 +8,8 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "backend/lld.h"
+
 /* instcombine and simplifycfg only: code is emitted as it should run, so the
  * expensive passes would find nothing. */
 #define PASS_LIST \
@@ -49,23 +51,18 @@ static void initialise_targets(void) {
     LLVMInitializeX86TargetMC();
     LLVMInitializeX86AsmPrinter();
     LLVMInitializeX86AsmParser();
-    const char *const arguments[] = {
-        "moec",
-        "-disable-lsr",
 #ifdef MOEC_GUARDED
-        /* Calls instead of branches: faster to compile. Loaded objects have no
-         * constructors that could tell of globals. */
-        "-asan-instrumentation-with-call-threshold=0",
-        "-asan-globals=0",
-        "-asan-constructor-kind=none",
-        "-asan-use-after-return=never",
+    /* Calls instead of branches: faster to compile. The linker undoes it. */
+    const char *const arguments[] = {
+        "moec", "-asan-instrumentation-with-call-threshold=0",
+        "-asan-globals=0"};
+    LLVMParseCommandLineOptions(3, arguments, NULL);
 #endif
-    };
     /* Loop strength reduction takes two fifths of the time of code generation
      * and gains nothing here: addresses are emitted the way they should be.
      * LLVM has no narrower switch for it than this one of the process. */
-    LLVMParseCommandLineOptions(sizeof arguments / sizeof arguments[0],
-                                arguments, NULL);
+    bool known = lld_keep_flag("disable-lsr");
+    MOEC_ASSERT(known);
     atomic_store(&ready, 1);
   }
   while (!atomic_load(&ready)) { /* another thread is initialising */
@@ -118,6 +115,24 @@ static void mark_functions(emitter_t *em) {
       LLVMAddAttributeAtIndex(func, LLVMAttributeFunctionIndex, attribute);
 }
 
+/* Of the pass asan, which tell the sanitizer of globals: nobody calls those of
+ * loaded objects, and two objects could not both have some. */
+static void forget_constructors(emitter_t *em) {
+  static const char *const lists[] = {"llvm.global_ctors", "llvm.global_dtors"};
+  static const char *const functions[] = {"asan.module_ctor",
+                                          "asan.module_dtor"};
+  for (unsigned i = 0; i < 2; i++) {
+    LLVMValueRef list = LLVMGetNamedGlobal(em->module, lists[i]);
+    if (list != NULL) LLVMDeleteGlobal(list);
+  }
+  for (unsigned i = 0; i < 2; i++) {
+    LLVMValueRef func = LLVMGetNamedFunction(em->module, functions[i]);
+    if (func == NULL) continue;
+    LLVMReplaceAllUsesWith(func, LLVMConstNull(em->ptr)); /* in no list */
+    LLVMDeleteFunction(func);
+  }
+}
+
 moec_status_t emitter_optimise(emitter_t *em) {
   char *message = NULL;
   if (LLVMVerifyModule(em->module, LLVMReturnStatusAction, &message)) {
@@ -132,6 +147,7 @@ moec_status_t emitter_optimise(emitter_t *em) {
       LLVMRunPasses(em->module, em->guarded ? PASS_LIST ",asan" : PASS_LIST,
                     em->machine, options);
   LLVMDisposePassBuilderOptions(options);
+  if (em->guarded) forget_constructors(em);
   if (error != NULL) {
     char *text = LLVMGetErrorMessage(error);
     char *copy = arena_strdup(em->arena, text);

@@ -1,4 +1,5 @@
-// LLD has no C interface: this is the one C++ file, and it only passes on.
+// LLD and the options of LLVM have no C interface: this is the one C++ file,
+// and it only passes on.
 #include "backend/lld.h"
 
 #include <cstdlib>
@@ -6,10 +7,19 @@
 #include <string>
 
 #include "lld/Common/Driver.h"
+#include "llvm/Support/CommandLine.h"
 #include "llvm/Support/CrashRecoveryContext.h"
 #include "llvm/Support/raw_ostream.h"
 
 LLD_HAS_DRIVER(elf)
+
+extern "C" bool lld_keep_flag(const char *name) {
+  auto &options = llvm::cl::getRegisteredOptions();
+  auto found = options.find(name);
+  if (found == options.end()) return false;
+  static_cast<llvm::cl::opt<bool> *>(found->second)->setInitialValue(true);
+  return true;
+}
 
 extern "C" lld_result_t lld_run(int argc, const char *const *argv) {
   // Without recovery enabled the linker's fatal errors leave by _exit(). Its

@@ -20,6 +20,11 @@ typedef struct lld_result {
  * call at a time, which the caller ensures. */
 lld_result_t lld_run(int argc, const char *const *argv);
 
+/* Turns on an option of LLVM that is a flag, for the life of the process: the
+ * linker sets all options back to what they are at first. False if there is no
+ * such option. To be called before any other thread uses LLVM. */
+bool lld_keep_flag(const char *name);
+
 #ifdef __cplusplus
 }
 #endif
