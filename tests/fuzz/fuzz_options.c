@@ -1,5 +1,6 @@
 /* The command line: each line of the input is an argument, behind an empty line
- * each is NAME=VALUE of the environment. What is understood can be described. */
+ * each is NAME=VALUE of the environment. What is understood can be described.
+ */
 #include <string.h>
 
 #include "tests/fuzz/fuzz.h"
