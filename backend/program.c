@@ -121,6 +121,12 @@ bool program_memory(const ir_op_t *op, unsigned i, int64_t *out_kind,
     case OP_EXPRS:
       id = ATTR_EXPRS_memory;
       break;
+    case OP_IF:
+      id = ATTR_IF_memory;
+      break;
+    case OP_WHILE:
+      id = ATTR_WHILE_memory;
+      break;
     default:
       return false;
   }
@@ -241,7 +247,8 @@ static LLVMValueRef symbol_names(program_t *p) {
 
 static uint32_t memory_kind(const program_t *p, const program_parts_t *parts) {
   if (parts->n_growable > 0) return MOEC_MEMORY_UNBOUNDED;
-  for (const ir_op_t *op = p->module->first->body.first; op; op = op->next)
+  for (const ir_op_t *op = ir_walk_first(p->module->first); op != NULL;
+       op = ir_walk_next(op))
     if (op->code == OP_BIND) return MOEC_MEMORY_BOUND;
   return MOEC_MEMORY_EXACT;
 }

@@ -5,52 +5,16 @@
  * pointers that are known only in a run (outputs and growing regions). */
 #include "backend/schedule.h"
 
-#include <stddef.h>
 #include <string.h>
 
-#include "backend/program.h"
-#include "backend/size.h"
-#include "moec/rtabi.h"
+#include "backend/schedule_internal.h"
 
 enum { CHUNK = 64 };
-
-typedef struct place { /* where a value lies */
-  enum { AT_NOWHERE, AT_INPUT, AT_WEIGHTS, AT_SLOT, AT_TABLE } kind;
-  uint64_t
-      index; /* input, offset into the weights, slot, pointer of the table */
-} place_t;
-
-typedef struct scheduler {
-  emitter_t *em;
-  ir_module_t *module;
-  ir_func_t *func;
-  weights_t *weights;
-  program_t *program;
-  place_t *places; /* by value number */
-  struct kernel_index *index;
-  unsigned index_mask;
-  bool *asserts;                   /* by kernel number: may note an error */
-  LLVMValueRef frame, table, args; /* of the function being emitted */
-  size_emitter_t sizes;
-  LLVMBasicBlockRef fail; /* returns the status in `status` */
-  LLVMValueRef status;    /* its phi */
-  LLVMValueRef weights_base;
-  unsigned n_outputs;
-  bool instrument; /* steps are recorded */
-} scheduler_t;
 
 static unsigned kernel_number(const scheduler_t *s, const char *name);
 
 /* ---- Helpers
  * ------------------------------------------------------------------- */
-
-static LLVMValueRef i64(scheduler_t *s, int64_t value) {
-  return LLVMConstInt(s->em->i64, (uint64_t)value, true);
-}
-
-static LLVMValueRef i32(scheduler_t *s, int64_t value) {
-  return LLVMConstInt(s->em->i32, (uint64_t)value, true);
-}
 
 static LLVMValueRef call(scheduler_t *s, const char *name, LLVMTypeRef result,
                          unsigned n, LLVMValueRef *args) {
@@ -59,7 +23,7 @@ static LLVMValueRef call(scheduler_t *s, const char *name, LLVMTypeRef result,
 
 static LLVMValueRef frame_field(scheduler_t *s, size_t offset,
                                 LLVMTypeRef type) {
-  LLVMValueRef index = i64(s, (int64_t)offset);
+  LLVMValueRef index = schedule_i64(s, (int64_t)offset);
   LLVMValueRef at =
       LLVMBuildInBoundsGEP2(s->em->builder, s->em->i8, s->frame, &index, 1, "");
   return LLVMBuildLoad2(s->em->builder, type, at, "");
@@ -67,9 +31,9 @@ static LLVMValueRef frame_field(scheduler_t *s, size_t offset,
 #define FRAME(s, field, type) \
   frame_field((s), offsetof(moert_frame_t, field), (type))
 
-static LLVMValueRef element(scheduler_t *s, LLVMTypeRef type, LLVMValueRef base,
-                            int64_t index) {
-  LLVMValueRef i = i64(s, index);
+LLVMValueRef schedule_element(scheduler_t *s, LLVMTypeRef type,
+                              LLVMValueRef base, int64_t index) {
+  LLVMValueRef i = schedule_i64(s, index);
   return LLVMBuildInBoundsGEP2(s->em->builder, type, base, &i, 1, "");
 }
 
@@ -77,11 +41,12 @@ static LLVMValueRef element(scheduler_t *s, LLVMTypeRef type, LLVMValueRef base,
 static void store_size(scheduler_t *s, const expr_t *e, LLVMValueRef base,
                        int64_t index) {
   LLVMValueRef size = emit_size(&s->sizes, e);
-  LLVMBuildStore(s->em->builder, size, element(s, s->em->i64, base, index));
+  LLVMBuildStore(s->em->builder, size,
+                 schedule_element(s, s->em->i64, base, index));
 }
 
 /* Leaves the function with `status` where cond (i1) holds. */
-static void fail_if(scheduler_t *s, LLVMValueRef cond, LLVMValueRef status) {
+void schedule_fail_if(scheduler_t *s, LLVMValueRef cond, LLVMValueRef status) {
   LLVMBuilderRef at = s->em->builder;
   LLVMBasicBlockRef here = LLVMGetInsertBlock(at);
   LLVMBasicBlockRef go_on = LLVMAppendBasicBlockInContext(
@@ -93,8 +58,8 @@ static void fail_if(scheduler_t *s, LLVMValueRef cond, LLVMValueRef status) {
 
 /* Where cond holds: calls a moert_fail_* function and leaves with what it
  * gives. */
-static void fail_by_call(scheduler_t *s, LLVMValueRef cond, const char *name,
-                         unsigned n, LLVMValueRef *args) {
+void schedule_fail_by_call(scheduler_t *s, LLVMValueRef cond, const char *name,
+                           unsigned n, LLVMValueRef *args) {
   LLVMBuilderRef at = s->em->builder;
   LLVMValueRef func = LLVMGetBasicBlockParent(LLVMGetInsertBlock(at));
   LLVMBasicBlockRef bad =
@@ -109,8 +74,8 @@ static void fail_by_call(scheduler_t *s, LLVMValueRef cond, const char *name,
   LLVMPositionBuilderAtEnd(at, go_on);
 }
 
-static LLVMValueRef node_of(scheduler_t *s, const ir_op_t *op) {
-  return i32(s, program_node(s->program, op->loc));
+LLVMValueRef schedule_node(scheduler_t *s, const ir_op_t *op) {
+  return schedule_i32(s, program_node(s->program, op->loc));
 }
 
 /* ---- Functions
@@ -138,85 +103,92 @@ static LLVMValueRef begin_function(scheduler_t *s, const char *name,
 
 /* A fail block that nothing branches to must not stay. */
 static void end_function(scheduler_t *s) {
-  LLVMBuildRet(s->em->builder, i32(s, 0));
+  LLVMBuildRet(s->em->builder, schedule_i32(s, 0));
   if (LLVMCountIncoming(s->status) == 0) LLVMDeleteBasicBlock(s->fail);
 }
 
 /* ---- Places
  * -------------------------------------------------------------------------- */
 
-static LLVMValueRef pointer_to(scheduler_t *s, const ir_value_t *value) {
+LLVMValueRef schedule_pointer(scheduler_t *s, const ir_value_t *value) {
   emitter_t *em = s->em;
   place_t p = s->places[value->number];
   switch (p.kind) {
     case AT_INPUT:
       return LLVMBuildLoad2(
           em->builder, em->ptr,
-          element(s, em->ptr, FRAME(s, inputs, em->ptr), (int64_t)p.index), "");
+          schedule_element(s, em->ptr, FRAME(s, inputs, em->ptr),
+                           (int64_t)p.index),
+          "");
     case AT_WEIGHTS:
-      return element(s, em->i8, s->weights_base, (int64_t)p.index);
+      return schedule_element(s, em->i8, s->weights_base, (int64_t)p.index);
     case AT_SLOT: {
-      LLVMValueRef offset =
-          LLVMBuildLoad2(em->builder, em->i64,
-                         element(s, em->i64, FRAME(s, slot_offsets, em->ptr),
-                                 (int64_t)p.index),
-                         "");
+      LLVMValueRef offset = LLVMBuildLoad2(
+          em->builder, em->i64,
+          schedule_element(s, em->i64, FRAME(s, slot_offsets, em->ptr),
+                           (int64_t)p.index),
+          "");
       return LLVMBuildInBoundsGEP2(
           em->builder, em->i8, FRAME(s, workspace, em->ptr), &offset, 1, "");
     }
     case AT_TABLE:
-      return LLVMBuildLoad2(em->builder, em->ptr,
-                            element(s, em->ptr, s->table, (int64_t)p.index),
-                            "");
+      return LLVMBuildLoad2(
+          em->builder, em->ptr,
+          schedule_element(s, em->ptr, s->table, (int64_t)p.index), "");
     default:
       MOEC_BUG("value %%%u has no memory", value->number);
   }
 }
 
-static const expr_t *bytes_of(scheduler_t *s, const ir_type_t *type) {
+const expr_t *schedule_bytes(scheduler_t *s, const ir_type_t *type) {
   expr_pool_t *pool = s->module->exprs;
   const expr_t *bits = expr_const(pool, dtype_bits(type->dtype));
   return expr_ceildiv(pool, expr_mul(pool, ir_type_count(pool, type), bits),
                       expr_const(pool, 8));
 }
 
-/* Asks the runtime for the memory of an output or growing region. */
-static void obtain(scheduler_t *s, const ir_op_t *op, const ir_value_t *value,
-                   int64_t kind, int64_t index) {
-  emitter_t *em = s->em;
-  /* An output has the shape that is returned, perhaps through a view. */
-  const ir_type_t *type = kind == IR_MEMORY_OUTPUT
-                              ? &s->func->body.last->in[index].value->type
-                              : &value->type;
-  LLVMValueRef pointer;
+LLVMValueRef schedule_checked_bytes(scheduler_t *s, const ir_op_t *op,
+                                    const ir_type_t *type) {
   s->sizes.checked = true;
-  LLVMValueRef bytes = emit_size(&s->sizes, bytes_of(s, type));
+  LLVMValueRef bytes = emit_size(&s->sizes, schedule_bytes(s, type));
   s->sizes.checked = false;
   if (s->sizes.overflow != NULL)
-    fail_by_call(s, s->sizes.overflow, "moert_fail_overflow", 2,
-                 (LLVMValueRef[]){s->frame, node_of(s, op)});
+    schedule_fail_by_call(s, s->sizes.overflow, "moert_fail_overflow", 2,
+                          (LLVMValueRef[]){s->frame, schedule_node(s, op)});
   s->sizes.overflow = NULL;
-  if (kind == IR_MEMORY_OUTPUT) {
-    LLVMValueRef dims = s->args;
-    for (unsigned d = 0; d < type->rank; d++)
-      store_size(s, type->dim[d], dims, d);
-    pointer = call(s, "moert_output", em->ptr, 4,
-                   (LLVMValueRef[]){s->frame, i32(s, index), dims, bytes});
-  } else {
-    pointer = call(s, "moert_grow", em->ptr, 3,
-                   (LLVMValueRef[]){s->frame, i32(s, index), bytes});
-  }
-  LLVMValueRef none = LLVMBuildIsNull(em->builder, pointer, "");
-  fail_by_call(s, none, "moert_status", 1, &s->frame);
-  LLVMBuildStore(
-      em->builder, pointer,
-      element(s, em->ptr, s->table, (int64_t)s->places[value->number].index));
+  return bytes;
 }
 
-static void place_results(scheduler_t *s, const ir_op_t *op, ir_attr_id_t id) {
+/* What the runtime gave goes to entry `index` of the table. */
+static void set_table(scheduler_t *s, LLVMValueRef pointer, int64_t index) {
+  LLVMValueRef none = LLVMBuildIsNull(s->em->builder, pointer, "");
+  schedule_fail_by_call(s, none, "moert_status", 1, &s->frame);
+  LLVMBuildStore(s->em->builder, pointer,
+                 schedule_element(s, s->em->ptr, s->table, index));
+}
+
+void schedule_grow(scheduler_t *s, int64_t index, LLVMValueRef bytes) {
+  LLVMValueRef args[] = {s->frame, schedule_i32(s, index), bytes};
+  LLVMValueRef pointer = call(s, "moert_grow", s->em->ptr, 3, args);
+  set_table(s, pointer, index + s->n_outputs);
+}
+
+/* An output has the shape that is returned, perhaps through a view. */
+static void obtain_output(scheduler_t *s, const ir_op_t *op, int64_t index) {
+  emitter_t *em = s->em;
+  const ir_type_t *type = &s->func->body.last->in[index].value->type;
+  LLVMValueRef bytes = schedule_checked_bytes(s, op, type), dims = s->args;
+  for (unsigned d = 0; d < type->rank; d++)
+    store_size(s, type->dim[d], dims, d);
+  LLVMValueRef args[] = {s->frame, schedule_i32(s, index), dims, bytes};
+  set_table(s, call(s, "moert_output", em->ptr, 4, args), index);
+}
+
+void schedule_place_results(scheduler_t *s, const ir_op_t *op,
+                            ir_attr_id_t id) {
   unsigned n;
   const int64_t *memory = ir_get_ints(op, id, &n);
-  MOEC_ASSERT(n == 2 * op->n_out);
+  MOEC_ASSERT(n >= 2 * op->n_out);
   for (unsigned i = 0; i < op->n_out; i++) {
     const ir_value_t *value = &op->out[i];
     int64_t kind = memory[2 * i], index = memory[2 * i + 1];
@@ -234,8 +206,9 @@ static void place_results(scheduler_t *s, const ir_op_t *op, ir_attr_id_t id) {
       default:
         *p = (place_t){AT_TABLE, (uint64_t)index + s->n_outputs};
     }
-    if (kind == IR_MEMORY_OUTPUT || kind == IR_MEMORY_GROWING)
-      obtain(s, op, value, kind, index);
+    if (kind == IR_MEMORY_OUTPUT) obtain_output(s, op, index);
+    if (kind == IR_MEMORY_GROWING && op->n_regions == 0)
+      schedule_grow(s, index, schedule_checked_bytes(s, op, &value->type));
   }
 }
 
@@ -243,16 +216,18 @@ static void place_results(scheduler_t *s, const ir_op_t *op, ir_attr_id_t id) {
  * -------------------------------------------------------------------------- */
 
 static void set_arg(scheduler_t *s, unsigned index, LLVMValueRef value) {
-  LLVMBuildStore(s->em->builder, value, element(s, s->em->i64, s->args, index));
+  LLVMBuildStore(s->em->builder, value,
+                 schedule_element(s, s->em->i64, s->args, index));
 }
 
 /* Results, operands (but the one updated in place), sizes. */
 static void set_args(scheduler_t *s, const ir_op_t *op, unsigned at,
                      int64_t skip, ir_attr_id_t args_id) {
   for (unsigned i = 0; i < op->n_out; i++)
-    set_arg(s, at++, pointer_to(s, &op->out[i]));
+    set_arg(s, at++, schedule_pointer(s, &op->out[i]));
   for (unsigned i = 0; i < op->n_in; i++)
-    if ((int64_t)i != skip) set_arg(s, at++, pointer_to(s, op->in[i].value));
+    if ((int64_t)i != skip)
+      set_arg(s, at++, schedule_pointer(s, op->in[i].value));
   unsigned n;
   const expr_t *const *args = ir_get_exprs(op, args_id, &n);
   for (unsigned i = 0; i < n; i++)
@@ -261,23 +236,23 @@ static void set_args(scheduler_t *s, const ir_op_t *op, unsigned at,
 
 static void emit_launch(scheduler_t *s, const ir_op_t *op) {
   emitter_t *em = s->em;
-  place_results(s, op, ATTR_LAUNCH_memory);
+  schedule_place_results(s, op, ATTR_LAUNCH_memory);
   unsigned kernel = kernel_number(s, ir_get_str(op, ATTR_LAUNCH_kernel));
-  LLVMValueRef index = i64(s, offsetof(moert_frame_t, error));
+  LLVMValueRef index = schedule_i64(s, offsetof(moert_frame_t, error));
   LLVMValueRef error =
       LLVMBuildInBoundsGEP2(em->builder, em->i8, s->frame, &index, 1, "error");
   set_arg(s, 0, error);
   set_args(s, op, 1, ir_get_int(op, ATTR_LAUNCH_inplace), ATTR_LAUNCH_args);
   LLVMValueRef args[] = {
       s->frame,
-      i32(s, kernel),
+      schedule_i32(s, kernel),
       s->args,
       emit_size(&s->sizes, ir_get_expr(op, ATTR_LAUNCH_units)),
       emit_size(&s->sizes, ir_get_expr(op, ATTR_LAUNCH_grain)),
       NULL};
   if (s->instrument) {
-    args[5] = i32(s, program_step(s->program, op->loc,
-                                  ir_get_str(op, ATTR_LAUNCH_kernel)));
+    args[5] = schedule_i32(s, program_step(s->program, op->loc,
+                                           ir_get_str(op, ATTR_LAUNCH_kernel)));
     call(s, "moert_parallel_traced", em->void_type, 6, args);
   } else {
     call(s, "moert_parallel", em->void_type, 5, args);
@@ -285,9 +260,9 @@ static void emit_launch(scheduler_t *s, const ir_op_t *op) {
   if (!s->asserts[kernel]) return;
   LLVMValueRef noted = LLVMBuildLoad2(em->builder, em->i32, error, "");
   LLVMValueRef bad =
-      LLVMBuildICmp(em->builder, LLVMIntNE, noted, i32(s, 0), "");
-  fail_by_call(s, bad, "moert_fail_assert", 2,
-               (LLVMValueRef[]){s->frame, node_of(s, op)});
+      LLVMBuildICmp(em->builder, LLVMIntNE, noted, schedule_i32(s, 0), "");
+  schedule_fail_by_call(s, bad, "moert_fail_assert", 2,
+                        (LLVMValueRef[]){s->frame, schedule_node(s, op)});
 }
 
 static LLVMValueRef call_routine(scheduler_t *s, const ir_op_t *op) {
@@ -296,7 +271,8 @@ static LLVMValueRef call_routine(scheduler_t *s, const ir_op_t *op) {
   LLVMTypeRef i32_type = s->em->i32;
   if (!s->instrument)
     return call(s, name, i32_type, 2, (LLVMValueRef[]){s->frame, s->args});
-  LLVMValueRef step = i32(s, program_step(s->program, op->loc, routine));
+  LLVMValueRef step =
+      schedule_i32(s, program_step(s->program, op->loc, routine));
   LLVMValueRef args[] = {s->frame, s->args, program_external(s->program, name),
                          step};
   return call(s, "moert_routine_traced", i32_type, 4, args);
@@ -304,22 +280,23 @@ static LLVMValueRef call_routine(scheduler_t *s, const ir_op_t *op) {
 
 static void emit_routine(scheduler_t *s, const ir_op_t *op) {
   emitter_t *em = s->em;
-  place_results(s, op, ATTR_CALL_memory);
+  schedule_place_results(s, op, ATTR_CALL_memory);
   set_args(s, op, 0, -1, ATTR_CALL_args);
-  LLVMValueRef index = i64(s, offsetof(moert_frame_t, node));
+  LLVMValueRef index = schedule_i64(s, offsetof(moert_frame_t, node));
   LLVMBuildStore(
-      em->builder, node_of(s, op),
+      em->builder, schedule_node(s, op),
       LLVMBuildInBoundsGEP2(em->builder, em->i8, s->frame, &index, 1, ""));
   LLVMValueRef status = call_routine(s, op);
-  fail_if(s, LLVMBuildICmp(em->builder, LLVMIntNE, status, i32(s, 0), ""),
-          status);
+  schedule_fail_if(
+      s, LLVMBuildICmp(em->builder, LLVMIntNE, status, schedule_i32(s, 0), ""),
+      status);
 }
 
 static void emit_exprs(scheduler_t *s, const ir_op_t *op) {
-  place_results(s, op, ATTR_EXPRS_memory);
+  schedule_place_results(s, op, ATTR_EXPRS_memory);
   unsigned n;
   const expr_t *const *values = ir_get_exprs(op, ATTR_EXPRS_values, &n);
-  LLVMValueRef to = pointer_to(s, &op->out[0]);
+  LLVMValueRef to = schedule_pointer(s, &op->out[0]);
   for (unsigned i = 0; i < n; i++) store_size(s, values[i], to, i);
 }
 
@@ -330,7 +307,8 @@ static LLVMValueRef load_integer(scheduler_t *s, const ir_value_t *value,
   dtype_t dtype = value->type.dtype;
   LLVMTypeRef type = LLVMIntTypeInContext(em->context, dtype_bits(dtype));
   LLVMValueRef v = LLVMBuildLoad2(
-      em->builder, type, element(s, type, pointer_to(s, value), index), "");
+      em->builder, type,
+      schedule_element(s, type, schedule_pointer(s, value), index), "");
   if (dtype_bits(dtype) == 64) return v;
   return dtype_class(dtype) == DT_CLASS_SIGNED
              ? LLVMBuildSExt(em->builder, v, em->i64, "")
@@ -345,17 +323,18 @@ static void emit_bind(scheduler_t *s, const ir_op_t *op) {
   LLVMValueRef v =
       load_integer(s, op->in[0].value, ir_get_int(op, ATTR_BIND_index));
   LLVMBuildStore(at, v, emit_symbol_address(&s->sizes, symbol));
-  LLVMValueRef lower = i64(s, symbol->lower);
+  LLVMValueRef lower = schedule_i64(s, symbol->lower);
   LLVMValueRef upper = symbol->upper != NULL
                            ? emit_size(&s->sizes, symbol->upper)
-                           : i64(s, INT64_MAX);
+                           : schedule_i64(s, INT64_MAX);
   LLVMValueRef bad = LLVMBuildICmp(at, LLVMIntSLT, v, lower, "");
   if (symbol->upper != NULL)
     bad = LLVMBuildOr(at, bad, LLVMBuildICmp(at, LLVMIntSGT, v, upper, ""), "");
-  fail_by_call(s, bad, "moert_fail_bind", 6,
-               (LLVMValueRef[]){s->frame, node_of(s, op),
-                                program_string(s->program, symbol->name), v,
-                                lower, upper});
+  schedule_fail_by_call(
+      s, bad, "moert_fail_bind", 6,
+      (LLVMValueRef[]){s->frame, schedule_node(s, op),
+                       program_string(s->program, symbol->name), v, lower,
+                       upper});
 }
 
 static void emit_check_equal(scheduler_t *s, const ir_op_t *op) {
@@ -364,8 +343,9 @@ static void emit_check_equal(scheduler_t *s, const ir_op_t *op) {
   LLVMValueRef bad = LLVMBuildICmp(s->em->builder, LLVMIntNE, a, b, "");
   LLVMValueRef what =
       program_string(s->program, ir_get_str(op, ATTR_CHECK_EQUAL_what));
-  fail_by_call(s, bad, "moert_fail_equal", 5,
-               (LLVMValueRef[]){s->frame, node_of(s, op), what, a, b});
+  schedule_fail_by_call(
+      s, bad, "moert_fail_equal", 5,
+      (LLVMValueRef[]){s->frame, schedule_node(s, op), what, a, b});
 }
 
 static void place_constant(scheduler_t *s, const ir_op_t *op) {
@@ -410,7 +390,7 @@ static void emit_op(scheduler_t *s, const ir_op_t *op) {
       emit_routine(s, op);
       break;
     case OP_EMPTY:
-      place_results(s, op, ATTR_EMPTY_memory);
+      schedule_place_results(s, op, ATTR_EMPTY_memory);
       break;
     case OP_EXPRS:
       emit_exprs(s, op);
@@ -430,6 +410,15 @@ static void emit_op(scheduler_t *s, const ir_op_t *op) {
     case OP_RESHAPE:
       s->places[op->out[0].number] = s->places[op->in[0].value->number];
       break;
+    case OP_IF:
+      emit_if(s, op);
+      break;
+    case OP_WHILE:
+      emit_while(s, op);
+      break;
+    case OP_YIELD:
+      emit_yield(s, op);
+      break;
     case OP_RETURN:
       break;
     default:
@@ -443,7 +432,8 @@ static void emit_op(scheduler_t *s, const ir_op_t *op) {
 
 static unsigned args_needed(const ir_func_t *func) {
   unsigned most = IR_MAX_RANK;
-  for (const ir_op_t *op = func->body.first; op != NULL; op = op->next) {
+  for (const ir_op_t *op = ir_walk_first(func); op != NULL;
+       op = ir_walk_next(op)) {
     unsigned n = 0;
     if (op->code == OP_LAUNCH) ir_get_exprs(op, ATTR_LAUNCH_args, &n);
     if (op->code == OP_CALL) ir_get_exprs(op, ATTR_CALL_args, &n);
@@ -460,11 +450,10 @@ static LLVMValueRef stack_array(scheduler_t *s, LLVMTypeRef type, unsigned n) {
   return a;
 }
 
-static LLVMValueRef emit_chunk(scheduler_t *s, const ir_op_t **op,
-                               unsigned number, unsigned n_args) {
-  const char *name = arena_printf(s->em->arena, "run_%u", number);
+static LLVMValueRef emit_chunk(scheduler_t *s, const ir_op_t **op) {
+  const char *name = arena_printf(s->em->arena, "run_%u", s->n_functions++);
   LLVMValueRef func = begin_function(s, name, 2, false);
-  s->args = stack_array(s, s->em->i64, n_args);
+  s->args = stack_array(s, s->em->i64, s->n_args);
   for (unsigned i = 0; i < CHUNK && *op != NULL; *op = (*op)->next) {
     emit_op(s, *op);
     i += (*op)->code != OP_CONSTANT && (*op)->code != OP_PANELS;
@@ -473,52 +462,48 @@ static LLVMValueRef emit_chunk(scheduler_t *s, const ir_op_t **op,
   return func;
 }
 
+void schedule_region(scheduler_t *s, const ir_region_t *region) {
+  emitter_t *em = s->em;
+  LLVMTypeRef params[] = {em->ptr, em->ptr};
+  LLVMTypeRef type = LLVMFunctionType(em->i32, params, 2, false);
+  for (const ir_op_t *op = region->first; op != NULL;) {
+    scheduler_t outer = *s; /* of the function that calls */
+    LLVMBasicBlockRef here = LLVMGetInsertBlock(em->builder);
+    LLVMValueRef chunk = emit_chunk(s, &op);
+    outer.n_functions = s->n_functions;
+    *s = outer;
+    LLVMPositionBuilderAtEnd(em->builder, here);
+    LLVMValueRef args[] = {s->frame, s->table};
+    LLVMValueRef status = LLVMBuildCall2(em->builder, type, chunk, args, 2, "");
+    schedule_fail_if(
+        s,
+        LLVMBuildICmp(em->builder, LLVMIntNE, status, schedule_i32(s, 0), ""),
+        status);
+  }
+}
+
 static unsigned count_growing(const ir_func_t *func) {
   unsigned most = 0;
-  for (const ir_op_t *op = func->body.first; op != NULL; op = op->next) {
-    const ir_attr_t *memory =
-        op->code == OP_LAUNCH  ? ir_find_attr(op, ATTR_LAUNCH_memory)
-        : op->code == OP_CALL  ? ir_find_attr(op, ATTR_CALL_memory)
-        : op->code == OP_EMPTY ? ir_find_attr(op, ATTR_EMPTY_memory)
-        : op->code == OP_EXPRS ? ir_find_attr(op, ATTR_EXPRS_memory)
-                               : NULL;
-    if (memory == NULL) continue;
-    for (unsigned i = 0; i + 1 < memory->n; i += 2)
-      if (memory->v.ints[i] == IR_MEMORY_GROWING &&
-          memory->v.ints[i + 1] >= most)
-        most = (unsigned)memory->v.ints[i + 1] + 1;
+  for (const ir_op_t *op = ir_walk_first(func); op != NULL;
+       op = ir_walk_next(op)) {
+    int64_t kind, index;
+    for (unsigned i = 0; i < op->n_out; i++)
+      if (program_memory(op, i, &kind, &index) && kind == IR_MEMORY_GROWING &&
+          index >= (int64_t)most)
+        most = (unsigned)index + 1;
   }
   return most;
 }
 
 static LLVMValueRef emit_run(scheduler_t *s) {
   emitter_t *em = s->em;
-  unsigned n_args = args_needed(s->func), n_chunks = 0, capacity = 16;
-  LLVMValueRef *chunk = ARENA_ARRAY(em->arena, LLVMValueRef, capacity);
-  for (const ir_op_t *op = s->func->body.first; op != NULL;) {
-    if (n_chunks == capacity) {
-      chunk = arena_grow_array(em->arena, chunk, capacity, capacity * 2,
-                               sizeof *chunk);
-      capacity *= 2;
-    }
-    chunk[n_chunks] = emit_chunk(s, &op, n_chunks, n_args);
-    n_chunks++;
-  }
+  s->n_args = args_needed(s->func);
   LLVMValueRef func = begin_function(s, "moert_program_run", 1, false);
-  LLVMValueRef table =
-      stack_array(s, em->ptr, s->n_outputs + count_growing(s->func));
-  LLVMTypeRef params[] = {em->ptr, em->ptr};
-  LLVMTypeRef type = LLVMFunctionType(em->i32, params, 2, false);
+  s->table = stack_array(s, em->ptr, s->n_outputs + count_growing(s->func));
   LLVMValueRef begin = s->instrument
                            ? call(s, "moert_trace_begin", em->i64, 1, &s->frame)
                            : NULL;
-  for (unsigned i = 0; i < n_chunks; i++) {
-    LLVMValueRef args[] = {s->frame, table};
-    LLVMValueRef status =
-        LLVMBuildCall2(em->builder, type, chunk[i], args, 2, "");
-    fail_if(s, LLVMBuildICmp(em->builder, LLVMIntNE, status, i32(s, 0), ""),
-            status);
-  }
+  schedule_region(s, &s->func->body);
   if (s->instrument)
     call(s, "moert_trace_run", em->void_type, 2,
          (LLVMValueRef[]){s->frame, begin});
@@ -535,11 +520,15 @@ static const expr_t **slot_bounds(scheduler_t *s, unsigned *out_n) {
   arena_t *arena = s->em->arena;
   unsigned n = 0, capacity = 64;
   const expr_t **bound = ARENA_ARRAY(arena, const expr_t *, capacity);
-  for (const ir_op_t *op = s->func->body.first; op != NULL; op = op->next) {
-    for (unsigned i = 0; i < op->n_out; i++) {
+  for (const ir_op_t *op = ir_walk_first(s->func); op != NULL;
+       op = ir_walk_next(op)) {
+    bool loops = op->code == OP_WHILE; /* one more, for the number of trips */
+    for (unsigned i = 0; i < op->n_out + loops; i++) {
       int64_t kind, slot;
       if (!program_memory(op, i, &kind, &slot) || kind != IR_MEMORY_SLOT)
         continue;
+      const ir_value_t *value =
+          i < op->n_out ? &op->out[i] : &op->regions[0].args[0];
       while ((unsigned)slot >= capacity) {
         bound = arena_grow_array(arena, bound, capacity, capacity * 2,
                                  sizeof *bound);
@@ -547,7 +536,7 @@ static const expr_t **slot_bounds(scheduler_t *s, unsigned *out_n) {
       }
       if ((unsigned)slot >= n) n = (unsigned)slot + 1;
       const expr_t *e =
-          expr_upper_expr(s->module->exprs, bytes_of(s, &op->out[i].type));
+          expr_upper_expr(s->module->exprs, schedule_bytes(s, &value->type));
       bound[slot] = bound[slot] == NULL || bound[slot] == e
                         ? e
                         : expr_max(s->module->exprs, bound[slot], e);
@@ -585,8 +574,8 @@ static LLVMValueRef emit_plan(scheduler_t *s, unsigned *out_n_slots) {
     }
   }
   if (s->sizes.overflow != NULL)
-    fail_by_call(s, s->sizes.overflow, "moert_fail_overflow", 2,
-                 (LLVMValueRef[]){s->frame, i32(s, -1)});
+    schedule_fail_by_call(s, s->sizes.overflow, "moert_fail_overflow", 2,
+                          (LLVMValueRef[]){s->frame, schedule_i32(s, -1)});
   end_function(s);
   return func;
 }

@@ -292,7 +292,8 @@ void ctx_check_dims(convert_ctx_t *ctx, const expr_t *x, const expr_t *y) {
   const char *key =
       arena_printf(ctx->arena, "%p %p", (const void *)x, (const void *)y);
   if (name_map_get(&im->checks, key) != NULL) return;
-  if (ctx->b->region == &im->func->body) name_map_add(&im->checks, key, &mark);
+  if (ctx->b->region == &im->func->body && im->n_trials == 0)
+    name_map_add(&im->checks, key, &mark);
   /* (x - y) * (x is not 1) * (y is not 1) == 0 */
   const expr_t *one = ctx_int(ctx, 1);
   const expr_t *not_one_x = expr_sub(pool, one, expr_is_one(pool, x));

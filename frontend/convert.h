@@ -83,6 +83,14 @@ const slot_list_t *ctx_list(convert_ctx_t *ctx, unsigned index);
 moec_status_t ctx_inline(convert_ctx_t *ctx, const Onnx__GraphProto *graph,
                          unsigned n_args, const slot_t *args, slot_t *out);
 
+/* The operation after which the next one is built, or NULL. */
+ir_op_t *ctx_last_op(const convert_ctx_t *ctx);
+/* Begins to build something that may turn out not to be possible: ends with
+ * ctx_keep, or with ctx_drop of what ctx_try gave, which takes it back. */
+ir_op_t *ctx_try(convert_ctx_t *ctx);
+void ctx_keep(convert_ctx_t *ctx);
+void ctx_drop(convert_ctx_t *ctx, const ir_op_t *last);
+
 /* Records an error at the node and returns its status. */
 moec_status_t ctx_error(convert_ctx_t *ctx, moec_status_t status,
                         const char *format, ...)

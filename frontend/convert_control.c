@@ -1,9 +1,9 @@
-/* Control flow that is known when compiling: If with a constant condition, or
- * whose branches may both be computed; Loop and Scan with a constant number of
- * trips, one after the other. */
-#include "frontend/convert.h"
+/* If, Loop and Scan. What is known when compiling leaves no trace: the branch
+ * of an If with a constant condition, the trips of short loops, one after the
+ * other. */
+#include "frontend/region.h"
 
-enum { MAX_TRIPS = 65536 };
+enum { MAX_TRIPS = 4096, MAX_UNROLLED = 100000 /* nodes */ };
 
 static bool graph_fits(convert_ctx_t *ctx, const Onnx__GraphProto *graph,
                        size_t n_out) {
@@ -37,81 +37,36 @@ static void give(convert_ctx_t *ctx, unsigned index, slot_t slot) {
   if (ctx_wants(ctx, index)) ctx->out[index] = slot;
 }
 
-/* Whether the operations after `mark` can neither fail nor define sizes, so
- * that they may run although their branch is not taken. */
-static bool may_always_run(convert_ctx_t *ctx, const ir_op_t *mark) {
-  const ir_op_t *op = mark != NULL ? mark->next : ctx->b->region->first;
-  for (; op != NULL && op != ctx->b->before; op = op->next) {
-    switch (op->code) {
-      case OP_BIND:
-      case OP_CHECK_EQUAL:
-      case OP_NONZERO:
-        return false;
-      case OP_GATHER:
-      case OP_GATHER_ELEMENTS:
-      case OP_GATHER_ND:
-      case OP_SCATTER_ELEMENTS:
-      case OP_SCATTER_ND:
-        if (ir_in(op, 1)->def == NULL || ir_in(op, 1)->def->code != OP_CONSTANT)
-          return false;
-        break;
-      default:
-        break;
-    }
-  }
-  return true;
-}
+typedef struct branches {
+  const Onnx__GraphProto *graph[2];
+} branches_t;
 
-static ir_op_t *last_op(const convert_ctx_t *ctx) {
-  return ctx->b->before != NULL ? ctx->b->before->prev : ctx->b->region->last;
-}
-
-/* condition ? then : else of two results of the same shape. */
-static moec_status_t select_result(convert_ctx_t *ctx, unsigned index,
-                                   ir_value_t *condition, const slot_t *then,
-                                   const slot_t *other) {
-  if (then->kind != SLOT_TENSOR || other->kind != SLOT_TENSOR)
-    return ctx_unsupported(
-        ctx, "output %u is no tensor, and the condition is not constant",
-        index);
-  ir_value_t *x = then->value, *y = other->value;
-  bool same = x->type.dtype == y->type.dtype && x->type.rank == y->type.rank;
-  for (unsigned i = 0; same && i < x->type.rank; i++)
-    same = expr_compare_equal(ctx->exprs, ctx_dim(x, i), ctx_dim(y, i)) == 1;
-  if (!same)
-    return ctx_unsupported(ctx,
-                           "output %u is %s or %s, and the condition is not "
-                           "constant",
-                           index, ctx_type_str(ctx, x), ctx_type_str(ctx, y));
-  ctx_set_output(ctx, index, x == y ? x : ir_select(ctx->b, condition, x, y));
-  return MOEC_OK;
+static moec_status_t inline_branch(convert_ctx_t *ctx, void *user,
+                                   unsigned index, slot_t *out) {
+  const branches_t *branches = user;
+  return ctx_inline(ctx, branches->graph[index], 0, NULL, out);
 }
 
 moec_status_t convert_if(convert_ctx_t *ctx) {
-  const Onnx__GraphProto *then = attr_graph(ctx, "then_branch");
-  const Onnx__GraphProto *other = attr_graph(ctx, "else_branch");
+  branches_t branches = {
+      {attr_graph(ctx, "then_branch"), attr_graph(ctx, "else_branch")}};
   ir_value_t *condition = ctx_in(ctx, 0);
-  if (!graph_fits(ctx, then, ctx->n_out) ||
-      !graph_fits(ctx, other, ctx->n_out) || !is_condition(ctx, condition))
+  if (!graph_fits(ctx, branches.graph[0], ctx->n_out) ||
+      !graph_fits(ctx, branches.graph[1], ctx->n_out) ||
+      !is_condition(ctx, condition))
     return ctx->status;
-  slot_t *taken = ARENA_ARRAY(ctx->arena, slot_t, ctx->n_out);
-  slot_t *not_taken = ARENA_ARRAY(ctx->arena, slot_t, ctx->n_out);
+  slot_t *results = ARENA_ARRAY(ctx->arena, slot_t, ctx->n_out);
   bool known;
   if (known_bool(ctx, condition, &known)) {
-    MOEC_TRY(ctx_inline(ctx, known ? then : other, 0, NULL, taken));
-    for (unsigned i = 0; i < ctx->n_out; i++) give(ctx, i, taken[i]);
-    return MOEC_OK;
+    MOEC_TRY(ctx_inline(ctx, branches.graph[known ? 0 : 1], 0, NULL, results));
+  } else {
+    if_spec_t spec = {.condition = ir_reshape(ctx->b, condition, 0, NULL),
+                      .n_out = ctx->n_out,
+                      .branch = inline_branch,
+                      .user = &branches};
+    MOEC_TRY(ctx_if(ctx, &spec, results));
   }
-  const ir_op_t *mark = last_op(ctx);
-  MOEC_TRY(ctx_inline(ctx, then, 0, NULL, taken));
-  MOEC_TRY(ctx_inline(ctx, other, 0, NULL, not_taken));
-  if (!may_always_run(ctx, mark))
-    return ctx_unsupported(ctx,
-                           "the condition is not constant, and a branch has "
-                           "operations that may fail when it is not taken");
-  condition = ir_reshape(ctx->b, condition, 0, NULL);
-  for (unsigned i = 0; i < ctx->n_out; i++)
-    MOEC_TRY(select_result(ctx, i, condition, &taken[i], &not_taken[i]));
+  for (unsigned i = 0; i < ctx->n_out; i++) give(ctx, i, results[i]);
   return MOEC_OK;
 }
 
@@ -154,89 +109,172 @@ static ir_value_t *joined(convert_ctx_t *ctx, const results_t *stack,
   return ir_concat(ctx->b, stack->n, x, axis);
 }
 
-/* The number of trips of a Loop, INT64_MAX when it is not given. */
-static bool count_trips(convert_ctx_t *ctx, int64_t *out_trips) {
+/* ---- Loop ------------------------------------------------------------------
+ */
+
+typedef struct loop {
+  const Onnx__GraphProto *body;
+  unsigned n_state, n_scan;
+  const slot_t *init;
+  int64_t trips; /* constant number, INT64_MAX when there is no limit */
+  bool known;    /* whether `trips` is */
+} loop_t;
+
+static bool count_trips(convert_ctx_t *ctx, loop_t *loop) {
   ir_value_t *trips = ctx_in(ctx, 0);
   unsigned n;
   const int64_t *value;
-  *out_trips = INT64_MAX;
+  int64_t count;
+  loop->trips = INT64_MAX;
+  loop->known = true;
   if (trips == NULL) return true;
-  if (!ctx_const_ints(ctx, trips, &n, &value)) {
-    ctx_unsupported(ctx, "the number of trips is not constant");
-    return false;
-  }
-  if (n != 1) {
+  if (trips->type.dtype != DT_I64 ||
+      !ir_type_static_count(&trips->type, &count) || count != 1) {
     ctx_invalid(ctx, "the number of trips is %s", ctx_type_str(ctx, trips));
     return false;
   }
-  *out_trips = value[0] > 0 ? value[0] : 0;
+  loop->known = ctx_const_ints(ctx, trips, &n, &value);
+  if (loop->known) loop->trips = value[0] > 0 ? value[0] : 0;
   return true;
 }
 
-/* Whether a condition that is known holds; absent conditions do. */
-static bool goes_on(convert_ctx_t *ctx, const ir_value_t *condition,
-                    bool *out) {
-  *out = true;
-  if (condition == NULL) return true;
-  if (!is_condition(ctx, condition)) return false;
-  if (known_bool(ctx, condition, out)) return true;
-  ctx_unsupported(ctx, "the condition of the loop depends on data");
-  return false;
+static slot_t tensor_slot(ir_value_t *value) {
+  return (slot_t){.kind = SLOT_TENSOR, .value = value};
+}
+
+/* Whether the trips one after the other are few enough to be written out. */
+static bool may_unroll(const Onnx__GraphProto *body, int64_t trips) {
+  return trips <= MAX_TRIPS &&
+         trips <= MAX_UNROLLED / ((int64_t)body->n_node + 1);
+}
+
+/* The trips one after the other; *out_known false: it depends on data when to
+ * stop. */
+static moec_status_t unroll_loop(convert_ctx_t *ctx, const loop_t *loop,
+                                 slot_t *results, bool *out_known) {
+  const Onnx__GraphProto *body = loop->body;
+  unsigned n = loop->n_state, limit = (unsigned)loop->trips, trip = 0;
+  if (loop->trips > MAX_TRIPS) limit = MAX_TRIPS;
+  slot_t *args = ARENA_ARRAY(ctx->arena, slot_t, 2 + n);
+  slot_t *out = ARENA_ARRAY(ctx->arena, slot_t, body->n_output);
+  results_t *stacks = ARENA_ARRAY(ctx->arena, results_t, loop->n_scan);
+  for (unsigned i = 0; i < n; i++) args[2 + i] = loop->init[i];
+  args[1] = tensor_slot(ir_scalar_int(ctx->b, DT_BOOL, 1));
+  bool more = true;
+  *out_known = ctx_in(ctx, 1) == NULL || known_bool(ctx, ctx_in(ctx, 1), &more);
+  for (; *out_known && more && trip < limit; trip++) {
+    args[0] = tensor_slot(ir_scalar_int(ctx->b, DT_I64, trip));
+    MOEC_TRY(ctx_inline(ctx, body, 2 + n, args, out));
+    for (unsigned i = 0; i < n; i++) args[2 + i] = out[1 + i];
+    for (unsigned i = 0; i < loop->n_scan; i++)
+      MOEC_TRY(push(ctx, &stacks[i], limit, &out[1 + n + i], 0));
+    if (out[0].kind != SLOT_TENSOR)
+      return ctx_invalid(ctx, "the body's condition is not a tensor");
+    if (!is_condition(ctx, out[0].value)) return ctx->status;
+    *out_known = known_bool(ctx, out[0].value, &more);
+  }
+  *out_known = *out_known && !(more && loop->trips > MAX_TRIPS);
+  if (trip == 0 && loop->n_scan > 0)
+    *out_known = false; /* shapes from a body */
+  if (!*out_known) return MOEC_OK;
+  for (unsigned i = 0; i < n; i++) results[i] = args[2 + i];
+  for (unsigned i = 0; i < loop->n_scan; i++)
+    results[n + i] = tensor_slot(joined(ctx, &stacks[i], 0, false));
+  return ctx_status(ctx);
+}
+
+/* A body's outputs: the condition, the state, the scan outputs. */
+static moec_status_t loop_body(convert_ctx_t *ctx, void *user, ir_value_t *trip,
+                               ir_value_t *const *state, ir_value_t **out) {
+  const loop_t *loop = user;
+  unsigned n = loop->n_state, n_values;
+  slot_t *args = ARENA_ARRAY(ctx->arena, slot_t, 2 + n);
+  slot_t *outputs = ARENA_ARRAY(ctx->arena, slot_t, loop->body->n_output);
+  ir_value_t **values;
+  args[0] = tensor_slot(trip);
+  args[1] = tensor_slot(ir_scalar_int(ctx->b, DT_BOOL, 1));
+  ctx_unflatten(ctx, n, loop->init, state, args + 2);
+  MOEC_TRY(ctx_inline(ctx, loop->body, 2 + n, args, outputs));
+  if (outputs[0].kind != SLOT_TENSOR || !is_condition(ctx, outputs[0].value))
+    return ctx_invalid(ctx, "the body's condition is not a bool");
+  if (!ctx_same_structure(n, loop->init, outputs + 1))
+    return ctx_unsupported(ctx,
+                           "a trip changes which carried values are empty, or "
+                           "the length of a sequence");
+  for (unsigned i = 0; i < loop->n_scan; i++)
+    if (outputs[1 + n + i].kind != SLOT_TENSOR)
+      return ctx_invalid(ctx, "scan output %u is not a tensor", i);
+  outputs[0].value = ir_reshape(ctx->b, outputs[0].value, 0, NULL);
+  if (!ctx_flatten(ctx, 1 + n + loop->n_scan, outputs, &n_values, &values))
+    return ctx_status(ctx);
+  for (unsigned i = 0; i < n_values; i++) out[i] = values[i];
+  return ctx_status(ctx);
+}
+
+static moec_status_t run_loop(convert_ctx_t *ctx, loop_t *loop,
+                              slot_t *results) {
+  while_spec_t spec = {.n_rows = loop->n_scan, .body = loop_body, .user = loop};
+  ir_value_t *limit = ctx_in(ctx, 0), *first = ctx_in(ctx, 1), **init;
+  spec.limit = limit != NULL ? ir_reshape(ctx->b, limit, 0, NULL)
+                             : ir_scalar_int(ctx->b, DT_I64, INT64_MAX);
+  spec.first = first != NULL ? ir_reshape(ctx->b, first, 0, NULL)
+                             : ir_scalar_int(ctx->b, DT_BOOL, 1);
+  bool begins = true;
+  const expr_t *known = limit != NULL ? ir_known(limit, 0) : NULL;
+  if (known != NULL && (first == NULL || known_bool(ctx, first, &begins)) &&
+      begins)
+    spec.trips = expr_max(ctx->exprs, known, ctx_int(ctx, 0));
+  if (!ctx_flatten(ctx, loop->n_state, loop->init, &spec.n_state, &init))
+    return ctx_status(ctx);
+  spec.init = init;
+  ir_value_t **values =
+      ARENA_ARRAY(ctx->arena, ir_value_t *, spec.n_state + spec.n_rows + 1);
+  MOEC_TRY(ctx_while(ctx, &spec, values));
+  ctx_unflatten(ctx, loop->n_state, loop->init, values, results);
+  for (unsigned i = 0; i < loop->n_scan; i++)
+    results[loop->n_state + i] = tensor_slot(values[spec.n_state + i]);
+  return MOEC_OK;
 }
 
 moec_status_t convert_loop(convert_ctx_t *ctx) {
-  const Onnx__GraphProto *body = attr_graph(ctx, "body");
-  unsigned n_state = ctx->n_in > 2 ? ctx->n_in - 2 : 0;
-  int64_t trips;
-  bool more;
-  if (body == NULL) return ctx->status;
-  if (ctx->n_out < n_state)
+  loop_t loop = {.body = attr_graph(ctx, "body")};
+  loop.n_state = ctx->n_in > 2 ? ctx->n_in - 2 : 0;
+  loop.init = ctx->in + 2;
+  if (loop.body == NULL) return ctx->status;
+  if (ctx->n_out < loop.n_state)
     return ctx_invalid(ctx, "the loop has %u outputs for %u carried values",
-                       ctx->n_out, n_state);
-  unsigned n_scan = ctx->n_out - n_state;
-  if (!graph_fits(ctx, body, 1 + ctx->n_out) || !count_trips(ctx, &trips) ||
-      !goes_on(ctx, ctx_in(ctx, 1), &more))
+                       ctx->n_out, loop.n_state);
+  loop.n_scan = ctx->n_out - loop.n_state;
+  ir_value_t *first = ctx_in(ctx, 1);
+  if (!graph_fits(ctx, loop.body, 1 + ctx->n_out) || !count_trips(ctx, &loop) ||
+      (first != NULL && !is_condition(ctx, first)))
     return ctx->status;
-  if (trips != INT64_MAX && trips > MAX_TRIPS)
-    return ctx_error(ctx, MOEC_E_LIMIT, "%lld trips exceed the limit of %d",
-                     (long long)trips, MAX_TRIPS);
-  unsigned limit = trips > MAX_TRIPS ? MAX_TRIPS : (unsigned)trips;
-  slot_t *args = ARENA_ARRAY(ctx->arena, slot_t, 2 + n_state);
-  slot_t *out = ARENA_ARRAY(ctx->arena, slot_t, body->n_output);
-  results_t *stacks = ARENA_ARRAY(ctx->arena, results_t, n_scan);
-  for (unsigned i = 0; i < n_state; i++) args[2 + i] = ctx->in[2 + i];
-  args[1] =
-      (slot_t){.kind = SLOT_TENSOR, .value = ir_scalar_int(ctx->b, DT_BOOL, 1)};
-  unsigned trip = 0;
-  for (; more && trip < limit; trip++) {
-    args[0] = (slot_t){.kind = SLOT_TENSOR,
-                       .value = ir_scalar_int(ctx->b, DT_I64, trip)};
-    MOEC_TRY(ctx_inline(ctx, body, 2 + n_state, args, out));
-    for (unsigned i = 0; i < n_state; i++) args[2 + i] = out[1 + i];
-    for (unsigned i = 0; i < n_scan; i++)
-      MOEC_TRY(push(ctx, &stacks[i], limit, &out[1 + n_state + i], 0));
-    if (out[0].kind != SLOT_TENSOR || !goes_on(ctx, out[0].value, &more))
-      return ctx->status != MOEC_OK
-                 ? ctx->status
-                 : ctx_invalid(ctx, "the body's condition is not a tensor");
+  slot_t *results = ARENA_ARRAY(ctx->arena, slot_t, ctx->n_out + 1);
+  bool unrolled = false;
+  if (loop.known &&
+      (loop.trips == INT64_MAX || may_unroll(loop.body, loop.trips))) {
+    ir_op_t *last = ctx_try(ctx);
+    moec_status_t status = unroll_loop(ctx, &loop, results, &unrolled);
+    if (status == MOEC_OK && !unrolled)
+      ctx_drop(ctx, last);
+    else
+      ctx_keep(ctx);
+    MOEC_TRY(status);
   }
-  if (more && trips == INT64_MAX)
-    return ctx_error(ctx, MOEC_E_LIMIT, "the loop makes more than %d trips",
-                     MAX_TRIPS);
-  for (unsigned i = 0; i < n_state; i++) give(ctx, i, args[2 + i]);
-  for (unsigned i = 0; i < n_scan; i++) {
-    if (!ctx_wants(ctx, n_state + i)) continue;
-    if (trip == 0)
-      return ctx_unsupported(ctx, "a loop without trips has scan outputs");
-    ctx_set_output(ctx, n_state + i, joined(ctx, &stacks[i], 0, false));
-  }
+  if (!unrolled) MOEC_TRY(run_loop(ctx, &loop, results));
+  for (unsigned i = 0; i < ctx->n_out; i++) give(ctx, i, results[i]);
   return ctx_status(ctx);
 }
+
+/* ---- Scan ------------------------------------------------------------------
+ */
 
 typedef struct scan {
   unsigned n_state, n_in, n_out; /* carried values, scan inputs and outputs */
   const int64_t *in_axes, *in_reverse, *out_axes, *out_reverse; /* or NULL */
-  int64_t trips;
+  const expr_t *trips;
+  const Onnx__GraphProto *body;
+  unsigned *in_axis, *out_axis; /* [n_in], [n_out] */
 } scan_t;
 
 static bool read_scan_list(convert_ctx_t *ctx, const char *name, unsigned n,
@@ -276,85 +314,157 @@ static bool read_scan(convert_ctx_t *ctx, const Onnx__GraphProto *body,
                         &s->out_reverse);
 }
 
-/* Axis of scan input i, and the common length, which must be known. */
-static bool scan_axis(convert_ctx_t *ctx, scan_t *s, unsigned i,
-                      unsigned *out_axis) {
+/* Axis of scan input i, and the common length. */
+static bool scan_axis(convert_ctx_t *ctx, scan_t *s, unsigned i) {
   ir_value_t *x = ctx_in(ctx, s->n_state + i);
-  int64_t length;
   if (x == NULL) {
     ctx_invalid(ctx, "scan input %u is not a tensor", i);
     return false;
   }
   if (!ctx_axis(ctx, s->in_axes != NULL ? s->in_axes[i] : 0, x->type.rank,
-                out_axis))
+                &s->in_axis[i]))
     return false;
-  if (!expr_is_const(ctx_dim(x, *out_axis), &length)) {
-    ctx_unsupported(ctx, "the length of scan input %u is not known: %s", i,
-                    ctx_type_str(ctx, x));
-    return false;
-  }
-  if (i > 0 && length != s->trips) {
-    ctx_invalid(ctx, "scan inputs have %lld and %lld elements",
-                (long long)s->trips, (long long)length);
-    return false;
-  }
-  s->trips = length;
-  return true;
+  const expr_t *length = ctx_dim(x, s->in_axis[i]);
+  if (i > 0)
+    ir_check_equal(ctx->b, s->trips, length, "lengths of scan inputs");
+  else
+    s->trips = length;
+  return ctx_status(ctx) == MOEC_OK;
 }
 
-static slot_t scan_element(convert_ctx_t *ctx, const scan_t *s, unsigned i,
-                           unsigned axis, int64_t trip) {
+/* Element `trip` of scan input i. */
+static ir_value_t *scan_element(convert_ctx_t *ctx, const scan_t *s, unsigned i,
+                                ir_value_t *trip) {
+  ir_value_t *x = ctx_in(ctx, s->n_state + i);
+  if (s->in_reverse != NULL && s->in_reverse[i] == 1) {
+    const expr_t *last = expr_sub(ctx->exprs, s->trips, ctx_int(ctx, 1));
+    trip = ir_binary(ctx->b, OP_SUB, ir_expr_scalar(ctx->b, last), trip);
+  }
+  return ir_gather(ctx->b, x, trip, s->in_axis[i]);
+}
+
+static slot_t scan_slice(convert_ctx_t *ctx, const scan_t *s, unsigned i,
+                         int64_t trip, int64_t trips) {
   ir_value_t *x = ctx_in(ctx, s->n_state + i);
   bool reverse = s->in_reverse != NULL && s->in_reverse[i] == 1;
-  int64_t at = reverse ? s->trips - 1 - trip : trip;
-  ir_value_t *part = ctx_part(ctx, x, axis, ctx_int(ctx, at), ctx_int(ctx, 1));
-  if (part != NULL) part = ir_squeeze(ctx->b, part, axis);
+  const expr_t *at = ctx_int(ctx, reverse ? trips - 1 - trip : trip);
+  ir_value_t *part = ctx_part(ctx, x, s->in_axis[i], at, ctx_int(ctx, 1));
+  if (part != NULL) part = ir_squeeze(ctx->b, part, s->in_axis[i]);
   return (slot_t){.kind = part != NULL ? SLOT_TENSOR : SLOT_FAILED,
                   .value = part};
 }
 
-static moec_status_t give_scan_outputs(convert_ctx_t *ctx, const scan_t *s,
-                                       const results_t *stacks,
-                                       const unsigned *axes) {
-  for (unsigned i = 0; i < s->n_out; i++) {
-    if (!ctx_wants(ctx, s->n_state + i)) continue;
-    if (s->trips == 0)
-      return ctx_unsupported(ctx, "a scan without trips has scan outputs");
-    bool reverse = s->out_reverse != NULL && s->out_reverse[i] == 1;
-    ctx_set_output(ctx, s->n_state + i,
-                   joined(ctx, &stacks[i], axes[i], reverse));
+static bool find_out_axis(convert_ctx_t *ctx, scan_t *s, unsigned i,
+                          const slot_t *slot) {
+  if (slot->kind != SLOT_TENSOR) {
+    ctx_invalid(ctx, "scan output %u is not a tensor", i);
+    return false;
   }
+  return ctx_axis(ctx, s->out_axes != NULL ? s->out_axes[i] : 0,
+                  slot->value->type.rank + 1, &s->out_axis[i]);
+}
+
+static bool is_reversed(const scan_t *s, unsigned i) {
+  return s->out_reverse != NULL && s->out_reverse[i] == 1;
+}
+
+static moec_status_t unroll_scan(convert_ctx_t *ctx, scan_t *s, int64_t trips,
+                                 slot_t *results) {
+  slot_t *args = ARENA_ARRAY(ctx->arena, slot_t, ctx->n_in);
+  slot_t *out = ARENA_ARRAY(ctx->arena, slot_t, ctx->n_out);
+  results_t *stacks = ARENA_ARRAY(ctx->arena, results_t, s->n_out);
+  for (unsigned i = 0; i < s->n_state; i++) args[i] = ctx->in[i];
+  for (int64_t trip = 0; trip < trips; trip++) {
+    for (unsigned i = 0; i < s->n_in; i++)
+      args[s->n_state + i] = scan_slice(ctx, s, i, trip, trips);
+    MOEC_TRY(ctx_inline(ctx, s->body, ctx->n_in, args, out));
+    for (unsigned i = 0; i < s->n_state; i++) args[i] = out[i];
+    for (unsigned i = 0; i < s->n_out; i++) {
+      const slot_t *slot = &out[s->n_state + i];
+      if (!find_out_axis(ctx, s, i, slot)) return ctx->status;
+      MOEC_TRY(push(ctx, &stacks[i], (unsigned)trips, slot, s->out_axis[i]));
+    }
+  }
+  for (unsigned i = 0; i < s->n_state; i++) results[i] = args[i];
+  for (unsigned i = 0; i < s->n_out; i++)
+    results[s->n_state + i] =
+        tensor_slot(joined(ctx, &stacks[i], s->out_axis[i], is_reversed(s, i)));
+  return ctx_status(ctx);
+}
+
+static moec_status_t scan_body(convert_ctx_t *ctx, void *user, ir_value_t *trip,
+                               ir_value_t *const *state, ir_value_t **out) {
+  scan_t *s = user;
+  slot_t *args = ARENA_ARRAY(ctx->arena, slot_t, ctx->n_in);
+  slot_t *outputs = ARENA_ARRAY(ctx->arena, slot_t, ctx->n_out);
+  ir_value_t **values;
+  unsigned n_values;
+  ctx_unflatten(ctx, s->n_state, ctx->in, state, args);
+  for (unsigned i = 0; i < s->n_in; i++) {
+    ir_value_t *x = scan_element(ctx, s, i, trip);
+    if (x == NULL) return ctx_status(ctx);
+    args[s->n_state + i] = tensor_slot(x);
+  }
+  MOEC_TRY(ctx_inline(ctx, s->body, ctx->n_in, args, outputs));
+  if (!ctx_same_structure(s->n_state, ctx->in, outputs))
+    return ctx_unsupported(ctx, "a trip changes the kind of a carried value");
+  for (unsigned i = 0; i < s->n_out; i++)
+    if (!find_out_axis(ctx, s, i, &outputs[s->n_state + i])) return ctx->status;
+  if (!ctx_flatten(ctx, ctx->n_out, outputs, &n_values, &values))
+    return ctx_status(ctx);
+  out[0] = NULL;
+  for (unsigned i = 0; i < n_values; i++) out[1 + i] = values[i];
+  return ctx_status(ctx);
+}
+
+/* Rows along axis 0 to where they belong, in their direction. */
+static ir_value_t *turn(convert_ctx_t *ctx, const scan_t *s, unsigned i,
+                        ir_value_t *x) {
+  int64_t perm[IR_MAX_RANK];
+  unsigned axis = s->out_axis[i], rank = x->type.rank;
+  if (is_reversed(s, i)) {
+    const expr_t *last = expr_sub(ctx->exprs, ctx_dim(x, 0), ctx_int(ctx, 1));
+    x = ir_slice(ctx->b, x, 0, last, ctx_dim(x, 0), ctx_int(ctx, -1));
+  }
+  for (unsigned d = 0; d < rank; d++)
+    perm[d] = d < axis ? d + 1 : d == axis ? 0 : d;
+  return ir_transpose(ctx->b, x, perm);
+}
+
+static moec_status_t run_scan(convert_ctx_t *ctx, scan_t *s, slot_t *results) {
+  while_spec_t spec = {
+      .trips = s->trips, .n_rows = s->n_out, .body = scan_body, .user = s};
+  ir_value_t **init;
+  spec.limit = ir_expr_scalar(ctx->b, s->trips);
+  spec.first = ir_scalar_int(ctx->b, DT_BOOL, 1);
+  if (!ctx_flatten(ctx, s->n_state, ctx->in, &spec.n_state, &init))
+    return ctx_status(ctx);
+  spec.init = init;
+  ir_value_t **values =
+      ARENA_ARRAY(ctx->arena, ir_value_t *, spec.n_state + spec.n_rows + 1);
+  MOEC_TRY(ctx_while(ctx, &spec, values));
+  ctx_unflatten(ctx, s->n_state, ctx->in, values, results);
+  for (unsigned i = 0; i < s->n_out; i++)
+    results[s->n_state + i] =
+        tensor_slot(turn(ctx, s, i, values[spec.n_state + i]));
   return ctx_status(ctx);
 }
 
 moec_status_t convert_scan(convert_ctx_t *ctx) {
-  const Onnx__GraphProto *body = attr_graph(ctx, "body");
-  scan_t s = {0};
-  if (body == NULL || !read_scan(ctx, body, &s)) return ctx->status;
-  unsigned *in_axis = ARENA_ARRAY(ctx->arena, unsigned, s.n_in);
-  unsigned *out_axis = ARENA_ARRAY(ctx->arena, unsigned, s.n_out);
+  scan_t s = {.body = attr_graph(ctx, "body")};
+  if (s.body == NULL || !read_scan(ctx, s.body, &s)) return ctx->status;
+  s.in_axis = ARENA_ARRAY(ctx->arena, unsigned, s.n_in);
+  s.out_axis = ARENA_ARRAY(ctx->arena, unsigned, s.n_out);
   for (unsigned i = 0; i < s.n_in; i++)
-    if (!scan_axis(ctx, &s, i, &in_axis[i])) return ctx->status;
-  if (s.trips > MAX_TRIPS)
-    return ctx_error(ctx, MOEC_E_LIMIT, "%lld trips exceed the limit of %d",
-                     (long long)s.trips, MAX_TRIPS);
-  slot_t *args = ARENA_ARRAY(ctx->arena, slot_t, ctx->n_in);
-  slot_t *out = ARENA_ARRAY(ctx->arena, slot_t, ctx->n_out);
-  results_t *stacks = ARENA_ARRAY(ctx->arena, results_t, s.n_out);
-  for (unsigned i = 0; i < s.n_state; i++) args[i] = ctx->in[i];
-  for (int64_t trip = 0; trip < s.trips; trip++) {
-    for (unsigned i = 0; i < s.n_in; i++)
-      args[s.n_state + i] = scan_element(ctx, &s, i, in_axis[i], trip);
-    MOEC_TRY(ctx_inline(ctx, body, ctx->n_in, args, out));
-    for (unsigned i = 0; i < s.n_state; i++) args[i] = out[i];
-    for (unsigned i = 0; i < s.n_out; i++) {
-      const slot_t *slot = &out[s.n_state + i];
-      unsigned rank = slot->kind == SLOT_TENSOR ? slot->value->type.rank : 0;
-      int64_t axis = s.out_axes != NULL ? s.out_axes[i] : 0;
-      if (!ctx_axis(ctx, axis, rank + 1, &out_axis[i])) return ctx->status;
-      MOEC_TRY(push(ctx, &stacks[i], (unsigned)s.trips, slot, out_axis[i]));
-    }
-  }
-  for (unsigned i = 0; i < s.n_state; i++) give(ctx, i, args[i]);
-  return give_scan_outputs(ctx, &s, stacks, out_axis);
+    if (!scan_axis(ctx, &s, i)) return ctx_status(ctx);
+  slot_t *results = ARENA_ARRAY(ctx->arena, slot_t, ctx->n_out + 1);
+  int64_t trips;
+  bool unrolls =
+      expr_is_const(s.trips, &trips) && trips > 0 && may_unroll(s.body, trips);
+  if (unrolls)
+    MOEC_TRY(unroll_scan(ctx, &s, trips, results));
+  else
+    MOEC_TRY(run_scan(ctx, &s, results));
+  for (unsigned i = 0; i < ctx->n_out; i++) give(ctx, i, results[i]);
+  return ctx_status(ctx);
 }

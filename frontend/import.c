@@ -176,6 +176,7 @@ moec_status_t onnx_import(onnx_model_t *model,
   moec_status_t functions = import_functions(&im);
   if (functions != MOEC_OK) import_note(&im, functions);
   if (functions == MOEC_E_LIMIT) return functions;
+  im.chosen_by_input = import_is_chosen_by_input(arena, im.proto->graph);
   (void)import_check_operators(&im); /* noted in im.status */
   moec_status_t status = import_main(&im);
   if (im.status == MOEC_OK && status != MOEC_OK) im.status = status;

@@ -66,12 +66,14 @@ struct importer {
   ir_func_t *func;
   registry_t *registry;
   opsets_t opsets;
-  name_map_t functions;   /* "domain\nname\noverload" -> local_function_t */
-  name_map_t dims;        /* dim_param -> expr_t */
-  name_map_t pins;        /* dim_param or "input:axis" -> onnx_pin_t */
+  name_map_t functions; /* "domain\nname\noverload" -> local_function_t */
+  name_map_t dims;      /* dim_param -> expr_t */
+  name_map_t pins;      /* dim_param or "input:axis" -> onnx_pin_t */
+  bool chosen_by_input; /* see import_type.c: dim_params may not be believed */
   ir_op_t *last_constant; /* constants stand first in main */
   name_map_t warned_domains;
   name_map_t checks; /* broadcasts that main has checked */
+  unsigned n_trials; /* open ctx_try: what main holds now may be dropped */
   uint64_t n_nodes, max_nodes;
   moec_status_t status; /* first failure */
 };
@@ -103,6 +105,11 @@ const expr_t *import_pinned(importer_t *im, const char *key);
 /* import_type.c */
 /* The symbol of a dimension without name: "input_axis". */
 const char *import_dim_name(arena_t *arena, const char *input, unsigned axis);
+/* Whether an input of the graph is the condition of one of its Ifs. Merged
+ * decoders are so: two models that read the same inputs in different shapes,
+ * under the dim_params of one of them. Then equal names of dimensions other
+ * than the first say nothing about other inputs. */
+bool import_is_chosen_by_input(arena_t *arena, const Onnx__GraphProto *graph);
 moec_status_t import_input_type(importer_t *im,
                                 const Onnx__ValueInfoProto *info,
                                 ir_type_t *out_type);

@@ -18,6 +18,25 @@ static moec_status_t bind_inputs(convert_ctx_t *ctx, scope_t *scope,
   return MOEC_OK;
 }
 
+ir_op_t *ctx_last_op(const convert_ctx_t *ctx) {
+  return ctx->b->before != NULL ? ctx->b->before->prev : ctx->b->region->last;
+}
+
+ir_op_t *ctx_try(convert_ctx_t *ctx) {
+  ctx->importer->n_trials++;
+  return ctx_last_op(ctx);
+}
+
+void ctx_keep(convert_ctx_t *ctx) { ctx->importer->n_trials--; }
+
+void ctx_drop(convert_ctx_t *ctx, const ir_op_t *last) {
+  ctx->importer->n_trials--;
+  for (ir_op_t *op = ctx_last_op(ctx), *prev; op != last; op = prev) {
+    prev = op->prev;
+    if (op->code != OP_CONSTANT) ir_erase(op);
+  }
+}
+
 moec_status_t ctx_inline(convert_ctx_t *ctx, const Onnx__GraphProto *graph,
                          unsigned n_args, const slot_t *args, slot_t *out) {
   importer_t *im = ctx->importer;

@@ -31,7 +31,43 @@ static const char *symbol_name(arena_t *arena, const char *text) {
   return n > 0 ? name : "dim";
 }
 
-static const expr_t *named_dim(importer_t *im, const char *name) {
+/* What makes each name: nodes, and the graph itself for its inputs. */
+static void note_producers(const Onnx__GraphProto *graph, name_map_t *map) {
+  for (size_t i = 0; i < graph->n_input; i++)
+    name_map_add(map, onnx_str(graph->input[i]->name), (void *)graph);
+  for (size_t i = 0; i < graph->n_node; i++)
+    for (size_t j = 0; j < graph->node[i]->n_output; j++)
+      name_map_add(map, onnx_str(graph->node[i]->output[j]), graph->node[i]);
+}
+
+static bool is_if(const Onnx__NodeProto *node) {
+  return strcmp(onnx_str(node->op_type), "If") == 0 && node->n_input > 0;
+}
+
+bool import_is_chosen_by_input(arena_t *arena, const Onnx__GraphProto *graph) {
+  enum { MAX_STEPS = 8 }; /* Squeeze, Cast, Not and the like */
+  name_map_t producers;
+  name_map_init(&producers, arena);
+  for (size_t i = 0; i < graph->n_node; i++) {
+    const Onnx__NodeProto *node = graph->node[i];
+    if (!is_if(node)) continue;
+    if (producers.n == 0) note_producers(graph, &producers);
+    for (int step = 0; step < MAX_STEPS && node != NULL; step++) {
+      const void *from = NULL;
+      if (node->n_input > 0)
+        from = name_map_get(&producers, onnx_str(node->input[0]));
+      if (from == graph) return true;
+      node = from;
+    }
+  }
+  return false;
+}
+
+static const expr_t *named_dim(importer_t *im, const char *name,
+                               unsigned axis) {
+  if (im->chosen_by_input && axis > 0 && import_pinned(im, name) == NULL)
+    return expr_new_symbol(im->module->exprs, symbol_name(im->arena, name), 0,
+                           NULL);
   const expr_t *dim = name_map_get(&im->dims, name);
   if (dim != NULL) return dim;
   dim = import_pinned(im, name);
@@ -80,7 +116,7 @@ static moec_status_t read_dim(importer_t *im, const char *input, unsigned axis,
                           "dimension %u is too large: %s", axis, name);
     *out_dim = expr_const(pool, size);
   } else {
-    *out_dim = named_dim(im, name);
+    *out_dim = named_dim(im, name, axis);
   }
   return MOEC_OK;
 }

@@ -356,6 +356,13 @@ bool expr_is_const(const expr_t *e, int64_t *out_value) {
   return true;
 }
 
+const expr_symbol_t *expr_as_symbol(const expr_t *e) {
+  bool is_atom = e->n_terms == 1 && e->terms[0].coefficient == 1 &&
+                 e->terms[0].n_atoms == 1;
+  if (!is_atom || e->terms[0].atoms[0]->kind != EXPR_ATOM_SYMBOL) return NULL;
+  return e->terms[0].atoms[0]->symbol;
+}
+
 bool expr_equals_const(const expr_t *e, int64_t value) {
   int64_t known;
   return expr_is_const(e, &known) && known == value;

@@ -103,6 +103,8 @@ const expr_t *expr_product(expr_pool_t *pool, const expr_t *const *e,
 
 bool expr_is_const(const expr_t *e, int64_t *out_value); /* out may be NULL */
 bool expr_equals_const(const expr_t *e, int64_t value);
+/* The symbol that e consists of, or NULL. */
+const expr_symbol_t *expr_as_symbol(const expr_t *e);
 /* Bounds over all values of the symbols; false when none was found. */
 bool expr_lower_bound(const expr_t *e, int64_t *out_bound);
 bool expr_upper_bound(const expr_t *e, int64_t *out_bound);

@@ -276,6 +276,8 @@ void ir_module_remove(ir_module_t *module, ir_func_t *func);
  * types are empty until ir_infer_types or the caller sets them. */
 ir_op_t *ir_op_create(ir_module_t *module, ir_opcode_t code, ir_loc_t loc,
                       unsigned n_in, ir_value_t *const *in, unsigned n_out);
+/* Results for an operation that was created without. */
+void ir_op_set_results(ir_op_t *op, unsigned n_out);
 /* Gives a region n_args arguments; call once per region, before filling it. */
 void ir_region_set_args(ir_op_t *op, unsigned region, unsigned n_args,
                         const ir_type_t *types);
@@ -337,6 +339,13 @@ ir_module_t *ir_module_clone(const ir_module_t *module, arena_t *arena);
 /* Fills in result types and contents from operands and attributes. */
 moec_status_t ir_infer_types(ir_module_t *module, ir_op_t *op,
                              diag_sink_t *diag);
+
+/* The operations of a function in program order, those of regions after the one
+ * that has them; NULL after the last one, and before the first one. */
+ir_op_t *ir_walk_first(const ir_func_t *func);
+ir_op_t *ir_walk_next(const ir_op_t *op);
+ir_op_t *ir_walk_last(const ir_func_t *func);
+ir_op_t *ir_walk_prev(const ir_op_t *op);
 
 /* Numbers values densely in program order. */
 void ir_renumber(ir_func_t *func);

@@ -154,6 +154,16 @@ ir_op_t *ir_op_create(ir_module_t *module, ir_opcode_t code, ir_loc_t loc,
   return op;
 }
 
+void ir_op_set_results(ir_op_t *op, unsigned n_out) {
+  MOEC_ASSERT(op->n_out == 0);
+  op->n_out = n_out;
+  op->out = ARENA_ARRAY(op->module->arena, ir_value_t, n_out);
+  for (unsigned i = 0; i < n_out; i++) {
+    op->out[i].def = op;
+    op->out[i].index = i;
+  }
+}
+
 void ir_region_set_args(ir_op_t *op, unsigned region, unsigned n_args,
                         const ir_type_t *types) {
   MOEC_ASSERT(region < op->n_regions);
@@ -221,6 +231,56 @@ void ir_erase(ir_op_t *op) {
   for (unsigned i = 0; i < op->n_out; i++) MOEC_ASSERT(op->out[i].uses == NULL);
   drop_operands(op);
   unlink_op(op);
+}
+
+/* ---- Walks --------------------------------------------------------------- */
+
+/* The first or last operation of the regions from..n of op in that direction.
+ */
+static ir_op_t *first_inside(const ir_op_t *op, unsigned from) {
+  for (unsigned i = from; i < op->n_regions; i++)
+    if (op->regions[i].first != NULL) return op->regions[i].first;
+  return NULL;
+}
+
+static unsigned index_in_owner(const ir_region_t *region) {
+  return (unsigned)(region - region->owner->regions);
+}
+
+ir_op_t *ir_walk_first(const ir_func_t *func) { return func->body.first; }
+
+ir_op_t *ir_walk_next(const ir_op_t *op) {
+  ir_op_t *inside = first_inside(op, 0);
+  if (inside != NULL) return inside;
+  for (;;) {
+    if (op->next != NULL) return op->next;
+    const ir_region_t *region = op->parent;
+    if (region->owner == NULL) return NULL;
+    op = region->owner;
+    inside = first_inside(op, index_in_owner(region) + 1);
+    if (inside != NULL) return inside;
+  }
+}
+
+/* The last operation within op, or op itself. */
+static ir_op_t *deepest(ir_op_t *op) {
+  for (unsigned i = op->n_regions; i-- > 0;)
+    if (op->regions[i].last != NULL) return deepest(op->regions[i].last);
+  return op;
+}
+
+ir_op_t *ir_walk_last(const ir_func_t *func) {
+  return func->body.last != NULL ? deepest(func->body.last) : NULL;
+}
+
+ir_op_t *ir_walk_prev(const ir_op_t *op) {
+  if (op->prev != NULL) return deepest(op->prev);
+  const ir_region_t *region = op->parent;
+  ir_op_t *owner = region->owner;
+  if (owner == NULL) return NULL;
+  for (unsigned i = index_in_owner(region); i-- > 0;)
+    if (owner->regions[i].last != NULL) return deepest(owner->regions[i].last);
+  return owner;
 }
 
 /* ---- Numbers ------------------------------------------------------------ */

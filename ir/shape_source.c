@@ -57,9 +57,7 @@ moec_status_t infer_iota(ir_module_t *module, ir_op_t *op, diag_sink_t *diag) {
 moec_status_t infer_bind(ir_module_t *module, ir_op_t *op, diag_sink_t *diag) {
   const expr_t *e = ir_get_expr(op, ATTR_BIND_symbol);
   int64_t index = ir_get_int(op, ATTR_BIND_index), count;
-  bool is_atom = e->n_terms == 1 && e->terms[0].coefficient == 1 &&
-                 e->terms[0].n_atoms == 1;
-  if (!is_atom || e->terms[0].atoms[0]->kind != EXPR_ATOM_SYMBOL)
+  if (expr_as_symbol(e) == NULL)
     SHAPE_FAIL("bind defines %s, expected a symbol", shape_expr_str(module, e));
   MOEC_TRY(shape_class(module, op, 0, SHAPE_INTEGER, diag));
   bool beyond = ir_type_static_count(shape_in(op, 0), &count) && index >= count;

@@ -211,7 +211,7 @@ static const ir_func_t *find_kernel(const verifier_t *v, const char *name) {
 /* Operations of loop level that run in the schedule only. */
 static bool is_scheduled(ir_opcode_t code) {
   return code == OP_LAUNCH || code == OP_CALL || code == OP_BIND ||
-         code == OP_CHECK_EQUAL;
+         code == OP_CHECK_EQUAL || code == OP_IF || code == OP_WHILE;
 }
 
 static bool is_scalar(const ir_type_t *type) {
@@ -255,18 +255,39 @@ static moec_status_t verify_launch(verifier_t *v, const ir_op_t *op) {
   return MOEC_OK;
 }
 
-/* A size that depends on data is bound once. */
-static moec_status_t verify_bind(verifier_t *v, const ir_op_t *op) {
-  const expr_t *e = ir_get_expr(op, ATTR_BIND_symbol);
-  bool is_atom = e->n_terms == 1 && e->terms[0].coefficient == 1 &&
-                 e->terms[0].n_atoms == 1;
-  if (!is_atom || e->terms[0].atoms[0]->kind != EXPR_ATOM_SYMBOL)
-    FAIL(v, op->loc, "bind defines something that is not a symbol");
-  const expr_symbol_t *symbol = e->terms[0].atoms[0]->symbol;
+/* A size that depends on data is defined once. */
+static moec_status_t verify_symbol(verifier_t *v, const ir_op_t *op,
+                                   const expr_t *e) {
+  const expr_symbol_t *symbol = expr_as_symbol(e);
+  if (symbol == NULL)
+    FAIL(v, op->loc, "%s defines something that is not a symbol", mnemonic(op));
   if (v->bound[symbol->index])
     FAIL(v, op->loc, "symbol %s is bound twice", symbol->name);
   v->bound[symbol->index] = true;
   return MOEC_OK;
+}
+
+static moec_status_t verify_symbols(verifier_t *v, const ir_op_t *op,
+                                    ir_attr_id_t id) {
+  unsigned n;
+  const expr_t *const *symbols = ir_get_exprs(op, id, &n);
+  for (unsigned i = 0; i < n; i++) MOEC_TRY(verify_symbol(v, op, symbols[i]));
+  return MOEC_OK;
+}
+
+static moec_status_t verify_definitions(verifier_t *v, const ir_op_t *op) {
+  switch (op->code) {
+    case OP_BIND:
+      return verify_symbol(v, op, ir_get_expr(op, ATTR_BIND_symbol));
+    case OP_IF:
+      return verify_symbols(v, op, ATTR_IF_symbols);
+    case OP_WHILE:
+      MOEC_TRY(verify_symbols(v, op, ATTR_WHILE_symbols));
+      if (ir_get_int(op, ATTR_WHILE_counted) == 0) return MOEC_OK;
+      return verify_symbol(v, op, ir_get_expr(op, ATTR_WHILE_trips));
+    default:
+      return MOEC_OK;
+  }
 }
 
 /* ---- Walk --------------------------------------------------------------- */
@@ -305,7 +326,7 @@ static moec_status_t verify_op(verifier_t *v, ir_region_t *region, ir_op_t *op,
   for (unsigned i = 0; i < op->n_regions; i++)
     MOEC_TRY(verify_region(v, &op->regions[i], op, depth + 1));
   if (op->code == OP_LAUNCH) MOEC_TRY(verify_launch(v, op));
-  if (op->code == OP_BIND) MOEC_TRY(verify_bind(v, op));
+  MOEC_TRY(verify_definitions(v, op));
   MOEC_TRY(verify_types(v, op));
   for (unsigned i = 0; i < op->n_out; i++)
     v->visible[op->out[i].number] = &op->out[i];

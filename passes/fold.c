@@ -124,7 +124,7 @@ static bool is_foldable(const folder_t *f, const ir_op_t *op) {
 }
 
 static void find_foldable(folder_t *f) {
-  for (ir_op_t *op = f->func->body.first; op != NULL; op = op->next)
+  for (ir_op_t *op = ir_walk_first(f->func); op != NULL; op = ir_walk_next(op))
     if (op->n_out > 0) node_of(f, op)->foldable = is_foldable(f, op);
 }
 
@@ -291,7 +291,7 @@ static bool has_staying_use(const folder_t *f, const ir_op_t *op) {
 /* Users are decided before what they use. */
 static void choose(folder_t *f) {
   f->visits_left = (uint64_t)f->n_ops * VISITS_PER_OP;
-  for (ir_op_t *op = f->func->body.last; op != NULL; op = op->prev) {
+  for (ir_op_t *op = ir_walk_last(f->func); op != NULL; op = ir_walk_prev(op)) {
     if (op->n_out == 0 || !node_of(f, op)->foldable) continue;
     node_t *node = node_of(f, op);
     bool is_needed = has_staying_use(f, op);
@@ -307,7 +307,8 @@ static void study(folder_t *f, bool careful) {
   f->cost = (cost_t){0};
   ir_renumber(f->func);
   f->nodes = ARENA_ARRAY(scratch, node_t, ir_count_values(f->func) + 1);
-  for (ir_op_t *op = f->func->body.first; op != NULL; op = op->next) f->n_ops++;
+  for (ir_op_t *op = ir_walk_first(f->func); op != NULL; op = ir_walk_next(op))
+    f->n_ops++;
   f->stack = ARENA_ARRAY(scratch, ir_op_t *, f->n_ops + 1);
   f->path = ARENA_ARRAY(scratch, ir_op_t *, f->n_ops + 1);
   find_foldable(f);
@@ -337,7 +338,8 @@ static ir_module_t *make_batch(const folder_t *f, unsigned *out_n) {
   ir_func_t *func = ir_func_create(module, "main", IR_FUNC_MAIN, 0, NULL);
   ir_value_t **copies = ARENA_ARRAY(scratch, ir_value_t *, n_values + 1);
   ir_value_t **results = ARENA_ARRAY(scratch, ir_value_t *, n_values + 1);
-  for (ir_op_t *op = f->func->body.first; op != NULL; op = op->next) {
+  for (ir_op_t *op = ir_walk_first(f->func); op != NULL;
+       op = ir_walk_next(op)) {
     if (op->n_out == 0 || !node_of(f, op)->in_batch) continue;
     ir_op_t *copy = ir_clone(module, op, copied, copies);
     ir_append(&func->body, copy);
@@ -375,7 +377,8 @@ static ir_value_t *make_constant(const folder_t *f, ir_op_t *op,
 
 /* Operations that lead to what was folded stay for `dce`. */
 static void replace(const folder_t *f, ir_data_t *data) {
-  for (ir_op_t *op = f->func->body.first; op != NULL; op = op->next) {
+  for (ir_op_t *op = ir_walk_first(f->func); op != NULL;
+       op = ir_walk_next(op)) {
     if (op->n_out == 0 || op->code == OP_CONSTANT || !node_of(f, op)->chosen)
       continue;
     unsigned n = 0;

@@ -96,7 +96,10 @@ static bool is_squeeze(const ir_op_t *op) {
 static bool pulls(const ir_use_t *use) {
   const ir_op_t *user = use->user;
   const ir_op_t *def = use->value->def;
+  if (user->parent != def->parent) return false; /* once, not in every trip */
   switch (user->code) {
+    case OP_IF:
+    case OP_WHILE:
     case OP_RETURN:
     case OP_YIELD:
     case OP_BIND:
@@ -272,7 +275,7 @@ moec_status_t run_fuse(pass_ctx_t *ctx, ir_func_t *func) {
   fuser_t f = {.ctx = ctx};
   f.place = ARENA_ARRAY(ctx->scratch, place_t, n);
   f.tree = ARENA_ARRAY(ctx->scratch, tree_info_t, n);
-  for (ir_op_t *op = func->body.last; op != NULL; op = op->prev) {
+  for (ir_op_t *op = ir_walk_last(func); op != NULL; op = ir_walk_prev(op)) {
     place_t where = {op, false, false};
     if (!ir_has_trait(op, PURE)) continue;
     if (is_reduce(op)) f.tree[key(op)].has_reduce = true;

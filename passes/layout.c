@@ -107,12 +107,12 @@ static ir_value_t *compute(ir_builder_t *b, const ir_op_t *op) {
 }
 
 moec_status_t run_layout(pass_ctx_t *ctx, ir_func_t *func) {
-  for (ir_op_t *op = func->body.first, *next; op != NULL; op = next) {
-    next = op->next;
+  for (ir_op_t *op = ir_walk_first(func), *next; op != NULL; op = next) {
+    next = ir_walk_next(op);
     if (op->code != OP_MATMUL) continue;
     if (!pass_allow_rewrite(ctx, "choose-product", op)) continue;
     ir_builder_t b = {.module = ctx->module,
-                      .region = &func->body,
+                      .region = op->parent,
                       .before = op,
                       .loc = op->loc,
                       .diag = ctx->diag};

@@ -109,7 +109,7 @@ static void note_fused(lower_t *lo, ir_op_t *op) {
 
 static bool in_schedule(const lower_t *lo, const ir_value_t *value) {
   const ir_region_t *region = value->def ? value->def->parent : value->region;
-  return region == lo->schedule.region;
+  return region->func == lo->schedule.region->func;
 }
 
 ir_value_t *lower_stored(lower_t *lo, ir_value_t *tensor) {
@@ -118,7 +118,8 @@ ir_value_t *lower_stored(lower_t *lo, ir_value_t *tensor) {
   if (stored == NULL) {
     MOEC_ASSERT(tensor->def != NULL && tensor->def->fused);
     stored = lower_materialise(lo, tensor, tensor->def->loc, "map");
-    lower_set_stored(lo, tensor, stored);
+    /* What is stored within a region is not there outside. */
+    if (tensor->def->parent == lo->region) lower_set_stored(lo, tensor, stored);
   }
   return stored;
 }
@@ -311,6 +312,7 @@ ir_value_t *lower_private_copy(lower_t *lo, ir_value_t *source, ir_loc_t loc) {
     return lower_materialise(lo, source, loc, "map");
   ir_value_t *stored = lower_stored(lo, source);
   bool ours = stored->def != NULL &&
+              stored->def->parent == lo->schedule.region &&
               (stored->def->code == OP_LAUNCH || stored->def->code == OP_CALL);
   bool last_use = source->uses != NULL && source->uses->next == NULL;
   return ours && last_use ? stored : copy_stored(lo, stored, loc);
@@ -331,10 +333,20 @@ static void keep(lower_t *lo, const ir_op_t *op) {
     lower_set_stored(lo, &op->out[i], &copy->out[i]);
 }
 
-static const ir_value_t *storage_of(const ir_value_t *value) {
+ir_value_t *lower_storage_of(ir_value_t *value) {
   while (value->def != NULL && ir_has_trait(value->def, VIEW))
     value = value->def->in[0].value;
   return value;
+}
+
+ir_value_t *lower_owned(lower_t *lo, ir_value_t *stored, ir_loc_t loc,
+                        unsigned n, ir_value_t *const *taken) {
+  const ir_value_t *base = lower_storage_of(stored);
+  bool owned = base->def != NULL && base->def->parent == lo->schedule.region &&
+               (base->def->code == OP_LAUNCH || base->def->code == OP_CALL);
+  for (unsigned i = 0; owned && i < n; i++)
+    owned = lower_storage_of(taken[i]) != base;
+  return owned ? stored : copy_stored(lo, stored, loc);
 }
 
 static bool mentions(const ir_type_t *type, const expr_symbol_t *symbol) {
@@ -369,19 +381,12 @@ static bool known_in_time(const lower_t *lo, const ir_value_t *returned,
 static void lower_return(lower_t *lo, const ir_op_t *op) {
   arena_t *arena = lo->module->arena;
   ir_value_t **in = ARENA_ARRAY(arena, ir_value_t *, op->n_in);
-  const ir_value_t **taken = ARENA_ARRAY(arena, const ir_value_t *, op->n_in);
   for (unsigned i = 0; i < op->n_in; i++) {
     in[i] = lower_stored(lo, op->in[i].value);
-    const ir_value_t *base = storage_of(in[i]);
-    bool owned = base->def != NULL &&
-                 (base->def->code == OP_LAUNCH || base->def->code == OP_CALL);
-    for (unsigned j = 0; j < i; j++) owned &= taken[j] != base;
-    owned = owned && known_in_time(lo, in[i], base);
-    if (!owned) {
+    if (known_in_time(lo, in[i], lower_storage_of(in[i])))
+      in[i] = lower_owned(lo, in[i], op->loc, i, in);
+    else
       in[i] = copy_stored(lo, in[i], op->loc);
-      base = in[i];
-    }
-    taken[i] = base;
   }
   ir_append(lo->schedule.region,
             ir_op_create(lo->module, OP_RETURN, op->loc, op->n_in, in, 0));
@@ -393,9 +398,7 @@ static void lower_op(lower_t *lo, ir_op_t *op) {
     note_fused(lo, op);
     return;
   }
-  if (op->code == OP_RETURN) {
-    lower_return(lo, op);
-  } else if (l->root != NULL) {
+  if (l->root != NULL) {
     l->root(lo, op);
   } else if (ir_has_trait(op, LOOP) && !ir_has_trait(op, ELEMENTWISE)) {
     keep(lo, op);
@@ -405,6 +408,15 @@ static void lower_op(lower_t *lo, ir_op_t *op) {
       lower_set_stored(lo, &op->out[i],
                        lower_materialise(lo, &op->out[i], op->loc, "map"));
   }
+}
+
+ir_op_t *lower_region(lower_t *lo, ir_region_t *region) {
+  const ir_region_t *outer = lo->region;
+  lo->region = region;
+  for (ir_op_t *op = region->first; op != region->last; op = op->next)
+    lower_op(lo, op);
+  lo->region = outer;
+  return region->last;
 }
 
 static void lower_func(ir_module_t *module, ir_func_t *old,
@@ -431,8 +443,7 @@ static void lower_func(ir_module_t *module, ir_func_t *old,
     func->body.args[i].name = old->body.args[i].name;
     lower_set_stored(&lo, &old->body.args[i], &func->body.args[i]);
   }
-  for (ir_op_t *op = old->body.first; op != NULL; op = op->next)
-    lower_op(&lo, op);
+  lower_return(&lo, lower_region(&lo, &old->body));
   *status = lo.status;
 }
 

@@ -13,7 +13,8 @@
 typedef struct lower {
   ir_module_t *module;
   diag_sink_t *diag;
-  ir_builder_t schedule; /* appends to the new main function */
+  ir_builder_t schedule;     /* appends to the new main function, or a region */
+  const ir_region_t *region; /* of tensor operations, being lowered */
   kernel_table_t *table;
   ir_value_t **stored;  /* [number of tensor value] its schedule value */
   ir_value_t **product; /* [number of fused tensor value] below it, or NULL */
@@ -94,6 +95,16 @@ void nest_open(kernel_t *k, const nest_t *nest, bool vector, ir_value_t **idx);
 
 /* ---- The schedule
  * ------------------------------------------------------------ */
+
+/* Lowers the operations of a region, in sequence, to where the schedule is
+ * being built; not their terminator, which is returned. */
+ir_op_t *lower_region(lower_t *lo, ir_region_t *region);
+/* `stored` itself where it is memory that a launch or call of the region being
+ * built has made and that is not among taken[0..n), else a copy. */
+ir_value_t *lower_owned(lower_t *lo, ir_value_t *stored, ir_loc_t loc,
+                        unsigned n, ir_value_t *const *taken);
+/* The value whose memory `value` is. */
+ir_value_t *lower_storage_of(ir_value_t *value);
 
 /* The schedule's value for a stored tensor. */
 ir_value_t *lower_stored(lower_t *lo, ir_value_t *tensor);

@@ -3,8 +3,8 @@
  * Walks the schedule once: a result gets a workspace slot that no living value
  * holds, preferring one whose largest occupant has the same size; the slot's
  * size at run time is the largest of its occupants'. Sizes that cannot be
- * bounded before a run get growing regions. Linear in operations times open
- * slots. */
+ * bounded before a run get growing regions. What a loop uses from outside lives
+ * to its end. Linear in operations times open slots. */
 #include "passes/pass.h"
 
 typedef struct slot {
@@ -12,12 +12,19 @@ typedef struct slot {
   unsigned free_after; /* operation index of the last use of its occupant */
 } slot_t;
 
+typedef struct memory {
+  ir_memory_kind_t kind;
+  unsigned index;
+} memory_t;
+
 typedef struct planner {
   ir_module_t *module;
   arena_t *scratch;
   unsigned *last_use; /* by value number: index of the last operation */
   unsigned *base;     /* by value number: number of the value with the memory */
   int *output;        /* by value number: model output, or -1 */
+  memory_t *given;    /* by value number: memory of the if that yields it */
+  bool *is_given;     /* by value number */
   bool *is_input;     /* by symbol index: known before a run */
   slot_t *slots;
   unsigned n_slots, capacity, n_growing;
@@ -35,26 +42,89 @@ static const ir_value_t *shared_operand(const ir_op_t *op) {
   return NULL;
 }
 
-static void find_lives(planner_t *p, ir_func_t *func) {
-  unsigned index = 0;
-  for (unsigned i = 0; i < func->body.n_args; i++) p->base[i] = i;
-  for (ir_op_t *op = func->body.first; op != NULL; op = op->next, index++) {
-    const ir_value_t *shared = shared_operand(op);
-    for (unsigned i = 0; i < op->n_out; i++) {
-      unsigned number = op->out[i].number;
-      p->base[number] = i == 0 && shared != NULL ? base_of(p, shared) : number;
-      p->output[number] = -1;
-      if (p->last_use[p->base[number]] < index)
-        p->last_use[p->base[number]] = index;
-    }
-    for (unsigned i = 0; i < op->n_in; i++) {
-      if (op->in[i].value == NULL) continue;
-      unsigned base = base_of(p, op->in[i].value);
-      p->last_use[base] = index;
-      if (op->code == OP_RETURN) p->output[base] = (int)i;
-    }
+/* ---- Lives ----------------------------------------------------------------
+ */
+
+/* Index of the last operation within op, whose own index is given. */
+static unsigned end_of(const ir_op_t *op, unsigned index) {
+  for (unsigned r = 0; r < op->n_regions; r++)
+    for (const ir_op_t *in = op->regions[r].first; in != NULL; in = in->next)
+      index = end_of(in, index + 1);
+  return index;
+}
+
+static void stretch(planner_t *p, unsigned value, unsigned until) {
+  if (p->last_use[value] < until) p->last_use[value] = until;
+}
+
+/* The end of the outermost loop between a use and the definition: the next trip
+ * needs the value again. ends[] are those of the loops around, outermost first.
+ */
+typedef struct loops {
+  const ir_region_t *region[128];
+  unsigned end[128], n;
+} loops_t;
+
+static unsigned needed_until(const loops_t *loops, const ir_value_t *value,
+                             unsigned index) {
+  const ir_region_t *home = value->def ? value->def->parent : value->region;
+  unsigned first = 0;
+  for (unsigned i = 0; i < loops->n; i++)
+    for (const ir_region_t *r = home; r != NULL;
+         r = r->owner != NULL ? r->owner->parent : NULL)
+      if (r == loops->region[i]) first = i + 1;
+  return first < loops->n ? loops->end[first] : index;
+}
+
+static void note_results(planner_t *p, const ir_op_t *op, unsigned index,
+                         unsigned end) {
+  const ir_value_t *shared = shared_operand(op);
+  for (unsigned i = 0; i < op->n_out; i++) {
+    unsigned number = op->out[i].number;
+    p->base[number] = i == 0 && shared != NULL ? base_of(p, shared) : number;
+    p->output[number] = -1;
+    stretch(p, p->base[number], op->n_regions > 0 ? end : index);
+  }
+  if (op->code != OP_WHILE) return;
+  const ir_region_t *region = &op->regions[0];
+  for (unsigned i = 0; i < region->n_args; i++)
+    p->base[region->args[i].number] =
+        i == 0 ? region->args[0].number : op->out[i - 1].number;
+}
+
+static void note_operands(planner_t *p, const ir_op_t *op, unsigned index,
+                          const loops_t *loops) {
+  for (unsigned i = 0; i < op->n_in; i++) {
+    const ir_value_t *value = op->in[i].value;
+    if (value == NULL) continue;
+    stretch(p, base_of(p, value), needed_until(loops, value, index));
+    if (op->code == OP_RETURN) p->output[base_of(p, value)] = (int)i;
   }
 }
+
+/* Numbers operations in program order; returns the next index. */
+static unsigned find_lives(planner_t *p, const ir_region_t *region,
+                           loops_t *loops, unsigned index) {
+  for (const ir_op_t *op = region->first; op != NULL; op = op->next) {
+    unsigned end = op->n_regions > 0 ? end_of(op, index) : index;
+    note_results(p, op, index, end);
+    note_operands(p, op, index, loops);
+    index++;
+    for (unsigned r = 0; r < op->n_regions; r++) {
+      if (op->code == OP_WHILE) {
+        MOEC_ASSERT(loops->n < sizeof loops->end / sizeof loops->end[0]);
+        loops->region[loops->n] = &op->regions[r];
+        loops->end[loops->n++] = end;
+      }
+      index = find_lives(p, &op->regions[r], loops, index);
+      loops->n -= op->code == OP_WHILE;
+    }
+  }
+  return index;
+}
+
+/* ---- Places ---------------------------------------------------------------
+ */
 
 static const expr_t *bytes_of(const planner_t *p, const ir_type_t *type) {
   expr_pool_t *pool = p->module->exprs;
@@ -105,22 +175,16 @@ static unsigned choose_slot(planner_t *p, const expr_t *bytes, unsigned index) {
   return p->n_slots++;
 }
 
-static void place_result(planner_t *p, const ir_value_t *value, unsigned index,
-                         int64_t *out) {
-  const expr_t *bytes = bytes_of(p, &value->type);
-  const expr_t *bound = bound_before_run(p, bytes);
-  if (p->output[value->number] >= 0) {
-    out[0] = IR_MEMORY_OUTPUT;
-    out[1] = p->output[value->number];
-  } else if (bound == NULL) {
-    out[0] = IR_MEMORY_GROWING;
-    out[1] = p->n_growing++;
-  } else {
-    unsigned s = choose_slot(p, bound, index);
-    p->slots[s] = (slot_t){bound, p->last_use[value->number]};
-    out[0] = IR_MEMORY_SLOT;
-    out[1] = s;
-  }
+static memory_t place_result(planner_t *p, const ir_value_t *value,
+                             unsigned index) {
+  if (p->is_given[value->number]) return p->given[value->number];
+  if (p->output[value->number] >= 0)
+    return (memory_t){IR_MEMORY_OUTPUT, (unsigned)p->output[value->number]};
+  const expr_t *bound = bound_before_run(p, bytes_of(p, &value->type));
+  if (bound == NULL) return (memory_t){IR_MEMORY_GROWING, p->n_growing++};
+  unsigned s = choose_slot(p, bound, index);
+  p->slots[s] = (slot_t){bound, p->last_use[value->number]};
+  return (memory_t){IR_MEMORY_SLOT, s};
 }
 
 static bool memory_attr(ir_opcode_t code, ir_attr_id_t *out_id) {
@@ -137,24 +201,54 @@ static bool memory_attr(ir_opcode_t code, ir_attr_id_t *out_id) {
     case OP_EXPRS:
       *out_id = ATTR_EXPRS_memory;
       return true;
+    case OP_IF:
+      *out_id = ATTR_IF_memory;
+      return true;
+    case OP_WHILE:
+      *out_id = ATTR_WHILE_memory;
+      return true;
     default:
       return false;
   }
 }
 
+/* What a region of an if yields is made where the if's result lies. */
+static void give_to_yielded(planner_t *p, const ir_op_t *op, unsigned result,
+                            memory_t memory) {
+  for (unsigned r = 0; r < op->n_regions; r++) {
+    const ir_value_t *yielded = op->regions[r].last->in[result].value;
+    p->given[base_of(p, yielded)] = memory;
+    p->is_given[base_of(p, yielded)] = true;
+  }
+}
+
+static memory_t place_counter(planner_t *p, const ir_value_t *counter,
+                              unsigned index, unsigned end) {
+  stretch(p, counter->number, end);
+  return place_result(p, counter, index);
+}
+
 static void place_op(planner_t *p, ir_op_t *op, unsigned index) {
   ir_attr_id_t id;
-  if (op->n_out == 0 || !memory_attr(op->code, &id)) return;
-  int64_t *memory = ARENA_ARRAY(p->scratch, int64_t, op->n_out * 2);
-  for (unsigned i = 0; i < op->n_out; i++) {
-    if (i == 0 && shared_operand(op) != NULL) {
-      memory[0] = IR_MEMORY_OPERAND;
-      memory[1] = ir_get_int(op, ATTR_LAUNCH_inplace);
-    } else {
-      place_result(p, &op->out[i], index, memory + 2 * i);
-    }
+  if (!memory_attr(op->code, &id)) return;
+  bool loops = op->code == OP_WHILE;
+  unsigned n = op->n_out + loops;
+  if (n == 0) return;
+  int64_t *memory = ARENA_ARRAY(p->scratch, int64_t, n * 2);
+  for (unsigned i = 0; i < n; i++) {
+    memory_t m;
+    if (i == op->n_out)
+      m = place_counter(p, &op->regions[0].args[0], index, end_of(op, index));
+    else if (i == 0 && shared_operand(op) != NULL)
+      m = (memory_t){IR_MEMORY_OPERAND,
+                     (unsigned)ir_get_int(op, ATTR_LAUNCH_inplace)};
+    else
+      m = place_result(p, &op->out[i], index);
+    if (op->code == OP_IF) give_to_yielded(p, op, i, m);
+    memory[2 * i] = m.kind;
+    memory[2 * i + 1] = m.index;
   }
-  ir_set_ints(op, id, op->n_out * 2, memory);
+  ir_set_ints(op, id, n * 2, memory);
 }
 
 moec_status_t run_plan(pass_ctx_t *ctx, ir_func_t *func) {
@@ -164,10 +258,14 @@ moec_status_t run_plan(pass_ctx_t *ctx, ir_func_t *func) {
   p.last_use = ARENA_ARRAY(ctx->scratch, unsigned, n);
   p.base = ARENA_ARRAY(ctx->scratch, unsigned, n);
   p.output = ARENA_ARRAY(ctx->scratch, int, n);
-  find_lives(&p, func);
+  p.given = ARENA_ARRAY(ctx->scratch, memory_t, n);
+  p.is_given = ARENA_ARRAY(ctx->scratch, bool, n);
+  for (unsigned i = 0; i < n; i++) p.output[i] = -1;
+  for (unsigned i = 0; i < func->body.n_args; i++) p.base[i] = i;
+  find_lives(&p, &func->body, &(loops_t){0}, 0);
   find_input_symbols(&p, func);
   unsigned index = 0;
-  for (ir_op_t *op = func->body.first; op != NULL; op = op->next)
+  for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
     place_op(&p, op, index++);
   return MOEC_OK;
 }

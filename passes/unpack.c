@@ -179,7 +179,8 @@ static moec_status_t rewrite_op(ir_builder_t *b, ir_op_t *op) {
 static bool uses_packed(const ir_func_t *func) {
   for (unsigned i = 0; i < func->body.n_args; i++)
     if (dtype_is_packed(func->body.args[i].type.dtype)) return true;
-  for (const ir_op_t *op = func->body.first; op != NULL; op = op->next)
+  for (const ir_op_t *op = ir_walk_first(func); op != NULL;
+       op = ir_walk_next(op))
     if (has_packed(op)) return true;
   return false;
 }
@@ -200,8 +201,9 @@ moec_status_t run_unpack(pass_ctx_t *ctx, ir_func_t *func) {
     if (dtype_is_packed(func->body.args[i].type.dtype))
       replace_by_unpacked(&b, &func->body.args[i]);
   for (ir_op_t *op = first, *next; op != NULL; op = next) {
-    next = op->next;
-    b.before = op->code == OP_CONSTANT ? next : op;
+    next = ir_walk_next(op);
+    b.region = op->parent;
+    b.before = op->code == OP_CONSTANT ? op->next : op;
     b.loc = op->loc;
     if (op->code == OP_RETURN)
       pack_results(&b, op, results);

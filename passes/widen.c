@@ -95,6 +95,7 @@ static ir_value_t *widen_operand(void *user, ir_value_t *x) {
 static moec_status_t widen_op(widener_t *w, ir_op_t *op) {
   ir_value_t *old = &op->out[0];
   dtype_t dtype = old->type.dtype;
+  w->b.region = op->parent;
   w->b.before = op;
   w->b.loc = op->loc;
   ir_op_t *copy = ir_clone(w->ctx->module, op, widen_operand, w);
@@ -116,10 +117,9 @@ moec_status_t run_widen(pass_ctx_t *ctx, ir_func_t *func) {
   ir_renumber(func);
   widener_t w = {.ctx = ctx};
   w.wide = ARENA_ARRAY(ctx->scratch, ir_value_t *, ir_count_values(func) + 1);
-  w.b = (ir_builder_t){
-      .module = ctx->module, .region = &func->body, .diag = ctx->diag};
-  for (ir_op_t *op = func->body.first, *next; op != NULL; op = next) {
-    next = op->next;
+  w.b = (ir_builder_t){.module = ctx->module, .diag = ctx->diag};
+  for (ir_op_t *op = ir_walk_first(func), *next; op != NULL; op = next) {
+    next = ir_walk_next(op);
     if (!should_widen(&w, op) || !pass_allow_rewrite(ctx, "widen", op))
       continue;
     MOEC_TRY(widen_op(&w, op));

@@ -140,7 +140,8 @@ static note_t make_note(uint32_t type, const char *text) {
 /* Whether the passes that were asked for went all the way to code. */
 static moec_status_t check_finished(session_t *s, const ir_module_t *module) {
   bool finished = module->level == IR_LEVEL_LOOP;
-  for (const ir_op_t *op = module->first->body.first; op != NULL; op = op->next)
+  for (const ir_op_t *op = ir_walk_first(module->first); op != NULL;
+       op = ir_walk_next(op))
     finished &= op->code != OP_LAUNCH || ir_has_attr(op, ATTR_LAUNCH_memory);
   if (finished) return MOEC_OK;
   return diag_error(s->diag, (ir_loc_t){0}, MOEC_E_USAGE,

@@ -194,27 +194,11 @@ static void take_op(code_t *code, const ir_op_t *op) {
   add_name(&callee->operators, code->kernels.arena, op->loc.type);
 }
 
-/* Every operation of a region and those inside them, through their links
- * instead of by recursion: regions may lie deep in each other. */
-static const ir_op_t *next_op(const ir_op_t *op, const ir_region_t *root) {
-  for (unsigned i = 0; i < op->n_regions; i++)
-    if (op->regions[i].first != NULL) return op->regions[i].first;
-  for (;;) {
-    if (op->next != NULL) return op->next;
-    const ir_region_t *region = op->parent;
-    if (region == root) return NULL;
-    op = region->owner;
-    for (const ir_region_t *r = region + 1; r < op->regions + op->n_regions;
-         r++)
-      if (r->first != NULL) return r->first;
-  }
-}
-
 /* Kernels say by their bodies what was fused into them. */
 static void take_kernel(code_t *code, const ir_func_t *func) {
   callee_t *callee = find_callee(&code->kernels, func->name);
-  for (const ir_op_t *op = func->body.first; op != NULL;
-       op = next_op(op, &func->body))
+  for (const ir_op_t *op = ir_walk_first(func); op != NULL;
+       op = ir_walk_next(op))
     add_name(&callee->operators, code->kernels.arena, op->loc.type);
 }
 
@@ -248,9 +232,8 @@ static void append_code(const code_t *code, text_t *out) {
 const char *describe_code(arena_t *arena, ir_module_t *module,
                           const unsigned *variants, unsigned n_variants) {
   code_t code = {.kernels = {.arena = arena}, .routines = {.arena = arena}};
-  const ir_region_t *schedule = &module->first->body;
-  for (const ir_op_t *op = schedule->first; op != NULL;
-       op = next_op(op, schedule))
+  for (const ir_op_t *op = ir_walk_first(module->first); op != NULL;
+       op = ir_walk_next(op))
     take_op(&code, op);
   for (const ir_func_t *func = module->first; func != NULL; func = func->next)
     if (func->kind == IR_FUNC_KERNEL) take_kernel(&code, func);
@@ -287,9 +270,9 @@ static bool same_node(const ir_loc_t *a, const ir_loc_t *b) {
 
 const char *describe_import(arena_t *arena, const ir_module_t *module) {
   callees_t operators = {.arena = arena}, operations = {.arena = arena};
-  const ir_region_t *body = &module->first->body;
   const ir_op_t *before = NULL;
-  for (const ir_op_t *op = body->first; op != NULL; op = next_op(op, body)) {
+  for (const ir_op_t *op = ir_walk_first(module->first); op != NULL;
+       op = ir_walk_next(op)) {
     find_callee(&operations, ir_op_info(op->code)->mnemonic)->uses++;
     if (op->loc.type == NULL) continue;
     if (before == NULL || !same_node(&before->loc, &op->loc))

@@ -326,29 +326,42 @@ static void a_constant_condition_takes_its_branch(void **state) {
           "%2 = neg(%0) : f32[2]\nreturn(%2)\n");
 }
 
-static void branches_that_cannot_fail_are_both_computed(void **state) {
+static void small_branches_that_cannot_fail_are_both_computed(void **state) {
   MAIN_IS(HEAD
           "body T\nnode Abs(x) -> a\noutput a\nend\n"
           "body E\nnode Identity(x) -> b\noutput b\nend\n"
-          "input x f32[B]\ninput c bool[]\n"
+          "input x f32[8]\ninput c bool[]\n"
           "node If(c) -> z {then_branch = body T, else_branch = body E}\n"
           "output z\n",
-          "%2 = abs(%0) : f32[B]\n%3 = select(%1, %2, %0) : f32[B]\n"
+          "%2 = abs(%0) : f32[8]\n%3 = select(%1, %2, %0) : f32[8]\n"
           "return(%3)\n");
+}
+
+static void branches_by_data_are_regions(void **state) {
+  MAIN_IS(HEAD
+          "body T\nnode Gather(x, i) -> a\noutput a\nend\n"
+          "body E\nnode Identity(x) -> b\noutput b\nend\n"
+          "input x f32[4]\ninput i i64[4]\ninput c bool[]\n"
+          "node If(c) -> z {then_branch = body T, else_branch = body E}\n"
+          "output z\n",
+          "%3 = if(%2) {symbols = [], dims = [4]} () {...} () {...} : f32[4]\n"
+          "return(%3)\n");
+  MAIN_IS(
+      HEAD
+      "body T\nnode Concat(x, x) -> a {axis = 0}\noutput a\nend\n"
+      "body E\nnode Identity(x) -> b\noutput b\nend\n"
+      "input x f32[4]\ninput c bool[]\n"
+      "node If(c) -> z {then_branch = body T, else_branch = body E}\n"
+      "output z\n",
+      "%2 = if(%1) {symbols = [if], dims = [if]} () {...} () {...} : f32[if]\n"
+      "return(%2)\n");
   UNSUPPORTED(HEAD
-              "body T\nnode Gather(x, i) -> a\noutput a\nend\n"
+              "body T\nnode Identity(y) -> a\noutput a\nend\n"
               "body E\nnode Identity(x) -> b\noutput b\nend\n"
-              "input x f32[4]\ninput i i64[4]\ninput c bool[]\n"
+              "input x f32[4]\ninput y f32[4,2]\ninput c bool[]\n"
               "node If(c) -> z {then_branch = body T, else_branch = body E}\n"
               "output z\n",
-              "may fail when it is not taken");
-  UNSUPPORTED(HEAD
-              "body T\nnode Concat(x, x) -> a {axis = 0}\noutput a\nend\n"
-              "body E\nnode Identity(x) -> b\noutput b\nend\n"
-              "input x f32[4]\ninput c bool[]\n"
-              "node If(c) -> z {then_branch = body T, else_branch = body E}\n"
-              "output z\n",
-              "output 0 is f32[8] or f32[4]");
+              "f32[4,2] in one branch and f32[4] in the other");
   INVALID(HEAD
           "body T\nnode Abs(x) -> a\noutput a\noutput x\nend\n"
           "body E\nnode Neg(x) -> b\noutput b\nend\n"
@@ -372,18 +385,19 @@ static void loops_of_constant_length_are_unrolled(void **state) {
           "%8 = reshape(%4) {shape = [1, 2]} : f32[1,2]\n"
           "%9 = concat(%5, %8) {axis = 0} : f32[2,2]\n"
           "return(%7, %9)\n");
-  UNSUPPORTED(HEAD
-              "body L\ninput i i64[]\ninput c bool[]\ninput s f32[2]\n"
-              "node Add(s, x) -> t\noutput c\noutput t\nend\n"
-              "input x f32[2]\ninput n i64[]\n"
-              "node Loop(n, _, x) -> y {body = body L}\noutput y\n",
-              "number of trips is not constant");
-  LIMIT(HEAD
-        "body L\ninput i i64[]\ninput c bool[]\ninput s f32[2]\n"
-        "node Add(s, x) -> t\noutput c\noutput t\nend\n"
-        "input x f32[2]\ninit n i64[] 9223372036854775806\n"
-        "node Loop(n, _, x) -> y {body = body L}\noutput y\n",
-        "exceed the limit");
+}
+
+static void other_loops_have_a_region(void **state) {
+  MAIN_IS(HEAD
+          "body L\ninput i i64[]\ninput c bool[]\ninput s f32[K]\n"
+          "node Concat(s, x) -> t {axis = 0}\noutput c\noutput t\noutput x\n"
+          "end\n"
+          "input x f32[2]\ninput n i64[]\n"
+          "node Loop(n, _, x) -> (y, z) {body = body L}\noutput y\noutput z\n",
+          "%3, %4 = while(%1, %2, %0) {symbols = [state], inits = [2], "
+          "steady = 0, dims = [state, trips, 2], trips = trips, counted = 1} "
+          "(%5: i64[], %6: f32[state]) {...} : f32[state], f32[trips,2]\n"
+          "return(%3, %4)\n");
 }
 
 static void quantising_saturates_and_checks_its_scale(void **state) {
@@ -431,8 +445,10 @@ int main(void) {
       TEST(constants_have_one_of_many_forms),
       TEST(training_is_refused),
       TEST(a_constant_condition_takes_its_branch),
-      TEST(branches_that_cannot_fail_are_both_computed),
+      TEST(small_branches_that_cannot_fail_are_both_computed),
+      TEST(branches_by_data_are_regions),
       TEST(loops_of_constant_length_are_unrolled),
+      TEST(other_loops_have_a_region),
       TEST(quantising_saturates_and_checks_its_scale),
   };
   return cmocka_run_group_tests_name("frontend/import_convert", tests, NULL,

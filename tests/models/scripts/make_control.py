@@ -1,0 +1,359 @@
+#!/usr/bin/env python3
+"""Writes the cases control_*: If, Loop and Scan that are decided at run time.
+
+usage: make_control.py OUT_DIR
+
+Each is a few nodes of ONNX text with the same computation in numpy, which gives
+the reference. Needs onnx 1.23 and numpy.
+"""
+import json
+import pathlib
+import sys
+
+import numpy as np
+import onnx
+import onnx.parser
+from onnx import numpy_helper
+
+HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
+CASES = {}
+
+
+def case(why, text, *data_sets):
+    """Registers a numpy function as the meaning of a model text."""
+    def register(function):
+        CASES["control_" + function.__name__] = (why, text, function, data_sets)
+        return function
+    return register
+
+
+def f32(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def i64(value):
+    return np.array(value, np.int64)
+
+
+def flag(value):
+    return np.array(value, bool)
+
+
+@case("branches of different sizes; one result is an output as it is",
+      """agraph (float[N,4] x, bool c) => (float[M,4] y, float[N] s) {
+        y, s = If (c) <
+          then_branch = t () => (float[M,4] a, float[N] r) {
+            a = Concat <axis = 0> (x, x)
+            axes = Constant <value_ints = [1]> ()
+            r = ReduceSum <keepdims = 0> (x, axes)
+          },
+          else_branch = e () => (float[N,4] b, float[N] q) {
+            b = Relu (x)
+            q = ReduceMax <axes = [1], keepdims = 0> (b)
+          }
+        >
+      }""",
+      (f32(3, 4), flag(True)), (f32(5, 4), flag(False)), (f32(0, 4), flag(True)))
+def if_of_other_sizes(x, c):
+    if c:
+        return np.concatenate([x, x]), x.sum(axis=1)
+    b = np.maximum(x, 0)
+    return b, b.max(axis=1) if len(b) else np.zeros(0, np.float32)
+
+
+@case("a branch gives what it captures, twice, and a view of it",
+      """agraph (float[N,4] x, bool c) => (float[N,4] y, float[N,4] z, float[M] v) {
+        shape = Constant <value_ints = [-1]> ()
+        y, z, v = If (c) <
+          then_branch = t () => (float[N,4] a, float[N,4] b, float[M] f) {
+            a = Identity (x)
+            b = Identity (x)
+            f = Reshape (x, shape)
+          },
+          else_branch = e () => (float[N,4] d, float[N,4] g, float[M] h) {
+            d = Neg (x)
+            g = Identity (d)
+            h = Reshape (d, shape)
+          }
+        >
+      }""",
+      (f32(3, 4), flag(True)), (f32(2, 4), flag(False)))
+def if_of_captured(x, c):
+    x = x if c else -x
+    return x, x, x.reshape(-1)
+
+
+@case("an operation that would fail is in the branch that is not taken",
+      """agraph (float[N] x, int64[K] i) => (float[K] y) {
+        zero = Constant <value_int = 0> ()
+        n = Size (x)
+        some = Greater (n, zero)
+        y = If (some) <
+          then_branch = t () => (float[K] a) { a = Gather (x, i) },
+          else_branch = e () => (float[K] b) {
+            s = Shape (i)
+            b = ConstantOfShape (s)
+          }
+        >
+      }""",
+      (f32(5), i64([4, 0, -1])), (f32(0), i64([7, 9])))
+def if_guards_a_gather(x, i):
+    return x[i] if len(x) else np.zeros(len(i), np.float32)
+
+
+@case("trips from an input; the state is exchanged in every trip",
+      """agraph (int64 n, float[K] x, float[K] y) => (float[K] a, float[K] b, float[T,K] rows) {
+        yes = Constant <value = bool {1}> ()
+        a, b, rows = Loop (n, yes, x, y) <
+          body = l (int64 i, bool c, float[K] p, float[K] q) => (bool d, float[K] q1, float[K] p1, float[K] r) {
+            d = Identity (c)
+            q1 = Identity (q)
+            p1 = Identity (p)
+            r = Sub (p, q)
+          }
+        >
+      }""",
+      (i64(0), f32(3), f32(3, seed=1)), (i64(1), f32(3), f32(3, seed=1)),
+      (i64(5), f32(40), f32(40, seed=1)))
+def loop_exchanges(n, x, y):
+    rows = []
+    for _ in range(n):
+        rows.append(x - y)
+        x, y = y, x
+    return x, y, np.array(rows, np.float32).reshape(-1, len(x))
+
+
+@case("the state grows in every trip until a condition on its values",
+      """agraph (float[N] x, float limit) => (float[M] y, int64 trips) {
+        zero = Constant <value_int = 0> ()
+        top = Constant <value_int = 100> ()
+        s0 = ReduceSum <keepdims = 0> (x)
+        more = Less (s0, limit)
+        y, trips = Loop (top, more, x, zero) <
+          body = l (int64 i, bool c, float[P] p, int64 t) => (bool d, float[Q] q, int64 u) {
+            one = Constant <value_int = 1> ()
+            first = Constant <value_ints = [0]> ()
+            last = Constant <value_ints = [1]> ()
+            head = Slice (p, first, last)
+            q = Concat <axis = 0> (p, head)
+            s = ReduceSum <keepdims = 0> (q)
+            d = Less (s, limit)
+            u = Add (t, one)
+          }
+        >
+      }""",
+      (np.array([1, 2], np.float32), np.float32(10)),
+      (np.array([3], np.float32), np.float32(1)),
+      (np.array([.5, 1, 1], np.float32), np.float32(40)))
+def loop_grows(x, limit):
+    trips = 0
+    while trips < 100 and x.sum() < limit:
+        x = np.concatenate([x, x[:1]])
+        trips += 1
+    return x, i64(trips)
+
+
+@case("stops early, with rows whose size only a trip tells",
+      """agraph (float[N] x, int64 n) => (int64[T,K,1] rows) {
+        yes = Constant <value = bool {1}> ()
+        rows = Loop (n, yes) <
+          body = l (int64 i, bool c) => (bool d, int64[K,1] r) {
+            three = Constant <value_int = 3> ()
+            zero = Constant <value_float = 0.0> ()
+            d = Less (i, three)
+            p = Greater (x, zero)
+            nz = NonZero (p)
+            t = Transpose (nz)
+            r = Add (t, i)
+          }
+        >
+      }""",
+      (f32(9), i64(2)), (f32(20), i64(9)))
+def loop_stops_early(x, n):
+    rows, i = [], 0
+    while i < n:
+        rows.append(np.stack(np.nonzero(x > 0)).T + i)
+        i += 1
+        if not i - 1 < 3:
+            break
+    return i64(rows)
+
+
+@case("a loop within a loop, both by data, and an if within",
+      """agraph (int64 n, int64 m, float[K] x) => (float[K] y) {
+        yes = Constant <value = bool {1}> ()
+        y = Loop (n, yes, x) <
+          body = l (int64 i, bool c, float[K] p) => (bool d, float[K] q) {
+            d = Identity (c)
+            q = Loop (m, yes, p) <
+              body = k (int64 j, bool e, float[K] r) => (bool f, float[K] s) {
+                f = Identity (e)
+                two = Constant <value_int = 2> ()
+                ij = Add (i, j)
+                odd = Mod (ij, two)
+                isodd = Cast <to = 9> (odd)
+                s = If (isodd) <
+                  then_branch = t () => (float[K] a) {
+                    fj = Cast <to = 1> (j)
+                    a = Add (r, fj)
+                  },
+                  else_branch = o () => (float[K] b) { b = Mul (r, x) }
+                >
+              }
+            >
+          }
+        >
+      }""",
+      (i64(3), i64(4), f32(5)), (i64(0), i64(4), f32(5)),
+      (i64(2), i64(1), f32(33)))
+def loop_in_loop(n, m, x):
+    y = x
+    for i in range(n):
+        for j in range(m):
+            y = y + np.float32(j) if (i + j) % 2 else y * x
+    return y
+
+
+@case("writes a row of the state in each trip",
+      """agraph (int64 n, float[T,K] x) => (float[T,K] y) {
+        yes = Constant <value = bool {1}> ()
+        shape = Constant <value_ints = [1, 1]> ()
+        zero = Constant <value_ints = [0]> ()
+        y = Loop (n, yes, x) <
+          body = l (int64 i, bool c, float[T,K] p) => (bool d, float[T,K] q) {
+            d = Identity (c)
+            row = Gather <axis = 0> (p, i)
+            twice = Add (row, row)
+            at = Reshape (i, shape)
+            up = Unsqueeze (twice, zero)
+            q = ScatterND (p, at, up)
+          }
+        >
+      }""",
+      (i64(2), f32(4, 3)), (i64(4), f32(4, 3)))
+def loop_writes_rows(n, x):
+    y = x.copy()
+    for i in range(n):
+        y[i] = y[i] + y[i]
+    return y
+
+
+@case("scans of any length: both directions, other axes, state by matrix",
+      """agraph (float[H] h, float[T,H] x, float[H,T] z, float[H,H] w) => (float[H] y, float[H,T] up, float[T,H] down) {
+        y, up, down = Scan <num_scan_inputs = 2, scan_input_axes = [0, 1],
+          scan_input_directions = [0, 1], scan_output_axes = [1, 0],
+          scan_output_directions = [0, 1],
+          body = s (float[H] p, float[H] a, float[H] b) => (float[H] q, float[H] u, float[H] v) {
+            m = MatMul (p, w)
+            ma = Add (m, a)
+            q = Tanh (ma)
+            u = Mul (q, b)
+            v = Sub (q, b)
+          }
+        > (h, x, z)
+      }""",
+      (f32(4), f32(6, 4), f32(4, 6, seed=2), f32(4, 4, seed=3)),
+      (f32(4), f32(1, 4), f32(4, 1, seed=2), f32(4, 4, seed=3)),
+      (f32(17), f32(33, 17), f32(17, 33, seed=2), .1 * f32(17, 17, seed=3)))
+def scan_two_ways(h, x, z, w):
+    up, down = [], []
+    for t in range(len(x)):
+        b = z[:, len(x) - 1 - t]
+        h = np.tanh(h @ w + x[t])
+        up.append(h * b)
+        down.append(h - b)
+    return h, np.array(up).T, np.array(down[::-1])
+
+
+@case("a sequence of known length is carried, and chosen by an if",
+      """agraph (int64 n, float[K] x, float[K] y, bool c) => (float[K] a, float[K] b) {
+        yes = Constant <value = bool {1}> ()
+        s = If (c) <
+          then_branch = t () => (seq(float[K]) p) { p = SequenceConstruct (x, y) },
+          else_branch = e () => (seq(float[K]) q) { q = SequenceConstruct (y, x) }
+        >
+        r = Loop (n, yes, s) <
+          body = l (int64 i, bool d, seq(float[K]) u) => (bool f, seq(float[K]) v) {
+            f = Identity (d)
+            zero = Constant <value_int = 0> ()
+            one = Constant <value_int = 1> ()
+            u0 = SequenceAt (u, zero)
+            u1 = SequenceAt (u, one)
+            w = Add (u0, u1)
+            v = SequenceConstruct (u1, w)
+          }
+        >
+        i0 = Constant <value_int = 0> ()
+        i1 = Constant <value_int = 1> ()
+        a = SequenceAt (r, i0)
+        b = SequenceAt (r, i1)
+      }""",
+      (i64(4), f32(3), f32(3, seed=1), flag(True)),
+      (i64(1), f32(3), f32(3, seed=1), flag(False)))
+def sequences_through_control(n, x, y, c):
+    u = [x, y] if c else [y, x]
+    for _ in range(n):
+        u = [u[1], u[0] + u[1]]
+    return u[0], u[1]
+
+
+@case("a condition known only in the second trip",
+      """agraph (float[K] x, float stop) => (float[K] y, float[T,K] rows) {
+        many = Constant <value_int = 7> ()
+        yes = Constant <value = bool {1}> ()
+        y, rows = Loop (many, yes, x) <
+          body = l (int64 i, bool c, float[K] p) => (bool d, float[K] q, float[K] r) {
+            half = Constant <value_float = 0.5> ()
+            q = Mul (p, half)
+            m = ReduceMax <keepdims = 0> (q)
+            d = Greater (m, stop)
+            r = Identity (p)
+          }
+        >
+      }""",
+      (np.array([8, 1], np.float32), np.float32(1)),
+      (np.array([8, 1], np.float32), np.float32(-1)))
+def loop_until(x, stop):
+    rows = []
+    for _ in range(7):
+        rows.append(x)
+        x = x * np.float32(.5)
+        if not x.max() > stop:
+            break
+    return x, np.array(rows)
+
+
+def save(path, name, value):
+    tensor = numpy_helper.from_array(np.asarray(value), name)
+    path.write_bytes(tensor.SerializeToString())
+
+
+def write(name, out):
+    why, text, function, data_sets = CASES[name]
+    model = onnx.parser.parse_model(HEAD + text)
+    onnx.checker.check_model(model)
+    folder = out / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    for i, inputs in enumerate(data_sets):
+        data = folder / f"test_data_set_{i}"
+        data.mkdir(exist_ok=True)
+        results = function(*inputs)
+        results = results if isinstance(results, tuple) else (results,)
+        for kind, names, values in (("input", model.graph.input, inputs),
+                                    ("output", model.graph.output, results)):
+            for j, value in enumerate(values):
+                save(data / f"{kind}_{j}.pb", names[j].name, value)
+    (folder / "case.json").write_text(json.dumps({
+        "name": name, "source": "tests/models/scripts/make_control.py",
+        "moe_layers": [], "expect": "none", "why": why, "reference": "numpy",
+        "rtol": 1e-4, "atol": 1e-5}, indent=1) + "\n")
+
+
+def main():
+    for name in CASES:
+        write(name, pathlib.Path(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()
