@@ -56,6 +56,11 @@ void onnx_store_destroy(onnx_store_t *store);
  * change); else MOEC_E_IO with the file's name. To be called at the end. */
 moec_status_t onnx_store_check(onnx_store_t *store, diag_sink_t *diag);
 
+/* Calls tell with the name of every file that was opened, the model's first. */
+void onnx_store_each_file(const onnx_store_t *store,
+                          void (*tell)(void *user, const char *name),
+                          void *user);
+
 /* A model that was read. Allocated in `arena`; valid while the store is. */
 typedef struct onnx_model {
   arena_t *arena;

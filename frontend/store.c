@@ -144,6 +144,13 @@ static onnx_mapping_t *add_mapping(onnx_store_t *store, const char *name) {
   return mapping;
 }
 
+void onnx_store_each_file(const onnx_store_t *store,
+                          void (*tell)(void *user, const char *name),
+                          void *user) {
+  for (size_t i = 0; i < store->n_mappings; i++)
+    tell(user, store->mappings[i]->name);
+}
+
 onnx_mapping_t *onnx_map(onnx_store_t *store, int fd, const struct stat *st,
                          const char *name) {
   onnx_mapping_t *mapping = add_mapping(store, name);

@@ -92,6 +92,8 @@ moec_status_t cli_compile_options(cli_t *cli, const char *model,
   out->external_root = o->external_root;
   out->isas = o->isa;
   out->report = o->report;
+  out->depfile = o->depfile;
+  out->soname = o->soname;
   out->instrument = o->instrument || o->trace != NULL;
   out->memory_limit =
       o->memory_limit > SIZE_MAX ? SIZE_MAX : (size_t)o->memory_limit;

@@ -167,6 +167,7 @@ static moec_status_t write_product(session_t *s, ir_module_t *module) {
                                .variants = variants,
                                .n_variants = n,
                                .entry = s->options->entry,
+                               .soname = s->options->soname,
                                .instrument = s->options->instrument,
                                .notes = notes,
                                .n_notes = sizeof notes / sizeof notes[0],
@@ -185,9 +186,40 @@ static moec_status_t write_report(session_t *s) {
                            s->diag);
 }
 
+/* A file name in a rule of make. */
+static void append_prerequisite(void *user, const char *name) {
+  text_t *rule = user;
+  text_printf(rule, " \\\n ");
+  for (; *name != '\0'; name++) {
+    if (*name == ' ' || *name == '#' || *name == '\\')
+      text_append(rule, "\\", 1);
+    if (*name == '$') text_append(rule, "$", 1);
+    text_append(rule, name, 1);
+  }
+}
+
+/* "output: \ model \ data": the files that were read. */
+static moec_status_t write_depfile(session_t *s) {
+  text_t rule, name;
+  if (s->options->depfile == NULL) return MOEC_OK;
+  text_init(&rule, s->arena);
+  text_init(&name, s->arena);
+  append_prerequisite(&name, s->options->output);
+  text_printf(&rule, "%s:", name.data + strlen(" \\\n "));
+  if (s->text != NULL) append_prerequisite(&rule, s->options->model);
+  onnx_store_each_file(s->store, append_prerequisite, &rule);
+  text_printf(&rule, "\n");
+  return output_write_file(s->options->depfile, rule.data, rule.length, false,
+                           s->diag);
+}
+
 static moec_status_t check_output(session_t *s) {
   static const char *const kinds[] = {".so", ".o", ".ll",
                                       ".bc", ".s", ".moeir"};
+  if (s->options->output == NULL && s->options->depfile != NULL)
+    return diag_error(s->diag, (ir_loc_t){0}, MOEC_E_USAGE,
+                      "there is no rule for '%s' to write without an output",
+                      s->options->depfile);
   if (s->options->output == NULL) return MOEC_OK;
   for (unsigned i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
     if (strcmp(suffix_of(s->options->output), kinds[i]) == 0) return MOEC_OK;
@@ -237,6 +269,7 @@ static moec_status_t compile(session_t *s) {
   tell(s->options, "code");
   MOEC_TRY(write_product(s, module));
   MOEC_TRY(write_report(s));
+  MOEC_TRY(write_depfile(s));
   moec_status_t status = onnx_store_check(s->store, s->diag);
   if (status != MOEC_OK) remove(s->options->output); /* of a changed model */
   return status;

@@ -15,6 +15,8 @@ typedef struct compile_options {
   const char *external_root; /* --external-data-root, or NULL */
   const char *isas;          /* "a,b" of targets.def; NULL: all of the target */
   const char *report;        /* JSON report, or NULL */
+  const char *depfile;       /* rule of make, or NULL */
+  const char *soname;        /* of a .so, or NULL */
   bool instrument;           /* the model can record its steps */
   unsigned n_dims;
   const onnx_pin_t *dims; /* fixed before the import of an ONNX model */

@@ -149,6 +149,37 @@ static void configuration_is_read(void **state) {
   assert_contains(f->err, "/config: line 2: 'verbos' is not an option of moec");
 }
 
+static char *read_text(const char *path) {
+  char *text = calloc(1, 4096);
+  FILE *file = fopen(path, "rb");
+  assert_true(text != NULL && file != NULL);
+  assert_in_range(fread(text, 1, 4095, file), 1, 4094);
+  fclose(file);
+  return text;
+}
+
+static void files_that_were_read_become_a_rule_of_make(void **state) {
+  cli_fixture_t *f = *state;
+  char want[512];
+  write_text(f, "a $um.moeir", sum_text);
+  assert_exit(f, 0, in_folder(f, "a $um.moeir"), "-o", in_folder(f, "#1.so"),
+              "--depfile", in_folder(f, "rule"), "--soname=libsum.so");
+  char *rule = read_text(in_folder(f, "rule"));
+  snprintf(want, sizeof want, "%s/\\#1.so: \\\n %s/a\\ $$um.moeir\n",
+           f->directory, f->directory);
+  assert_string_equal(rule, want);
+  free(rule);
+  const char *model = model_case("trained_digits/model.onnx");
+  assert_exit(f, 0, model, "-o", in_folder(f, "m.moeir"), "--depfile",
+              in_folder(f, "rule"));
+  rule = read_text(in_folder(f, "rule"));
+  assert_contains(rule, "trained_digits/model.onnx\n");
+  free(rule);
+  assert_exit(f, 2, model, "--report", in_folder(f, "r"), "--depfile",
+              in_folder(f, "rule2"));
+  assert_int_not_equal(access(in_folder(f, "rule2"), F_OK), 0);
+}
+
 static void suffix_chooses_the_product(void **state) {
   cli_fixture_t *f = *state;
   static const struct product {
@@ -545,6 +576,7 @@ int main(void) {
       TEST(fixed_dimensions_are_no_symbols),
       TEST(time_is_told_by_pass_and_variant),
       TEST(configuration_is_read),
+      TEST(files_that_were_read_become_a_rule_of_make),
       TEST(suffix_chooses_the_product),
       TEST(failures_leave_no_output),
       TEST(memory_limit_is_obeyed),
