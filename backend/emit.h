@@ -119,6 +119,11 @@ LLVMValueRef emit_float_to_bits(emitter_t *em, dtype_t to, LLVMValueRef x,
 typedef void (*product_sink_fn)(void *user, LLVMValueRef acc, unsigned lanes,
                                 LLVMValueRef m, LLVMValueRef n,
                                 LLVMValueRef valid);
+/* The same for windows: n counts within a line. */
+typedef void (*product_line_sink_fn)(void *user, LLVMValueRef acc,
+                                     unsigned lanes, LLVMValueRef m,
+                                     LLVMValueRef line, LLVMValueRef n,
+                                     LLVMValueRef valid);
 
 typedef struct product_spec { /* LLVM values are i64 scalars unless said */
   dtype_t a_dtype, b_dtype, acc_dtype; /* elements; accumulators */
@@ -127,7 +132,11 @@ typedef struct product_spec { /* LLVM values are i64 scalars unless said */
   LLVMValueRef b;          /* ptr to the first panel of this batch */
   LLVMValueRef M, N, K;
   LLVMValueRef tile; /* which tile of the grid */
+  /* Not NULL: no panels, B[k, n] = b[offsets[k] + n] (ptr to i64). Of every
+   * `pitch` columns the first `length` reach the sink, counted by line. */
+  LLVMValueRef offsets, length, pitch;
   product_sink_fn sink;
+  product_line_sink_fn line_sink; /* with offsets, instead of sink */
   void *sink_user;
 } product_spec_t;
 
@@ -142,7 +151,7 @@ void product_tile_size(dtype_t acc_dtype, unsigned *out_rows,
  * chain per element, in ascending k, whatever M: one row and many rows give the
  * same bits. Tiles are numbered down the rows first; consecutive ones share
  * their panels. B needs no more alignment than its elements. Takes about 80 KiB
- * of stack; M and N must not be 0, K may be. */
+ * of stack, 32 more with offsets; M and N must not be 0, K may be. */
 void emit_product_tile(emitter_t *em, const product_spec_t *spec);
 
 #endif

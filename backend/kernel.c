@@ -592,22 +592,37 @@ typedef struct tile_sink {
   const ir_region_t *region;
 } tile_sink_t;
 
+/* Lanes are columns, of which `valid` (NULL: all) exist. */
+static void sink_elements(tile_sink_t *sink, LLVMValueRef acc, unsigned lanes,
+                          LLVMValueRef m, const ir_value_t *column,
+                          LLVMValueRef n, LLVMValueRef valid) {
+  kernel_emitter_t *ke = sink->ke;
+  ke->lanes = lanes;
+  if (valid != NULL) ke->mask = lane_mask(ke, valid);
+  set(ke, &sink->region->args[0], acc);
+  set(ke, &sink->region->args[1], m);
+  if (lanes == 1)
+    set(ke, column, n);
+  else
+    set_affine(ke, column, n, i64_const(ke, 1));
+  emit_region(ke, sink->region);
+  ke->lanes = 1;
+  ke->mask = NULL;
+}
+
 static void sink_tile(void *user, LLVMValueRef acc, unsigned lanes,
                       LLVMValueRef m, LLVMValueRef n, LLVMValueRef valid) {
   tile_sink_t *sink = user;
-  kernel_emitter_t *ke = sink->ke;
-  const ir_region_t *region = sink->region;
-  ke->lanes = lanes;
-  if (valid != NULL) ke->mask = lane_mask(ke, valid);
-  set(ke, &region->args[0], acc);
-  set(ke, &region->args[1], m);
-  if (lanes == 1)
-    set(ke, &region->args[2], n);
-  else
-    set_affine(ke, &region->args[2], n, i64_const(ke, 1));
-  emit_region(ke, region);
-  ke->lanes = 1;
-  ke->mask = NULL;
+  sink_elements(sink, acc, lanes, m, &sink->region->args[2], n, valid);
+}
+
+/* The same for windows, with the line as one more argument. */
+static void sink_line(void *user, LLVMValueRef acc, unsigned lanes,
+                      LLVMValueRef m, LLVMValueRef line, LLVMValueRef n,
+                      LLVMValueRef valid) {
+  tile_sink_t *sink = user;
+  set(sink->ke, &sink->region->args[2], line);
+  sink_elements(sink, acc, lanes, m, &sink->region->args[3], n, valid);
 }
 
 static void emit_product(kernel_emitter_t *ke, const ir_op_t *op) {
@@ -626,8 +641,14 @@ static void emit_product(kernel_emitter_t *ke, const ir_op_t *op) {
       .M = uniform(ke, op->in[8].value),
       .N = uniform(ke, op->in[9].value),
       .sink = sink_tile,
+      .line_sink = sink_line,
       .sink_user = &sink,
   };
+  if (op->n_in > 10) {
+    spec.offsets = reg_of(ke, op->in[10].value)->value;
+    spec.length = uniform(ke, op->in[11].value);
+    spec.pitch = uniform(ke, op->in[12].value);
+  }
   emit_product_tile(ke->em, &spec);
 }
 

@@ -14,6 +14,7 @@ enum {
   SUMS,
   A,
   B,
+  OFFSETS, /* null: B is in panels */
   N_ROWS,
   N_COLUMNS,
   K,
@@ -24,14 +25,8 @@ enum {
   N_POINTERS = N_ROWS
 };
 
-/* The part of C that a tile is, and its sums on the stack. */
-typedef struct tile {
-  LLVMValueRef m0, n0, n_rows, n_columns, sums;
-} tile_t;
-
-/* A stack object in the entry block, so that it is made once per call. */
-static LLVMValueRef stack_block(emitter_t *em, LLVMTypeRef type, unsigned count,
-                                const char *name) {
+LLVMValueRef product_stack(emitter_t *em, LLVMTypeRef type, unsigned count,
+                           const char *name) {
   LLVMBasicBlockRef here = LLVMGetInsertBlock(em->builder);
   LLVMBasicBlockRef entry =
       LLVMGetEntryBasicBlock(LLVMGetBasicBlockParent(here));
@@ -64,27 +59,43 @@ static void clear_sums(emitter_t *em, const product_types_t *types,
 
 /* sums = the tile's part of C. */
 static void fill_multiply(emitter_t *em, const product_types_t *types,
-                          LLVMValueRef func, LLVMValueRef a_k) {
+                          LLVMValueRef func, LLVMValueRef a_k,
+                          bool in_windows) {
   LLVMValueRef param[N_PARAMS];
   for (unsigned i = 0; i < N_PARAMS; i++) param[i] = LLVMGetParam(func, i);
   if (!product_is_one(a_k)) a_k = param[A_K];
-  LLVMValueRef packed =
-      stack_block(em, types->acc, PRODUCT_PACKED_LINES * types->line, "packed");
+  LLVMValueRef packed = product_stack(
+      em, types->acc, PRODUCT_PACKED_LINES * types->line, "packed");
   LLVMValueRef rows = product_padded_rows(em, types, param[N_ROWS]);
   clear_sums(em, types, param[SUMS], rows);
   LLVMValueRef lines = LLVMBuildUDiv(
       em->builder, product_const(em, PRODUCT_PACKED_LINES), rows, "");
   LLVMValueRef most = product_mul(em, lines, product_const(em, types->line));
+  if (in_windows)
+    most =
+        product_min(em, most, product_const(em, product_window_depth(types)));
   LLVMValueRef last = product_sub(em, param[N_ROWS], product_const(em, 1));
   LLVMValueRef panel = product_const(em, PANEL_COLUMNS);
-  LLVMValueRef panel_step = product_mul(em, param[K], panel);
+  product_block_t part = {.sums = param[SUMS],
+                          .packed = packed,
+                          .b = param[B],
+                          .n_rows = rows,
+                          .n_columns = param[N_COLUMNS],
+                          .panel_step = panel};
+  if (!in_windows) part.panel_step = product_mul(em, param[K], panel);
 
   emit_loop_t block = emit_loop_begin(em, product_const(em, 0), param[K], most,
                                       0, NULL, "block");
   LLVMValueRef depth =
       product_min(em, product_sub(em, param[K], block.index), most);
   LLVMValueRef a_at = product_mul(em, block.index, a_k);
-  LLVMValueRef b_at = product_mul(em, block.index, panel);
+  part.depth = depth;
+  if (in_windows)
+    part.offsets =
+        product_element(em, em->i64, param[OFFSETS], block.index, "offsets");
+  else
+    part.b = product_element(em, types->b, param[B],
+                             product_mul(em, block.index, panel), "b.block");
   LLVMValueRef more =
       LLVMBuildICmp(em->builder, LLVMIntSLT,
                     product_add(em, block.index, depth), param[K], "");
@@ -92,7 +103,7 @@ static void fill_multiply(emitter_t *em, const product_types_t *types,
       em->builder, more, depth,
       product_sub(em, param[NEXT], product_min(em, block.index, param[NEXT])),
       "ahead");
-  product_rows_t part = {
+  product_rows_t from = {
       .a = product_element(em, types->a, param[A], a_at, "a.block"),
       .a_row = param[A_ROW],
       .a_k = a_k,
@@ -100,34 +111,30 @@ static void fill_multiply(emitter_t *em, const product_types_t *types,
       .last = last,
       .depth = depth,
       .ahead = ahead};
-  product_pack(em, types, packed, &part);
-  product_block_t sums = {
-      .sums = param[SUMS],
-      .packed = packed,
-      .b = product_element(em, types->b, param[B], b_at, "b.block"),
-      .n_rows = rows,
-      .n_columns = param[N_COLUMNS],
-      .depth = depth,
-      .panel_step = panel_step};
-  product_add_block(em, types, &sums);
+  product_pack(em, types, packed, &from);
+  if (in_windows)
+    product_add_windows(em, types, part);
+  else
+    product_add_block(em, types, &part);
   emit_loop_end(em, &block, NULL);
   LLVMBuildRetVoid(em->builder);
 }
 
 static void multiply(emitter_t *em, const product_types_t *types,
-                     const product_spec_t *spec, const tile_t *t) {
-  const char *name =
-      arena_printf(em->arena, "product_%s_%s_%s_%s", dtype_name(types->a_dtype),
-                   dtype_name(types->b_dtype), dtype_name(types->acc_dtype),
-                   product_is_one(spec->a_k) ? "unit" : "any");
+                     const product_spec_t *spec, const product_tile_t *t) {
+  bool in_windows = spec->offsets != NULL;
+  const char *name = arena_printf(
+      em->arena, "product_%s_%s_%s_%s%s", dtype_name(types->a_dtype),
+      dtype_name(types->b_dtype), dtype_name(types->acc_dtype),
+      product_is_one(spec->a_k) ? "unit" : "any", in_windows ? "_windows" : "");
   LLVMBasicBlockRef here = LLVMGetInsertBlock(em->builder);
   LLVMValueRef func;
   if (product_shared_function(em, name, N_POINTERS, N_PARAMS, &func))
-    fill_multiply(em, types, func, spec->a_k);
+    fill_multiply(em, types, func, spec->a_k, in_windows);
   LLVMPositionBuilderAtEnd(em->builder, here);
-  /* A panel holds 32 * K elements, so column n0 begins at n0 * K. */
+  /* A panel holds 32 * K elements, so its column n0 begins at n0 * K. */
   LLVMValueRef a_at = product_mul(em, t->m0, spec->a_row);
-  LLVMValueRef b_at = product_mul(em, t->n0, spec->K);
+  LLVMValueRef b_at = in_windows ? t->n0 : product_mul(em, t->n0, spec->K);
   LLVMValueRef rows = product_const(em, PRODUCT_TILE_ROWS);
   LLVMValueRef more_rows =
       LLVMBuildICmp(em->builder, LLVMIntSLT, product_add(em, t->m0, rows),
@@ -139,6 +146,7 @@ static void multiply(emitter_t *em, const product_types_t *types,
       [SUMS] = t->sums,
       [A] = product_element(em, types->a, spec->a, a_at, "a.tile"),
       [B] = product_element(em, types->b, spec->b, b_at, "b.tile"),
+      [OFFSETS] = in_windows ? spec->offsets : LLVMConstNull(em->ptr),
       [N_ROWS] = t->n_rows,
       [N_COLUMNS] = t->n_columns,
       [K] = spec->K,
@@ -152,8 +160,8 @@ static void multiply(emitter_t *em, const product_types_t *types,
 /* Where the tile lies. Tiles go through the rows first: while they do, the same
  * panels are read again from a near cache; the price is to pack each row of A
  * anew for each tile across, which reads far less. */
-static tile_t locate(emitter_t *em, const product_types_t *types,
-                     const product_spec_t *spec) {
+static product_tile_t locate(emitter_t *em, const product_types_t *types,
+                             const product_spec_t *spec) {
   LLVMValueRef rows = product_const(em, PRODUCT_TILE_ROWS);
   LLVMValueRef columns = product_const(em, types->columns);
   LLVMValueRef n_down = product_quotient(
@@ -162,18 +170,18 @@ static tile_t locate(emitter_t *em, const product_types_t *types,
   LLVMValueRef right = LLVMBuildUDiv(em->builder, spec->tile, n_down, "right");
   LLVMValueRef down =
       product_sub(em, spec->tile, product_mul(em, right, n_down));
-  tile_t t = {.m0 = product_mul(em, down, rows),
-              .n0 = product_mul(em, right, columns)};
+  product_tile_t t = {.m0 = product_mul(em, down, rows),
+                      .n0 = product_mul(em, right, columns)};
   t.n_rows = product_min(em, product_sub(em, spec->M, t.m0), rows);
   t.n_columns = product_min(em, product_sub(em, spec->N, t.n0), columns);
   t.sums =
-      stack_block(em, types->acc, PRODUCT_TILE_ROWS * types->columns, "sums");
+      product_stack(em, types->acc, PRODUCT_TILE_ROWS * types->columns, "sums");
   return t;
 }
 
 /* Hands columns [begin, end) of a row on: whole vectors, or the last one. */
 static void sink_vectors(emitter_t *em, const product_types_t *types,
-                         const product_spec_t *spec, const tile_t *t,
+                         const product_spec_t *spec, const product_tile_t *t,
                          LLVMValueRef row, LLVMValueRef begin, LLVMValueRef end,
                          bool whole) {
   LLVMValueRef start = product_mul(em, row, product_const(em, types->columns));
@@ -190,7 +198,7 @@ static void sink_vectors(emitter_t *em, const product_types_t *types,
 }
 
 static void sink_rows(emitter_t *em, const product_types_t *types,
-                      const product_spec_t *spec, const tile_t *t) {
+                      const product_spec_t *spec, const product_tile_t *t) {
   LLVMValueRef zero = product_const(em, 0);
   LLVMValueRef lanes = product_const(em, types->lanes);
   LLVMValueRef whole =
@@ -213,7 +221,10 @@ void product_tile_size(dtype_t acc_dtype, unsigned *out_rows,
 void emit_product_tile(emitter_t *em, const product_spec_t *spec) {
   product_types_t types =
       product_types(em, spec->a_dtype, spec->b_dtype, spec->acc_dtype);
-  tile_t tile = locate(em, &types, spec);
+  product_tile_t tile = locate(em, &types, spec);
   multiply(em, &types, spec, &tile);
-  sink_rows(em, &types, spec, &tile);
+  if (spec->offsets != NULL)
+    product_sink_lines(em, &types, spec, &tile);
+  else
+    sink_rows(em, &types, spec, &tile);
 }

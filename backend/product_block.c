@@ -230,10 +230,36 @@ static void fetch_ahead(emitter_t *em, const product_types_t *types,
     product_fetch(em, b, product_const(em, PRODUCT_AHEAD_BYTES + at));
 }
 
+/* Columns of B: in a panel, or at offsets[k] of b. */
+typedef struct columns {
+  LLVMValueRef b, offsets; /* NULL: a panel */
+} columns_t;
+
+static columns_t columns_from(emitter_t *em, const product_types_t *types,
+                              columns_t from, LLVMValueRef k) {
+  if (from.offsets != NULL) {
+    from.offsets = product_element(em, em->i64, from.offsets, k, "offset.k");
+  } else {
+    LLVMValueRef at = product_mul(em, k, product_const(em, PANEL_COLUMNS));
+    from.b = product_element(em, types->b, from.b, at, "b.line");
+  }
+  return from;
+}
+
+/* Where row k of B begins. */
+static LLVMValueRef columns_at(emitter_t *em, const product_types_t *types,
+                               columns_t from, LLVMValueRef k) {
+  from = columns_from(em, types, from, k);
+  if (from.offsets == NULL) return from.b;
+  LLVMValueRef offset = product_load(em, em->i64, 1, from.offsets, "offset");
+  return product_element(em, types->b, from.b, offset, "b.window");
+}
+
 /* One step in k: next[r][v] = sums[r][v] + a[r] * b[v]. */
 static void emit_step(emitter_t *em, const product_types_t *types,
                       micro_t micro, LLVMValueRef a, LLVMValueRef b,
-                      LLVMValueRef const *sums, LLVMValueRef *out_next) {
+                      bool in_sequence, LLVMValueRef const *sums,
+                      LLVMValueRef *out_next) {
   LLVMValueRef b_k[PANEL_COLUMNS];
   for (unsigned v = 0; v < micro.vectors; v++) {
     LLVMValueRef from = product_element(
@@ -241,7 +267,7 @@ static void emit_step(emitter_t *em, const product_types_t *types,
     b_k[v] = product_widen(em, types, types->b_dtype,
                            product_load(em, types->b, types->lanes, from, "b"));
   }
-  fetch_ahead(em, types, micro, b);
+  if (in_sequence) fetch_ahead(em, types, micro, b);
   for (unsigned r = 0; r < micro.rows; r++) {
     LLVMValueRef from = product_element(
         em, types->acc, a, product_const(em, r * types->line), "a.ptr");
@@ -258,12 +284,10 @@ static void emit_step(emitter_t *em, const product_types_t *types,
  * packed, b and sums point to its first elements; n_rows as in packed_at. */
 static void emit_micro(emitter_t *em, const product_types_t *types,
                        micro_t micro, LLVMValueRef sums, LLVMValueRef packed,
-                       LLVMValueRef n_rows, LLVMValueRef depth,
-                       LLVMValueRef b) {
+                       LLVMValueRef n_rows, LLVMValueRef depth, columns_t b) {
   LLVMValueRef acc[EMIT_MAX_CARRY], ptr[EMIT_MAX_CARRY];
   LLVMValueRef zero = product_const(em, 0), one = product_const(em, 1);
   LLVMValueRef length = product_const(em, types->line);
-  LLVMValueRef panel = product_const(em, PANEL_COLUMNS);
   unsigned n = micro.rows * micro.vectors;
   MOEC_ASSERT(n <= EMIT_MAX_CARRY);
   for (unsigned i = 0; i < n; i++) {
@@ -278,13 +302,11 @@ static void emit_micro(emitter_t *em, const product_types_t *types,
       product_min(em, product_sub(em, depth, line.index), length);
   LLVMValueRef a_line = product_element(
       em, types->acc, packed, product_mul(em, line.index, n_rows), "a.line");
-  LLVMValueRef b_line = product_element(
-      em, types->b, b, product_mul(em, line.index, panel), "b.line");
+  columns_t b_line = columns_from(em, types, b, line.index);
   emit_loop_t k = emit_loop_begin(em, zero, count, one, n, line.carry, "k");
   LLVMValueRef a_k = product_element(em, types->acc, a_line, k.index, "a.k");
-  LLVMValueRef b_k = product_element(em, types->b, b_line,
-                                     product_mul(em, k.index, panel), "b.k");
-  emit_step(em, types, micro, a_k, b_k, k.carry, acc);
+  LLVMValueRef b_k = columns_at(em, types, b_line, k.index);
+  emit_step(em, types, micro, a_k, b_k, b.offsets == NULL, k.carry, acc);
   emit_loop_end(em, &k, acc);
   emit_loop_end(em, &line, k.carry);
   for (unsigned i = 0; i < n; i++) product_store(em, line.carry[i], ptr[i]);
@@ -296,7 +318,7 @@ static void emit_micro(emitter_t *em, const product_types_t *types,
 static void emit_micro_panel(emitter_t *em, const product_types_t *types,
                              micro_t micro, LLVMValueRef sums,
                              LLVMValueRef packed, LLVMValueRef n_rows,
-                             LLVMValueRef depth, LLVMValueRef b) {
+                             LLVMValueRef depth, columns_t b) {
   unsigned width = micro.vectors * types->lanes;
   if (width == PANEL_COLUMNS) {
     emit_micro(em, types, micro, sums, packed, n_rows, depth, b);
@@ -308,24 +330,34 @@ static void emit_micro_panel(emitter_t *em, const product_types_t *types,
       PRODUCT_NEAR_BYTES / (PANEL_COLUMNS * dtype_bits(types->b_dtype) / 8);
   emit_loop_t k = product_loop(em, zero, depth, near, "near");
   LLVMValueRef a_at = product_mul(em, k.index, n_rows);
-  LLVMValueRef b_at = product_mul(em, k.index, panel);
+  columns_t b_near = columns_from(em, types, b, k.index);
   LLVMValueRef left =
       product_min(em, product_sub(em, depth, k.index), product_const(em, near));
   emit_loop_t strip = product_loop(em, zero, panel, width, "strip");
-  b_at = product_add(em, b_at, strip.index);
+  b_near.b = product_element(em, types->b, b_near.b, strip.index, "b.strip");
   sums = product_element(em, types->acc, sums, strip.index, "sum.strip");
   packed = product_element(em, types->acc, packed, a_at, "a.near");
-  b = product_element(em, types->b, b, b_at, "b.strip");
-  emit_micro(em, types, micro, sums, packed, n_rows, left, b);
+  emit_micro(em, types, micro, sums, packed, n_rows, left, b_near);
   emit_loop_end(em, &strip, NULL);
   emit_loop_end(em, &k, NULL);
 }
 
 /* Parameters of the function that adds a block. */
-enum { SUMS, PACKED, B, N_ROWS, N_COLUMNS, DEPTH, PANEL_STEP, N_PARAMS };
+enum {
+  SUMS,
+  PACKED,
+  B,
+  OFFSETS, /* null: B is in panels */
+  N_ROWS,
+  N_COLUMNS,
+  DEPTH,
+  PANEL_STEP, /* from a panel to the next; windows: from 32 columns */
+  N_PARAMS,
+  N_POINTERS = N_ROWS
+};
 
 static void fill_block(emitter_t *em, const product_types_t *types,
-                       LLVMValueRef func) {
+                       LLVMValueRef func, bool in_windows) {
   LLVMValueRef n_rows = LLVMGetParam(func, N_ROWS);
   LLVMValueRef depth = LLVMGetParam(func, DEPTH);
   micros_t micros = choose_micros(em, types);
@@ -335,9 +367,11 @@ static void fill_block(emitter_t *em, const product_types_t *types,
       product_loop(em, product_const(em, 0), LLVMGetParam(func, N_COLUMNS),
                    PANEL_COLUMNS, "panel");
   LLVMValueRef number = product_quotient(em, panel.index, PANEL_COLUMNS);
-  LLVMValueRef b = product_element(
-      em, types->b, LLVMGetParam(func, B),
-      product_mul(em, number, LLVMGetParam(func, PANEL_STEP)), "panel");
+  columns_t b = {
+      product_element(em, types->b, LLVMGetParam(func, B),
+                      product_mul(em, number, LLVMGetParam(func, PANEL_STEP)),
+                      "panel"),
+      in_windows ? LLVMGetParam(func, OFFSETS) : NULL};
   LLVMValueRef sums = product_element(em, types->acc, LLVMGetParam(func, SUMS),
                                       panel.index, "sum.panel");
   for (unsigned i = 0; i < micros.n; i++) {
@@ -361,20 +395,24 @@ static void fill_block(emitter_t *em, const product_types_t *types,
 
 void product_add_block(emitter_t *em, const product_types_t *types,
                        const product_block_t *block) {
-  const char *name =
-      arena_printf(em->arena, "product_block_%s_%s", dtype_name(types->b_dtype),
-                   dtype_name(types->acc_dtype));
+  bool in_windows = block->offsets != NULL;
+  const char *name = arena_printf(
+      em->arena, "product_block_%s_%s%s", dtype_name(types->b_dtype),
+      dtype_name(types->acc_dtype), in_windows ? "_windows" : "");
   LLVMBasicBlockRef here = LLVMGetInsertBlock(em->builder);
   LLVMValueRef func;
-  if (product_shared_function(em, name, N_ROWS, N_PARAMS, &func))
-    fill_block(em, types, func);
+  if (product_shared_function(em, name, N_POINTERS, N_PARAMS, &func))
+    fill_block(em, types, func, in_windows);
   LLVMPositionBuilderAtEnd(em->builder, here);
-  LLVMValueRef args[N_PARAMS] = {[SUMS] = block->sums,
-                                 [PACKED] = block->packed,
-                                 [B] = block->b,
-                                 [N_ROWS] = block->n_rows,
-                                 [N_COLUMNS] = block->n_columns,
-                                 [DEPTH] = block->depth,
-                                 [PANEL_STEP] = block->panel_step};
+  LLVMValueRef args[N_PARAMS] = {
+      [SUMS] = block->sums,
+      [PACKED] = block->packed,
+      [B] = block->b,
+      [OFFSETS] = in_windows ? block->offsets : LLVMConstNull(em->ptr),
+      [N_ROWS] = block->n_rows,
+      [N_COLUMNS] = block->n_columns,
+      [DEPTH] = block->depth,
+      [PANEL_STEP] = block->panel_step,
+  };
   product_call(em, func, N_PARAMS, args);
 }

@@ -11,6 +11,7 @@ enum {
   PRODUCT_PACKED_LINES = 768, /* of the packed block of A */
   PRODUCT_AHEAD_BYTES = 4096, /* from reading B to asking for it */
   PRODUCT_NEAR_BYTES = 8192,  /* of a panel that is read in several strips */
+  PRODUCT_TAIL_BYTES = 32768, /* of the copy of a part of a panel of windows */
 };
 
 /* Types and sizes that follow from a product's types and the ISA. */
@@ -21,6 +22,15 @@ typedef struct product_types {
   unsigned line;         /* elements of a line of packed A */
   unsigned columns;      /* of a tile; row stride of the sums */
 } product_types_t;
+
+/* The part of C that a tile is, and its sums on the stack. */
+typedef struct product_tile {
+  LLVMValueRef m0, n0, n_rows, n_columns, sums;
+} product_tile_t;
+
+/* A stack object in the entry block, so that it is made once per call. */
+LLVMValueRef product_stack(emitter_t *em, LLVMTypeRef type, unsigned count,
+                           const char *name);
 
 product_types_t product_types(emitter_t *em, dtype_t a_dtype, dtype_t b_dtype,
                               dtype_t acc_dtype);
@@ -53,18 +63,30 @@ void product_fetch(emitter_t *em, LLVMValueRef base, LLVMValueRef bytes);
 /* A block of K of all panels of a tile. */
 typedef struct product_block {
   LLVMValueRef sums,
-      packed;     /* rows of types->columns; as product_pack has it */
-  LLVMValueRef b; /* in panels */
+      packed;              /* rows of types->columns; as product_pack has it */
+  LLVMValueRef b, offsets; /* offsets NULL: b in panels */
   LLVMValueRef n_rows, n_columns, depth;
-  LLVMValueRef panel_step; /* elements of b from a panel to the next */
+  LLVMValueRef panel_step; /* elements of b from 32 columns to the next */
 } product_block_t;
 
 /* Adds it:
- *     sums[r][n] += sum over k in [0, depth) of
- *                   packed[k / line][r][k % line] * b[n / 32][k][n % 32]
+ *     sums[r][n] += sum over k in [0, depth) of packed[k / line][r][k % line] *
+ *                   b[n / 32 * panel_step + k * 32 + n % 32], or
+ *                   b[n / 32 * panel_step + offsets[k] + n % 32]
  * for r in [0, n_rows), n in [0, n_columns) rounded up to panels. */
 void product_add_block(emitter_t *em, const product_types_t *types,
                        const product_block_t *block);
+
+/* The same for columns at offsets, any number of them, without touching more:
+ * what whole panels leave is copied to the stack. depth is at most
+ * product_window_depth. */
+void product_add_windows(emitter_t *em, const product_types_t *types,
+                         product_block_t block);
+unsigned product_window_depth(const product_types_t *types);
+
+/* Hands the tile's sums on to spec->line_sink, line by line. */
+void product_sink_lines(emitter_t *em, const product_types_t *types,
+                        const product_spec_t *spec, const product_tile_t *tile);
 
 /* The function of this name with n_ptr pointers and then i64 as parameters, and
  * whether it still has to be filled: then the builder stands in its entry

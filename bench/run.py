@@ -3,6 +3,7 @@
 docs/performance.md.
 
     run.py runs [CASE...]      moec, ONNX Runtime and the limit of the machine
+    run.py conv [WORD...]      the same for convolutions of usual shapes
     run.py compile [CASE...]   time and memory of compiling
     run.py chain [N...]        compiling N elementwise nodes
     run.py big [MIB]           compiling that many MiB of weights
@@ -27,8 +28,9 @@ def parse():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("what", nargs="?", default="runs",
-                        choices=("runs", "compile", "chain", "big"))
-    parser.add_argument("paths", nargs="*", metavar="CASE|N")
+                        choices=("runs", "conv", "compile", "chain",
+                                 "big"))
+    parser.add_argument("paths", nargs="*", metavar="CASE|WORD|N")
     parser.add_argument("--build", type=pathlib.Path,
                         default=ROOT / "build" / "release")
     parser.add_argument("--moec", type=pathlib.Path,
@@ -65,6 +67,12 @@ def main():
     if args.what == "runs":
         import runs
         args.paths = args.paths or [ROOT / "tests" / "models"]
+        result = runs.main(args)
+    elif args.what == "conv":
+        import make_convolutions
+        import runs
+        args.paths = make_convolutions.make_cases(args.out / "convolutions",
+                                                  args.paths)
         result = runs.main(args)
     elif args.what == "compile":
         import compiling

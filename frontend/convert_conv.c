@@ -1,5 +1,5 @@
-/* Convolutions as products of all windows, as rows, with the weights as
- * columns: y[n, g, o, m] = x'[n, g, o, (c, k)] * w'[g, (c, k), m]. */
+/* Convolutions: sizes and padding, and transposed ones as convolutions of an
+ * input with zeros between its elements. */
 #include "frontend/window.h"
 
 typedef struct conv {
@@ -29,47 +29,25 @@ static bool read_groups(convert_ctx_t *ctx, conv_t *conv) {
   return ctx->status == MOEC_OK;
 }
 
-/* windows[N, C, K, O] and columns[g, C/g * K, M/g] as y[N, M, O]. */
+/* x and w[M, C/g, K..] as y[N, M, O..]. */
 static ir_value_t *multiply(convert_ctx_t *ctx, const conv_t *conv,
-                            ir_value_t *windows, ir_value_t *columns) {
-  static const int64_t to_rows[] = {0, 1, 3, 2};
-  if (windows == NULL || columns == NULL) return NULL;
-  ir_builder_t *b = ctx->b;
-  const expr_t *n = ctx_dim(windows, 0), *o = ctx_dim(windows, 3);
-  const expr_t *ck = ctx_dim(columns, 1);
-  const expr_t *m = expr_mul(ctx->exprs, conv->g, conv->out_each);
-  const expr_t *joined[] = {n, m, o};
-  const expr_t *grouped[] = {n, conv->g, ck, o};
-  ir_value_t *y;
-  windows = ir_reshape(b, windows, 4, grouped);
-  if (expr_equals_const(conv->out_each, 1) && conv->groups > 1) {
-    /* One filter for each group: elementwise product and sum. */
-    const expr_t *filter[] = {ctx_int(ctx, 1), conv->g, ck, ctx_int(ctx, 1)};
-    int64_t axis = 2;
-    y = ctx_widen(ctx, windows);
-    y = ir_binary(b, OP_MUL, y,
-                  ctx_widen(ctx, ir_reshape(b, columns, 4, filter)));
-    y = ctx_like(ctx, ir_reduce(b, OP_REDUCE_SUM, y, 1, &axis, false), windows);
-    return ir_reshape(b, y, 3, joined);
-  }
-  ir_value_t *rows = ir_transpose(b, windows, to_rows);
-  if (conv->groups == 1) { /* weights of rank 2 are shared by all */
-    const expr_t *flat[] = {expr_mul(ctx->exprs, n, o), ck};
-    const expr_t *matrix[] = {ck, conv->out_each};
-    const expr_t *image[] = {n, ctx_int(ctx, 1), o, conv->out_each};
-    rows = ir_reshape(b, rows, 2, flat);
-    y = ir_matmul(b, rows, ir_reshape(b, columns, 2, matrix));
-    y = ir_reshape(b, y, 4, image);
-  } else {
-    y = ir_matmul(b, rows, columns);
-  }
-  return ir_reshape(b, ir_transpose(b, y, to_rows), 3, joined);
+                            ir_value_t *x, ir_value_t *w) {
+  ir_value_t *in[] = {x, w};
+  const window_t *windows = &conv->w;
+  ir_op_t *op = ir_begin(ctx->b, OP_CONVOLVE, 2, in, 1);
+  if (op == NULL) return NULL;
+  ir_set_int(op, ATTR_CONVOLVE_groups, conv->groups);
+  ir_set_exprs(op, ATTR_CONVOLVE_out, windows->n, windows->out);
+  ir_set_ints(op, ATTR_CONVOLVE_strides, windows->n, windows->strides);
+  ir_set_ints(op, ATTR_CONVOLVE_dilations, windows->n, windows->dilations);
+  ir_set_exprs(op, ATTR_CONVOLVE_pad_before, windows->n, windows->before);
+  ir_set_ints(op, ATTR_CONVOLVE_input_dilation, windows->n,
+              windows->input_dilation);
+  return ir_place(ctx->b, op);
 }
 
-/* y[N, M, O] as y[N, M, O..], with the bias added. */
-static ir_value_t *finish(convert_ctx_t *ctx, const conv_t *conv, ir_value_t *y,
-                          ir_value_t *bias) {
-  y = window_fold_shape(ctx, y, &conv->w);
+static ir_value_t *with_bias(convert_ctx_t *ctx, ir_value_t *y,
+                             ir_value_t *bias) {
   if (bias == NULL || y == NULL) return y;
   if (!ctx_check_rank(ctx, bias, 1, 1, "the bias")) return NULL;
   ir_check_equal(ctx->b, ctx_dim(bias, 0), ctx_dim(y, 1),
@@ -77,36 +55,53 @@ static ir_value_t *finish(convert_ctx_t *ctx, const conv_t *conv, ir_value_t *y,
   return ir_binary(ctx->b, OP_ADD, y, ctx_along(ctx, bias, 1, y->type.rank));
 }
 
+/* Channels of groups; false where they do not fit x[N, C, ..]. */
+static bool read_channels(convert_ctx_t *ctx, const ir_value_t *x,
+                          const ir_value_t *w, conv_t *conv) {
+  if (!read_groups(ctx, conv)) return false;
+  conv->in_each = ctx_dim(w, 1);
+  conv->out_each = shared_out(ctx, ctx_dim(w, 0), conv->g, "filters in groups");
+  ir_check_equal(ctx->b, expr_mul(ctx->exprs, conv->in_each, conv->g),
+                 ctx_dim(x, 1), "channels of the weights and of the input");
+  return ctx_status(ctx) == MOEC_OK;
+}
+
+/* Every element of a window is a channel under a kernel of one element. */
 ir_value_t *window_product(convert_ctx_t *ctx, const ir_value_t *x,
                            const window_t *window, ir_value_t *windows,
                            ir_value_t *w, ir_value_t *bias) {
-  static const int64_t to_columns[] = {0, 2, 1};
-  conv_t conv = {.w = *window, .groups = 1};
-  if (!read_groups(ctx, &conv)) return NULL;
-  conv.in_each = ctx_dim(w, 1);
-  conv.out_each = shared_out(ctx, ctx_dim(w, 0), conv.g, "filters in groups");
-  ir_check_equal(ctx->b, expr_mul(ctx->exprs, conv.in_each, conv.g),
-                 ctx_dim(x, 1), "channels of the weights and of the input");
-  if (ctx_status(ctx) != MOEC_OK) return NULL;
-  const expr_t *dim[] = {
-      conv.g, conv.out_each,
-      expr_mul(ctx->exprs, conv.in_each, window_kernel_count(ctx, &conv.w))};
-  ir_value_t *columns =
-      ir_transpose(ctx->b, ir_reshape(ctx->b, w, 3, dim), to_columns);
-  return finish(ctx, &conv, multiply(ctx, &conv, windows, columns), bias);
+  conv_t conv = {.groups = 1};
+  if (windows == NULL || !read_channels(ctx, x, w, &conv)) return NULL;
+  const expr_t *one = ctx_int(ctx, 1);
+  const expr_t *taps = window_kernel_count(ctx, window);
+  const expr_t *line[] = {ctx_dim(windows, 0),
+                          expr_mul(ctx->exprs, ctx_dim(windows, 1), taps),
+                          ctx_dim(windows, 3)};
+  const expr_t *filter[] = {ctx_dim(w, 0),
+                            expr_mul(ctx->exprs, conv.in_each, taps), one};
+  conv.w = (window_t){.n = 1,
+                      .kernel = {one},
+                      .strides = {1},
+                      .dilations = {1},
+                      .input_dilation = {1},
+                      .before = {ctx_int(ctx, 0)},
+                      .out = {line[2]}};
+  windows = ir_reshape(ctx->b, windows, 3, line);
+  w = ir_reshape(ctx->b, w, 3, filter);
+  ir_value_t *y = multiply(ctx, &conv, windows, w);
+  return with_bias(ctx, window_fold_shape(ctx, y, window), bias);
 }
 
 ir_value_t *window_convolve(convert_ctx_t *ctx, ir_value_t *x, ir_value_t *w,
                             ir_value_t *bias) {
-  window_t window;
+  conv_t conv = {.groups = 1};
   if (x == NULL || w == NULL ||
       !ctx_check_rank(ctx, w, x->type.rank, x->type.rank, "the weights") ||
       !ctx_check_rank(ctx, x, 3, IR_MAX_RANK, "the input") ||
-      !window_read(ctx, x, w->type.dim + 2, &window) ||
-      !window_sizes(ctx, x, &window))
+      !window_read(ctx, x, w->type.dim + 2, &conv.w) ||
+      !window_sizes(ctx, x, &conv.w) || !read_channels(ctx, x, w, &conv))
     return NULL;
-  ir_value_t *windows = window_unfold(ctx, x, ctx_scalar(ctx, x, 0), &window);
-  return window_product(ctx, x, &window, windows, w, bias);
+  return with_bias(ctx, multiply(ctx, &conv, x, w), bias);
 }
 
 moec_status_t convert_conv(convert_ctx_t *ctx) {
@@ -198,10 +193,27 @@ static ir_value_t *flipped(convert_ctx_t *ctx, ir_value_t *w) {
   return w;
 }
 
+/* w[C, M/g, K..] as [M, C/g, K..]. */
+static ir_value_t *filters(convert_ctx_t *ctx, const conv_t *conv,
+                           ir_value_t *w) {
+  if (w == NULL) return NULL;
+  unsigned n = w->type.rank - 2;
+  const expr_t *dim[IR_MAX_RANK] = {conv->g, conv->in_each, conv->out_each};
+  int64_t perm[IR_MAX_RANK] = {0, 2, 1};
+  for (unsigned i = 0; i < n; i++) {
+    dim[3 + i] = ctx_dim(w, 2 + i);
+    perm[3 + i] = 3 + i;
+  }
+  w = ir_reshape(ctx->b, w, 3 + n, dim);
+  w = ir_transpose(ctx->b, w, perm);
+  dim[1] = expr_mul(ctx->exprs, conv->g, conv->out_each);
+  dim[2] = conv->in_each;
+  return ir_reshape(ctx->b, w, 2 + n, dim + 1);
+}
+
 /* w[C, M/g, K..]: the input with stride - 1 zeros between its elements, under
  * windows with the reversed kernel. */
 moec_status_t convert_conv_transpose(convert_ctx_t *ctx) {
-  static const int64_t to_columns[] = {0, 1, 3, 2};
   ir_value_t *x = ctx_in(ctx, 0), *w = ctx_in(ctx, 1);
   conv_t conv = {.groups = 1};
   if (!read_groups(ctx, &conv) ||
@@ -215,16 +227,8 @@ moec_status_t convert_conv_transpose(convert_ctx_t *ctx) {
   ir_check_equal(ctx->b, ctx_dim(w, 0), ctx_dim(x, 1),
                  "channels of the weights and of the input");
   MOEC_TRY(ctx_status(ctx));
-  ir_value_t *windows = window_unfold(ctx, x, ctx_scalar(ctx, x, 0), &conv.w);
-  const expr_t *k = window_kernel_count(ctx, &conv.w);
-  const expr_t *dim[] = {conv.g, conv.in_each, conv.out_each, k};
-  const expr_t *columns_dim[] = {conv.g, expr_mul(ctx->exprs, conv.in_each, k),
-                                 conv.out_each};
-  ir_value_t *columns = ir_reshape(ctx->b, flipped(ctx, w), 4, dim);
-  columns = ir_reshape(ctx->b, ir_transpose(ctx->b, columns, to_columns), 3,
-                       columns_dim);
+  w = filters(ctx, &conv, flipped(ctx, w));
   ctx_set_output(ctx, 0,
-                 finish(ctx, &conv, multiply(ctx, &conv, windows, columns),
-                        ctx_in(ctx, 2)));
+                 with_bias(ctx, multiply(ctx, &conv, x, w), ctx_in(ctx, 2)));
   return MOEC_OK;
 }

@@ -164,13 +164,15 @@ moec_status_t infer_product_tile(ir_module_t *module, ir_op_t *op,
   if (!dtype_is_float(acc) && !dtype_is_integer(acc))
     SHAPE_FAIL("product_tile sums in %s, expected a float or integer type",
                dtype_name(acc));
+  if (op->n_in != 10 && op->n_in != 13)
+    SHAPE_FAIL("product_tile has %u operands, expected 10 or 13", op->n_in);
   for (unsigned i = 0; i < op->n_in; i++) {
-    if (i == 0 || i == 4)
+    if (i == 0 || i == 4 || i == 10)
       MOEC_TRY(check_buffer(module, op, i, diag));
     else
       MOEC_TRY(shape_scalar(module, op, i, DT_I64, diag));
   }
-  const dtype_t dtypes[] = {acc, DT_I64, DT_I64};
-  MOEC_TRY(check_args(module, op, 3, dtypes, diag));
+  const dtype_t dtypes[] = {acc, DT_I64, DT_I64, DT_I64};
+  MOEC_TRY(check_args(module, op, op->n_in == 10 ? 3 : 4, dtypes, diag));
   return check_yield(module, op, 0, NULL, diag);
 }

@@ -174,6 +174,13 @@ static uint64_t work_of(const ir_op_t *op) {
     expr_is_const(x->dim[x->rank - 1], &k);
     most = saturating_mul(most, (uint64_t)k / LANES + 1);
   }
+  if (op->code == OP_CONVOLVE) {
+    const ir_type_t *w = &op->in[1].value->type;
+    int64_t filters = 1;
+    expr_is_const(w->dim[0], &filters);
+    uint64_t k = count_of(w) / (uint64_t)(filters > 0 ? filters : 1);
+    most = saturating_mul(most, k / LANES + 1);
+  }
   for (unsigned i = 0; i < op->n_in; i++) {
     if (op->in[i].value == NULL) continue;
     uint64_t count = count_of(&op->in[i].value->type);

@@ -109,6 +109,7 @@ static bool pulls(const ir_use_t *use) {
     case OP_PACK:
       return false;
     case OP_PRODUCT:
+    case OP_WINDOW_PRODUCT:
       return use->index == 0 && is_view_op(def->code) &&
              def->code != OP_RESHAPE;
     case OP_RESHAPE:
@@ -133,7 +134,7 @@ static bool reads_once(const ir_use_t *use) {
     case OP_GATHER:
     case OP_GATHER_ND:
     case OP_GATHER_ELEMENTS:
-    case OP_UNFOLD:
+    case OP_WINDOWS:
       return false;
     case OP_SOFTMAX:
     case OP_LOG_SOFTMAX:
@@ -165,7 +166,7 @@ static bool once_per_row(const ir_use_t *use, const place_t *where) {
 /* Operations below x that would be computed with it; costly ones count more. */
 static unsigned subtree_cost(const ir_op_t *op, unsigned limit) {
   if (op == NULL || limit == 0) return 0;
-  if (is_reduce(op) || op->code == OP_PRODUCT) return MAX_TREE;
+  if (is_reduce(op) || lower_is_product(op)) return MAX_TREE;
   unsigned cost = is_costly(op->code) ? 8 : 1;
   for (unsigned i = 0; i < op->n_in; i++) {
     const ir_value_t *x = op->in[i].value;
@@ -200,7 +201,7 @@ static bool find_place(const fuser_t *f, const ir_op_t *op, place_t *out) {
 
 static bool use_is_fine(const ir_op_t *op, const ir_use_t *use,
                         const place_t *where, const tree_info_t *tree) {
-  if (op->code == OP_PRODUCT)
+  if (lower_is_product(op))
     return where->straight && is_elementwise(use->user) && !tree->has_product &&
            !tree->has_reduce &&
            same_dims(&op->out[0].type, &use->user->out[0].type) &&
@@ -244,8 +245,8 @@ static bool may_fuse(const fuser_t *f, const ir_op_t *op, place_t *out_place) {
   if (op->code == OP_CONSTANT)
     return ir_type_static_count(&op->out[0].type, &count) && count == 1;
   if (is_source(op->code)) return true;
-  if (l->elem == NULL && op->code != OP_PRODUCT) return false;
-  bool stored = l->root != NULL && op->code != OP_PRODUCT;
+  if (l->elem == NULL && !lower_is_product(op)) return false;
+  bool stored = l->root != NULL && !lower_is_product(op);
   if (stored || op->code == OP_ARG_MAX || op->code == OP_ARG_MIN) return false;
   if (is_constant_view(op) && all_pull(op)) return true;
   if (!find_place(f, op, out_place)) return false;
@@ -261,7 +262,7 @@ static void note_fused(fuser_t *f, ir_op_t *op, place_t where) {
                      same_dims(&op->out[0].type, &where.root->out[0].type);
   tree_info_t *tree = &f->tree[key(where.root)];
   tree->n_ops++;
-  tree->has_product |= op->code == OP_PRODUCT;
+  tree->has_product |= lower_is_product(op);
   tree->has_reduce |= is_reduce(op);
   /* Rows of a broadcast operand are walked like the root's. */
   bool row = is_elementwise(op) && where.straight;
@@ -279,7 +280,7 @@ moec_status_t run_fuse(pass_ctx_t *ctx, ir_func_t *func) {
     place_t where = {op, false, false};
     if (!ir_has_trait(op, PURE)) continue;
     if (is_reduce(op)) f.tree[key(op)].has_reduce = true;
-    if (op->code == OP_PRODUCT) f.tree[key(op)].has_product = true;
+    if (lower_is_product(op)) f.tree[key(op)].has_product = true;
     if (!may_fuse(&f, op, &where)) continue;
     if (!pass_allow_rewrite(ctx, "fuse", op)) continue;
     op->fused = true;

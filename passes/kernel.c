@@ -470,18 +470,16 @@ void kernel_when(kernel_t *k, ir_value_t *cond) {
   open_region(k, detached(k, OP_WHEN, 1, &cond, 0), 0, NULL);
 }
 
-void kernel_product_tile(kernel_t *k, ir_value_t *const in[10], dtype_t acc,
-                         ir_value_t **out_acc, ir_value_t **out_m,
-                         ir_value_t **out_n) {
-  ir_op_t *op = detached(k, OP_PRODUCT_TILE, 10, in, 0);
+void kernel_product_tile(kernel_t *k, unsigned n, ir_value_t *const *in,
+                         dtype_t acc, ir_value_t **out_args) {
+  ir_op_t *op = detached(k, OP_PRODUCT_TILE, n, in, 0);
+  unsigned n_args = n == 10 ? 3 : 4;
   ir_set_dtype(op, ATTR_PRODUCT_TILE_acc, acc);
   ir_type_t types[] = {ir_scalar_type(acc), ir_scalar_type(DT_I64),
-                       ir_scalar_type(DT_I64)};
+                       ir_scalar_type(DT_I64), ir_scalar_type(DT_I64)};
   k->vector_depth = k->depth;
-  open_region(k, op, 3, types);
-  *out_acc = &op->regions[0].args[0];
-  *out_m = &op->regions[0].args[1];
-  *out_n = &op->regions[0].args[2];
+  open_region(k, op, n_args, types);
+  for (unsigned i = 0; i < n_args; i++) out_args[i] = &op->regions[0].args[i];
 }
 
 void kernel_hoist(kernel_t *k, unsigned n, ir_value_t *const *idx,

@@ -1,5 +1,8 @@
 /* Chooses how each product is computed: panels and register tiles, or, where
- * one side is a vector, a reduction that reads its operands in place. */
+ * one side is a vector, a reduction that reads its operands in place; and how
+ * windows are read (layout_window.c). */
+#include "passes/layout.h"
+
 #include "ir/build.h"
 #include "ir/tile.h"
 #include "passes/pass.h"
@@ -60,8 +63,7 @@ static ir_value_t *by_columns(ir_builder_t *b, ir_value_t *x, ir_value_t *y) {
   return ir_reduce(b, OP_REDUCE_SUM, product, 1, &axis, true);
 }
 
-/* 16-bit weights stay so in their panels: registers widen them. */
-static ir_value_t *without_widening(ir_value_t *y) {
+ir_value_t *layout_without_widening(ir_value_t *y) {
   const ir_op_t *cast = y->def;
   if (cast == NULL || cast->code != OP_CAST || y->type.dtype != DT_F32)
     return y;
@@ -72,7 +74,7 @@ static ir_value_t *without_widening(ir_value_t *y) {
 
 static ir_value_t *by_panels(ir_builder_t *b, ir_value_t *x, ir_value_t *y,
                              dtype_t out_dtype) {
-  y = without_widening(y);
+  y = layout_without_widening(y);
   ir_op_t *pack = ir_begin(b, OP_PACK_PANELS, 1, &y, 1);
   ir_value_t *in[] = {x, ir_place(b, pack)};
   ir_op_t *product = ir_begin(b, OP_PRODUCT, 2, in, 1);
@@ -106,18 +108,48 @@ static ir_value_t *compute(ir_builder_t *b, const ir_op_t *op) {
   return by_panels(b, x, y, out->dtype);
 }
 
+static ir_value_t *replacement(ir_builder_t *b, const ir_op_t *op) {
+  switch (op->code) {
+    case OP_MATMUL:
+      return compute(b, op);
+    case OP_UNFOLD:
+      return layout_unfold(b, op);
+    case OP_CONVOLVE:
+      return layout_convolve(b, op);
+    default:
+      return NULL;
+  }
+}
+
+static const char *rewrite_of(ir_opcode_t code) {
+  switch (code) {
+    case OP_MATMUL:
+      return "choose-product";
+    case OP_UNFOLD:
+      return "choose-windows";
+    case OP_CONVOLVE:
+      return "choose-convolution";
+    default:
+      return NULL;
+  }
+}
+
 moec_status_t run_layout(pass_ctx_t *ctx, ir_func_t *func) {
   for (ir_op_t *op = ir_walk_first(func), *next; op != NULL; op = next) {
     next = ir_walk_next(op);
-    if (op->code != OP_MATMUL) continue;
-    if (!pass_allow_rewrite(ctx, "choose-product", op)) continue;
+    const char *name = rewrite_of(op->code);
+    if (name == NULL || !pass_allow_rewrite(ctx, name, op)) continue;
     ir_builder_t b = {.module = ctx->module,
                       .region = op->parent,
                       .before = op,
                       .loc = op->loc,
                       .diag = ctx->diag};
-    ir_value_t *result = compute(&b, op);
+    const ir_op_t *before = op->prev;
+    ir_value_t *result = replacement(&b, op);
     MOEC_TRY(b.status);
+    /* A convolution may have become a matmul. */
+    ir_op_t *first = before != NULL ? before->next : op->parent->first;
+    if (first != op) next = first;
     ir_replace_uses(&op->out[0], result);
     ir_erase(op);
   }

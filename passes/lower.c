@@ -187,6 +187,7 @@ static bool is_reduction(const ir_op_t *op) {
 typedef struct tree {
   bool reduces;    /* the innermost loop must stay whole */
   bool row_reduce; /* lanes belong to a reduction, not to the innermost loop */
+  bool windows;    /* rows are too short to be spread one by one */
   const expr_t *work;
 } tree_t;
 
@@ -208,6 +209,7 @@ static void study_operation(lower_t *lo, const ir_op_t *op, bool root,
     const expr_t *n = lower_reduced_count(pool, op);
     tree->work = expr_mul(pool, tree->work, n);
   }
+  tree->windows |= op->code == OP_WINDOWS;
   for (unsigned i = 0; i < op->n_in; i++)
     if (op->in[i].value != NULL)
       study_operation(lo, op->in[i].value->def, false, tree);
@@ -221,6 +223,7 @@ static void study_tree(lower_t *lo, const ir_op_t *op, bool root,
 
 static nest_kind_t nest_kind(const tree_t *tree) {
   return tree->row_reduce ? NEST_ROWS
+         : tree->windows  ? NEST_BLOCKS
          : tree->reduces  ? NEST_WHOLE
                           : NEST_CHUNKS;
 }

@@ -38,6 +38,11 @@ typedef struct lowering {
 
 extern const lowering_t lowering_reduce, lowering_arg_reduce;
 
+/* Operations whose kernels compute tiles and take an epilogue. */
+static inline bool lower_is_product(const ir_op_t *op) {
+  return op->code == OP_PRODUCT || op->code == OP_WINDOW_PRODUCT;
+}
+
 /* NULL functions for operations that have none. */
 const lowering_t *lowering_of(ir_opcode_t code);
 
@@ -76,12 +81,14 @@ typedef struct nest {
   const expr_t *extent[IR_MAX_RANK]; /* of each loop */
   const expr_t *units, *grain;
   int64_t chunk; /* of the innermost loop in a unit; 0: all of it */
+  int64_t block; /* of the loop around that, in a unit; 0: 1 */
 } nest_t;
 
 typedef enum {
   NEST_CHUNKS, /* a unit is a chunk of the innermost loop */
   NEST_WHOLE,  /* a unit is the whole innermost loop */
   NEST_ROWS,   /* small chunks: the caller walks a row for each element */
+  NEST_BLOCKS, /* a unit is a block of some whole innermost loops */
 } nest_kind_t;
 
 /* mergeable[d]: dimensions d, d + 1 may be walked as one. work: scalar steps
@@ -92,6 +99,10 @@ void nest_plan(ir_module_t *module, nest_t *nest, unsigned rank,
 /* Opens the parallel region and, where there is one, the innermost loop; fills
  * idx[rank]. */
 void nest_open(kernel_t *k, const nest_t *nest, bool vector, ir_value_t **idx);
+
+/* Spreads a number over n dimensions, the last one fastest. */
+void lower_split(kernel_t *k, unsigned n, const expr_t *const *dim,
+                 ir_value_t *number, ir_value_t **out_idx);
 
 /* ---- The schedule
  * ------------------------------------------------------------ */
@@ -142,6 +153,16 @@ const expr_t *lower_reduced_count(expr_pool_t *pool, const ir_op_t *op);
  * that stores tensor as the epilogue of that product. */
 ir_value_t *lower_find_product(const lower_t *lo, ir_value_t *tensor);
 ir_value_t *lower_product(lower_t *lo, ir_value_t *tensor, ir_value_t *product);
+ir_value_t *lower_window_product(lower_t *lo, ir_value_t *tensor,
+                                 ir_value_t *product);
+/* Stores what tensor's operation makes of the product's elements, the anchor,
+ * at idx; ends the kernel and launches it. */
+ir_value_t *lower_finish_product(lower_t *lo, kernel_t *k, ir_value_t *tensor,
+                                 ir_value_t *product, ir_value_t *sum,
+                                 ir_value_t *const *idx, const expr_t *units);
+dtype_t lower_sum_dtype(dtype_t dtype); /* of a product of such results */
+const expr_t *lower_count_tiles(expr_pool_t *pool, dtype_t sum,
+                                const expr_t *rows, const expr_t *columns);
 
 /* ---- Affine views
  * --------------------------------------------------------------- */

@@ -1,5 +1,5 @@
 /* Movement at indices known from the shape: reshape, transpose, slice, concat,
- * pad, unfold, packing into panels. */
+ * pad, packing into panels. */
 #include <string.h>
 
 #include "passes/lower.h"
@@ -283,48 +283,6 @@ static bool merges_pad(const ir_op_t *op, unsigned d) {
 }
 
 const lowering_t lowering_pad = {.elem = elem_pad, .merges = merges_pad};
-
-/* ---- unfold
- * ----------------------------------------------------------------------------
- */
-
-static ir_value_t *elem_unfold(kernel_t *k, const ir_op_t *op, unsigned result,
-                               ir_value_t *const *idx) {
-  (void)result;
-  unsigned n;
-  const int64_t *strides = ir_get_ints(op, ATTR_UNFOLD_strides, &n);
-  const int64_t *dilations = ir_get_ints(op, ATTR_UNFOLD_dilations, &n);
-  const int64_t *spread = ir_get_ints(op, ATTR_UNFOLD_input_dilation, &n);
-  const expr_t *const *before = ir_get_exprs(op, ATTR_UNFOLD_pad_before, &n);
-  ir_value_t *x = op->in[0].value, *at[IR_MAX_RANK] = {idx[0], idx[1]};
-  ir_value_t *inside = NULL;
-  for (unsigned d = 0; d < n; d++) {
-    ir_value_t *kernel_at = idx[2 + d], *out_at = idx[2 + n + d];
-    ir_value_t *p = kernel_binary(k, OP_MUL, out_at, kernel_int(k, strides[d]));
-    ir_value_t *tap =
-        kernel_binary(k, OP_MUL, kernel_at, kernel_int(k, dilations[d]));
-    p = kernel_binary(k, OP_ADD, p, tap);
-    p = kernel_binary(k, OP_SUB, p, kernel_size(k, before[d]));
-    ir_value_t *ok = kernel_binary(k, OP_LE, kernel_int(k, 0), p);
-    if (spread[d] > 1) {
-      ir_value_t *s = kernel_int(k, spread[d]), *zero = kernel_int(k, 0);
-      ir_value_t *hits =
-          kernel_binary(k, OP_EQ, kernel_binary(k, OP_FMOD, p, s), zero);
-      ok = kernel_binary(k, OP_AND, ok, hits);
-      p = kernel_binary(k, OP_DIV, p, s);
-    }
-    ok = kernel_binary(
-        k, OP_AND, ok,
-        kernel_binary(k, OP_LT, p, kernel_size(k, x->type.dim[2 + d])));
-    inside = inside ? kernel_binary(k, OP_AND, inside, ok) : ok;
-    at[2 + d] = p;
-  }
-  if (inside == NULL) return lower_elem(k, x, at);
-  ir_value_t *scalar = lower_elem_masked(k, x, at, inside);
-  return kernel_select(k, inside, scalar, lower_elem(k, op->in[1].value, NULL));
-}
-
-const lowering_t lowering_unfold = {.elem = elem_unfold};
 
 /* ---- panels
  * ------------------------------------------------------------------------------

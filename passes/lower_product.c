@@ -5,7 +5,7 @@
 ir_value_t *lower_find_product(const lower_t *lo, ir_value_t *tensor) {
   const ir_op_t *op = tensor->def;
   if (op == NULL) return NULL;
-  if (op->code == OP_PRODUCT) return tensor;
+  if (lower_is_product(op)) return tensor;
   for (unsigned i = 0; i < op->n_in; i++) {
     const ir_value_t *x = op->in[i].value;
     if (x == NULL || x->def == NULL || !x->def->fused) continue;
@@ -92,30 +92,21 @@ static ir_value_t *split_unit(kernel_t *k, const product_shape_t *s,
   if (s->n_batch == 0) return unit;
   ir_value_t *n = kernel_size(k, tiles);
   ir_value_t *tile = kernel_binary(k, OP_FMOD, unit, n);
-  ir_value_t *row = kernel_binary(k, OP_DIV, unit, n);
-  for (unsigned d = s->n_batch; d-- > 0;) {
-    if (d == 0) {
-      idx[0] = row;
-      break;
-    }
-    ir_value_t *size = kernel_size(k, s->op->out[0].type.dim[d]);
-    idx[d] = kernel_binary(k, OP_FMOD, row, size);
-    row = kernel_binary(k, OP_DIV, row, size);
-  }
+  lower_split(k, s->n_batch, s->op->out[0].type.dim,
+              kernel_binary(k, OP_DIV, unit, n), idx);
   return tile;
 }
 
-static dtype_t product_accumulator(const ir_type_t *out) {
-  return dtype_is_float(out->dtype) && dtype_bits(out->dtype) < 32 ? DT_F32
-                                                                   : out->dtype;
+dtype_t lower_sum_dtype(dtype_t dtype) {
+  return dtype_is_float(dtype) && dtype_bits(dtype) < 32 ? DT_F32 : dtype;
 }
 
-static const expr_t *count_tiles(expr_pool_t *pool, const product_shape_t *s,
-                                 dtype_t acc) {
-  const expr_t *rows = expr_const(pool, PRODUCT_TILE_ROWS);
-  const expr_t *columns = expr_const(pool, product_tile_columns(acc));
-  return expr_mul(pool, expr_ceildiv(pool, s->M, rows),
-                  expr_ceildiv(pool, s->N, columns));
+const expr_t *lower_count_tiles(expr_pool_t *pool, dtype_t sum,
+                                const expr_t *rows, const expr_t *columns) {
+  const expr_t *down = expr_const(pool, PRODUCT_TILE_ROWS);
+  const expr_t *across = expr_const(pool, product_tile_columns(sum));
+  return expr_mul(pool, expr_ceildiv(pool, rows, down),
+                  expr_ceildiv(pool, columns, across));
 }
 
 /* Opens the tile; its three region arguments out. */
@@ -147,7 +138,7 @@ static void open_tile(kernel_t *k, const product_shape_t *s,
       kernel_size(k, s->M),
       kernel_size(k, s->N),
   };
-  kernel_product_tile(k, in, acc, &region[0], &region[1], &region[2]);
+  kernel_product_tile(k, 10, in, acc, region);
 }
 
 /* Indices of element (m, n); merged rows come apart unless the walk is merged.
@@ -159,32 +150,40 @@ static void element_index(kernel_t *k, const product_shape_t *s,
   idx[s->rank - 1] = region[2];
 }
 
+ir_value_t *lower_finish_product(lower_t *lo, kernel_t *k, ir_value_t *tensor,
+                                 ir_value_t *product, ir_value_t *sum,
+                                 ir_value_t *const *idx, const expr_t *units) {
+  k->anchor = product;
+  k->anchor_scalar = kernel_cast(k, sum, product->type.dtype);
+  ir_value_t *scalar = k->anchor_scalar;
+  if (tensor != product)
+    scalar = lowering_of(tensor->def->code)
+                 ->elem(k, tensor->def, tensor->index, idx);
+  kernel_store(k, kernel_result(k, 0), lower_linear(k, &tensor->type, idx),
+               scalar, NULL);
+  ir_op_t *launched = lower_launch(lo, k, "product", 1, &tensor->type, units,
+                                   expr_const(lo->module->exprs, 1));
+  return &launched->out[0];
+}
+
 ir_value_t *lower_product(lower_t *lo, ir_value_t *tensor,
                           ir_value_t *product) {
+  if (product->def->code == OP_WINDOW_PRODUCT)
+    return lower_window_product(lo, tensor, product);
   expr_pool_t *pool = lo->module->exprs;
   product_shape_t s;
   study_product(lo, tensor, product, &s);
-  dtype_t acc = product_accumulator(&product->type);
-  const expr_t *tiles = count_tiles(pool, &s, acc);
+  dtype_t acc = lower_sum_dtype(product->type.dtype);
+  const expr_t *tiles = lower_count_tiles(pool, acc, s.M, s.N);
   const expr_t *units =
       expr_mul(pool, expr_product(pool, product->type.dim, s.n_batch), tiles);
   kernel_t k;
-  ir_value_t *idx[IR_MAX_RANK], *region[3];
+  ir_value_t *idx[IR_MAX_RANK], *region[4];
   kernel_begin(&k, lo->module, lo->table, tensor->def->loc, 1,
                &tensor->type.dtype);
   open_tile(&k, &s, tiles, acc, idx, region);
   element_index(&k, &s, region, idx);
-  k.anchor = product;
-  k.anchor_scalar = kernel_cast(&k, region[0], product->type.dtype);
-  ir_value_t *scalar = k.anchor_scalar;
-  if (tensor != product)
-    scalar = lowering_of(tensor->def->code)
-                 ->elem(&k, tensor->def, tensor->index, idx);
-  kernel_store(&k, kernel_result(&k, 0), lower_linear(&k, &tensor->type, idx),
-               scalar, NULL);
-  ir_op_t *launched = lower_launch(lo, &k, "product", 1, &tensor->type, units,
-                                   expr_const(pool, 1));
-  return &launched->out[0];
+  return lower_finish_product(lo, &k, tensor, product, region[0], idx, units);
 }
 
 static void root_product(lower_t *lo, ir_op_t *op) {

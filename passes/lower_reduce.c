@@ -93,6 +93,28 @@ static dtype_t accumulator(const char *kind, dtype_t dtype) {
 
 static bool is_one(const expr_t *dim) { return expr_equals_const(dim, 1); }
 
+/* Whether the elements are those of windows, or products with them. */
+static bool reads_windows(const ir_value_t *x) {
+  const ir_op_t *op = x->def;
+  if (op == NULL || !op->fused) return false;
+  if (op->code == OP_WINDOWS) return true;
+  if (op->code == OP_CAST) return reads_windows(op->in[0].value);
+  return op->code == OP_MUL &&
+         (reads_windows(op->in[0].value) || reads_windows(op->in[1].value));
+}
+
+/* Small windows are part of the kernel, so that its loops over them unroll. */
+static ir_value_t *reduced_extent(kernel_t *k, const ir_op_t *op,
+                                  const expr_t *extent) {
+  enum { UNROLLED = 8, UNROLLED_ALL = 32 };
+  int64_t n, all;
+  bool small = expr_is_const(extent, &n) && n <= UNROLLED &&
+               expr_is_const(lower_reduced_count(k->module->exprs, op), &all);
+  if (!small || all > UNROLLED_ALL || !reads_windows(op->in[0].value))
+    return kernel_size(k, extent);
+  return kernel_int(k, n);
+}
+
 /* One loop per reduced dimension, or per group of neighbours that merge. Those
  * of 1 get none and stay apart: an index into them is dropped from addresses.
  */
@@ -120,7 +142,7 @@ static ir_value_t *build_reduce(kernel_t *k, const ir_op_t *op, unsigned result,
         lower_merges(x, d))
       continue;
     ir_value_t *zero = kernel_int(k, 0);
-    at[d] = kernel_reduce(k, kind, zero, kernel_size(k, extent),
+    at[d] = kernel_reduce(k, kind, zero, reduced_extent(k, op, extent),
                           lanes && d + 1 == last);
     extent = expr_const(pool, 1);
     open++;

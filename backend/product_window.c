@@ -1,0 +1,139 @@
+/* Matrix products whose columns are windows of an image: row k of B begins at
+ * an offset of its own, and of the columns, which lie side by side, those
+ * between two lines of windows are of no use. */
+#include "backend/product_internal.h"
+
+unsigned product_window_depth(const product_types_t *types) {
+  return PRODUCT_TAIL_BYTES / (PANEL_COLUMNS * dtype_bits(types->b_dtype) / 8);
+}
+
+/* Lanes below `count`. */
+static LLVMValueRef lane_mask(emitter_t *em, unsigned lanes,
+                              LLVMValueRef count) {
+  LLVMValueRef ids = emit_lane_ids(em, em->i64, lanes);
+  return LLVMBuildICmp(em->builder, LLVMIntSLT, ids,
+                       emit_splat(em, count, lanes), "inside");
+}
+
+/* panel[k][0 .. n) = b[offsets[k] + 0 .. n), 0 beyond, for n < 32. */
+static void copy_tail(emitter_t *em, const product_types_t *types,
+                      const product_block_t *block, LLVMValueRef panel,
+                      LLVMValueRef b, LLVMValueRef n) {
+  unsigned bytes = dtype_bits(types->b_dtype) / 8;
+  unsigned lanes = em->isa->vector_bytes / bytes;
+  if (lanes > PANEL_COLUMNS) lanes = PANEL_COLUMNS;
+  LLVMTypeRef type = emit_lanes(types->b, lanes);
+  LLVMValueRef columns = product_const(em, PANEL_COLUMNS);
+  emit_loop_t k = product_loop(em, product_const(em, 0), block->depth, 1, "k");
+  LLVMValueRef offset = product_load(
+      em, em->i64, 1,
+      product_element(em, em->i64, block->offsets, k.index, "offset.ptr"),
+      "offset");
+  LLVMValueRef from = product_element(em, types->b, b, offset, "from");
+  LLVMValueRef to = product_element(em, types->b, panel,
+                                    product_mul(em, k.index, columns), "to");
+  for (unsigned at = 0; at < PANEL_COLUMNS; at += lanes) {
+    LLVMValueRef here = product_const(em, at);
+    LLVMValueRef args[] = {
+        LLVMBuildGEP2(em->builder, types->b, from, &here, 1, "from.lanes"),
+        LLVMConstInt(em->i32, bytes, false),
+        lane_mask(em, lanes, product_sub(em, n, here)), LLVMConstNull(type)};
+    LLVMTypeRef overloads[] = {type, em->ptr};
+    LLVMValueRef value =
+        emit_intrinsic(em, "llvm.masked.load", 2, overloads, 4, args);
+    LLVMValueRef target = product_element(em, types->b, to, here, "to.lanes");
+    product_store(em, value, target);
+  }
+  emit_loop_end(em, &k, NULL);
+}
+
+void product_add_windows(emitter_t *em, const product_types_t *types,
+                         product_block_t block) {
+  LLVMValueRef zero = product_const(em, 0);
+  LLVMValueRef n = block.n_columns;
+  LLVMValueRef whole = LLVMBuildAnd(
+      em->builder, n, product_const(em, ~(PANEL_COLUMNS - 1ull)), "whole");
+  LLVMValueRef panel = product_stack(
+      em, types->b, product_window_depth(types) * PANEL_COLUMNS, "tail");
+  block.n_columns = whole;
+  product_add_block(em, types, &block);
+  /* At most one round. */
+  emit_loop_t tail = product_loop(em, whole, n, PANEL_COLUMNS, "tail");
+  LLVMValueRef b = product_element(em, types->b, block.b, tail.index, "b.tail");
+  LLVMValueRef left = product_sub(em, n, tail.index);
+  copy_tail(em, types, &block, panel, b, left);
+  block.sums =
+      product_element(em, types->acc, block.sums, tail.index, "sum.tail");
+  block.b = panel;
+  block.offsets = NULL;
+  block.n_columns = left;
+  block.panel_step = zero;
+  product_add_block(em, types, &block);
+  emit_loop_end(em, &tail, NULL);
+}
+
+/* What a line of windows has in a tile, as columns of the tile. */
+typedef struct line {
+  LLVMValueRef number, start; /* column 0 of the line, perhaps negative */
+  LLVMValueRef begin, end;
+} line_t;
+
+static line_t line_at(emitter_t *em, const product_spec_t *spec,
+                      const product_tile_t *t, LLVMValueRef number) {
+  LLVMValueRef zero = product_const(em, 0);
+  line_t line = {.number = number};
+  line.start = product_sub(em, product_mul(em, number, spec->pitch), t->n0);
+  LLVMValueRef before =
+      LLVMBuildICmp(em->builder, LLVMIntSLT, line.start, zero, "");
+  line.begin =
+      LLVMBuildSelect(em->builder, before, zero, line.start, "line.begin");
+  line.end =
+      product_min(em, product_add(em, line.start, spec->length), t->n_columns);
+  return line;
+}
+
+/* Columns [begin, end) of a row: whole vectors, or the last one. */
+static void sink_vectors(emitter_t *em, const product_types_t *types,
+                         const product_spec_t *spec, const product_tile_t *t,
+                         const line_t *line, LLVMValueRef row,
+                         LLVMValueRef begin, LLVMValueRef end, bool whole) {
+  LLVMValueRef start = product_mul(em, row, product_const(em, types->columns));
+  emit_loop_t each = product_loop(em, begin, end, types->lanes, "sink");
+  LLVMValueRef at = product_add(em, start, each.index);
+  LLVMValueRef acc = product_load(
+      em, types->acc, types->lanes,
+      product_element(em, types->acc, t->sums, at, "sum.ptr"), "sum");
+  LLVMValueRef valid = whole ? NULL : product_sub(em, end, each.index);
+  LLVMValueRef m = product_add(em, t->m0, row);
+  LLVMValueRef n = product_sub(em, each.index, line->start);
+  spec->line_sink(spec->sink_user, acc, types->lanes, m, line->number, n,
+                  valid);
+  emit_loop_end(em, &each, NULL);
+}
+
+void product_sink_lines(emitter_t *em, const product_types_t *types,
+                        const product_spec_t *spec,
+                        const product_tile_t *tile) {
+  LLVMValueRef last = product_sub(
+      em, product_add(em, tile->n0, tile->n_columns), product_const(em, 1));
+  LLVMValueRef first =
+      LLVMBuildUDiv(em->builder, tile->n0, spec->pitch, "first");
+  LLVMValueRef lines =
+      product_add(em, LLVMBuildUDiv(em->builder, last, spec->pitch, "last"),
+                  product_const(em, 1));
+  emit_loop_t row =
+      product_loop(em, product_const(em, 0), tile->n_rows, 1, "sink.row");
+  emit_loop_t each = product_loop(em, first, lines, 1, "sink.line");
+  line_t line = line_at(em, spec, tile, each.index);
+  LLVMValueRef some =
+      product_sub(em, line.end, product_min(em, line.begin, line.end));
+  LLVMValueRef whole =
+      product_add(em, line.begin,
+                  product_mul(em, product_quotient(em, some, types->lanes),
+                              product_const(em, types->lanes)));
+  sink_vectors(em, types, spec, tile, &line, row.index, line.begin, whole,
+               true);
+  sink_vectors(em, types, spec, tile, &line, row.index, whole, line.end, false);
+  emit_loop_end(em, &each, NULL);
+  emit_loop_end(em, &row, NULL);
+}
