@@ -246,6 +246,9 @@ static moec_status_t parse_args(parser_t *p, unsigned *out_n, arg_t **out_args,
   size_t n = 0, capacity = 0;
   arg_t *args = NULL;
   ir_type_t *types = NULL;
+  *out_n = 0;
+  *out_args = NULL;
+  *out_types = NULL;
   MOEC_TRY(parse_expect(p, '('));
   while (!parse_accept(p, ')')) {
     if (n > 0) MOEC_TRY(parse_expect(p, ','));
@@ -291,6 +294,7 @@ static moec_status_t parse_region(parser_t *p, ir_op_t *op, unsigned index,
 }
 
 static moec_status_t parse_func_name(parser_t *p, const char **out_name) {
+  *out_name = NULL;
   MOEC_TRY(parse_expect(p, '@'));
   if (parse_peek(p, '"')) return parse_string(p, out_name);
   token_t name = parse_word(p, "$-");

@@ -170,8 +170,7 @@ static bool cannot_broadcast(ir_module_t *module, const expr_t *a,
 moec_status_t shape_broadcast(ir_module_t *module, const ir_op_t *op,
                               unsigned a_rank, const expr_t *const *a,
                               unsigned b_rank, const expr_t *const *b,
-                              const expr_t **out, unsigned *out_rank,
-                              diag_sink_t *diag) {
+                              const expr_t **out, diag_sink_t *diag) {
   unsigned rank = a_rank > b_rank ? a_rank : b_rank;
   for (unsigned i = 0; i < rank; i++) {
     /* i counts from the last dimension */
@@ -190,6 +189,5 @@ moec_status_t shape_broadcast(ir_module_t *module, const ir_op_t *op,
     }
     *to = expr_broadcast(module->exprs, x, y);
   }
-  *out_rank = rank;
   return MOEC_OK;
 }

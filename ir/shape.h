@@ -60,13 +60,12 @@ moec_status_t shape_class(const ir_module_t *module, const ir_op_t *op,
 moec_status_t shape_scalar(const ir_module_t *module, const ir_op_t *op,
                            unsigned index, dtype_t dtype, diag_sink_t *diag);
 
-/* Numpy broadcast of two shapes into out[IR_MAX_RANK]. Dimensions that may or
- * may not agree are taken to. */
+/* Numpy broadcast of two shapes into out[max(a_rank, b_rank)]. Dimensions that
+ * may or may not agree are taken to. */
 moec_status_t shape_broadcast(ir_module_t *module, const ir_op_t *op,
                               unsigned a_rank, const expr_t *const *a,
                               unsigned b_rank, const expr_t *const *b,
-                              const expr_t **out, unsigned *out_rank,
-                              diag_sink_t *diag);
+                              const expr_t **out, diag_sink_t *diag);
 /* Whether two dimensions differ for all values of the symbols. */
 bool shape_differ(ir_module_t *module, const expr_t *a, const expr_t *b);
 /* Of two dimensions that agree the one that says more: a constant, else a. */

@@ -91,13 +91,13 @@ static moec_status_t set_broadcast(ir_module_t *module, ir_op_t *op, unsigned a,
                                    diag_sink_t *diag) {
   const ir_type_t *x = shape_in(op, a), *y = shape_in(op, b);
   const expr_t *dim[IR_MAX_RANK];
-  unsigned rank;
+  unsigned rank = x->rank > y->rank ? x->rank : y->rank;
   if (x->rank == 0 || y->rank == 0) {
     shape_set_like(op, 0, dtype, x->rank == 0 ? y : x);
     return MOEC_OK;
   }
-  MOEC_TRY(shape_broadcast(module, op, x->rank, x->dim, y->rank, y->dim, dim,
-                           &rank, diag));
+  MOEC_TRY(
+      shape_broadcast(module, op, x->rank, x->dim, y->rank, y->dim, dim, diag));
   return shape_set(module, op, 0, dtype, rank, dim, diag);
 }
 
@@ -158,8 +158,8 @@ moec_status_t infer_select(ir_module_t *module, ir_op_t *op,
   if (cond->rank == 0) return MOEC_OK;
   const ir_type_t both = op->out[0].type;
   const expr_t *dim[IR_MAX_RANK];
-  unsigned rank;
+  unsigned rank = cond->rank > both.rank ? cond->rank : both.rank;
   MOEC_TRY(shape_broadcast(module, op, cond->rank, cond->dim, both.rank,
-                           both.dim, dim, &rank, diag));
+                           both.dim, dim, diag));
   return shape_set(module, op, 0, both.dtype, rank, dim, diag);
 }

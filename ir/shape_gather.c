@@ -49,6 +49,7 @@ static moec_status_t index_depth(ir_module_t *module, ir_op_t *op,
                                  diag_sink_t *diag) {
   const ir_type_t *x = shape_in(op, 0), *index = shape_in(op, 1);
   int64_t depth;
+  *out_depth = 0;
   MOEC_TRY(shape_class(module, op, 1, SHAPE_INTEGER, diag));
   MOEC_TRY(shape_min_rank(module, op, 0, batch + 1, diag));
   MOEC_TRY(shape_min_rank(module, op, 1, batch + 1, diag));

@@ -14,6 +14,7 @@ static moec_status_t product_dtype(ir_module_t *module, ir_op_t *op,
                                    diag_sink_t *diag) {
   dtype_t a = shape_in(op, 0)->dtype, b = shape_in(op, 1)->dtype;
   bool small = is_small_integer(a) && is_small_integer(b);
+  *out_dtype = DT_NONE;
   MOEC_TRY(shape_class(module, op, 0, SHAPE_NUMBER, diag));
   /* A product may read f32 rows and 16-bit panels. */
   bool mixed = op->code == OP_PRODUCT && a == DT_F32 && dtype_is_float(b) &&
@@ -40,13 +41,14 @@ static moec_status_t set_product(ir_module_t *module, ir_op_t *op,
                                  diag_sink_t *diag) {
   const ir_type_t *a = shape_in(op, 0), *b = shape_in(op, 1);
   const expr_t *dim[IR_MAX_RANK];
-  unsigned n_batch;
+  unsigned a_batch = a->rank - 2, b_batch = b->rank - b_inner;
+  unsigned n_batch = a_batch > b_batch ? a_batch : b_batch;
   if (shape_differ(module, a->dim[a->rank - 1], k))
     SHAPE_FAIL("%s of %s and %s, which differ in what is summed over",
                ir_op_info(op->code)->mnemonic, shape_str(module, a),
                shape_str(module, b));
-  MOEC_TRY(shape_broadcast(module, op, a->rank - 2, a->dim, b->rank - b_inner,
-                           b->dim, dim, &n_batch, diag));
+  MOEC_TRY(
+      shape_broadcast(module, op, a_batch, a->dim, b_batch, b->dim, dim, diag));
   if (n_batch + 2 > IR_MAX_RANK)
     return diag_error(diag, op->loc, MOEC_E_LIMIT,
                       "result of rank %u, expected at most %d", n_batch + 2,

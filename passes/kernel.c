@@ -80,7 +80,7 @@ ir_value_t *kernel_operand(kernel_t *k, ir_value_t *tensor) {
     if (k->operand_tensor[i] == tensor) return operand_param(k, i);
   check_room(k);
   k->operand_tensor = with_room(k, k->operand_tensor, k->n_operands,
-                                &k->operand_capacity, sizeof tensor);
+                                &k->operand_capacity, sizeof(ir_value_t *));
   k->operand_tensor[k->n_operands] = tensor;
   ir_value_t *param = operand_param(k, k->n_operands++);
   /* Elements below 8 bits are taken from their bytes by `unpack`. */
@@ -283,7 +283,7 @@ ir_value_t *kernel_size(kernel_t *k, const expr_t *e) {
     if (k->arg_expr[i] == e) return arg_param(k, i);
   check_room(k);
   k->arg_expr =
-      with_room(k, k->arg_expr, k->n_args, &k->arg_capacity, sizeof e);
+      with_room(k, k->arg_expr, k->n_args, &k->arg_capacity, sizeof(expr_t *));
   k->arg_expr[k->n_args] = e;
   ir_value_t *param = arg_param(k, k->n_args++);
   *param =

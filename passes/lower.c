@@ -163,16 +163,17 @@ ir_op_t *lower_launch_inplace(lower_t *lo, kernel_t *k, const char *family,
   return launch(lo, k, family, target, 1, &target->type, units, grain);
 }
 
-ir_op_t *lower_call(lower_t *lo, const char *routine, ir_loc_t loc,
-                    unsigned n_in, ir_value_t *const *in, unsigned n_results,
-                    const ir_type_t *types, unsigned n_args,
-                    const expr_t *const *args) {
-  ir_op_t *op = ir_op_create(lo->module, OP_CALL, loc, n_in, in, n_results);
-  ir_set_str(op, ATTR_CALL_routine, routine);
-  ir_set_exprs(op, ATTR_CALL_args, n_args, args);
-  for (unsigned i = 0; i < n_results; i++) op->out[i].type = types[i];
-  ir_place(&lo->schedule, op);
-  return op;
+void lower_call(lower_t *lo, const ir_op_t *op, const char *routine,
+                unsigned n_in, ir_value_t *const *in, unsigned n_args,
+                const expr_t *const *args) {
+  ir_op_t *call =
+      ir_op_create(lo->module, OP_CALL, op->loc, n_in, in, op->n_out);
+  ir_set_str(call, ATTR_CALL_routine, routine);
+  ir_set_exprs(call, ATTR_CALL_args, n_args, args);
+  for (unsigned i = 0; i < op->n_out; i++) call->out[i].type = op->out[i].type;
+  ir_place(&lo->schedule, call);
+  for (unsigned i = 0; i < op->n_out; i++)
+    lower_set_stored(lo, &op->out[i], &call->out[i]);
 }
 
 /* ---- Storing what elem gives

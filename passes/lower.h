@@ -139,10 +139,10 @@ ir_value_t *lower_write_slice(lower_t *lo, ir_value_t *source,
 ir_value_t *lower_empty(lower_t *lo, const ir_type_t *type, ir_loc_t loc);
 /* `source` stored in memory that nothing else reads, to be changed in place. */
 ir_value_t *lower_private_copy(lower_t *lo, ir_value_t *source, ir_loc_t loc);
-ir_op_t *lower_call(lower_t *lo, const char *routine, ir_loc_t loc,
-                    unsigned n_in, ir_value_t *const *in, unsigned n_results,
-                    const ir_type_t *types, unsigned n_args,
-                    const expr_t *const *args);
+/* A call of a routine of the runtime, whose results become those of op. */
+void lower_call(lower_t *lo, const ir_op_t *op, const char *routine,
+                unsigned n_in, ir_value_t *const *in, unsigned n_args,
+                const expr_t *const *args);
 
 /* Whether a reduction covers the innermost dimension, and how many elements it
  * takes for one of its result. */

@@ -130,11 +130,7 @@ static void root_topk(lower_t *lo, ir_op_t *op) {
       expr_const(pool, ir_get_int(op, ATTR_TOPK_largest)),
       expr_const(pool, ir_get_int(op, ATTR_TOPK_sorted)),
   };
-  ir_type_t types[] = {op->out[0].type, op->out[1].type};
-  ir_op_t *call = lower_call(lo, "topk", op->loc, 1, &x, 2, types,
-                             sizeof args / sizeof args[0], args);
-  lower_set_stored(lo, &op->out[0], &call->out[0]);
-  lower_set_stored(lo, &op->out[1], &call->out[1]);
+  lower_call(lo, op, "topk", 1, &x, sizeof args / sizeof args[0], args);
 }
 
 const lowering_t lowering_topk = {.root = root_topk};
@@ -149,9 +145,7 @@ static void root_nonzero(lower_t *lo, ir_op_t *op) {
   args[n++] = expr_const(pool, type->rank);
   for (unsigned d = 0; d < type->rank; d++) args[n++] = type->dim[d];
   args[n++] = ir_get_expr(op, ATTR_NONZERO_count);
-  ir_op_t *call =
-      lower_call(lo, "nonzero", op->loc, 1, &x, 1, &op->out[0].type, n, args);
-  lower_set_stored(lo, &op->out[0], &call->out[0]);
+  lower_call(lo, op, "nonzero", 1, &x, n, args);
 }
 
 const lowering_t lowering_nonzero = {.root = root_nonzero};
