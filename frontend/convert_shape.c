@@ -37,7 +37,8 @@ static const expr_t *copied_dim(convert_ctx_t *ctx, const ir_value_t *x,
   return NULL;
 }
 
-/* total / others, where others is 0 only if total is. */
+/* total / others, where others is 0 only if total is. ONNX leaves that case
+ * open; with an exact quotient the size is then what it is in other runs. */
 static const expr_t *quotient(convert_ctx_t *ctx, const expr_t *total,
                               const expr_t *others) {
   const expr_t *exact = expr_divide_exactly(ctx->exprs, total, others);

@@ -16,8 +16,8 @@ typedef struct expr_symbol expr_symbol_t;
 
 typedef enum {
   EXPR_ATOM_SYMBOL,
-  EXPR_ATOM_FLOORDIV, /* floor(a / b); b != 0 is checked at run time */
-  EXPR_ATOM_MOD,      /* a - b * floordiv(a, b) */
+  EXPR_ATOM_FLOORDIV, /* floor(a / b); 0 where b is 0 */
+  EXPR_ATOM_MOD,      /* a - b * floordiv(a, b); 0 where b is 0 */
   EXPR_ATOM_MIN,
   EXPR_ATOM_MAX,
   EXPR_ATOM_BROADCAST, /* a == 1 ? b : a; that they agree is checked apart */
@@ -82,7 +82,8 @@ const expr_t *expr_const(expr_pool_t *pool, int64_t value);
 const expr_t *expr_add(expr_pool_t *pool, const expr_t *a, const expr_t *b);
 const expr_t *expr_sub(expr_pool_t *pool, const expr_t *a, const expr_t *b);
 const expr_t *expr_mul(expr_pool_t *pool, const expr_t *a, const expr_t *b);
-/* The following simplify what they can prove (also (6*n + 4) / 2 = 3*n + 2). */
+/* The following simplify what they can prove (also (6*n + 4) / 2 = 3*n + 2). A
+ * division says nothing about the case that the divisor is 0: n*m / m = n. */
 const expr_t *expr_floordiv(expr_pool_t *pool, const expr_t *a,
                             const expr_t *b);
 const expr_t *expr_ceildiv(expr_pool_t *pool, const expr_t *a, const expr_t *b);
@@ -120,8 +121,8 @@ bool expr_mentions(const expr_t *e, const expr_symbol_t *symbol);
 /* e with values[symbol->index] for each symbol where that is not NULL. */
 const expr_t *expr_substitute(expr_pool_t *pool, const expr_t *e,
                               const expr_t *const *values);
-/* Value under symbol values (indexed by symbol->index); false on overflow or
- * division by zero. */
+/* Value under symbol values (indexed by symbol->index), as a run computes it;
+ * false on overflow. */
 bool expr_evaluate(const expr_t *e, const int64_t *symbols, int64_t *out_value);
 
 /* "2*B*S + floordiv(T, 4) + 1"; functions floordiv mod min max broadcast

@@ -60,7 +60,6 @@ static int64_t floor_bound(int64_t x, int64_t divisor) {
   return is_infinite(x) ? x : expr_floordiv_int(x, divisor);
 }
 
-/* A divisor that cannot be negative is at least 1 wherever there is a value. */
 static expr_range_t floordiv_range(expr_range_t a, expr_range_t b) {
   if (b.lo < 0) return (expr_range_t){INT64_MIN, INT64_MAX};
   int64_t least = larger(b.lo, 1);
@@ -73,7 +72,8 @@ static expr_range_t floordiv_range(expr_range_t a, expr_range_t b) {
     out.hi = floor_bound(a.hi, least);
   else
     out.hi = is_infinite(b.hi) ? -1 : floor_bound(a.hi, larger(b.hi, 1));
-  return out;
+  if (b.lo > 0) return out;
+  return (expr_range_t){smaller(out.lo, 0), larger(out.hi, 0)};
 }
 
 static expr_range_t mod_range(expr_range_t a, expr_range_t b) {
@@ -125,10 +125,24 @@ bool expr_upper_bound(const expr_t *e, int64_t *out_bound) {
 /* ---- Proofs ---------------------------------------------------------------
  */
 
+typedef struct proof {
+  expr_pool_t *pool;
+  const expr_t *positive; /* an expression that counts as > 0; may be NULL */
+  unsigned fuel;
+} proof_t;
+
+/* Of an expression that is not negative. */
+static bool is_positive(const proof_t *proof, const expr_t *e) {
+  if (expr_range(e).lo > 0 || e == proof->positive) return true;
+  return proof->positive != NULL &&
+         expr_divide_exactly(proof->pool, proof->positive, e) != NULL;
+}
+
 /* Expressions on the safe side of an atom: never above it when `below`, else
  * never below it. Returns how many (at most 2). */
-static unsigned safe_sides(expr_pool_t *pool, const expr_atom_t *atom,
+static unsigned safe_sides(const proof_t *proof, const expr_atom_t *atom,
                            bool below, const expr_t *out[2]) {
+  expr_pool_t *pool = proof->pool;
   unsigned n = 0;
   switch (atom->kind) {
     case EXPR_ATOM_SYMBOL:
@@ -146,7 +160,9 @@ static unsigned safe_sides(expr_pool_t *pool, const expr_atom_t *atom,
       return n;
     case EXPR_ATOM_MOD:
       if (below || expr_range(atom->b).lo < 0) return 0;
-      out[n] = expr_try_add_scaled(pool, atom->b, expr_const(pool, 1), -1);
+      out[n] = atom->b; /* never above it; below it unless it is 0 */
+      if (is_positive(proof, atom->b))
+        out[n] = expr_try_add_scaled(pool, atom->b, expr_const(pool, 1), -1);
       n += out[n] != NULL;
       if (expr_range(atom->a).lo >= 0) out[n++] = atom->a;
       return n;
@@ -179,7 +195,7 @@ static bool others_nonnegative(const expr_term_t *term, unsigned k) {
   return true;
 }
 
-static bool prove(expr_pool_t *pool, const expr_t *e, unsigned *fuel) {
+static bool prove(proof_t *proof, const expr_t *e) {
   if (expr_range(e).lo >= 0) return true;
   for (unsigned i = 0; i < e->n_terms; i++) {
     const expr_term_t *term = &e->terms[i];
@@ -188,38 +204,41 @@ static bool prove(expr_pool_t *pool, const expr_t *e, unsigned *fuel) {
       if (!others_nonnegative(term, k)) continue;
       const expr_t *sides[2];
       unsigned n =
-          safe_sides(pool, term->atoms[k], term->coefficient > 0, sides);
+          safe_sides(proof, term->atoms[k], term->coefficient > 0, sides);
       for (unsigned s = 0; s < n; s++) {
-        if (*fuel == 0) return false;
-        --*fuel;
-        const expr_t *smaller_e = replace_one(pool, e, i, k, sides[s]);
-        if (smaller_e != NULL && smaller_e != e && prove(pool, smaller_e, fuel))
-          return true;
+        if (proof->fuel == 0) return false;
+        proof->fuel--;
+        const expr_t *less = replace_one(proof->pool, e, i, k, sides[s]);
+        if (less != NULL && less != e && prove(proof, less)) return true;
       }
     }
   }
   return false;
 }
 
-bool expr_proves_nonnegative(expr_pool_t *pool, const expr_t *e) {
-  unsigned fuel = PROOF_FUEL;
-  return prove(pool, e, &fuel);
+bool expr_proves_nonnegative(expr_pool_t *pool, const expr_t *e,
+                             const expr_t *positive) {
+  proof_t proof = {pool, positive, PROOF_FUEL};
+  return prove(&proof, e);
 }
 
 /* As integers without limits. */
-static bool proves_le(expr_pool_t *pool, const expr_t *a, const expr_t *b) {
+static bool proves_le(expr_pool_t *pool, const expr_t *a, const expr_t *b,
+                      const expr_t *positive) {
   if (a == b) return true;
   expr_range_t x = expr_range(a), y = expr_range(b);
   if (x.hi <= y.lo && x.hi != INT64_MAX && y.lo != INT64_MIN) return true;
   if (x.lo > y.hi) return false;
   const expr_t *difference = expr_try_add_scaled(pool, b, a, -1);
-  return difference != NULL && expr_proves_nonnegative(pool, difference);
+  return difference != NULL &&
+         expr_proves_nonnegative(pool, difference, positive);
 }
 
-bool expr_proves_le(expr_pool_t *pool, const expr_t *a, const expr_t *b) {
+bool expr_proves_le(expr_pool_t *pool, const expr_t *a, const expr_t *b,
+                    const expr_t *positive) {
   /* Values are 64 bits wide, sums on the way to a proof are not. */
   return expr_equals_const(a, INT64_MIN) || expr_equals_const(b, INT64_MAX) ||
-         proves_le(pool, a, b);
+         proves_le(pool, a, b, positive);
 }
 
 /* Whether the coefficients of all but the constant term of d have a common
@@ -250,9 +269,9 @@ int expr_compare_equal(expr_pool_t *pool, const expr_t *a, const expr_t *b) {
 }
 
 int expr_compare_less(expr_pool_t *pool, const expr_t *a, const expr_t *b) {
-  if (expr_proves_le(pool, b, a)) return 0;
+  if (expr_proves_le(pool, b, a, NULL)) return 0;
   const expr_t *after = expr_try_add_scaled(pool, a, expr_const(pool, 1), 1);
-  return after != NULL && proves_le(pool, after, b) ? 1 : -1;
+  return after != NULL && proves_le(pool, after, b, NULL) ? 1 : -1;
 }
 
 /* ---- Upper expressions ----------------------------------------------------
@@ -279,8 +298,9 @@ static const expr_t *upper_of_floordiv(expr_pool_t *pool,
                                        const expr_atom_t *atom) {
   const expr_t *a = expr_upper_expr(pool, atom->a);
   if (a == NULL || expr_range(atom->b).lo < 0) return NULL;
-  if (!has_bounded_symbol(atom->b)) return expr_floordiv(pool, a, atom->b);
-  /* The divisor is at least 1, but how small it gets is not known. */
+  /* How small other divisors get is not known. By 0 the quotient is 0. */
+  if (!has_bounded_symbol(atom->b)) a = expr_floordiv(pool, a, atom->b);
+  if (expr_range(atom->b).lo > 0 && !has_bounded_symbol(atom->b)) return a;
   return expr_max(pool, a, expr_const(pool, 0));
 }
 
@@ -291,6 +311,7 @@ static const expr_t *upper_of_mod(expr_pool_t *pool, const expr_atom_t *atom) {
       expr_range(atom->a).lo >= 0 ? expr_upper_expr(pool, atom->a) : NULL;
   if (b == NULL) return a;
   b = expr_sub(pool, b, expr_const(pool, 1));
+  b = expr_max(pool, b, expr_const(pool, 0));
   return a == NULL ? b : expr_min(pool, a, b);
 }
 

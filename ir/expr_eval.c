@@ -4,10 +4,10 @@
 /* ---- Evaluation ------------------------------------------------------------
  */
 
-/* Floored division that fails on 0 and on overflow. */
+/* Floored division that fails on overflow; by 0 it gives 0. */
 static bool divide(int64_t a, int64_t b, int64_t *out_q, int64_t *out_r) {
-  if (b == 0 || (a == INT64_MIN && b == -1)) return false;
-  int64_t q = a / b, r = a % b;
+  if (a == INT64_MIN && b == -1) return false;
+  int64_t q = b == 0 ? 0 : a / b, r = b == 0 ? 0 : a % b;
   if (r != 0 && (r < 0) != (b < 0)) {
     q--;
     r += b;

@@ -77,8 +77,11 @@ int64_t expr_floordiv_int(int64_t a, int64_t b); /* b > 0 */
 expr_range_t expr_range(const expr_t *e);
 expr_range_t expr_atom_range(expr_atom_kind_t kind, const expr_t *a,
                              const expr_t *b);
-/* Whether e >= 0, or a <= b, for all values of the symbols is proved. */
-bool expr_proves_nonnegative(expr_pool_t *pool, const expr_t *e);
-bool expr_proves_le(expr_pool_t *pool, const expr_t *a, const expr_t *b);
+/* Whether e >= 0, or a <= b, is proved for all values of the symbols for which
+ * `positive`, if it is not NULL, is above 0. */
+bool expr_proves_nonnegative(expr_pool_t *pool, const expr_t *e,
+                             const expr_t *positive);
+bool expr_proves_le(expr_pool_t *pool, const expr_t *a, const expr_t *b,
+                    const expr_t *positive);
 
 #endif

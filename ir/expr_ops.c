@@ -197,8 +197,9 @@ static const expr_t *negate(expr_pool_t *pool, const expr_t *e) {
 static bool is_remainder(expr_pool_t *pool, const expr_t *r, const expr_t *b) {
   const expr_t *one = expr_const(pool, 1);
   const expr_t *last = expr_try_add_scaled(pool, b, one, -1); /* b - 1 >= 0 */
-  if (last == NULL || !expr_proves_le(pool, r, last)) return false;
-  return expr_proves_nonnegative(pool, r) || expr_proves_le(pool, last, r);
+  if (last == NULL || !expr_proves_le(pool, r, last, b)) return false;
+  return expr_proves_nonnegative(pool, r, b) ||
+         expr_proves_le(pool, last, r, b);
 }
 
 /* Brings a into [0, b) by taking out multiples of b where that is proved:
@@ -290,9 +291,9 @@ static bool absorbs(expr_pool_t *pool, expr_atom_kind_t kind, const expr_t *x,
   if (x == y) return true;
   switch (kind) {
     case EXPR_ATOM_MIN:
-      return expr_proves_le(pool, x, y);
+      return expr_proves_le(pool, x, y, NULL);
     case EXPR_ATOM_MAX:
-      return expr_proves_le(pool, y, x);
+      return expr_proves_le(pool, y, x, NULL);
     default: /* a dimension that cannot be 1 decides */
       return expr_equals_const(y, 1) || expr_range(x).lo >= 2 ||
              expr_range(x).hi <= 0;
@@ -355,14 +356,14 @@ static const expr_t *make_associative(expr_pool_t *pool, expr_atom_kind_t kind,
 }
 
 const expr_t *expr_min(expr_pool_t *pool, const expr_t *a, const expr_t *b) {
-  if (expr_proves_le(pool, a, b)) return a;
-  if (expr_proves_le(pool, b, a)) return b;
+  if (expr_proves_le(pool, a, b, NULL)) return a;
+  if (expr_proves_le(pool, b, a, NULL)) return b;
   return make_associative(pool, EXPR_ATOM_MIN, a, b);
 }
 
 const expr_t *expr_max(expr_pool_t *pool, const expr_t *a, const expr_t *b) {
-  if (expr_proves_le(pool, a, b)) return b;
-  if (expr_proves_le(pool, b, a)) return a;
+  if (expr_proves_le(pool, a, b, NULL)) return b;
+  if (expr_proves_le(pool, b, a, NULL)) return a;
   return make_associative(pool, EXPR_ATOM_MAX, a, b);
 }
 
