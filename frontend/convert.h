@@ -18,7 +18,9 @@ typedef enum {
   SLOT_NONE,   /* optional operand left out, or an empty optional */
   SLOT_FAILED, /* its node had an error: users are skipped silently */
   SLOT_TENSOR,
-  SLOT_LIST, /* sequence whose length is known */
+  SLOT_LIST,     /* sequence whose length is known */
+  SLOT_SEQUENCE, /* any sequence of tensors of one rank, see sequence.h */
+  SLOT_OPTIONAL, /* tensor or sequence that data say is there or not */
 } slot_kind_t;
 
 struct slot_list;
@@ -26,7 +28,9 @@ struct slot_list;
 /* What an ONNX value name stands for. */
 typedef struct slot {
   slot_kind_t kind;
-  ir_value_t *value;            /* SLOT_TENSOR */
+  ir_value_t *value; /* tensor; of a sequence all elements, one by one */
+  ir_value_t *dims;  /* SLOT_SEQUENCE, and SLOT_OPTIONAL of one: i64[n, rank] */
+  ir_value_t *has;   /* SLOT_OPTIONAL: bool[] */
   const struct slot_list *list; /* SLOT_LIST */
 } slot_t;
 

@@ -2,6 +2,7 @@
  * of an If with a constant condition, the trips of short loops, one after the
  * other. */
 #include "frontend/region.h"
+#include "frontend/sequence.h"
 
 enum { MAX_TRIPS = 4096, MAX_UNROLLED = 100000 /* nodes */ };
 
@@ -115,7 +116,9 @@ static ir_value_t *joined(convert_ctx_t *ctx, const results_t *stack,
 typedef struct loop {
   const Onnx__GraphProto *body;
   unsigned n_state, n_scan;
-  const slot_t *init;
+  slot_t *init;
+  ir_builder_t *outer; /* where the loop is built */
+  bool again;    /* a body has shown that `init` must be of another kind */
   int64_t trips; /* constant number, INT64_MAX when there is no limit */
   bool known;    /* whether `trips` is */
 } loop_t;
@@ -183,10 +186,26 @@ static moec_status_t unroll_loop(convert_ctx_t *ctx, const loop_t *loop,
   return ctx_status(ctx);
 }
 
+/* What is carried has one structure before and after a trip. Where a trip shows
+ * that it must be another one than it was, the loop begins again with that. */
+static bool state_agrees(convert_ctx_t *ctx, loop_t *loop, slot_t *next) {
+  for (unsigned i = 0; i < loop->n_state; i++) {
+    slot_t before = loop->init[i];
+    if (next[i].kind == SLOT_FAILED) {
+      ctx->status = MOEC_E_INVALID_MODEL;
+      return false;
+    }
+    if (!slots_agree(ctx, &loop->init[i], loop->outer, &next[i], ctx->b))
+      return false;
+    loop->again |= !ctx_same_structure(1, &before, &loop->init[i]);
+  }
+  return !loop->again;
+}
+
 /* A body's outputs: the condition, the state, the scan outputs. */
 static moec_status_t loop_body(convert_ctx_t *ctx, void *user, ir_value_t *trip,
                                ir_value_t *const *state, ir_value_t **out) {
-  const loop_t *loop = user;
+  loop_t *loop = user;
   unsigned n = loop->n_state, n_values;
   slot_t *args = ARENA_ARRAY(ctx->arena, slot_t, 2 + n);
   slot_t *outputs = ARENA_ARRAY(ctx->arena, slot_t, loop->body->n_output);
@@ -197,10 +216,8 @@ static moec_status_t loop_body(convert_ctx_t *ctx, void *user, ir_value_t *trip,
   MOEC_TRY(ctx_inline(ctx, loop->body, 2 + n, args, outputs));
   if (outputs[0].kind != SLOT_TENSOR || !is_condition(ctx, outputs[0].value))
     return ctx_invalid(ctx, "the body's condition is not a bool");
-  if (!ctx_same_structure(n, loop->init, outputs + 1))
-    return ctx_unsupported(ctx,
-                           "a trip changes which carried values are empty, or "
-                           "the length of a sequence");
+  if (!state_agrees(ctx, loop, outputs + 1))
+    return ctx->status != MOEC_OK ? ctx->status : MOEC_E_UNSUPPORTED;
   for (unsigned i = 0; i < loop->n_scan; i++)
     if (outputs[1 + n + i].kind != SLOT_TENSOR)
       return ctx_invalid(ctx, "scan output %u is not a tensor", i);
@@ -224,12 +241,19 @@ static moec_status_t run_loop(convert_ctx_t *ctx, loop_t *loop,
   if (known != NULL && (first == NULL || known_bool(ctx, first, &begins)) &&
       begins)
     spec.trips = expr_max(ctx->exprs, known, ctx_int(ctx, 0));
-  if (!ctx_flatten(ctx, loop->n_state, loop->init, &spec.n_state, &init))
-    return ctx_status(ctx);
-  spec.init = init;
-  ir_value_t **values =
-      ARENA_ARRAY(ctx->arena, ir_value_t *, spec.n_state + spec.n_rows + 1);
-  MOEC_TRY(ctx_while(ctx, &spec, values));
+  ir_value_t **values;
+  moec_status_t status;
+  loop->outer = ctx->b;
+  do {
+    loop->again = false;
+    if (!ctx_flatten(ctx, loop->n_state, loop->init, &spec.n_state, &init))
+      return ctx_status(ctx);
+    spec.init = init;
+    values =
+        ARENA_ARRAY(ctx->arena, ir_value_t *, spec.n_state + spec.n_rows + 1);
+    status = ctx_while(ctx, &spec, values);
+  } while (loop->again && ctx_status(ctx) == MOEC_OK);
+  MOEC_TRY(status);
   ctx_unflatten(ctx, loop->n_state, loop->init, values, results);
   for (unsigned i = 0; i < loop->n_scan; i++)
     results[loop->n_state + i] = tensor_slot(values[spec.n_state + i]);
@@ -239,7 +263,8 @@ static moec_status_t run_loop(convert_ctx_t *ctx, loop_t *loop,
 moec_status_t convert_loop(convert_ctx_t *ctx) {
   loop_t loop = {.body = attr_graph(ctx, "body")};
   loop.n_state = ctx->n_in > 2 ? ctx->n_in - 2 : 0;
-  loop.init = ctx->in + 2;
+  loop.init = ARENA_ARRAY(ctx->arena, slot_t, loop.n_state);
+  for (unsigned i = 0; i < loop.n_state; i++) loop.init[i] = ctx->in[2 + i];
   if (loop.body == NULL) return ctx->status;
   if (ctx->n_out < loop.n_state)
     return ctx_invalid(ctx, "the loop has %u outputs for %u carried values",

@@ -1,6 +1,7 @@
-/* Sequences and optionals. Their structure must be known when compiling; then
- * they vanish: a sequence is a list of values. */
-#include "frontend/convert.h"
+/* Sequences and optionals. Those whose structure is known when compiling
+ * vanish: a sequence is a list of values. Others are tensors, see sequence.h.
+ */
+#include "frontend/sequence.h"
 
 /* A slot as it is. */
 static void pass_on(convert_ctx_t *ctx, const slot_t *slot) {
@@ -24,15 +25,27 @@ moec_status_t convert_optional(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
+/* An optional as what it holds; a run in which it is empty ends there. */
 moec_status_t convert_optional_get_element(convert_ctx_t *ctx) {
-  if (ctx->in[0].kind == SLOT_NONE)
-    return ctx_invalid(ctx, "the optional is empty");
-  pass_on(ctx, &ctx->in[0]);
+  slot_t slot = ctx->in[0];
+  if (slot.kind == SLOT_NONE) return ctx_invalid(ctx, "the optional is empty");
+  if (slot.kind == SLOT_OPTIONAL) {
+    ir_value_t *has = ir_cast(ctx->b, slot.has, DT_I64);
+    if (ctx_size(ctx, has, 0, "element of the optional", 1, NULL) == NULL)
+      return ctx_status(ctx);
+    slot.kind = slot.dims != NULL ? SLOT_SEQUENCE : SLOT_TENSOR;
+    slot.has = NULL;
+  }
+  pass_on(ctx, &slot);
   return MOEC_OK;
 }
 
 moec_status_t convert_optional_has_element(convert_ctx_t *ctx) {
   bool present = ctx->n_in > 0 && ctx->in[0].kind != SLOT_NONE;
+  if (present && ctx->in[0].kind == SLOT_OPTIONAL) {
+    ctx_set_output(ctx, 0, ctx->in[0].has);
+    return ctx_status(ctx);
+  }
   ctx_set_output(ctx, 0, ir_scalar_int(ctx->b, DT_BOOL, present));
   return MOEC_OK;
 }
@@ -57,9 +70,45 @@ moec_status_t convert_sequence_empty(convert_ctx_t *ctx) {
 }
 
 moec_status_t convert_sequence_length(convert_ctx_t *ctx) {
+  if (ctx->in[0].kind == SLOT_SEQUENCE) {
+    ctx_set_output(ctx, 0,
+                   ir_expr_scalar(ctx->b, sequence_length(&ctx->in[0])));
+    return ctx_status(ctx);
+  }
   const slot_list_t *list = ctx_list(ctx, 0);
   if (list == NULL) return ctx->status;
   ctx_set_output(ctx, 0, ir_scalar_int(ctx->b, DT_I64, list->n));
+  return MOEC_OK;
+}
+
+/* Whether a position is left out or constant. */
+static bool has_known_position(convert_ctx_t *ctx, unsigned input) {
+  unsigned n;
+  const int64_t *value;
+  if (input >= ctx->n_in || ctx->in[input].kind == SLOT_NONE) return true;
+  return ctx->in[input].kind != SLOT_TENSOR ||
+         ctx_const_ints(ctx, ctx_in(ctx, input), &n, &value);
+}
+
+/* Whether operand 0 stays a list at this position; otherwise *out is the
+ * sequence. False in `*out_fine` after recording an error. */
+static bool stays_list(convert_ctx_t *ctx, unsigned position, unsigned rank,
+                       slot_t *out, bool *out_fine) {
+  const slot_t *in = &ctx->in[0];
+  *out_fine = true;
+  if (in->kind == SLOT_LIST && has_known_position(ctx, position)) return true;
+  if (!slot_is_sequence(in)) {
+    ctx_invalid(ctx, "input 0 is not a sequence");
+    *out_fine = false;
+    return false;
+  }
+  *out_fine = sequence_of(ctx, in, rank, out);
+  return false;
+}
+
+static moec_status_t give_sequence(convert_ctx_t *ctx, slot_t s) {
+  MOEC_TRY(ctx_status(ctx));
+  pass_on(ctx, &s);
   return MOEC_OK;
 }
 
@@ -82,6 +131,14 @@ static bool position(convert_ctx_t *ctx, unsigned input, unsigned n,
 }
 
 moec_status_t convert_sequence_at(convert_ctx_t *ctx) {
+  slot_t s;
+  bool fine;
+  if (!stays_list(ctx, 1, 0, &s, &fine)) {
+    if (!fine) return ctx_status(ctx);
+    const expr_t *at_data = sequence_position(ctx, &s, 1, false);
+    ctx_set_output(ctx, 0, sequence_at(ctx, &s, at_data));
+    return ctx_status(ctx);
+  }
   const slot_list_t *list = ctx_list(ctx, 0);
   unsigned at;
   if (list == NULL || !position(ctx, 1, list->n, false, &at))
@@ -90,9 +147,22 @@ moec_status_t convert_sequence_at(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
+/* Where data say, or into a sequence that they have made. */
+static moec_status_t insert_by_data(convert_ctx_t *ctx, const slot_t *s) {
+  bool at_end = ctx->n_in < 3 || ctx->in[2].kind == SLOT_NONE;
+  const expr_t *at =
+      at_end ? sequence_length(s) : sequence_position(ctx, s, 2, true);
+  return give_sequence(ctx, sequence_insert(ctx, s, at, ctx_in(ctx, 1)));
+}
+
 moec_status_t convert_sequence_insert(convert_ctx_t *ctx) {
+  slot_t s;
+  bool fine;
+  if (!is_tensor(ctx, 1)) return ctx->status;
+  if (!stays_list(ctx, 2, ctx_in(ctx, 1)->type.rank, &s, &fine))
+    return fine ? insert_by_data(ctx, &s) : ctx_status(ctx);
   const slot_list_t *list = ctx_list(ctx, 0);
-  if (list == NULL || !is_tensor(ctx, 1)) return ctx->status;
+  if (list == NULL) return ctx->status;
   unsigned at = list->n;
   if (ctx->n_in > 2 && ctx->in[2].kind != SLOT_NONE &&
       !position(ctx, 2, list->n, true, &at))
@@ -108,7 +178,23 @@ moec_status_t convert_sequence_insert(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
+static moec_status_t erase_by_data(convert_ctx_t *ctx, const slot_t *s) {
+  const expr_t *at;
+  if (ctx->n_in > 1 && ctx->in[1].kind != SLOT_NONE) {
+    at = sequence_position(ctx, s, 1, false);
+  } else {
+    ir_value_t *n = ir_expr_scalar(ctx->b, sequence_length(s));
+    const expr_t *length = ctx_size(ctx, n, 0, "length of a sequence", 1, NULL);
+    at = length != NULL ? expr_sub(ctx->exprs, length, ctx_int(ctx, 1)) : NULL;
+  }
+  return give_sequence(ctx, sequence_erase(ctx, s, at));
+}
+
 moec_status_t convert_sequence_erase(convert_ctx_t *ctx) {
+  slot_t s;
+  bool fine;
+  if (!stays_list(ctx, 1, 0, &s, &fine))
+    return fine ? erase_by_data(ctx, &s) : ctx_status(ctx);
   const slot_list_t *list = ctx_list(ctx, 0);
   if (list == NULL) return ctx->status;
   if (list->n == 0) return ctx_invalid(ctx, "the sequence is empty");
@@ -129,23 +215,13 @@ typedef struct cuts {
 } cuts_t;
 
 /* Parts of one size, the last one perhaps smaller; the axis is static. */
-static bool even_cuts(convert_ctx_t *ctx, const expr_t *d, int64_t size,
+static bool even_cuts(convert_ctx_t *ctx, int64_t total, int64_t size,
                       cuts_t *out) {
-  int64_t total;
-  if (!expr_is_const(d, &total)) {
-    ctx_unsupported(
-        ctx, "the length of the sequence depends on a size that is not known");
-    return false;
-  }
   if (size < 1) {
     ctx_invalid(ctx, "the size of parts is %lld", (long long)size);
     return false;
   }
   int64_t n = total / size + (total % size != 0);
-  if (n > 1 << 20) {
-    ctx_error(ctx, MOEC_E_LIMIT, "a sequence of %lld elements", (long long)n);
-    return false;
-  }
   out->n = (unsigned)n;
   out->length = ARENA_ARRAY(ctx->arena, const expr_t *, (size_t)n);
   for (int64_t i = 0; i < n; i++) {
@@ -155,17 +231,8 @@ static bool even_cuts(convert_ctx_t *ctx, const expr_t *d, int64_t size,
   return true;
 }
 
-static bool find_cuts(convert_ctx_t *ctx, const expr_t *d, cuts_t *out) {
-  ir_value_t *split = ctx_in(ctx, 1);
-  unsigned n;
-  const int64_t *size;
-  if (split == NULL) return even_cuts(ctx, d, 1, out);
-  if (split->type.rank == 0) {
-    if (!ctx_need_ints(ctx, split, "the size of parts", &n, &size))
-      return false;
-    return even_cuts(ctx, d, size[0], out);
-  }
-  if (!ctx_check_rank(ctx, split, 1, 1, "split")) return false;
+static bool given_cuts(convert_ctx_t *ctx, ir_value_t *split, const expr_t *d,
+                       cuts_t *out) {
   out->length = ctx_sizes(ctx, split, "split", 0, &out->n);
   if (out->length == NULL) return false;
   const expr_t *sum = ctx_int(ctx, 0);
@@ -175,33 +242,100 @@ static bool find_cuts(convert_ctx_t *ctx, const expr_t *d, cuts_t *out) {
   return ctx_status(ctx) == MOEC_OK;
 }
 
-moec_status_t convert_split_to_sequence(convert_ctx_t *ctx) {
-  if (!is_tensor(ctx, 0)) return ctx->status;
-  ir_value_t *x = ctx_in(ctx, 0);
-  unsigned axis;
-  cuts_t cuts;
-  bool keepdims = attr_bool(ctx, "keepdims", true);
-  if (!ctx_axis(ctx, attr_int(ctx, "axis", 0), x->type.rank, &axis) ||
-      !find_cuts(ctx, ctx_dim(x, axis), &cuts))
-    return ctx_status(ctx);
-  bool squeeze = !keepdims && ctx_in(ctx, 1) == NULL;
-  ir_value_t **item = ARENA_ARRAY(ctx->arena, ir_value_t *, cuts.n);
+/* Whether the number of parts is known, and few enough for a list. */
+static bool has_known_cuts(convert_ctx_t *ctx, const expr_t *d,
+                           ir_value_t *split, int64_t *out_total,
+                           int64_t *out_size) {
+  enum { MAX_PARTS = 4096 };
+  unsigned n;
+  const int64_t *size;
+  int64_t count;
+  if (split != NULL && split->type.rank == 1)
+    return ir_type_static_count(&split->type, &count) && count <= MAX_PARTS;
+  *out_size = 1;
+  if (split != NULL) {
+    if (!ctx_const_ints(ctx, split, &n, &size) || n != 1) return false;
+    *out_size = size[0];
+  }
+  return expr_is_const(d, out_total) &&
+         (*out_size < 1 || *out_total / *out_size <= MAX_PARTS);
+}
+
+/* Sizes of the parts as data: i64[number of parts]. */
+static ir_value_t *lengths_by_data(convert_ctx_t *ctx, const expr_t *d,
+                                   ir_value_t *split) {
+  if (split == NULL) {
+    ir_value_t *one = ir_scalar_int(ctx->b, DT_I64, 1);
+    return ir_fill(ctx->b, one, 1, &d);
+  }
+  if (split->type.rank == 1) return ir_cast(ctx->b, split, DT_I64);
+  const expr_t *size = ctx_size(ctx, split, 0, "size of parts", 1, NULL);
+  if (size == NULL) return NULL;
+  const expr_t *n = expr_ceildiv(ctx->exprs, d, size);
+  ir_value_t *each = ir_expr_scalar(ctx->b, size);
+  ir_value_t *before =
+      ir_binary(ctx->b, OP_MUL, ir_iota(ctx->b, DT_I64, n), each);
+  ir_value_t *all = ir_expr_scalar(ctx->b, d);
+  ir_value_t *left = ir_binary(ctx->b, OP_SUB, all, before);
+  return ir_binary(ctx->b, OP_MIN, each, left);
+}
+
+static moec_status_t split_to_list(convert_ctx_t *ctx, ir_value_t *x,
+                                   unsigned axis, const cuts_t *cuts,
+                                   bool squeeze) {
+  ir_value_t **item = ARENA_ARRAY(ctx->arena, ir_value_t *, cuts->n);
   const expr_t *start = ctx_int(ctx, 0);
-  for (unsigned i = 0; i < cuts.n; i++) {
-    item[i] = ctx_part(ctx, x, axis, start, cuts.length[i]);
+  for (unsigned i = 0; i < cuts->n; i++) {
+    item[i] = ctx_part(ctx, x, axis, start, cuts->length[i]);
     if (squeeze && item[i] != NULL) item[i] = ir_squeeze(ctx->b, item[i], axis);
     if (item[i] == NULL) return ctx_status(ctx);
-    start = expr_add(ctx->exprs, start, cuts.length[i]);
+    start = expr_add(ctx->exprs, start, cuts->length[i]);
   }
-  ctx_set_list(ctx, 0, cuts.n, item, x->type.dtype);
+  ctx_set_list(ctx, 0, cuts->n, item, x->type.dtype);
   return MOEC_OK;
 }
 
+moec_status_t convert_split_to_sequence(convert_ctx_t *ctx) {
+  if (!is_tensor(ctx, 0)) return ctx->status;
+  ir_value_t *x = ctx_in(ctx, 0), *split = ctx_in(ctx, 1);
+  unsigned axis;
+  bool keepdims = attr_bool(ctx, "keepdims", true);
+  if (!ctx_axis(ctx, attr_int(ctx, "axis", 0), x->type.rank, &axis))
+    return ctx_status(ctx);
+  if (split != NULL && !ctx_check_rank(ctx, split, 0, 1, "split"))
+    return ctx_status(ctx);
+  const expr_t *d = ctx_dim(x, axis);
+  bool squeeze = !keepdims && split == NULL;
+  int64_t total, size;
+  if (!has_known_cuts(ctx, d, split, &total, &size)) {
+    ir_value_t *lengths = lengths_by_data(ctx, d, split);
+    if (lengths == NULL) return ctx_status(ctx);
+    return give_sequence(ctx, sequence_split(ctx, x, axis, lengths, squeeze));
+  }
+  cuts_t cuts;
+  bool given = split != NULL && split->type.rank == 1;
+  if (given ? !given_cuts(ctx, split, d, &cuts)
+            : !even_cuts(ctx, total, size, &cuts))
+    return ctx_status(ctx);
+  return split_to_list(ctx, x, axis, &cuts, squeeze);
+}
+
+static moec_status_t concat_by_data(convert_ctx_t *ctx, const slot_t *s,
+                                    int64_t given, bool stack) {
+  unsigned axis, rank = (unsigned)slot_element_rank(s);
+  if (!ctx_axis(ctx, given, rank + (stack ? 1 : 0), &axis)) return ctx->status;
+  ctx_set_output(ctx, 0, sequence_concat(ctx, s, axis, stack));
+  return ctx_status(ctx);
+}
+
 moec_status_t convert_concat_from_sequence(convert_ctx_t *ctx) {
-  const slot_list_t *list = ctx_list(ctx, 0);
   bool stack = attr_bool(ctx, "new_axis", false);
   int64_t given = attr_int_required(ctx, "axis");
-  if (list == NULL || ctx->status != MOEC_OK) return ctx->status;
+  if (ctx->status != MOEC_OK) return ctx->status;
+  if (ctx->in[0].kind == SLOT_SEQUENCE)
+    return concat_by_data(ctx, &ctx->in[0], given, stack);
+  const slot_list_t *list = ctx_list(ctx, 0);
+  if (list == NULL) return ctx->status;
   if (list->n == 0) return ctx_invalid(ctx, "the sequence is empty");
   unsigned axis, rank = list->value[0]->type.rank;
   if (!ctx_axis(ctx, given, rank + (stack ? 1 : 0), &axis)) return ctx->status;

@@ -154,8 +154,10 @@ static moec_status_t check_arity(convert_ctx_t *ctx, const onnx_row_t *row) {
     if (ctx->in[i].kind == SLOT_NONE && (i < row->min_in || variadic) &&
         !row->lists)
       return ctx_invalid(ctx, "input %u is missing", i);
-    if (ctx->in[i].kind == SLOT_LIST && !row->lists)
-      return ctx_invalid(ctx, "input %u is a sequence, expected a tensor", i);
+    if (ctx->in[i].kind > SLOT_TENSOR && !row->lists)
+      return ctx_invalid(
+          ctx, "input %u is %s, expected a tensor", i,
+          ctx->in[i].kind == SLOT_OPTIONAL ? "an optional" : "a sequence");
   }
   ctx->n_in = n_in;
   return MOEC_OK;

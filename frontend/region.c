@@ -1,12 +1,14 @@
 /* If and while with regions. */
 #include "frontend/region.h"
 
+#include "frontend/sequence.h"
+
 /* ---- Slots as values ------------------------------------------------------
  */
 
 static unsigned n_values_of(const slot_t *slot) {
-  if (slot->kind == SLOT_TENSOR) return 1;
-  return slot->kind == SLOT_LIST ? slot->list->n : 0;
+  if (slot->kind == SLOT_LIST) return slot->list->n;
+  return (slot->value != NULL) + (slot->dims != NULL) + (slot->has != NULL);
 }
 
 bool ctx_flatten(convert_ctx_t *ctx, unsigned n, const slot_t *slots,
@@ -21,10 +23,12 @@ bool ctx_flatten(convert_ctx_t *ctx, unsigned n, const slot_t *slots,
   }
   ir_value_t **values = ARENA_ARRAY(ctx->arena, ir_value_t *, total + 1);
   for (unsigned i = 0; i < n; i++) {
-    if (slots[i].kind == SLOT_TENSOR) values[at++] = slots[i].value;
-    if (slots[i].kind == SLOT_LIST)
-      for (unsigned j = 0; j < slots[i].list->n; j++)
-        values[at++] = slots[i].list->value[j];
+    const slot_t *slot = &slots[i];
+    if (slot->value != NULL) values[at++] = slot->value;
+    if (slot->dims != NULL) values[at++] = slot->dims;
+    if (slot->has != NULL) values[at++] = slot->has;
+    for (unsigned j = 0; slot->kind == SLOT_LIST && j < slot->list->n; j++)
+      values[at++] = slot->list->value[j];
   }
   *out_n = total;
   *out_values = values;
@@ -36,7 +40,9 @@ void ctx_unflatten(convert_ctx_t *ctx, unsigned n, const slot_t *like,
   unsigned at = 0;
   for (unsigned i = 0; i < n; i++) {
     out[i] = like[i];
-    if (like[i].kind == SLOT_TENSOR) out[i].value = values[at++];
+    if (like[i].value != NULL) out[i].value = values[at++];
+    if (like[i].dims != NULL) out[i].dims = values[at++];
+    if (like[i].has != NULL) out[i].has = values[at++];
     if (like[i].kind != SLOT_LIST) continue;
     slot_list_t *list = ARENA_NEW(ctx->arena, slot_list_t);
     *list = *like[i].list;
@@ -48,7 +54,8 @@ void ctx_unflatten(convert_ctx_t *ctx, unsigned n, const slot_t *like,
 
 bool ctx_same_structure(unsigned n, const slot_t *a, const slot_t *b) {
   for (unsigned i = 0; i < n; i++)
-    if (a[i].kind != b[i].kind || n_values_of(&a[i]) != n_values_of(&b[i]))
+    if (a[i].kind != b[i].kind || n_values_of(&a[i]) != n_values_of(&b[i]) ||
+        (a[i].dims == NULL) != (b[i].dims == NULL))
       return false;
   return true;
 }
@@ -228,6 +235,24 @@ static moec_status_t build_branches(convert_ctx_t *ctx, const if_spec_t *spec,
   return MOEC_OK;
 }
 
+/* Results of one structure in both. */
+static bool branches_agree(convert_ctx_t *ctx, unsigned n, ir_op_t *op,
+                           slot_t *slots[2]) {
+  ir_builder_t *b = ctx->b, inner[2];
+  for (unsigned r = 0; r < 2; r++)
+    inner[r] = (ir_builder_t){.module = b->module,
+                              .region = &op->regions[r],
+                              .loc = b->loc,
+                              .diag = b->diag};
+  for (unsigned i = 0; i < n; i++)
+    if (slots[0][i].kind == SLOT_FAILED || slots[1][i].kind == SLOT_FAILED ||
+        !slots_agree(ctx, &slots[0][i], &inner[0], &slots[1][i], &inner[1])) {
+      if (ctx->status == MOEC_OK) ctx->status = MOEC_E_INVALID_MODEL;
+      return false;
+    }
+  return true;
+}
+
 /* Puts the finished if where the converter builds. */
 static moec_status_t place_if(convert_ctx_t *ctx, ir_op_t *op, unsigned n,
                               ir_value_t **values[2], unsigned n_before) {
@@ -257,14 +282,11 @@ moec_status_t ctx_if(convert_ctx_t *ctx, const if_spec_t *spec, slot_t *out) {
     ir_erase(op);
     return status;
   }
+  if (!branches_agree(ctx, spec->n_out, op, slots)) return ctx_status(ctx);
   for (unsigned r = 0; r < 2; r++)
     if (!ctx_flatten(ctx, spec->n_out, slots[r], &n[r], &values[r]) ||
         !all_tensors(ctx, n[r], values[r]))
       return ctx_status(ctx);
-  if (!ctx_same_structure(spec->n_out, slots[0], slots[1]))
-    return ctx_unsupported(ctx,
-                           "the branches differ in which outputs are empty, or "
-                           "in the lengths of sequences");
   ir_value_t **results = ARENA_ARRAY(ctx->arena, ir_value_t *, n[0] + 1);
   if (is_small(op) && same_types(n[0], values[0], values[1])) {
     select_values(ctx, op, n[0], values[0], values[1], results);

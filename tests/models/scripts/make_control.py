@@ -323,6 +323,85 @@ def loop_until(x, stop):
     return x, np.array(rows)
 
 
+@case("a sequence grows in a loop; all ways to join it",
+      """agraph (int64 n, float[K,3] x) => (float[M,3] rows, float[K,P] columns, float[K,T,3] stacked, int64 length) {
+        yes = Constant <value = bool {1}> ()
+        empty = SequenceEmpty <dtype = 1> ()
+        s0 = SequenceInsert (empty, x)
+        s = Loop (n, yes, s0) <
+          body = l (int64 i, bool c, seq(float[K,3]) p) => (bool d, seq(float[K,3]) q) {
+            d = Identity (c)
+            f = Cast <to = 1> (i)
+            y = Mul (x, f)
+            q = SequenceInsert (p, y)
+          }
+        >
+        rows = ConcatFromSequence <axis = 0> (s)
+        columns = ConcatFromSequence <axis = 1> (s)
+        stacked = ConcatFromSequence <axis = 1, new_axis = 1> (s)
+        length = SequenceLength (s)
+      }""",
+      (i64(0), f32(2, 3)), (i64(4), f32(2, 3)), (i64(2), f32(0, 3)))
+def sequence_grows(n, x):
+    s = [x] + [x * np.float32(i) for i in range(n)]
+    return np.concatenate(s), np.concatenate(s, 1), np.stack(s, 1), i64(n + 1)
+
+
+@case("elements of different sizes, found, inserted and erased where data say",
+      """agraph (float[N] x, int64[P] parts, int64 at) => (float[A] chosen, float[L] back, int64 length) {
+        s = SplitToSequence <axis = 0> (x, parts)
+        chosen = SequenceAt (s, at)
+        twice = Add (chosen, chosen)
+        more = SequenceInsert (s, twice, at)
+        fewer = SequenceErase (more, at)
+        zero = Constant <value_int = 0> ()
+        last = SequenceErase (fewer)
+        back = ConcatFromSequence <axis = 0> (more)
+        length = SequenceLength (last)
+      }""",
+      (f32(9), i64([2, 3, 4]), i64(1)), (f32(9), i64([9]), i64(-1)),
+      (f32(6), i64([0, 1, 0, 5]), i64(-2)))
+def sequence_by_data(x, parts, at):
+    s = np.split(x, np.cumsum(parts)[:-1])
+    more = list(s)
+    more.insert(at if at >= 0 else len(s) + at, s[at] + s[at])
+    return s[at], np.concatenate(more), i64(len(s) - 1)
+
+
+@case("parts of a size known at run time, along any axis",
+      """agraph (float[N,M] x, int64 size) => (float[N,A] a, float[B,M] b, int64 n, float[N] row, float[M,N] all) {
+        one = Constant <value_int = 1> ()
+        s = SplitToSequence <axis = 1> (x, size)
+        a = SequenceAt (s, one)
+        t = SplitToSequence <axis = 0> (x, size)
+        last = Constant <value_int = -1> ()
+        b = SequenceAt (t, last)
+        n = SequenceLength (s)
+        u = SplitToSequence <axis = 1, keepdims = 0> (x)
+        row = SequenceAt (u, last)
+        all = ConcatFromSequence <axis = 0, new_axis = 1> (u)
+      }""",
+      (f32(5, 7), i64(3)), (f32(4, 4), i64(2)), (f32(1, 9), i64(4)))
+def sequence_of_parts(x, size):
+    columns = [x[:, i:i + size] for i in range(0, x.shape[1], size)]
+    rows = [x[i:i + size] for i in range(0, x.shape[0], size)]
+    return columns[1], rows[-1], i64(len(columns)), x[:, -1], x.T
+
+
+@case("an if gives a longer sequence or a shorter one",
+      """agraph (float[K] x, bool c) => (float[M] y, int64 n) {
+        s = If (c) <
+          then_branch = t () => (seq(float[K]) p) { p = SequenceConstruct (x, x, x) },
+          else_branch = e () => (seq(float[K]) q) { q = SequenceConstruct (x) }
+        >
+        y = ConcatFromSequence <axis = 0> (s)
+        n = SequenceLength (s)
+      }""",
+      (f32(4), flag(True)), (f32(4), flag(False)))
+def if_of_sequences(x, c):
+    return np.concatenate([x] * (3 if c else 1)), i64(3 if c else 1)
+
+
 def save(path, name, value):
     tensor = numpy_helper.from_array(np.asarray(value), name)
     path.write_bytes(tensor.SerializeToString())
