@@ -20,8 +20,8 @@
 enum { BATCH = 24, MAX_THREADS = 16 };
 
 typedef struct job {
-  unsigned isa;     /* row of targets.def */
-  ir_func_t *first; /* kernels of the batch; NULL: the schedule */
+  unsigned isa;        /* row of targets.def */
+  ir_func_t **kernels; /* of the batch; NULL: the schedule */
   unsigned n_kernels;
   LLVMMemoryBufferRef object;
   double emit, optimise, generate; /* seconds of the thread */
@@ -47,7 +47,7 @@ static ir_func_t *next_kernel(ir_func_t *func) {
  * ------------------------------------------------------------------- */
 
 static void fill_module(codegen_t *cg, job_t *job, emitter_t *em) {
-  if (job->first == NULL) {
+  if (job->kernels == NULL) {
     const schedule_options_t options = {.variants = cg->options->variants,
                                         .n_variants = cg->options->n_variants,
                                         .entry = cg->options->entry,
@@ -55,10 +55,9 @@ static void fill_module(codegen_t *cg, job_t *job, emitter_t *em) {
     emit_schedule(em, cg->module, cg->weights, &options);
     return;
   }
-  ir_func_t *func = job->first;
   for (unsigned i = 0; i < job->n_kernels; i++) {
+    ir_func_t *func = job->kernels[i];
     emit_kernel(em, func, schedule_kernel_symbol(em->arena, func, em->isa));
-    func = next_kernel(func->next);
   }
 }
 
@@ -89,7 +88,7 @@ static void run_job(codegen_t *cg, job_t *job) {
   if (setjmp(point.jump) == 0) {
     job->status = emitter_init_level(
         &em, isa_at(job->isa),
-        job->first == NULL ? LLVMCodeGenLevelNone : LLVMCodeGenLevelDefault,
+        job->kernels == NULL ? LLVMCodeGenLevelNone : LLVMCodeGenLevelDefault,
         arena, "moec", &diag);
     if (job->status == MOEC_OK) job->status = make_object(cg, job, &em);
     if (job->status != MOEC_OK && diag.last != NULL)
@@ -115,24 +114,36 @@ static void *work(void *user) {
 /* ---- All jobs
  * -------------------------------------------------------------------- */
 
+/* The kernels that a variant does not share with a lower one, in order. */
+static ir_func_t **own_kernels(codegen_t *cg, unsigned row, unsigned n_kernels,
+                               arena_t *arena, unsigned *out_n) {
+  const codegen_options_t *o = cg->options;
+  ir_func_t **kernels = ARENA_ARRAY(arena, ir_func_t *, n_kernels);
+  *out_n = 0;
+  for (ir_func_t *f = next_kernel(cg->module->first); f != NULL;
+       f = next_kernel(f->next))
+    if (kernel_row(f, row, o->variants, o->n_variants) == row)
+      kernels[(*out_n)++] = f;
+  return kernels;
+}
+
 static void plan_jobs(codegen_t *cg, arena_t *arena) {
+  const codegen_options_t *o = cg->options;
   unsigned n_kernels = 0;
   for (ir_func_t *f = next_kernel(cg->module->first); f != NULL;
        f = next_kernel(f->next))
     n_kernels++;
   unsigned per_isa = (n_kernels + BATCH - 1) / BATCH;
-  cg->jobs = ARENA_ARRAY(arena, job_t, 1 + per_isa * cg->options->n_variants);
-  cg->jobs[cg->n_jobs++] = (job_t){.isa = cg->options->variants[0]};
-  for (unsigned v = 0; v < cg->options->n_variants; v++) {
-    unsigned left = n_kernels;
-    for (ir_func_t *f = next_kernel(cg->module->first); f != NULL;) {
-      job_t *job = &cg->jobs[cg->n_jobs++];
-      *job = (job_t){.isa = cg->options->variants[v],
-                     .first = f,
-                     .n_kernels = left < BATCH ? left : BATCH};
-      left -= job->n_kernels;
-      for (unsigned i = 0; i < job->n_kernels; i++) f = next_kernel(f->next);
-    }
+  cg->jobs = ARENA_ARRAY(arena, job_t, 1 + per_isa * o->n_variants);
+  cg->jobs[cg->n_jobs++] = (job_t){.isa = o->variants[0]};
+  for (unsigned v = 0; v < o->n_variants; v++) {
+    unsigned n;
+    ir_func_t **kernels = own_kernels(cg, o->variants[v], n_kernels, arena, &n);
+    for (unsigned i = 0; i < n; i += BATCH)
+      cg->jobs[cg->n_jobs++] =
+          (job_t){.isa = o->variants[v],
+                  .kernels = kernels + i,
+                  .n_kernels = n - i < BATCH ? n - i : BATCH};
   }
 }
 
@@ -173,13 +184,13 @@ static void add_time(timing_t *row, const job_t *job) {
 static void add_timings(const codegen_t *cg) {
   timing_t schedule = {.kind = TIMING_CODE, .name = "schedule"};
   for (unsigned i = 0; i < cg->n_jobs; i++)
-    if (cg->jobs[i].first == NULL) add_time(&schedule, &cg->jobs[i]);
+    if (cg->jobs[i].kernels == NULL) add_time(&schedule, &cg->jobs[i]);
   timings_add(cg->options->timings, &schedule);
   for (unsigned v = 0; v < cg->options->n_variants; v++) {
     const unsigned isa = cg->options->variants[v];
     timing_t row = {.kind = TIMING_CODE, .name = isa_at(isa)->name};
     for (unsigned i = 0; i < cg->n_jobs; i++)
-      if (cg->jobs[i].isa == isa && cg->jobs[i].first != NULL)
+      if (cg->jobs[i].isa == isa && cg->jobs[i].kernels != NULL)
         add_time(&row, &cg->jobs[i]);
     timings_add(cg->options->timings, &row);
   }

@@ -46,11 +46,13 @@ static void initialise_targets(void) {
   static atomic_flag done = ATOMIC_FLAG_INIT;
   static atomic_int ready;
   if (!atomic_flag_test_and_set(&done)) {
-    LLVMInitializeX86TargetInfo();
-    LLVMInitializeX86Target();
-    LLVMInitializeX86TargetMC();
-    LLVMInitializeX86AsmPrinter();
-    LLVMInitializeX86AsmParser();
+#define TARGET(id, arch, llvm)        \
+  LLVMInitialize##llvm##TargetInfo(); \
+  LLVMInitialize##llvm##Target();     \
+  LLVMInitialize##llvm##TargetMC();   \
+  LLVMInitialize##llvm##AsmPrinter(); \
+  LLVMInitialize##llvm##AsmParser();
+#include "backend/targets.def"
 #ifdef MOEC_GUARDED
     /* Calls instead of branches: faster to compile. The linker undoes it. */
     const char *const arguments[] = {
@@ -256,6 +258,14 @@ LLVMValueRef emit_fma(emitter_t *em, LLVMValueRef a, LLVMValueRef b,
                          "");
   LLVMTypeRef type = LLVMTypeOf(a);
   return emit_intrinsic(em, "llvm.fma", 1, &type, 3, (LLVMValueRef[]){a, b, c});
+}
+
+LLVMValueRef emit_dot(emitter_t *em, LLVMValueRef sums, LLVMValueRef u,
+                      LLVMValueRef s) {
+  MOEC_ASSERT(isa_has(em->isa, ISA_DOT) && em->isa->vector_bytes == 64 &&
+              emit_lanes_of(sums) == 16);
+  return emit_intrinsic(em, "llvm.x86.avx512.vpdpbusd.512", 0, NULL, 3,
+                        (LLVMValueRef[]){sums, u, s});
 }
 
 emit_loop_t emit_loop_begin(emitter_t *em, LLVMValueRef begin, LLVMValueRef end,

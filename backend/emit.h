@@ -7,14 +7,28 @@
 
 #include "ir/ir.h"
 
-enum { ISA_FMA = 1, ISA_F16 = 2, ISA_GATHER = 4, ISA_MASK = 8 };
+enum { ISA_FMA = 1, ISA_F16 = 2, ISA_MASK = 4, ISA_DOT = 8 };
+
+typedef struct target { /* a TARGET row of backend/targets.def */
+  const char *arch;
+} target_t;
+
+/* The target of a triple "<arch>[-<vendor>]-linux-gnu", or of "<arch>" alone;
+ * NULL: there is none. */
+const target_t *target_find(const char *triple);
+const char *target_triple(arena_t *arena, const char *arch);
 
 typedef struct isa { /* a row of backend/targets.def */
   const char *name, *arch, *cpu, *features;
   unsigned vector_bytes, n_vectors, traits;
+  int base; /* row, or -1 */
   uint64_t cpu_bits;
 } isa_t;
 
+/* The row whose kernels serve for `row` where only the traits `used` can make a
+ * difference: itself, or a base of it that is among `rows` too. */
+unsigned isa_serving(unsigned row, unsigned used, const unsigned *rows,
+                     unsigned n_rows);
 unsigned isa_count(void);
 const isa_t *isa_at(unsigned index);     /* row order */
 const isa_t *isa_find(const char *name); /* or NULL */
@@ -69,6 +83,11 @@ LLVMValueRef emit_intrinsic(emitter_t *em, const char *name, unsigned n_types,
 /* a * b + c: fused where the ISA has it, else rounded twice. */
 LLVMValueRef emit_fma(emitter_t *em, LLVMValueRef a, LLVMValueRef b,
                       LLVMValueRef c);
+
+/* sums[i] + u[i][0] * s[i][0] + .. + u[i][3] * s[i][3] modulo 2^32, where each
+ * i32 of u is four unsigned and each of s four signed bytes. ISA_DOT only. */
+LLVMValueRef emit_dot(emitter_t *em, LLVMValueRef sums, LLVMValueRef u,
+                      LLVMValueRef s);
 
 /* for (i = begin; i < end; i += step) with a phi for i and for each of n_carry
  * values. Between begin and end the builder stands in the body; emit_loop_end
@@ -145,6 +164,10 @@ typedef struct product_spec { /* LLVM values are i64 scalars unless said */
  * ceil(N / columns). columns is a multiple of 32. */
 void product_tile_size(dtype_t acc_dtype, unsigned *out_rows,
                        unsigned *out_columns);
+
+/* The traits that can change the code of a product of these types beyond those
+ * that change all code. */
+unsigned product_traits(dtype_t a_dtype, dtype_t b_dtype, dtype_t acc_dtype);
 
 /* Emits C[m, n] = sum over ascending k of A[m, k] * B[k, n] for one tile at the
  * builder's place: B in panels of 32 columns, [panel][k][32], zero-padded. One

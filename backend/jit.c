@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "backend/emit.h"
+#include "backend/cpu.h"
 #include "backend/kernel.h"
 #include "backend/runtime_blob.h"
 #include "backend/schedule.h"
@@ -56,13 +56,8 @@ struct jit {
 };
 
 int jit_host_isa(void) {
-#if defined(__x86_64__)
-  static const char arch[] = "x86_64";
-#else
-  static const char arch[] = "";
-#endif
   for (unsigned i = 0; i < isa_count(); i++)
-    if (strcmp(isa_at(i)->arch, arch) == 0) return (int)i;
+    if (strcmp(isa_at(i)->arch, cpu_arch()) == 0) return (int)i;
   return -1;
 }
 

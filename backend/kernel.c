@@ -733,6 +733,25 @@ static void emit_body(kernel_emitter_t *ke, const ir_func_t *func,
   }
 }
 
+static unsigned traits_of(const ir_region_t *region) {
+  unsigned traits = 0;
+  for (const ir_op_t *op = region->first; op != NULL; op = op->next) {
+    if (op->code == OP_PRODUCT_TILE)
+      traits |= product_traits(op->in[0].value->type.dtype,
+                               op->in[4].value->type.dtype,
+                               ir_get_dtype(op, ATTR_PRODUCT_TILE_acc));
+    for (unsigned r = 0; r < op->n_regions; r++)
+      traits |= traits_of(&op->regions[r]);
+  }
+  return traits;
+}
+
+unsigned kernel_row(const ir_func_t *func, unsigned row, const unsigned *rows,
+                    unsigned n_rows) {
+  const unsigned some_code = ISA_DOT; /* others change that of all kernels */
+  return isa_serving(row, ~some_code | traits_of(&func->body), rows, n_rows);
+}
+
 LLVMValueRef emit_kernel(emitter_t *em, ir_func_t *func, const char *name) {
   LLVMTypeRef params[] = {em->ptr, em->i64, em->i64};
   LLVMTypeRef type = LLVMFunctionType(em->void_type, params, 3, false);

@@ -8,4 +8,9 @@
  * in lanes of em->isa. Its values must have been numbered. */
 LLVMValueRef emit_kernel(emitter_t *em, ir_func_t *func, const char *name);
 
+/* The row of targets.def among `rows` whose code of the kernel serves for
+ * `row`: see isa_serving. */
+unsigned kernel_row(const ir_func_t *func, unsigned row, const unsigned *rows,
+                    unsigned n_rows);
+
 #endif

@@ -2,11 +2,11 @@
  * the caller's matter (the sink); so is packing B in panels.
  *
  * A tile works on blocks of K: rows of A are copied, converted to the type of
- * the accumulators, to a packed block on the stack; then each panel of B passes
- * once by all rows in register tiles that add to a block of C on the stack; the
- * sink reads that block after the last block of K. The fewer rows there are,
- * the deeper a block. Rows are rounded up to register tiles with copies of the
- * last row, whose results nobody reads. */
+ * the accumulators (or bytes, for dot products), to a packed block on the
+ * stack; then each panel of B passes once by all rows in register tiles that
+ * add to a block of C on the stack; the sink reads that block after the last
+ * block of K. The fewer rows there are, the deeper a block. Rows are rounded up
+ * to register tiles with copies of the last row, whose results nobody reads. */
 #include "backend/product_internal.h"
 
 /* Parameters of the function that does all of a tile but the sink. */
@@ -65,7 +65,7 @@ static void fill_multiply(emitter_t *em, const product_types_t *types,
   for (unsigned i = 0; i < N_PARAMS; i++) param[i] = LLVMGetParam(func, i);
   if (!product_is_one(a_k)) a_k = param[A_K];
   LLVMValueRef packed = product_stack(
-      em, types->acc, PRODUCT_PACKED_LINES * types->line, "packed");
+      em, types->packed, PRODUCT_PACKED_LINES * types->line, "packed");
   LLVMValueRef rows = product_padded_rows(em, types, param[N_ROWS]);
   clear_sums(em, types, param[SUMS], rows);
   LLVMValueRef lines = LLVMBuildUDiv(

@@ -94,12 +94,15 @@ product_types_t product_types(emitter_t *em, dtype_t a_dtype, dtype_t b_dtype,
                            .acc_dtype = acc_dtype,
                            .a = memory_type(em, a_dtype),
                            .b = memory_type(em, b_dtype),
-                           .acc = memory_type(em, acc_dtype)};
+                           .acc = memory_type(em, acc_dtype),
+                           .packed = memory_type(em, acc_dtype),
+                           .step = 1};
   unsigned bytes = dtype_bits(acc_dtype) / 8;
   types.lanes = em->isa->vector_bytes / bytes;
   if (types.lanes > PANEL_COLUMNS) types.lanes = PANEL_COLUMNS;
   types.line = PRODUCT_LINE_BYTES / bytes;
   types.columns = product_tile_columns(acc_dtype);
+  product_dot_types(em, &types);
   return types;
 }
 
@@ -222,8 +225,8 @@ bool product_is_one(LLVMValueRef value) {
 static void fetch_ahead(emitter_t *em, const product_types_t *types,
                         micro_t micro, LLVMValueRef b) {
   enum { TALL = 9 };
-  unsigned bytes =
-      micro.vectors * types->lanes * dtype_bits(types->b_dtype) / 8;
+  unsigned bytes = types->step * micro.vectors * types->lanes *
+                   dtype_bits(types->b_dtype) / 8;
   if (micro.rows < TALL) return;
   for (unsigned at = 0; at + PRODUCT_LINE_BYTES <= bytes;
        at += PRODUCT_LINE_BYTES)
@@ -280,36 +283,89 @@ static void emit_step(emitter_t *em, const product_types_t *types,
   }
 }
 
+/* The rows of B of a step from k on, of which there are `count` in all. Those
+ * that do not exist meet zeros of A: any others will do. */
+static void step_rows(emitter_t *em, const product_types_t *types,
+                      columns_t from, LLVMValueRef k, LLVMValueRef count,
+                      LLVMValueRef *out_rows) {
+  out_rows[0] = columns_at(em, types, from, k);
+  if (types->step == 1) return;
+  LLVMValueRef last = product_sub(em, count, product_const(em, 1));
+  for (unsigned i = 1; i < types->step; i++) {
+    LLVMValueRef next = product_add(em, k, product_const(em, i));
+    next = product_min(em, next, last);
+    out_rows[i] = columns_at(em, types, from, next);
+  }
+}
+
+/* Four steps in k. Behind the sums are those of flipped zeros, if A is flipped.
+ */
+static void emit_dot_step(emitter_t *em, const product_types_t *types,
+                          micro_t micro, LLVMValueRef a,
+                          LLVMValueRef const *rows, bool in_sequence,
+                          LLVMValueRef const *sums, LLVMValueRef *out_next) {
+  LLVMValueRef quads[PANEL_COLUMNS];
+  for (unsigned v = 0; v < micro.vectors; v++)
+    quads[v] = product_dot_quads(em, types, rows, v * types->lanes);
+  if (in_sequence) fetch_ahead(em, types, micro, rows[0]);
+  for (unsigned r = 0; r < micro.rows; r++) {
+    LLVMValueRef from = product_element(
+        em, types->packed, a, product_const(em, r * types->line), "a.ptr");
+    for (unsigned v = 0; v < micro.vectors; v++) {
+      unsigned i = r * micro.vectors + v;
+      out_next[i] = product_dot_add(em, types, sums[i], from, quads[v]);
+    }
+  }
+  for (unsigned v = 0; types->flips && v < micro.vectors; v++) {
+    unsigned i = micro.rows * micro.vectors + v;
+    out_next[i] = product_dot_excess(em, types, sums[i], quads[v]);
+  }
+}
+
 /* One register tile: sums[r][v] += sum over k of packed[k][r] * b[k][v].
  * packed, b and sums point to its first elements; n_rows as in packed_at. */
 static void emit_micro(emitter_t *em, const product_types_t *types,
                        micro_t micro, LLVMValueRef sums, LLVMValueRef packed,
                        LLVMValueRef n_rows, LLVMValueRef depth, columns_t b) {
   LLVMValueRef acc[EMIT_MAX_CARRY], ptr[EMIT_MAX_CARRY];
-  LLVMValueRef zero = product_const(em, 0), one = product_const(em, 1);
+  LLVMValueRef zero = product_const(em, 0);
+  LLVMValueRef step = product_const(em, types->step);
   LLVMValueRef length = product_const(em, types->line);
-  unsigned n = micro.rows * micro.vectors;
-  MOEC_ASSERT(n <= EMIT_MAX_CARRY);
-  for (unsigned i = 0; i < n; i++) {
+  unsigned n = micro.rows * micro.vectors, n_sums = n;
+  MOEC_ASSERT(n + micro.vectors <= EMIT_MAX_CARRY);
+  for (unsigned i = 0; i < n_sums; i++) {
     unsigned offset =
         i / micro.vectors * types->columns + i % micro.vectors * types->lanes;
     ptr[i] = product_element(em, types->acc, sums, product_const(em, offset),
                              "sum.ptr");
     acc[i] = product_load(em, types->acc, types->lanes, ptr[i], "sum");
   }
+  for (unsigned v = 0; types->flips && v < micro.vectors; v++)
+    acc[n++] = LLVMConstNull(emit_lanes(types->acc, types->lanes));
   emit_loop_t line = emit_loop_begin(em, zero, depth, length, n, acc, "line");
   LLVMValueRef count =
       product_min(em, product_sub(em, depth, line.index), length);
   LLVMValueRef a_line = product_element(
-      em, types->acc, packed, product_mul(em, line.index, n_rows), "a.line");
+      em, types->packed, packed, product_mul(em, line.index, n_rows), "a.line");
   columns_t b_line = columns_from(em, types, b, line.index);
-  emit_loop_t k = emit_loop_begin(em, zero, count, one, n, line.carry, "k");
-  LLVMValueRef a_k = product_element(em, types->acc, a_line, k.index, "a.k");
-  LLVMValueRef b_k = columns_at(em, types, b_line, k.index);
-  emit_step(em, types, micro, a_k, b_k, b.offsets == NULL, k.carry, acc);
+  emit_loop_t k = emit_loop_begin(em, zero, count, step, n, line.carry, "k");
+  LLVMValueRef a_k = product_element(em, types->packed, a_line, k.index, "a.k");
+  LLVMValueRef rows[PRODUCT_MAX_STEP];
+  step_rows(em, types, b_line, k.index, count, rows);
+  bool in_sequence = b.offsets == NULL;
+  if (types->step == 1)
+    emit_step(em, types, micro, a_k, rows[0], in_sequence, k.carry, acc);
+  else
+    emit_dot_step(em, types, micro, a_k, rows, in_sequence, k.carry, acc);
   emit_loop_end(em, &k, acc);
   emit_loop_end(em, &line, k.carry);
-  for (unsigned i = 0; i < n; i++) product_store(em, line.carry[i], ptr[i]);
+  for (unsigned i = 0; i < n_sums; i++) {
+    LLVMValueRef sum = line.carry[i];
+    if (types->flips)
+      sum = LLVMBuildSub(em->builder, sum,
+                         line.carry[n_sums + i % micro.vectors], "");
+    product_store(em, sum, ptr[i]);
+  }
 }
 
 /* One register tile over all columns of a panel. Where the panel is wider, it
@@ -336,7 +392,7 @@ static void emit_micro_panel(emitter_t *em, const product_types_t *types,
   emit_loop_t strip = product_loop(em, zero, panel, width, "strip");
   b_near.b = product_element(em, types->b, b_near.b, strip.index, "b.strip");
   sums = product_element(em, types->acc, sums, strip.index, "sum.strip");
-  packed = product_element(em, types->acc, packed, a_at, "a.near");
+  packed = product_element(em, types->packed, packed, a_at, "a.near");
   emit_micro(em, types, micro, sums, packed, n_rows, left, b_near);
   emit_loop_end(em, &strip, NULL);
   emit_loop_end(em, &k, NULL);
@@ -384,7 +440,7 @@ static void fill_block(emitter_t *em, const product_types_t *types,
     LLVMValueRef sums_row =
         product_element(em, types->acc, sums, to, "sum.row");
     LLVMValueRef a_row = product_element(
-        em, types->acc, LLVMGetParam(func, PACKED), from, "a.row");
+        em, types->packed, LLVMGetParam(func, PACKED), from, "a.row");
     emit_micro_panel(em, types, micros.at[i], sums_row, a_row, n_rows, depth,
                      b);
     emit_loop_end(em, &row, NULL);
@@ -397,8 +453,11 @@ void product_add_block(emitter_t *em, const product_types_t *types,
                        const product_block_t *block) {
   bool in_windows = block->offsets != NULL;
   const char *name = arena_printf(
-      em->arena, "product_block_%s_%s%s", dtype_name(types->b_dtype),
-      dtype_name(types->acc_dtype), in_windows ? "_windows" : "");
+      em->arena, "product_block_%s_%s%s%s", dtype_name(types->b_dtype),
+      dtype_name(types->acc_dtype), in_windows ? "_windows" : "",
+      types->step == 1 ? ""
+      : types->flips   ? "_flipped"
+                       : "_dot");
   LLVMBasicBlockRef here = LLVMGetInsertBlock(em->builder);
   LLVMValueRef func;
   if (product_shared_function(em, name, N_POINTERS, N_PARAMS, &func))

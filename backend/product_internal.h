@@ -7,6 +7,7 @@
 #include "ir/tile.h"
 
 enum {
+  PRODUCT_MAX_STEP = 4,
   PRODUCT_LINE_BYTES = 64,
   PRODUCT_PACKED_LINES = 768, /* of the packed block of A */
   PRODUCT_AHEAD_BYTES = 4096, /* from reading B to asking for it */
@@ -18,9 +19,12 @@ enum {
 typedef struct product_types {
   dtype_t a_dtype, b_dtype, acc_dtype;
   LLVMTypeRef a, b, acc; /* scalars, as in memory */
+  LLVMTypeRef packed;    /* of elements of packed A */
   unsigned lanes;        /* of an accumulator vector */
   unsigned line;         /* elements of a line of packed A */
   unsigned columns;      /* of a tile; row stride of the sums */
+  unsigned step;         /* of k: 4 with dot products, else 1 */
+  bool flips;            /* the top bit of A: see product_dot.c */
 } product_types_t;
 
 /* The part of C that a tile is, and its sums on the stack. */
@@ -34,6 +38,10 @@ LLVMValueRef product_stack(emitter_t *em, LLVMTypeRef type, unsigned count,
 
 product_types_t product_types(emitter_t *em, dtype_t a_dtype, dtype_t b_dtype,
                               dtype_t acc_dtype);
+
+/* Elements of A as loaded from memory, in the form in which they are packed. */
+LLVMValueRef product_packed(emitter_t *em, const product_types_t *types,
+                            LLVMValueRef value);
 
 /* Elements as loaded from memory, in the type of the accumulators. */
 LLVMValueRef product_widen(emitter_t *em, const product_types_t *types,
@@ -50,9 +58,10 @@ typedef struct product_rows {
   LLVMValueRef depth, ahead;  /* `ahead` elements on begins the next block */
 } product_rows_t;
 
-/* Copies it, converted to the accumulator's type:
+/* Copies it in packed form:
  *     packed[k / line][r][k % line] = a[min(r, last) * a_row + k * a_k]
- * for r in [0, n_rows) and k in [0, depth). */
+ * for r in [0, n_rows) and k in [0, depth), and zeros up to a multiple of the
+ * step. */
 void product_pack(emitter_t *em, const product_types_t *types,
                   LLVMValueRef packed, const product_rows_t *rows);
 
@@ -87,6 +96,21 @@ unsigned product_window_depth(const product_types_t *types);
 /* Hands the tile's sums on to spec->line_sink, line by line. */
 void product_sink_lines(emitter_t *em, const product_types_t *types,
                         const product_spec_t *spec, const product_tile_t *tile);
+/* ---- backend/product_dot.c: products of 8-bit integers by dot products ------
+ */
+
+/* Fills in packed, line, step and flips where these types have dot products. */
+void product_dot_types(emitter_t *em, product_types_t *types);
+/* `lanes` columns of four rows of B, from this one on, as lanes of four bytes.
+ */
+LLVMValueRef product_dot_quads(emitter_t *em, const product_types_t *types,
+                               LLVMValueRef const *rows, unsigned column);
+/* Four elements of packed A times each lane's of B. */
+LLVMValueRef product_dot_add(emitter_t *em, const product_types_t *types,
+                             LLVMValueRef sums, LLVMValueRef a, LLVMValueRef b);
+/* What has to be taken from the sums of all rows where A is flipped. */
+LLVMValueRef product_dot_excess(emitter_t *em, const product_types_t *types,
+                                LLVMValueRef sums, LLVMValueRef b);
 
 /* The function of this name with n_ptr pointers and then i64 as parameters, and
  * whether it still has to be filled: then the builder stands in its entry

@@ -30,10 +30,29 @@ static void pack_run(emitter_t *em, const product_types_t *types,
       product_element(em, types->a, row.source, each.index, "a.ptr");
   LLVMValueRef value = product_load(em, types->a, lanes, from, "a");
   if (ahead != NULL) product_fetch(em, from, ahead);
-  value = product_widen(em, types, types->a_dtype, value);
+  value = product_packed(em, types, value);
   LLVMValueRef at = packed_at(em, types, each.index, row.n_rows);
-  product_store(em, value,
-                product_element(em, types->acc, row.target, at, "packed.ptr"));
+  product_store(
+      em, value,
+      product_element(em, types->packed, row.target, at, "packed.ptr"));
+  emit_loop_end(em, &each, NULL);
+}
+
+/* Zeros from element `depth` of a row up to the end of a step. */
+static void pad_run(emitter_t *em, const product_types_t *types,
+                    packed_row_t row, LLVMValueRef depth) {
+  if (types->step == 1) return;
+  LLVMValueRef step = product_const(em, types->step);
+  LLVMValueRef more =
+      product_add(em, depth, product_const(em, types->step - 1));
+  LLVMValueRef end = product_quotient(em, more, types->step);
+  end = product_mul(em, end, step);
+  LLVMValueRef zero = product_packed(em, types, LLVMConstNull(types->a));
+  emit_loop_t each = product_loop(em, depth, end, 1, "pad");
+  LLVMValueRef at = packed_at(em, types, each.index, row.n_rows);
+  product_store(
+      em, zero,
+      product_element(em, types->packed, row.target, at, "packed.ptr"));
   emit_loop_end(em, &each, NULL);
 }
 
@@ -42,7 +61,9 @@ static void fill_pack_rows(emitter_t *em, const product_types_t *types,
                            LLVMValueRef func) {
   LLVMValueRef n_rows = LLVMGetParam(func, N_ROWS);
   LLVMValueRef depth = LLVMGetParam(func, DEPTH);
-  unsigned lanes = types->lanes < types->line ? types->lanes : types->line;
+  unsigned lanes = types->step > 1              ? types->line
+                   : types->lanes < types->line ? types->lanes
+                                                : types->line;
   LLVMValueRef whole = product_mul(em, product_quotient(em, depth, lanes),
                                    product_const(em, lanes));
   LLVMValueRef size = product_const(em, dtype_bits(types->a_dtype) / 8);
@@ -54,11 +75,12 @@ static void fill_pack_rows(emitter_t *em, const product_types_t *types,
       product_element(em, types->a, LLVMGetParam(func, A),
                       product_mul(em, m, LLVMGetParam(func, A_ROW)), "a.row");
   LLVMValueRef target = product_element(
-      em, types->acc, LLVMGetParam(func, PACKED),
+      em, types->packed, LLVMGetParam(func, PACKED),
       product_mul(em, row.index, product_const(em, types->line)), "packed.row");
   packed_row_t packed = {source, target, n_rows};
   pack_run(em, types, packed, zero, whole, ahead, lanes);
   pack_run(em, types, packed, whole, depth, NULL, 1);
+  pad_run(em, types, packed, depth);
   emit_loop_end(em, &row, NULL);
 }
 
@@ -72,7 +94,7 @@ static void fill_pack_columns(emitter_t *em, const product_types_t *types,
       product_element(em, types->a, LLVMGetParam(func, A),
                       product_mul(em, k.index, LLVMGetParam(func, A_K)), "a.k");
   LLVMValueRef target =
-      product_element(em, types->acc, LLVMGetParam(func, PACKED),
+      product_element(em, types->packed, LLVMGetParam(func, PACKED),
                       packed_at(em, types, k.index, n_rows), "packed.k");
   emit_loop_t row = product_loop(em, zero, n_rows, 1, "row");
   LLVMValueRef m = product_min(em, row.index, LLVMGetParam(func, LAST));
@@ -81,19 +103,36 @@ static void fill_pack_columns(emitter_t *em, const product_types_t *types,
   LLVMValueRef value =
       product_load(em, types->a, 1,
                    product_element(em, types->a, source, from, "a.ptr"), "a");
-  value = product_widen(em, types, types->a_dtype, value);
+  value = product_packed(em, types, value);
   product_store(em, value,
-                product_element(em, types->acc, target, to, "packed.ptr"));
+                product_element(em, types->packed, target, to, "packed.ptr"));
   emit_loop_end(em, &row, NULL);
   emit_loop_end(em, &k, NULL);
+  if (types->step == 1) return;
+  row = product_loop(em, zero, n_rows, 1, "row");
+  to = product_mul(em, row.index, product_const(em, types->line));
+  target = product_element(em, types->packed, LLVMGetParam(func, PACKED), to,
+                           "packed.row");
+  packed_row_t packed = {NULL, target, n_rows};
+  pad_run(em, types, packed, LLVMGetParam(func, DEPTH));
+  emit_loop_end(em, &row, NULL);
+}
+
+LLVMValueRef product_packed(emitter_t *em, const product_types_t *types,
+                            LLVMValueRef value) {
+  if (types->step == 1) return product_widen(em, types, types->a_dtype, value);
+  if (!types->flips) return value;
+  return LLVMBuildXor(em->builder, value,
+                      emit_const_int(LLVMTypeOf(value), 0x80), "flipped");
 }
 
 void product_pack(emitter_t *em, const product_types_t *types,
                   LLVMValueRef packed, const product_rows_t *rows) {
   bool unit_k = product_is_one(rows->a_k);
-  const char *name = arena_printf(
-      em->arena, "product_pack_%s_%s_%s", dtype_name(types->a_dtype),
-      dtype_name(types->acc_dtype), unit_k ? "unit" : "any");
+  const char *name =
+      arena_printf(em->arena, "product_pack_%s_%s_%s%s",
+                   dtype_name(types->a_dtype), dtype_name(types->acc_dtype),
+                   unit_k ? "unit" : "any", types->flips ? "_flipped" : "");
   LLVMBasicBlockRef here = LLVMGetInsertBlock(em->builder);
   LLVMValueRef func;
   if (product_shared_function(em, name, N_ROWS, N_PARAMS, &func)) {

@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "backend/kernel.h"
 #include "backend/schedule_internal.h"
 
 enum { CHUNK = 64 };
@@ -633,15 +634,19 @@ const char *schedule_kernel_symbol(arena_t *arena, const ir_func_t *kernel,
 }
 
 /* Hidden constant table of an ISA's kernels: "moert_kernels_<row>". */
-static void emit_kernel_table(emitter_t *em, ir_module_t *module,
-                              unsigned row) {
+static void emit_kernel_table(emitter_t *em, ir_module_t *module, unsigned row,
+                              const schedule_options_t *options) {
   unsigned n = 0;
   LLVMTypeRef type = LLVMFunctionType(em->void_type, NULL, 0, false);
   LLVMValueRef *kernels = ARENA_ARRAY(em->arena, LLVMValueRef, module->n_funcs);
   for (ir_func_t *f = module->first; f != NULL; f = f->next) {
     if (f->kind != IR_FUNC_KERNEL) continue;
-    kernels[n] = LLVMAddFunction(
-        em->module, schedule_kernel_symbol(em->arena, f, isa_at(row)), type);
+    const isa_t *isa =
+        isa_at(kernel_row(f, row, options->variants, options->n_variants));
+    const char *symbol = schedule_kernel_symbol(em->arena, f, isa);
+    kernels[n] = LLVMGetNamedFunction(em->module, symbol);
+    if (kernels[n] == NULL)
+      kernels[n] = LLVMAddFunction(em->module, symbol, type);
     LLVMSetVisibility(kernels[n++], LLVMHiddenVisibility);
   }
   LLVMValueRef table = LLVMConstArray(em->ptr, kernels, n);
@@ -674,7 +679,7 @@ void emit_schedule(emitter_t *em, ir_module_t *module, weights_t *weights,
     s.places[func->body.args[i].number] = (place_t){AT_INPUT, i};
   index_kernels(&s);
   for (unsigned i = 0; i < options->n_variants; i++)
-    emit_kernel_table(em, module, options->variants[i]);
+    emit_kernel_table(em, module, options->variants[i], options);
   s.weights_base = program_external(&program, "moert_weights");
   program_parts_t parts = {.n_growable = count_growing(func),
                            .instrument = options->instrument};

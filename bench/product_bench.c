@@ -3,10 +3,11 @@
  *     product_bench [--isa=NAME] [--type=B] [--n=N] [--k=K] [--rows=M]
  *                   [--repeats=R] [--transposed]
  *
- * B is the element type of the weights (f32, f16, bf16, f64). Matrices rotate
- * over a buffer that no cache holds, as the weights of a model do; "hot" runs
- * stay on one matrix. Each figure is the median of ratios of neighbouring
- * samples: limit time / kernel time, 1.0 being the limit. */
+ * B is the element type of the weights (f32, f16, bf16, f64; i8 and u8, which
+ * are multiplied by u8 and summed in i32). Matrices rotate over a buffer that
+ * no cache holds, as the weights of a model do; "hot" runs stay on one matrix.
+ * Each figure is the median of ratios of neighbouring samples: limit time /
+ * kernel time, 1.0 being the limit. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,10 +117,16 @@ static void bench_rows(const subject_t *s, int64_t rows) {
 static void bench_isa(const isa_t *isa, const options_t *o) {
   static const int64_t rows[] = {1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 512};
   enum { N_ROWS = sizeof rows / sizeof rows[0] };
-  subject_t s = {.options = o, .acc = o->type == DT_F64 ? DT_F64 : DT_F32};
-  product_case_t c = {s.acc, o->type, s.acc, !o->transposed, 0};
-  s.fma = limits_kind_find(dtype_name(s.acc), isa->vector_bytes * 8);
-  if (s.fma == NULL || !product_host_has(isa)) {
+  bool bytes = dtype_bits(o->type) == 8;
+  subject_t s = {.options = o,
+                 .acc = bytes               ? DT_I32
+                        : o->type == DT_F64 ? DT_F64
+                                            : DT_F32};
+  product_case_t c = {bytes ? DT_U8 : s.acc, o->type, s.acc, !o->transposed, 0};
+  s.fma = limits_kind_find(
+      bytes && isa_has(isa, ISA_DOT) ? "i8 dot" : dtype_name(s.acc),
+      isa->vector_bytes * 8);
+  if (s.fma == NULL || !cpu_runs(isa)) {
     printf("%s: this machine lacks it\n", isa->name);
     return;
   }
@@ -172,7 +179,7 @@ static bool parse_option(const char *text, options_t *o) {
   if (value != NULL) {
     o->type = dtype_by_name(value, strlen(value));
     return o->type == DT_F32 || o->type == DT_F64 || o->type == DT_F16 ||
-           o->type == DT_BF16;
+           o->type == DT_BF16 || o->type == DT_I8 || o->type == DT_U8;
   }
   if (strcmp(text, "--transposed") == 0) return o->transposed = true;
   return parse_number(text, "--n", MOST, &o->n) ||
@@ -185,9 +192,10 @@ int main(int argc, char **argv) {
   options_t options = {.type = DT_F32, .n = 1024, .k = 1024, .repeats = 9};
   for (int i = 1; i < argc; i++)
     if (!parse_option(argv[i], &options)) {
-      fprintf(stderr,
-              "usage: product_bench [--isa=NAME] [--type=f32|f16|bf16|f64]"
-              " [--n=N] [--k=K] [--rows=M] [--repeats=R] [--transposed]\n");
+      fprintf(
+          stderr,
+          "usage: product_bench [--isa=NAME] [--type=f32|f16|bf16|f64|i8|u8]"
+          " [--n=N] [--k=K] [--rows=M] [--repeats=R] [--transposed]\n");
       return 2;
     }
   for (unsigned i = 0; i < isa_count(); i++)

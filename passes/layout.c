@@ -72,6 +72,12 @@ ir_value_t *layout_without_widening(ir_value_t *y) {
   return narrow ? x : y;
 }
 
+/* Products of bytes that are summed in i32 read them as they are. */
+static bool are_bytes(const ir_value_t *x, const ir_value_t *y) {
+  return dtype_is_integer(x->type.dtype) && dtype_bits(x->type.dtype) == 8 &&
+         dtype_is_integer(y->type.dtype) && dtype_bits(y->type.dtype) == 8;
+}
+
 static ir_value_t *by_panels(ir_builder_t *b, ir_value_t *x, ir_value_t *y,
                              dtype_t out_dtype) {
   y = layout_without_widening(y);
@@ -96,8 +102,8 @@ static ir_value_t *compute(ir_builder_t *b, const ir_op_t *op) {
   narrow = narrow && (along_k || is_constant(y));
   vector = vector && !narrow;
   dtype_t sum = sum_dtype(out->dtype);
-  bool small_integers =
-      dtype_is_integer(out->dtype) && out->dtype != x->type.dtype;
+  bool small_integers = dtype_is_integer(out->dtype) &&
+                        out->dtype != x->type.dtype && !are_bytes(x, y);
   if (narrow || vector || small_integers) {
     x = ir_cast(b, x, sum);
     y = ir_cast(b, y, sum);

@@ -22,6 +22,8 @@ static bool has_all(uint32_t word, uint32_t bits) {
   return (word & bits) == bits;
 }
 
+/* A variant may use what its LLVM name of a processor stands for, so a bit is
+ * all or nothing: AVX2 is x86-64-v3, and each bit below needs those above. */
 uint64_t cpu_features(void) {
   const uint32_t lzcnt = 1u << 5;
   uint32_t a, b, c, d, unused;

@@ -9,6 +9,7 @@
 #include "backend/emit.h"
 #include "frontend/load.h"
 #include "tools/loaded.h"
+#include "tools/targets.h"
 
 int status_exit_code(moec_status_t status) {
   switch (status) {
@@ -91,6 +92,7 @@ moec_status_t cli_compile_options(cli_t *cli, const char *model,
   if (o->given[OPTION_entry]) out->entry = o->entry;
   out->external_root = o->external_root;
   out->isas = o->isa;
+  out->target = o->target;
   out->report = o->report;
   out->depfile = o->depfile;
   out->soname = o->soname;
@@ -116,6 +118,16 @@ moec_status_t cli_compile(cli_t *cli, const compile_options_t *options) {
   cli->progress = NULL;
   if (status == MOEC_OK) cli_print_timings(cli, options->passes.timings);
   return status;
+}
+
+void cli_only_variant(const cli_t *cli, compile_options_t *options) {
+  const options_t *o = &cli->options;
+  const isa_t *best = targets_best();
+  if (o->given[OPTION_isa]) return;
+  if (o->given[OPTION_variant])
+    options->isas = o->variant;
+  else if (best != NULL)
+    options->isas = best->name;
 }
 
 /* ---- Printing ------------------------------------------------------------ */
@@ -209,6 +221,13 @@ static moec_status_t run_command(cli_t *cli) {
     return MOEC_OK;
   }
   if (o->help) return print_help(cli);
+  if (o->print_targets) {
+    text_t text;
+    text_init(&text, cli->arena);
+    targets_print(&text);
+    fputs(text.data, cli->out);
+    return MOEC_OK;
+  }
   switch (o->command) {
     case COMMAND_COMPILE:
       return cmd_compile(cli);

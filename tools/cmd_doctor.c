@@ -8,11 +8,10 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include "backend/emit.h"
-#include "moec/rtabi.h"
+#include "backend/cpu.h"
 #include "tools/cli.h"
-#include "tools/cpu.h"
 #include "tools/json.h"
+#include "tools/targets.h"
 
 /* Lines of "name: value", or members of a JSON object. */
 typedef struct report {
@@ -68,67 +67,35 @@ static const char *processor_name(arena_t *arena) {
   return name;
 }
 
-static const struct feature {
-  uint64_t bit;
-  const char *name;
-} features[] = {{MOERT_CPU_AVX2, "avx2"},
-                {MOERT_CPU_AVX512, "avx512"},
-                {MOERT_CPU_AVX512VNNI, "avx512vnni"},
-                {MOERT_CPU_AVX512BF16, "avx512bf16"}};
-
-static const char *feature_names(arena_t *arena, uint64_t bits) {
-  text_t text;
-  text_init(&text, arena);
-  for (unsigned i = 0; i < sizeof features / sizeof features[0]; i++)
-    if ((bits & features[i].bit) != 0)
-      text_printf(&text, "%s%s", text.length > 0 ? " " : "", features[i].name);
-  return text.length > 0 ? text.data : "none";
-}
-
-/* Whether LLVM makes code for a variant, by asking it to. */
-static bool can_generate(cli_t *cli, const isa_t *isa) {
-  diag_sink_t diag;
-  emitter_t em = {0};
-  diag_init(&diag, cli->arena, NULL);
-  const moec_status_t status =
-      emitter_init(&em, isa, cli->arena, "doctor", &diag);
-  emitter_dispose(&em);
-  return status == MOEC_OK;
-}
-
-static void add_variants(report_t *r, const char *arch, uint64_t have) {
+static void add_variants(report_t *r) {
   arena_t *arena = r->cli->arena;
-  const char *best = NULL;
+  const isa_t *best = targets_best();
   for (unsigned i = 0; i < isa_count(); i++) {
+    bool generated;
     const isa_t *isa = isa_at(i);
     const char *name = arena_printf(arena, "variant %s", isa->name);
-    const uint64_t missing = isa->cpu_bits & ~have;
-    if (!can_generate(r->cli, isa))
-      problem(r, name, "LLVM cannot generate code for it");
-    else if (strcmp(isa->arch, arch) != 0)
-      add(r, name, "code can be generated, another architecture");
-    else if (missing != 0)
-      add(r, name,
-          arena_printf(arena, "code can be generated, this machine lacks: %s",
-                       feature_names(arena, missing)));
+    const char *obstacle = targets_obstacle(arena, isa, &generated);
+    if (!generated)
+      problem(r, name, obstacle);
+    else if (obstacle != NULL)
+      add(r, name, arena_printf(arena, "code can be generated, %s", obstacle));
     else
       add(r, name, "code can be generated and run");
-    if (strcmp(isa->arch, arch) == 0 && missing == 0) best = isa->name;
   }
-  add(r, "variant used", best != NULL ? best : "none: models do not run here");
+  add(r, "variant used",
+      best != NULL ? best->name : "none: models do not run here");
 }
 
 static void add_processor(report_t *r) {
   struct utsname system;
   arena_t *arena = r->cli->arena;
-  const uint64_t have = cpu_features();
   if (uname(&system) != 0) memset(&system, 0, sizeof system);
   add(r, "system",
       arena_printf(arena, "%s %s %s", system.sysname, system.release,
                    system.machine));
   add(r, "processor", processor_name(arena));
-  add(r, "features", feature_names(arena, have));
-  add_variants(r, system.machine, have);
+  add(r, "features", targets_features(arena, cpu_features()));
+  add_variants(r);
 }
 
 /* ---- Threads and memory -------------------------------------------------- */

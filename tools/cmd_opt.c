@@ -6,6 +6,7 @@
 #include "passes/rules.h"
 #include "tools/cli.h"
 #include "tools/evaluate.h"
+#include "tools/targets.h"
 
 /* ---- References ---------------------------------------------------------- */
 
@@ -175,8 +176,10 @@ moec_status_t cmd_opt(cli_t *cli) {
     append_passes(&out);
   else if (o->doc == DOC_REWRITES)
     append_rewrites(&out);
-  else
+  else if (o->doc == DOC_DTYPES)
     append_dtypes(&out);
+  else
+    targets_document(&out);
   if (status == MOEC_OK) fwrite(out.data, 1, out.length, cli->out);
   return status;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backend/codegen.h"
+#include "backend/cpu.h"
 #include "backend/output.h"
 #include "frontend/import.h"
 #include "tools/describe.h"
@@ -33,6 +34,7 @@ typedef struct session { /* everything to be released, also after a jump */
   arena_t *arena, *scratch;
   onnx_store_t *store;
   char *text; /* of a .moeir file */
+  const target_t *target;
   describe_parts_t parts;
   evaluator_t evaluator;
 } session_t;
@@ -86,6 +88,15 @@ static moec_status_t import(session_t *s, ir_module_t **out_module) {
 
 /* ---- Writing
  * -------------------------------------------------------------------- */
+
+static moec_status_t choose_target(session_t *s) {
+  const char *triple = s->options->target;
+  s->target = target_find(triple != NULL ? triple : cpu_arch());
+  if (s->target != NULL) return MOEC_OK;
+  return diag_error(s->diag, (ir_loc_t){0}, MOEC_E_USAGE,
+                    "there is no target '%s'; moec --print-targets lists them",
+                    triple != NULL ? triple : cpu_arch());
+}
 
 /* Whether a comma-separated list has the name. */
 static bool lists(const char *list, const char *name) {
@@ -155,7 +166,7 @@ static moec_status_t write_product(session_t *s, ir_module_t *module) {
   const char *kind = suffix_of(s->options->output);
   if (strcmp(kind, ".moeir") == 0) return write_ir(s, module);
   MOEC_TRY(check_finished(s, module));
-  MOEC_TRY(choose_variants(s, "x86_64", variants, &n));
+  MOEC_TRY(choose_variants(s, s->target->arch, variants, &n));
   s->parts.code = describe_code(s->arena, module, variants, n);
   describe_parts_t brief = s->parts; /* the rest has notes of its own */
   brief.signature = brief.code = NULL;
@@ -163,7 +174,7 @@ static moec_status_t write_product(session_t *s, ir_module_t *module) {
       make_note(NOTE_SIGNATURE, s->parts.signature),
       make_note(NOTE_KERNELS, s->parts.code),
       make_note(NOTE_REPORT, describe_report(s->arena, &brief))};
-  codegen_options_t options = {.arch = "x86_64",
+  codegen_options_t options = {.arch = s->target->arch,
                                .variants = variants,
                                .n_variants = n,
                                .entry = s->options->entry,
@@ -246,6 +257,7 @@ static moec_status_t compile(session_t *s) {
   ir_module_t *module = NULL;
   const pass_options_t *passes = &s->options->passes;
   MOEC_TRY(check_output(s));
+  MOEC_TRY(choose_target(s));
   double start = timing_wall();
   tell(s->options, "import");
   MOEC_TRY(import(s, &module));

@@ -138,6 +138,7 @@ moec_status_t loaded_open(cli_t *cli, const char *path, loaded_t **out_loaded) {
   compile_options_t options;
   if (path_has_suffix(path, ".onnx") || path_has_suffix(path, ".moeir")) {
     MOEC_TRY(cli_compile_options(cli, path, NULL, &options));
+    cli_only_variant(cli, &options);
     return loaded_compile(cli, &options, out_loaded);
   }
   MOEC_TRY(add(cli, out_loaded));

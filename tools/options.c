@@ -355,7 +355,7 @@ static moec_status_t take_arguments(parse_t *p) {
 static moec_status_t check_operands(parse_t *p) {
   const options_t *o = p->out;
   const command_info_t *info = &command_infos[o->command];
-  if (o->help || o->version) return MOEC_OK;
+  if (o->help || o->version || o->print_targets) return MOEC_OK;
   if (o->n_operands >= info->min && o->n_operands <= info->max) return MOEC_OK;
   moec_status_t status =
       o->n_operands < info->min

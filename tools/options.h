@@ -66,8 +66,14 @@ typedef struct options {
 #include "tools/options.def"
 } options_t;
 
-enum { COLOR_AUTO, COLOR_ALWAYS, COLOR_NEVER };         /* options_t.color */
-enum { DOC_OPS, DOC_PASSES, DOC_REWRITES, DOC_DTYPES }; /* options_t.doc */
+enum { COLOR_AUTO, COLOR_ALWAYS, COLOR_NEVER }; /* options_t.color */
+enum {                                          /* options_t.doc */
+       DOC_OPS,
+       DOC_PASSES,
+       DOC_REWRITES,
+       DOC_DTYPES,
+       DOC_TARGETS
+};
 enum { FORMAT_PB, FORMAT_NPY }; /* options_t.output_format */
 
 /* Parses the arguments after the program's name, then the environment through

@@ -4,8 +4,8 @@
 
 #include <string.h>
 
+#include "backend/cpu.h"
 #include "backend/output.h"
-#include "tools/cpu.h"
 #include "tools/json.h"
 
 enum {

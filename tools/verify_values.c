@@ -7,7 +7,6 @@
 #include "backend/emit.h"
 #include "ir/element.h"
 #include "tools/case.h"
-#include "tools/cpu.h"
 #include "tools/expose.h"
 #include "tools/json.h"
 #include "tools/loaded.h"
@@ -40,24 +39,10 @@ typedef struct checker {
 
 /* ---- The two builds ------------------------------------------------------ */
 
-static const char *best_variant(void) {
-  const char *best = NULL;
-  for (unsigned i = 0; i < isa_count(); i++)
-    if (strcmp(isa_at(i)->arch, "x86_64") == 0 &&
-        (isa_at(i)->cpu_bits & ~cpu_features()) == 0)
-      best = isa_at(i)->name;
-  return best;
-}
-
-/* Only the variant that runs is generated. */
 static moec_status_t choose_options(checker_t *c, const char *model) {
-  const options_t *o = &c->cli->options;
   compile_options_t *optimised = &c->options[OPTIMISED];
   MOEC_TRY(cli_compile_options(c->cli, model, NULL, optimised));
-  if (o->given[OPTION_variant])
-    optimised->isas = o->variant;
-  else if (!o->given[OPTION_isa])
-    optimised->isas = best_variant();
+  cli_only_variant(c->cli, optimised);
   optimised->report = NULL;
   c->options[PLAIN] = *optimised;
   c->options[PLAIN].passes = (pass_options_t){

@@ -47,11 +47,12 @@ typedef struct moert_variant {
   const moert_kernel_fn *kernels;
 } moert_variant_t;
 
-/* Processor features that variants ask for. Append only. */
-#define MOERT_CPU_AVX2 (1ull << 0)   /* AVX2, FMA, F16C, BMI1/2, LZCNT, MOVBE */
-#define MOERT_CPU_AVX512 (1ull << 1) /* F, BW, CD, DQ, VL and the above */
-#define MOERT_CPU_AVX512VNNI (1ull << 2)
-#define MOERT_CPU_AVX512BF16 (1ull << 3)
+/* Processor features that variants ask for, bits of moert_variant_t.features.
+ */
+enum {
+#define FEATURE(id, bit, arch, name, doc) MOERT_CPU_##id = 1 << bit,
+#include "moec/cpu.def"
+};
 
 /* What the generated code hands to the runtime: the hidden constant
  * `moert_program`, defined by backend/schedule.c. */

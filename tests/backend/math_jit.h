@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/emit.h"
+#include "backend/cpu.h"
 #include "moec/rtabi.h"
 
 /* out[i] = f(x[i], y[i]) for i < n, a multiple of the lanes; x, y of one type.
@@ -27,23 +27,6 @@ typedef struct math_jit {
   diag_sink_t diag;
   LLVMOrcLLJITRef jit;
 } math_jit_t;
-
-static inline bool math_host_has(const isa_t *isa) {
-  __builtin_cpu_init();
-  bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-              __builtin_cpu_supports("bmi2");
-  bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
-                __builtin_cpu_supports("avx512bw") &&
-                __builtin_cpu_supports("avx512cd") &&
-                __builtin_cpu_supports("avx512dq") &&
-                __builtin_cpu_supports("avx512vl");
-  bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
-  bool bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
-  uint64_t have =
-      (avx2 ? MOERT_CPU_AVX2 : 0) | (avx512 ? MOERT_CPU_AVX512 : 0) |
-      (vnni ? MOERT_CPU_AVX512VNNI : 0) | (bf16 ? MOERT_CPU_AVX512BF16 : 0);
-  return strcmp(isa->arch, "x86_64") == 0 && (isa->cpu_bits & ~have) == 0;
-}
 
 static inline void math_jit_init(math_jit_t *jit, const isa_t *isa) {
   *jit = (math_jit_t){0};

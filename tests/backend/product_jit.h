@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "backend/emit.h"
+#include "backend/cpu.h"
 #include "moec/rtabi.h"
 
 typedef struct product_case {
@@ -29,23 +29,6 @@ typedef struct product_jit {
   size_t object_bytes;
   double compile_seconds;
 } product_jit_t;
-
-static inline bool product_host_has(const isa_t *isa) {
-  __builtin_cpu_init();
-  bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-              __builtin_cpu_supports("bmi2");
-  bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
-                __builtin_cpu_supports("avx512bw") &&
-                __builtin_cpu_supports("avx512cd") &&
-                __builtin_cpu_supports("avx512dq") &&
-                __builtin_cpu_supports("avx512vl");
-  bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
-  bool bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
-  uint64_t have =
-      (avx2 ? MOERT_CPU_AVX2 : 0) | (avx512 ? MOERT_CPU_AVX512 : 0) |
-      (vnni ? MOERT_CPU_AVX512VNNI : 0) | (bf16 ? MOERT_CPU_AVX512BF16 : 0);
-  return strcmp(isa->arch, "x86_64") == 0 && (isa->cpu_bits & ~have) == 0;
-}
 
 typedef struct product_store {
   emitter_t *em;

@@ -238,7 +238,7 @@ static void for_each_isa(const product_case_t *c,
   random_state = seed != NULL ? strtoull(seed, NULL, 0) : 20240607;
   for (unsigned i = 0; i < isa_count(); i++) {
     const isa_t *isa = isa_at(i);
-    if (!product_host_has(isa)) {
+    if (!cpu_runs(isa)) {
       print_message("SKIPPED %s: this CPU lacks it\n", isa->name);
       continue;
     }
@@ -299,7 +299,8 @@ static void blocks_of_k_continue_the_chain(void **state) {
   (void)state;
   static const product_case_t cases[] = {{DT_F32, DT_F32, DT_F32, true, 0},
                                          {DT_F64, DT_F64, DT_F64, true, 0},
-                                         {DT_U8, DT_I8, DT_I32, true, 0}};
+                                         {DT_U8, DT_I8, DT_I32, true, 0},
+                                         {DT_I8, DT_I8, DT_I32, true, 0}};
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
     for_each_isa(&cases[i], check_deep);
 }
@@ -307,7 +308,8 @@ static void blocks_of_k_continue_the_chain(void **state) {
 static void a_may_be_transposed(void **state) {
   (void)state;
   static const product_case_t cases[] = {{DT_F32, DT_F32, DT_F32, false, 0},
-                                         {DT_BF16, DT_F32, DT_F32, false, 0}};
+                                         {DT_BF16, DT_F32, DT_F32, false, 0},
+                                         {DT_U8, DT_U8, DT_I32, false, 0}};
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
     for_each_isa(&cases[i], check_some_edges);
 }
@@ -324,6 +326,7 @@ static void every_type_is_one_chain_per_element(void **state) {
       {DT_U8, DT_I8, DT_I32, true, 0},     {DT_U8, DT_U8, DT_I32, true, 0},
       {DT_I16, DT_I16, DT_I32, true, 0},   {DT_I16, DT_I16, DT_I16, true, 0},
       {DT_U8, DT_U8, DT_U8, true, 0},      {DT_I8, DT_U16, DT_I64, true, 0},
+      {DT_I8, DT_U8, DT_I32, true, 0},     {DT_U8, DT_U8, DT_U32, true, 0},
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
     for_each_isa(&cases[i], check_some_edges);
@@ -358,7 +361,7 @@ static void infinities_and_nans_stay_in_their_rows_and_columns(void **state) {
   b[1][3][N - 1 - PANEL] = -INFINITY;
   product_case_t kind = {DT_F32, DT_F32, DT_F32, true, 0};
   for (unsigned i = 0; i < isa_count(); i++) {
-    if (!product_host_has(isa_at(i))) continue;
+    if (!cpu_runs(isa_at(i))) continue;
     product_jit_t product = product_compile(isa_at(i), &kind);
     product.fn(a, b, c, M, N, K, K, 1, 0, product_n_tiles(DT_F32, M, N));
     for (int m = 0; m < M; m++)

@@ -3,8 +3,9 @@
 
 For each case: two compilations give the same bytes; the library needs the C
 library at most, in versions up to 2.28, and exports one symbol; runtime routines
-are those of the table; f32 kernels with loops use 512-bit vectors in the AVX-512
-variant; each variant that runs here gives the same bits for 1 and 2 threads.
+are those of the table; f32 kernels with loops use the vectors of the AVX2 and
+AVX-512 variants; kernels that gain nothing by VNNI are not emitted for it; each
+variant that runs here gives the same bits for 1 and 2 threads.
 """
 import argparse
 import json
@@ -18,6 +19,7 @@ import tempfile
 ALLOWED_NEEDED = {"libc.so.6", "libm.so.6"}
 WEAK = {"pthread_create", "pthread_join"}  # absent before glibc 2.34: one thread
 VECTOR_FAMILIES = ("map", "reduce", "product", "softmax")
+VECTORS = {"avx2": "ymm", "avx512": "zmm"}
 
 
 def run(command, **env):
@@ -70,11 +72,14 @@ def check_vectors(objdump, so, dump):
         family, dtype = name.split("_")[1], name.split("_")[-2]
         if family not in VECTOR_FAMILIES or dtype != "f32":
             continue
-        body = code.get(f"{name}_avx512")
-        if body is None:
-            problems.append(f"no code of {name} for AVX-512")
-        elif "zmm" not in body:
-            problems.append(f"{name} has no 512-bit instruction")
+        for variant, register in VECTORS.items():
+            body = code.get(f"{name}_{variant}")
+            if body is None:
+                problems.append(f"no code of {name} for {variant}")
+            elif register not in body:
+                problems.append(f"{name} has no {register} in {variant}")
+    problems += [f"{name} is emitted again for VNNI" for name in code
+                 if name.endswith("_avx512-vnni") and "vpdpbusd" not in text]
     return problems
 
 
@@ -99,7 +104,7 @@ def outputs(moec, so, data, directory, variant, threads):
 def check_threads(moec, so, case, tmp):
     problems, ran = [], 0
     data = sorted(case.glob("test_data_set_*"))[-1]
-    for variant in ("x86-64", "avx512"):
+    for variant in ("x86-64", "avx2", "avx512", "avx512-vnni"):
         results = []
         for threads in (1, 2):
             directory = tmp / f"{variant}-{threads}"

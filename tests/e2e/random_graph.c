@@ -535,6 +535,16 @@ static bool batches_fit(const ir_type_t *a, const ir_type_t *b) {
   return true;
 }
 
+/* The second operand of a product with a[.., k], or NULL. */
+static ir_value_t *fit_factor(maker_t *m, const ir_type_t *a,
+                              const ir_value_t *y) {
+  const ir_type_t *b = &y->type;
+  const expr_t *k = a->dim[a->rank - 1];
+  if (b->rank < 2 || !batches_fit(a, b)) return NULL;
+  if (b->dim[b->rank - 2] == k) return (ir_value_t *)y;
+  return b->dim[b->rank - 1] == k ? swap_last(m, (ir_value_t *)y) : NULL;
+}
+
 static bool make_matmul(maker_t *m) {
   item_t x = *pick_item(m);
   const ir_type_t *a = &x.value->type;
@@ -543,16 +553,31 @@ static bool make_matmul(maker_t *m) {
   const expr_t *k = a->dim[a->rank - 1];
   for (unsigned tries = 0; tries < 30; tries++) {
     item_t y = *pick_item(m);
-    const ir_type_t *b = &y.value->type;
-    if (b->dtype != a->dtype || b->rank < 2 || !batches_fit(a, b)) continue;
-    ir_value_t *other = y.value;
-    if (b->dim[b->rank - 2] != k) {
-      if (b->dim[b->rank - 1] != k) continue;
-      other = swap_last(m, other);
-    }
+    if (y.value->type.dtype != a->dtype) continue;
+    ir_value_t *other = fit_factor(m, a, y.value);
+    if (other == NULL) continue;
     return keep_sum(m, ir_matmul(&m->b, x.value, other), longest(k),
                     x.size * y.size, x.size * y.error + y.size * x.error,
                     x.whole && y.whole);
+  }
+  return false;
+}
+
+/* Bytes of either signedness, summed in i32. */
+static bool make_byte_matmul(maker_t *m) {
+  static const dtype_t types[] = {DT_U8, DT_I8};
+  item_t x = *pick_item(m);
+  if (x.value->type.rank < 2 || x.error != 0) return false;
+  for (unsigned tries = 0; tries < 30; tries++) {
+    item_t y = *pick_item(m);
+    ir_value_t *other =
+        y.error != 0 ? NULL : fit_factor(m, &x.value->type, y.value);
+    if (other == NULL) continue;
+    ir_value_t *a = ir_cast(&m->b, x.value, types[pick(m, 2)]);
+    ir_value_t *b = ir_cast(&m->b, other, types[pick(m, 2)]);
+    ir_op_t *op = ir_begin(&m->b, OP_MATMUL, 2, (ir_value_t *[]){a, b}, 1);
+    ir_set_dtype(op, ATTR_MATMUL_out_dtype, DT_I32);
+    return keep(m, ir_place(&m->b, op), 0x1p63, 0, true);
   }
   return false;
 }
@@ -562,11 +587,12 @@ static bool make_matmul(maker_t *m) {
 
 typedef bool (*make_fn)(maker_t *m);
 static const make_fn makers[] = {
-    make_unary,   make_function,  make_binary, make_binary,     make_binary,
-    make_binary,  make_matmul,    make_matmul, make_comparison, make_select,
-    make_cast,    make_transpose, make_slice,  make_reshape,    make_expand,
-    make_concat,  make_gather,    make_reduce, make_reduce,     make_scan,
-    make_softmax, make_arg};
+    make_unary,      make_function, make_binary,      make_binary,
+    make_binary,     make_binary,   make_matmul,      make_matmul,
+    make_comparison, make_select,   make_byte_matmul, make_cast,
+    make_transpose,  make_slice,    make_reshape,     make_expand,
+    make_concat,     make_gather,   make_reduce,      make_reduce,
+    make_scan,       make_softmax,  make_arg};
 enum { N_MAKERS = sizeof makers / sizeof makers[0] };
 
 /* Inputs are parts of one shape, so that many of them fit each other. */

@@ -4,13 +4,13 @@
  * inputs. */
 #include <string.h>
 
+#include "backend/cpu.h"
 #include "backend/emit.h"
 #include "backend/jit.h"
 #include "frontend/import.h"
 #include "ir/ir.h"
 #include "passes/pass.h"
 #include "tests/fuzz/fuzz.h"
-#include "tools/cpu.h"
 #include "tools/evaluate.h"
 
 enum {

@@ -1,4 +1,5 @@
 /* Whole commands: what they print, what they write, how they exit. */
+#include "backend/cpu.h"
 #include "cli_support.h"
 #include "tools/json.h"
 
@@ -279,6 +280,8 @@ static void opt_prints_references_of_its_tables(void **state) {
   assert_contains(f->out, "| `dce` |");
   assert_exit(f, 0, "opt", "--doc=dtypes");
   assert_contains(f->out, "| `bf16` | 16 | 16 |");
+  assert_exit(f, 0, "opt", "--doc=targets");
+  assert_contains(f->out, "| `x86_64-linux-gnu` | `x86-64` | none |");
 }
 
 /* ---- run ------------------------------------------------------------------
@@ -555,12 +558,45 @@ static void bench_measures_as_often_as_told(void **state) {
   assert_exit(f, 2, "bench", in_folder(f, "sum.so"), "--runs=0");
 }
 
-static void doctor_tells_the_variants(void **state) {
+/* The line that begins with `head`, cut out of the output. */
+static char *line_of(cli_fixture_t *f, const char *head) {
+  char *line = strstr(f->out, head);
+  assert_non_null(line);
+  line[strcspn(line, "\n")] = '\0';
+  return line;
+}
+
+static void doctor_and_print_targets_agree(void **state) {
   cli_fixture_t *f = *state;
+  for (unsigned i = 0; i < isa_count(); i++) {
+    const isa_t *isa = isa_at(i);
+    char doctor[80], triple[40], table[80];
+    snprintf(doctor, sizeof doctor, "variant %s ", isa->name);
+    snprintf(triple, sizeof triple, "%s-linux-gnu", isa->arch);
+    snprintf(table, sizeof table, "%-22s %-14s ", triple, isa->name);
+    const bool runs = cpu_runs(isa);
+    assert_exit(f, 0, "doctor");
+    const char *line = line_of(f, doctor);
+    assert_contains(line, "code can be generated");
+    assert_int_equal(strstr(line, "and run") != NULL, runs);
+    assert_exit(f, 0, "--print-targets");
+    line = line_of(f, table);
+    assert_int_equal(strstr(line, "  runs") != NULL, runs);
+  }
   assert_exit(f, 0, "doctor");
-  assert_contains(f->out, "variant x86-64");
-  assert_contains(f->out, "code can be generated");
   assert_contains(f->out, "threads ");
+}
+
+static void models_are_compiled_for_known_targets_only(void **state) {
+  cli_fixture_t *f = *state;
+  write_text(f, "sum.moeir", sum_text);
+  const char *in = in_folder(f, "sum.moeir"), *out = in_folder(f, "sum.so");
+  assert_exit(f, 0, in, "-o", out, "--target=x86_64-unknown-linux-gnu");
+  assert_exit(f, 2, in, "-o", out, "--target=x86_64-windows");
+  assert_contains(f->err, "there is no target 'x86_64-windows'");
+  assert_exit(f, 2, in, "-o", out, "--target=x86_6-linux-gnu");
+  assert_exit(f, 2, in, "-o", out, "--isa=avx3");
+  assert_contains(f->err, "no variant of x86_64 is named 'avx3'");
 }
 
 #define TEST(name) \
@@ -599,7 +635,8 @@ int main(void) {
       TEST(json_results_are_json),
       TEST(inspect_tells_the_signature_and_the_code),
       TEST(bench_measures_as_often_as_told),
-      TEST(doctor_tells_the_variants),
+      TEST(doctor_and_print_targets_agree),
+      TEST(models_are_compiled_for_known_targets_only),
   };
   return cmocka_run_group_tests_name("tools/commands", tests, NULL, NULL);
 }
