@@ -119,8 +119,8 @@ moec_status_t convert_batch_normalization(convert_ctx_t *ctx) {
   if (variance == NULL) return ctx_status(ctx);
   ir_value_t *sum =
       binary(ctx, OP_ADD, variance, ctx_scalar(ctx, variance, n.epsilon));
-  ir_value_t *inverse = binary(ctx, OP_DIV, ctx_scalar(ctx, variance, 1),
-                               ir_unary(ctx->b, OP_SQRT, sum));
+  ir_value_t *inverse = ctx_scalar(ctx, variance, 1);
+  inverse = binary(ctx, OP_DIV, inverse, ir_unary(ctx->b, OP_SQRT, sum));
   ir_value_t *factor = binary(ctx, OP_MUL, n.scale, inverse);
   ir_value_t *y = binary(ctx, OP_MUL, binary(ctx, OP_SUB, n.x, mean), factor);
   y = binary(ctx, OP_ADD, y, n.bias);

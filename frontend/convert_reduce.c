@@ -55,8 +55,8 @@ static bool reduce_by_data(convert_ctx_t *ctx, ir_value_t *given, bool noop,
   }
   if (!counted && !noop) { /* no axes: all of them */
     ir_builder_t *b = ctx->b;
-    ir_value_t *none = ir_binary(b, OP_EQ, ir_expr_scalar(b, axes.n),
-                                 ir_scalar_int(b, DT_I64, 0));
+    ir_value_t *none = ir_expr_scalar(b, axes.n);
+    none = ir_binary(b, OP_EQ, none, ir_scalar_int(b, DT_I64, 0));
     axes.mask = ir_binary(b, OP_MAX, axes.mask, ir_cast(b, none, DT_I64));
   }
   out->axes = ARENA_ARRAY(ctx->arena, int64_t, IR_MAX_RANK);

@@ -186,7 +186,8 @@ static ir_value_t *between_corners(convert_ctx_t *ctx, const resized_axis_t *a,
   ir_value_t *one = num(ctx, 1);
   ir_value_t *below = two(ctx, OP_SUB, a->width, one);
   ir_value_t *at = two(ctx, OP_DIV, two(ctx, OP_MUL, y, span), below);
-  return ir_select(ctx->b, two(ctx, OP_EQ, a->width, one), num(ctx, 0), at);
+  ir_value_t *single = two(ctx, OP_EQ, a->width, one);
+  return ir_select(ctx->b, single, num(ctx, 0), at);
 }
 
 /* Position in the input, f64[out], of each element of the result. */
@@ -195,7 +196,7 @@ static ir_value_t *origin(convert_ctx_t *ctx, const resize_t *r,
   ir_builder_t *b = ctx->b;
   ir_value_t *y = ir_iota(b, DT_F64, a->out), *half = num(ctx, 0.5);
   ir_value_t *in = size_f64(ctx, a->in), *out = size_f64(ctx, a->out);
-  ir_value_t *one = num(ctx, 1), *x, *extent, *whole;
+  ir_value_t *one = num(ctx, 1), *x, *extent, *whole, *several;
   ir_value_t *last = two(ctx, OP_SUB, in, one);
   switch (r->transform) {
     case ASYMMETRIC:
@@ -206,7 +207,8 @@ static ir_value_t *origin(convert_ctx_t *ctx, const resize_t *r,
       return two(ctx, OP_SUB, of_centre(ctx, a, y), half);
     case PYTORCH_HALF_PIXEL:
       x = two(ctx, OP_SUB, of_centre(ctx, a, y), half);
-      return ir_select(b, two(ctx, OP_LT, one, out), x, num(ctx, 0));
+      several = two(ctx, OP_LT, one, out);
+      return ir_select(b, several, x, num(ctx, 0));
     case HALF_PIXEL_SYMMETRIC: /* in / 2 * (1 - out / width) aside */
       x = two(ctx, OP_SUB, of_centre(ctx, a, y), half);
       extent = two(ctx, OP_SUB, one, two(ctx, OP_DIV, out, a->width));
@@ -236,7 +238,7 @@ static ir_value_t *clamped(convert_ctx_t *ctx, const resized_axis_t *a,
 static ir_value_t *nearest(convert_ctx_t *ctx, const resize_t *r,
                            const resized_axis_t *a, ir_value_t *at) {
   ir_builder_t *b = ctx->b;
-  ir_value_t *half = num(ctx, 0.5), *shrinks;
+  ir_value_t *half = num(ctx, 0.5), *shrinks, *above;
   switch (r->rounding) {
     case PREFER_FLOOR:
       return ir_unary(b, OP_CEIL, two(ctx, OP_SUB, at, half));
@@ -248,8 +250,8 @@ static ir_value_t *nearest(convert_ctx_t *ctx, const resize_t *r,
       return ir_unary(b, OP_CEIL, at);
     default:
       shrinks = two(ctx, OP_LT, a->scale, num(ctx, 1));
-      return ir_select(b, shrinks, ir_unary(b, OP_CEIL, at),
-                       ir_unary(b, OP_FLOOR, at));
+      above = ir_unary(b, OP_CEIL, at);
+      return ir_select(b, shrinks, above, ir_unary(b, OP_FLOOR, at));
   }
 }
 
@@ -334,8 +336,8 @@ static ir_value_t *interpolate(convert_ctx_t *ctx, const resize_t *r,
   if (side == NULL || x == NULL || at == NULL) return NULL;
   const expr_t *taps = expr_mul(ctx->exprs, side, ctx_int(ctx, 2));
   const expr_t *before = expr_sub(ctx->exprs, ctx_int(ctx, 1), side);
-  ir_value_t *step =
-      two(ctx, OP_ADD, ir_iota(b, DT_F64, taps), size_f64(ctx, before));
+  ir_value_t *step = ir_iota(b, DT_F64, taps);
+  step = two(ctx, OP_ADD, step, size_f64(ctx, before));
   at = ir_unsqueeze(b, at, 1);
   ir_value_t *position = two(ctx, OP_ADD, ir_unary(b, OP_FLOOR, at), step);
   ir_value_t *distance = two(ctx, OP_SUB, position, at);
@@ -344,7 +346,8 @@ static ir_value_t *interpolate(convert_ctx_t *ctx, const resize_t *r,
   if (r->exclude_outside) {
     ir_value_t *low = two(ctx, OP_LT, position, num(ctx, 0));
     ir_value_t *high = two(ctx, OP_LE, size_f64(ctx, a->in), position);
-    weight = ir_select(b, two(ctx, OP_OR, low, high), num(ctx, 0), weight);
+    ir_value_t *beyond = two(ctx, OP_OR, low, high);
+    weight = ir_select(b, beyond, num(ctx, 0), weight);
   }
   if (r->exclude_outside || r->antialias) {
     int64_t axis = 1;
@@ -368,7 +371,8 @@ static bool stays(const resize_t *r, const resized_axis_t *a) {
 
 static ir_value_t *outside(convert_ctx_t *ctx, const resized_axis_t *a,
                            ir_value_t *at) {
-  ir_value_t *last = two(ctx, OP_SUB, size_f64(ctx, a->in), num(ctx, 1));
+  ir_value_t *last = size_f64(ctx, a->in);
+  last = two(ctx, OP_SUB, last, num(ctx, 1));
   ir_value_t *low = two(ctx, OP_LT, at, num(ctx, 0));
   return two(ctx, OP_OR, low, two(ctx, OP_LT, last, at));
 }

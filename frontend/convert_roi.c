@@ -79,8 +79,8 @@ static bool find_samples(convert_ctx_t *ctx, span_t *s, ir_value_t *start,
   }
   if (s->n == NULL) return false;
   ir_value_t *i = ir_iota(b, DT_I64, s->n);
-  ir_value_t *step =
-      two(ctx, OP_ADD, ctx_like(ctx, i, start), ctx_scalar(ctx, start, 0.5));
+  ir_value_t *step = ctx_like(ctx, i, start);
+  step = two(ctx, OP_ADD, step, ctx_scalar(ctx, start, 0.5));
   step = two(ctx, OP_MUL, step, bin); /* [R, 1, n] */
   step = two(ctx, OP_DIV, step, ctx_like(ctx, s->count, start));
   ir_value_t *first = ir_unsqueeze(b, ir_iota(b, DT_I64, s->bins), 1);
@@ -95,8 +95,8 @@ static bool find_samples(convert_ctx_t *ctx, span_t *s, ir_value_t *start,
   at = ir_reshape(b, at, 2, dim);
   ir_value_t *size = ctx_like(ctx, ir_expr_scalar(b, s->d), at);
   ir_value_t *last = two(ctx, OP_SUB, size, one);
-  s->inside = two(ctx, OP_AND, two(ctx, OP_LE, ctx_scalar(ctx, at, -1), at),
-                  two(ctx, OP_LE, at, size));
+  s->inside = two(ctx, OP_LE, ctx_scalar(ctx, at, -1), at);
+  s->inside = two(ctx, OP_AND, s->inside, two(ctx, OP_LE, at, size));
   at = two(ctx, OP_MIN, two(ctx, OP_MAX, at, zero), last);
   ir_value_t *low = ir_unary(b, OP_FLOOR, at);
   ir_value_t *high = two(ctx, OP_MIN, two(ctx, OP_ADD, low, one), last);
@@ -134,9 +134,9 @@ static ir_value_t *corner(convert_ctx_t *ctx, ir_value_t *x, ir_value_t *image,
                          over(ctx, col, false, rows, columns)};
   wy = over(ctx, wy, true, rows, columns);
   wx = over(ctx, wx, false, rows, columns);
-  ir_value_t *inside =
-      two(ctx, OP_AND, over(ctx, y_span->inside, true, rows, columns),
-          over(ctx, x_span->inside, false, rows, columns));
+  ir_value_t *inside = over(ctx, y_span->inside, true, rows, columns);
+  inside =
+      two(ctx, OP_AND, inside, over(ctx, x_span->inside, false, rows, columns));
   ir_value_t *v = sampling_gather(ctx, x, image, place);
   v = two(ctx, OP_MUL, two(ctx, OP_MUL, wy, wx), v);
   return ir_select(ctx->b, inside, v, ctx_scalar(ctx, x, 0));
@@ -151,9 +151,9 @@ static ir_value_t *pool_samples(convert_ctx_t *ctx, ir_value_t *v,
   const expr_t *rows = expr_mul(ctx->exprs, y_span->bins, y_span->n);
   const expr_t *columns = expr_mul(ctx->exprs, x_span->bins, x_span->n);
   static const int64_t axes[] = {3, 5};
-  ir_value_t *counts =
-      two(ctx, OP_AND, over(ctx, y_span->counts, true, rows, columns),
-          over(ctx, x_span->counts, false, rows, columns));
+  ir_value_t *counts = over(ctx, y_span->counts, true, rows, columns);
+  counts =
+      two(ctx, OP_AND, counts, over(ctx, x_span->counts, false, rows, columns));
   ir_value_t *zero = ctx_scalar(ctx, v, 0);
   ir_value_t *none = max ? ctx_scalar(ctx, v, -(double)INFINITY) : zero;
   const expr_t *dim[] = {ctx_dim(v, 0), ctx_dim(v, 1), y_span->bins,
@@ -196,8 +196,8 @@ moec_status_t convert_roi_align(convert_ctx_t *ctx) {
   MOEC_TRY(ctx_status(ctx));
   ir_value_t *bound[4];
   for (unsigned i = 0; i < 4; i++) {
-    bound[i] =
-        two(ctx, OP_MUL, column(ctx, rois, i), ctx_scalar(ctx, rois, scale));
+    bound[i] = column(ctx, rois, i);
+    bound[i] = two(ctx, OP_MUL, bound[i], ctx_scalar(ctx, rois, scale));
     if (shifted)
       bound[i] = two(ctx, OP_SUB, bound[i], ctx_scalar(ctx, rois, 0.5));
     bound[i] = ctx_like(ctx, bound[i], wide);
@@ -240,8 +240,9 @@ static ir_value_t *in_bin(convert_ctx_t *ctx, ir_value_t *start,
   ir_value_t *next = two(ctx, OP_ADD, i, one);
   ir_value_t *high = ir_unary(b, OP_CEIL, two(ctx, OP_MUL, next, each));
   ir_value_t *place = ctx_like(ctx, ir_iota(b, DT_I64, d), start);
-  return two(ctx, OP_AND, two(ctx, OP_LE, two(ctx, OP_ADD, low, start), place),
-             two(ctx, OP_LT, place, two(ctx, OP_ADD, high, start)));
+  low = two(ctx, OP_LE, two(ctx, OP_ADD, low, start), place);
+  high = two(ctx, OP_LT, place, two(ctx, OP_ADD, high, start));
+  return two(ctx, OP_AND, low, high);
 }
 
 /* max over the last dimension of v[R, C, n, d] where member[R, bins, d]:
@@ -256,8 +257,8 @@ static ir_value_t *max_where(convert_ctx_t *ctx, ir_value_t *v,
   const expr_t *bins[] = {ctx_dim(member, 0), one, ctx_dim(member, 1), one,
                           ctx_dim(member, 2)};
   ir_value_t *none = ctx_scalar(ctx, v, -(double)INFINITY);
-  v = ir_select(b, ir_reshape(b, member, 5, bins), ir_reshape(b, v, 5, wide),
-                none);
+  member = ir_reshape(b, member, 5, bins);
+  v = ir_select(b, member, ir_reshape(b, v, 5, wide), none);
   int64_t axis = 4;
   return ir_reduce(b, OP_REDUCE_MAX, v, 1, &axis, false);
 }
@@ -281,11 +282,11 @@ moec_status_t convert_max_roi_pool(convert_ctx_t *ctx) {
   rois = ctx_widen(ctx, rois);
   ir_value_t *half = ctx_scalar(ctx, rois, 0.5);
   for (unsigned i = 0; i < 4; i++) { /* rounded, halves away from 0 */
-    ir_value_t *at = two(ctx, OP_MUL, column(ctx, rois, i + 1),
-                         ctx_scalar(ctx, rois, scale));
+    ir_value_t *at = column(ctx, rois, i + 1);
+    at = two(ctx, OP_MUL, at, ctx_scalar(ctx, rois, scale));
     ir_value_t *size = two(ctx, OP_ADD, ir_unary(b, OP_ABS, at), half);
-    bound[i] =
-        two(ctx, OP_MUL, ir_unary(b, OP_SIGN, at), ir_unary(b, OP_FLOOR, size));
+    bound[i] = ir_unary(b, OP_SIGN, at);
+    bound[i] = two(ctx, OP_MUL, bound[i], ir_unary(b, OP_FLOOR, size));
   }
   ir_value_t *image = images_of(ctx, column(ctx, rois, 0), ctx_dim(x, 0));
   ir_value_t *columns =
@@ -303,8 +304,8 @@ moec_status_t convert_max_roi_pool(convert_ctx_t *ctx) {
   ir_value_t *any_column = ir_cast(b, columns, DT_I64);
   any_column = ir_reduce(b, OP_REDUCE_MAX, any_column, 1, &axis, false);
   any_column = ir_unsqueeze(b, any_column, 1);
-  ir_value_t *filled = two(ctx, OP_LT, ir_scalar_int(b, DT_I64, 0),
-                           two(ctx, OP_MIN, any, any_column));
+  ir_value_t *filled = two(ctx, OP_MIN, any, any_column);
+  filled = two(ctx, OP_LT, ir_scalar_int(b, DT_I64, 0), filled);
   filled = ir_unsqueeze(b, filled, 1); /* [R, 1, rows, columns] */
   ctx_set_output(ctx, 0, ir_select(b, filled, v, ctx_scalar(ctx, x, 0)));
   return ctx_status(ctx);

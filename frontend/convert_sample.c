@@ -55,8 +55,8 @@ static ir_value_t *position(convert_ctx_t *ctx, const grid_sample_t *g,
     return g->n_taps == 1 ? ir_unary(b, OP_TRUNC, at) : at;
   }
   if (g->beyond != BEYOND_BORDER) return at;
-  ir_value_t *outside =
-      two(ctx, OP_OR, two(ctx, OP_LT, at, low), two(ctx, OP_LT, high, at));
+  ir_value_t *outside = two(ctx, OP_LT, at, low);
+  outside = two(ctx, OP_OR, outside, two(ctx, OP_LT, high, at));
   ir_value_t *clamped = two(ctx, OP_MAX, zero, two(ctx, OP_MIN, at, last));
   return ir_select(b, outside, clamped, at);
 }

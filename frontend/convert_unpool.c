@@ -161,8 +161,8 @@ static ir_value_t *block_of(convert_ctx_t *ctx, const columns_t *c, unsigned i,
   ir_value_t *l = two(ctx, OP_DIV, at, stride);
   ir_value_t *last = ir_expr_scalar(b, c->blocks[i]);
   ir_value_t *exact = two(ctx, OP_EQ, two(ctx, OP_MUL, l, stride), at);
-  ir_value_t *inside =
-      two(ctx, OP_AND, two(ctx, OP_LE, zero, at), two(ctx, OP_LT, l, last));
+  ir_value_t *inside = two(ctx, OP_LE, zero, at);
+  inside = two(ctx, OP_AND, inside, two(ctx, OP_LT, l, last));
   *out_ok = two(ctx, OP_AND, exact, inside);
   return ir_select(b, *out_ok, l, zero);
 }

@@ -45,7 +45,8 @@ bool data_axes_read(convert_ctx_t *ctx, ir_value_t *axes, unsigned rank,
   axes = ir_cast(b, axes, DT_I64);
   check_range(ctx, axes, -(int64_t)rank, (int64_t)rank - 1, "axis");
   axes = ir_binary(b, OP_MOD, axes, number(ctx, rank));
-  out->hit = ir_binary(b, OP_EQ, ir_unsqueeze(b, axes, 1), count_up(ctx, rank));
+  axes = ir_unsqueeze(b, axes, 1);
+  out->hit = ir_binary(b, OP_EQ, axes, count_up(ctx, rank));
   out->mask = reduce(ctx, OP_REDUCE_SUM, ir_cast(b, out->hit, DT_I64), 0);
   check_range(ctx, out->mask, 0, 1, "times that an axis occurs");
   return ctx_status(ctx) == MOEC_OK;

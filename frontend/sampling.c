@@ -28,8 +28,8 @@ ir_value_t *sampling_reflect(convert_ctx_t *ctx, ir_value_t *at,
   ir_value_t *even = two(ctx, OP_EQ, two(ctx, OP_MUL, half, twice), times);
   /* An even number of reflections continues from the side that was left. */
   ir_value_t *from_low = two(ctx, OP_EQ, even, below);
-  ir_value_t *y = ir_select(b, from_low, two(ctx, OP_ADD, low, rest),
-                            two(ctx, OP_SUB, high, rest));
+  ir_value_t *y = two(ctx, OP_ADD, low, rest);
+  y = ir_select(b, from_low, y, two(ctx, OP_SUB, high, rest));
   y = ir_select(b, two(ctx, OP_LT, zero, span), y, low);
   return ir_select(b, two(ctx, OP_OR, below, above), y, at);
 }
@@ -44,8 +44,10 @@ static ir_value_t *cubic_weight(convert_ctx_t *ctx, ir_value_t *r, unsigned k) {
   if (k == 0 || k == 3) { /* ((a d - 5 a) d + 8 a) d - 4 a */
     y = two(ctx, OP_MUL, ctx_scalar(ctx, r, a), d);
     y = two(ctx, OP_SUB, y, ctx_scalar(ctx, r, 5 * a));
-    y = two(ctx, OP_ADD, two(ctx, OP_MUL, y, d), ctx_scalar(ctx, r, 8 * a));
-    return two(ctx, OP_SUB, two(ctx, OP_MUL, y, d), ctx_scalar(ctx, r, 4 * a));
+    y = two(ctx, OP_MUL, y, d);
+    y = two(ctx, OP_ADD, y, ctx_scalar(ctx, r, 8 * a));
+    y = two(ctx, OP_MUL, y, d);
+    return two(ctx, OP_SUB, y, ctx_scalar(ctx, r, 4 * a));
   }
   y = two(ctx, OP_MUL, ctx_scalar(ctx, r, a + 2),
           d); /* ((a + 2) d - (a + 3)) */
@@ -76,8 +78,8 @@ taps_t sampling_taps(convert_ctx_t *ctx, const ir_value_t *x, ir_value_t *at,
       ir_value_t *low = ctx_scalar(ctx, at, corners ? 0 : -0.5);
       place = sampling_reflect(ctx, place, low, two(ctx, OP_SUB, last, low));
     } else if (beyond == BEYOND_ZERO) {
-      ir_value_t *inside = two(ctx, OP_AND, two(ctx, OP_LE, zero, place),
-                               two(ctx, OP_LE, place, last));
+      ir_value_t *inside = two(ctx, OP_LE, zero, place);
+      inside = two(ctx, OP_AND, inside, two(ctx, OP_LE, place, last));
       if (weight == NULL) weight = ctx_scalar(ctx, at, 1);
       weight = ir_select(b, inside, weight, zero);
     }
