@@ -174,10 +174,14 @@ void schedule_grow(scheduler_t *s, int64_t index, LLVMValueRef bytes) {
   set_table(s, pointer, index + s->n_outputs);
 }
 
-/* An output has the shape that is returned, perhaps through a view. */
-static void obtain_output(scheduler_t *s, const ir_op_t *op, int64_t index) {
+/* An output has the shape that is returned, perhaps through a view; within a
+ * region, whose sizes are known outside only later, there is no view. */
+static void obtain_output(scheduler_t *s, const ir_op_t *op,
+                          const ir_value_t *value, int64_t index) {
   emitter_t *em = s->em;
-  const ir_type_t *type = &s->func->body.last->in[index].value->type;
+  const ir_type_t *type = op->parent->owner != NULL
+                              ? &value->type
+                              : &s->func->body.last->in[index].value->type;
   LLVMValueRef bytes = schedule_checked_bytes(s, op, type), dims = s->args;
   for (unsigned d = 0; d < type->rank; d++)
     store_size(s, type->dim[d], dims, d);
@@ -207,8 +211,9 @@ void schedule_place_results(scheduler_t *s, const ir_op_t *op,
       default:
         *p = (place_t){AT_TABLE, (uint64_t)index + s->n_outputs};
     }
-    if (kind == IR_MEMORY_OUTPUT) obtain_output(s, op, index);
-    if (kind == IR_MEMORY_GROWING && op->n_regions == 0)
+    if (op->n_regions > 0) continue; /* by what its regions do */
+    if (kind == IR_MEMORY_OUTPUT) obtain_output(s, op, value, index);
+    if (kind == IR_MEMORY_GROWING)
       schedule_grow(s, index, schedule_checked_bytes(s, op, &value->type));
   }
 }

@@ -343,11 +343,22 @@ ir_value_t *lower_storage_of(ir_value_t *value) {
   return value;
 }
 
+/* Whether `value` is memory that an operation of the schedule makes anew: also
+ * an if does, when both regions make what they yield just so. */
+static bool is_made(const ir_value_t *value) {
+  const ir_op_t *def = value->def;
+  if (def == NULL) return false;
+  if (def->code != OP_IF) return def->code == OP_LAUNCH || def->code == OP_CALL;
+  for (unsigned r = 0; r < def->n_regions; r++)
+    if (!is_made(def->regions[r].last->in[value->index].value)) return false;
+  return true;
+}
+
 ir_value_t *lower_owned(lower_t *lo, ir_value_t *stored, ir_loc_t loc,
                         unsigned n, ir_value_t *const *taken) {
   const ir_value_t *base = lower_storage_of(stored);
-  bool owned = base->def != NULL && base->def->parent == lo->schedule.region &&
-               (base->def->code == OP_LAUNCH || base->def->code == OP_CALL);
+  bool owned = is_made(base) && base->def->parent == lo->schedule.region &&
+               (base->def->code != OP_IF || stored == base);
   for (unsigned i = 0; owned && i < n; i++)
     owned = lower_storage_of(taken[i]) != base;
   return owned ? stored : copy_stored(lo, stored, loc);
