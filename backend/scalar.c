@@ -172,8 +172,32 @@ static LLVMValueRef int_power(emitter_t *em, dtype_t dtype, LLVMValueRef x,
 /* ---- Conversion
  * --------------------------------------------------------------------- */
 
+/* x without bits that f64 does not hold, the last that stays set if one of them
+ * was: rounded to a shorter float, it gives what x does. */
+static LLVMValueRef round_to_odd(emitter_t *em, dtype_t from, LLVMValueRef x) {
+  enum { EXCESS = 64 - 53 };
+  LLVMBuilderRef at = em->builder;
+  LLVMTypeRef type = LLVMTypeOf(x);
+  uint64_t low = (UINT64_C(1) << EXCESS) - 1, limit = UINT64_C(1) << 53;
+  LLVMValueRef cut = LLVMBuildAnd(at, x, emit_const_int(type, low), "");
+  LLVMValueRef carry = /* into the last bit that stays, from any below */
+      LLVMBuildAdd(at, cut, emit_const_int(type, low), "");
+  LLVMValueRef odd = LLVMBuildOr(at, x, carry, "");
+  odd = LLVMBuildAnd(at, odd, emit_const_int(type, ~low), "");
+  bool sign = is_signed(from); /* x + limit is in [0, 2 * limit) if x fits */
+  LLVMValueRef moved =
+      sign ? LLVMBuildAdd(at, x, emit_const_int(type, limit), "") : x;
+  LLVMValueRef fits = icmp(em, LLVMIntULT, moved,
+                           emit_const_int(type, sign ? 2 * limit : limit));
+  return choose(em, fits, x, odd);
+}
+
+/* In the register type of f32 or f64; for shorter floats, which are made from
+ * it, in f64. */
 static LLVMValueRef int_to_float(emitter_t *em, dtype_t from, dtype_t to,
                                  LLVMValueRef x) {
+  if (is_small_float(to) && dtype_bits(from) == 64)
+    x = round_to_odd(em, from, x);
   LLVMTypeRef type = to == DT_F32 ? em->f32 : em->f64;
   return is_signed(from) ? LLVMBuildSIToFP(em->builder, x, like(x, type), "")
                          : LLVMBuildUIToFP(em->builder, x, like(x, type), "");

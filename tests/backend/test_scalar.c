@@ -143,30 +143,11 @@ static void set_value(dtype_t dtype, void *bytes, unsigned at, unsigned which) {
       0.0,   -0.0,   1,       -1,     0.5,  -1.5,  2.5, 3,
       127.5, -128.5, 255,     300,    -300, 65504, 7e4, -2147483648.0,
       4.3e9, 9.3e18, -9.3e18, 1.9e19, 1e-7, 1,     -1,  2};
-  static const uint64_t whole[N_VALUES] = {0,
-                                           1,
-                                           2,
-                                           3,
-                                           5,
-                                           7,
-                                           8,
-                                           9,
-                                           15,
-                                           16,
-                                           17,
-                                           31,
-                                           32,
-                                           33,
-                                           63,
-                                           64,
-                                           65,
-                                           UINT64_MAX,
-                                           UINT64_MAX - 1,
-                                           UINT64_MAX - 2,
-                                           0,
-                                           0,
-                                           0,
-                                           100};
+  static const uint64_t whole[N_VALUES] = {
+      0, 1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32,
+      /* Above halves of bf16 by 1. */
+      0x1010000000000001, 0x8080000000000001, 0 - UINT64_C(0x1010000000000001),
+      65, UINT64_MAX, UINT64_MAX - 1, UINT64_MAX - 2, 0, 0, 0, 100};
   if (dtype == DT_BOOL) {
     ir_element_set_int(dtype, bytes, at, which % 2);
   } else if (dtype_is_float(dtype)) {
@@ -353,10 +334,12 @@ static void define_cast(const probe_t *p, const void *x, unsigned i,
     ir_element_set_float(p->out, out, 0, f);
   } else if (from_float) {
     ir_element_set_int(p->out, out, 0, to_integer(p->out, f));
-  } else if (p->in == DT_U64 && to_float) { /* once, as of any other type */
+  } else if (p->in == DT_U64 && to_float && ir_element_int(p->in, x, i) < 0) {
+    /* Twice what half of it becomes, with a low bit that breaks ties. */
     uint64_t v = (uint64_t)ir_element_int(p->in, x, i);
-    double once = p->out == DT_F32 ? (double)(float)v : (double)v;
-    ir_element_set_float(p->out, out, 0, once);
+    ir_element_set_int(p->out, out, 0, (int64_t)(v >> 1 | (v & 1)));
+    f = 2 * ir_element_float(p->out, out, 0);
+    ir_element_set_float(p->out, out, 0, f);
   } else {
     ir_element_set_int(p->out, out, 0, ir_element_int(p->in, x, i));
   }
