@@ -238,6 +238,7 @@ moec_status_t codegen_library(ir_module_t *module,
                               diag_sink_t *diag) {
   codegen_t cg = {.module = module, .options = options};
   cg.weights = weights_create(arena);
+  weights_may_drop(cg.weights, options->n_mappings, options->mappings);
   const double start = timing_wall();
   number_values(module);
   plan_jobs(&cg, arena);

@@ -17,6 +17,8 @@ typedef struct codegen_options {
   bool instrument;    /* the model can record its steps */
   const note_t *notes;
   unsigned n_notes;
+  const weights_mapping_t *mappings; /* of files that hold weights */
+  size_t n_mappings;
   timings_t *timings; /* gets rows of what was done, or NULL */
 } codegen_options_t;
 

@@ -26,17 +26,13 @@ typedef struct record {
   bool has_full;
 } record_t;
 
-typedef struct mapping {
-  uintptr_t begin, end;
-} mapping_t;
-
 struct weights {
   arena_t *arena;
   record_t *records;
   size_t n_records, room;
   uint32_t *table;   /* open addressing by sample: index + 1, 0 is free */
   size_t table_size; /* power of two, more than twice n_records */
-  mapping_t *mappings;
+  const weights_mapping_t *mappings;
   size_t n_mappings;
   uint64_t bytes;
   weights_stats_t stats;
@@ -88,12 +84,10 @@ weights_t *weights_create(arena_t *arena) {
   return weights;
 }
 
-void weights_may_drop(weights_t *weights, const void *base, size_t size) {
-  const size_t n = weights->n_mappings;
-  weights->mappings = arena_grow_array(weights->arena, weights->mappings, n,
-                                       n + 1, sizeof *weights->mappings);
-  weights->mappings[n] = (mapping_t){(uintptr_t)base, (uintptr_t)base + size};
-  weights->n_mappings++;
+void weights_may_drop(weights_t *weights, size_t n,
+                      const weights_mapping_t *mappings) {
+  weights->mappings = mappings;
+  weights->n_mappings = n;
 }
 
 weights_stats_t weights_stats(const weights_t *weights) {
@@ -291,9 +285,10 @@ static void drop(const writer_t *writer, const uint8_t *data, uint64_t size) {
   const uintptr_t begin = (uintptr_t)data & ~(page - 1);
   const uintptr_t end = ((uintptr_t)data + size + page - 1) & ~(page - 1);
   for (size_t i = 0; i < writer->weights->n_mappings; i++) {
-    const mapping_t *mapping = &writer->weights->mappings[i];
-    const uintptr_t first = (mapping->begin + page - 1) & ~(page - 1);
-    const uintptr_t last = mapping->end & ~(page - 1);
+    const weights_mapping_t *mapping = &writer->weights->mappings[i];
+    const uintptr_t base = (uintptr_t)mapping->base;
+    const uintptr_t first = (base + page - 1) & ~(page - 1);
+    const uintptr_t last = (base + mapping->size) & ~(page - 1);
     const uintptr_t from = begin > first ? begin : first;
     const uintptr_t to = end < last ? end : last;
     if (from < to) madvise((void *)from, to - from, MADV_DONTNEED);

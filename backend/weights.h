@@ -37,10 +37,17 @@ typedef struct weights weights_t;
 /* Lives in the arena; nothing to dispose of. Not thread-safe. */
 weights_t *weights_create(arena_t *arena);
 
-/* Says that [base, base + size) is a read-only mapping of a file, whose pages
- * weights_write may drop from memory once they are used (they can be read
- * again). Never say that of other memory: its contents would be lost. */
-void weights_may_drop(weights_t *weights, const void *base, size_t size);
+/* A read-only mapping of a file, whose pages weights_write may drop from memory
+ * once they are used: they can be read again. */
+typedef struct weights_mapping {
+  const void *base;
+  size_t size;
+} weights_mapping_t;
+
+/* Says which mappings there are (kept by reference). Never say it of other
+ * memory: its contents would be lost. */
+void weights_may_drop(weights_t *weights, size_t n,
+                      const weights_mapping_t *mappings);
 
 /* Appends an entry; the offset of its first byte from the base symbol, a
  * multiple of WEIGHTS_ALIGN and, for entries of WEIGHTS_PAGE bytes or more, of

@@ -61,6 +61,13 @@ void onnx_store_each_file(const onnx_store_t *store,
                           void (*tell)(void *user, const char *name),
                           void *user);
 
+/* Calls tell with every mapping of a file: pages that were read can be dropped
+ * from memory and are read again when needed. */
+void onnx_store_each_mapping(const onnx_store_t *store,
+                             void (*tell)(void *user, const void *bytes,
+                                          size_t size),
+                             void *user);
+
 /* A model that was read. Allocated in `arena`; valid while the store is. */
 typedef struct onnx_model {
   arena_t *arena;

@@ -151,6 +151,15 @@ void onnx_store_each_file(const onnx_store_t *store,
     tell(user, store->mappings[i]->name);
 }
 
+void onnx_store_each_mapping(const onnx_store_t *store,
+                             void (*tell)(void *user, const void *bytes,
+                                          size_t size),
+                             void *user) {
+  for (size_t i = 0; i < store->n_mappings; i++)
+    if (store->mappings[i]->how == MAPPING_MAPPED)
+      tell(user, store->mappings[i]->bytes, store->mappings[i]->length);
+}
+
 onnx_mapping_t *onnx_map(onnx_store_t *store, int fd, const struct stat *st,
                          const char *name) {
   onnx_mapping_t *mapping = add_mapping(store, name);

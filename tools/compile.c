@@ -160,6 +160,22 @@ static moec_status_t check_finished(session_t *s, const ir_module_t *module) {
                     "write, only IR: choose the suffix .moeir");
 }
 
+typedef struct mapping_list {
+  arena_t *arena;
+  weights_mapping_t *mapping;
+  size_t n, room;
+} mapping_list_t;
+
+static void add_mapping(void *user, const void *bytes, size_t size) {
+  mapping_list_t *list = user;
+  if (list->n == list->room) {
+    list->room = 2 * list->room + 4;
+    list->mapping = arena_grow_array(list->arena, list->mapping, list->n,
+                                     list->room, sizeof *list->mapping);
+  }
+  list->mapping[list->n++] = (weights_mapping_t){bytes, size};
+}
+
 static moec_status_t write_product(session_t *s, ir_module_t *module) {
   enum { MAX_VARIANTS = 32 };
   unsigned variants[MAX_VARIANTS], n;
@@ -174,6 +190,8 @@ static moec_status_t write_product(session_t *s, ir_module_t *module) {
       make_note(NOTE_SIGNATURE, s->parts.signature),
       make_note(NOTE_KERNELS, s->parts.code),
       make_note(NOTE_REPORT, describe_report(s->arena, &brief))};
+  mapping_list_t mappings = {.arena = s->arena};
+  onnx_store_each_mapping(s->store, add_mapping, &mappings);
   codegen_options_t options = {.arch = s->target->arch,
                                .variants = variants,
                                .n_variants = n,
@@ -182,6 +200,8 @@ static moec_status_t write_product(session_t *s, ir_module_t *module) {
                                .instrument = s->options->instrument,
                                .notes = notes,
                                .n_notes = sizeof notes / sizeof notes[0],
+                               .mappings = mappings.mapping,
+                               .n_mappings = mappings.n,
                                .timings = s->options->passes.timings};
   if (strcmp(kind, ".so") == 0)
     return codegen_library(module, &options, s->options->output, s->arena,

@@ -340,7 +340,8 @@ static void only_mapped_pages_are_dropped(void **state) {
   close(fd);
 
   weights_t *weights = weights_create(f->arena);
-  weights_may_drop(weights, map, size);
+  const weights_mapping_t mapping = {map, size};
+  weights_may_drop(weights, 1, &mapping);
   const size_t half = size / 2;
   const uint64_t a = add_plain(f, weights, map, half);
   weights_entry_t e = plain(f, map + half, half);
