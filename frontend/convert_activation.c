@@ -1,7 +1,7 @@
 /* Activation functions. f16 and bf16 are computed in f32 and rounded once. */
 #include <math.h>
 
-#include "frontend/convert.h"
+#include "frontend/activation.h"
 
 static ir_value_t *num(convert_ctx_t *ctx, const ir_value_t *like,
                        double value) {
@@ -27,13 +27,9 @@ moec_status_t convert_relu(convert_ctx_t *ctx) {
   return give(ctx, ir_binary(ctx->b, OP_MAX, x, num(ctx, x, 0)));
 }
 
-/* x < 0 ? slope * x : x */
 moec_status_t convert_leaky_relu(convert_ctx_t *ctx) {
   double alpha = attr_float(ctx, "alpha", 0.01f);
-  ir_value_t *x = ctx_in(ctx, 0);
-  ir_value_t *below = ir_binary(ctx->b, OP_LT, x, num(ctx, x, 0));
-  return give(ctx,
-              ir_select(ctx->b, below, mul(ctx, num(ctx, x, alpha), x), x));
+  return give(ctx, activation_leaky_relu(ctx, ctx_in(ctx, 0), alpha, 0));
 }
 
 moec_status_t convert_prelu(convert_ctx_t *ctx) {
@@ -50,17 +46,10 @@ moec_status_t convert_thresholded_relu(convert_ctx_t *ctx) {
   return give(ctx, ir_select(ctx->b, above, x, num(ctx, x, 0)));
 }
 
-/* x < 0 ? alpha * (exp(x) - 1) : x */
-static ir_value_t *elu(convert_ctx_t *ctx, ir_value_t *x, double alpha) {
-  ir_value_t *below = ir_binary(ctx->b, OP_LT, x, num(ctx, x, 0));
-  ir_value_t *grown = ir_unary(ctx->b, OP_EXPM1, x);
-  grown = mul(ctx, grown, num(ctx, x, alpha));
-  return ir_select(ctx->b, below, grown, x);
-}
-
 moec_status_t convert_elu(convert_ctx_t *ctx) {
   double alpha = attr_float(ctx, "alpha", 1.0);
-  return give(ctx, elu(ctx, ctx_widen(ctx, ctx_in(ctx, 0)), alpha));
+  return give(ctx,
+              activation_elu(ctx, ctx_widen(ctx, ctx_in(ctx, 0)), alpha, 0));
 }
 
 moec_status_t convert_selu(convert_ctx_t *ctx) {
@@ -70,7 +59,7 @@ moec_status_t convert_selu(convert_ctx_t *ctx) {
   double gamma =
       attr_float(ctx, "gamma", rounded ? 1.0507f : 1.05070102214813232421875);
   ir_value_t *x = ctx_widen(ctx, ctx_in(ctx, 0));
-  ir_value_t *y = elu(ctx, x, alpha);
+  ir_value_t *y = activation_elu(ctx, x, alpha, 0);
   return give(ctx, mul(ctx, y, num(ctx, x, gamma)));
 }
 
@@ -89,44 +78,26 @@ moec_status_t convert_celu(convert_ctx_t *ctx) {
   return give(ctx, add(ctx, above, below));
 }
 
-/* log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)), which does not overflow */
-static ir_value_t *softplus(convert_ctx_t *ctx, ir_value_t *x) {
-  ir_value_t *away = ir_unary(ctx->b, OP_NEG, ir_unary(ctx->b, OP_ABS, x));
-  ir_value_t *rest = ir_unary(ctx->b, OP_LOG1P, ir_unary(ctx->b, OP_EXP, away));
-  return add(ctx, ir_binary(ctx->b, OP_MAX, x, num(ctx, x, 0)), rest);
-}
-
 moec_status_t convert_softplus(convert_ctx_t *ctx) {
-  return give(ctx, softplus(ctx, ctx_widen(ctx, ctx_in(ctx, 0))));
+  return give(ctx,
+              activation_softplus(ctx, ctx_widen(ctx, ctx_in(ctx, 0)), 0, 0));
 }
 
-/* x / (1 + |x|) */
 moec_status_t convert_softsign(convert_ctx_t *ctx) {
   ir_value_t *x = ctx_widen(ctx, ctx_in(ctx, 0));
-  ir_value_t *size = ir_unary(ctx->b, OP_ABS, x);
-  ir_value_t *below = add(ctx, size, num(ctx, x, 1));
-  return give(ctx, ir_binary(ctx->b, OP_DIV, x, below));
-}
-
-/* max(0, min(1, alpha * x + beta)) */
-static ir_value_t *hard_sigmoid(convert_ctx_t *ctx, ir_value_t *x, double alpha,
-                                double beta) {
-  ir_value_t *line = mul(ctx, num(ctx, x, alpha), x);
-  line = add(ctx, line, num(ctx, x, beta));
-  ir_value_t *capped = ir_binary(ctx->b, OP_MIN, line, num(ctx, x, 1));
-  return ir_binary(ctx->b, OP_MAX, capped, num(ctx, x, 0));
+  return give(ctx, activation_softsign(ctx, x, 0, 0));
 }
 
 moec_status_t convert_hard_sigmoid(convert_ctx_t *ctx) {
   double alpha = attr_float(ctx, "alpha", 0.2f);
   double beta = attr_float(ctx, "beta", 0.5);
   ir_value_t *x = ctx_widen(ctx, ctx_in(ctx, 0));
-  return give(ctx, hard_sigmoid(ctx, x, alpha, beta));
+  return give(ctx, activation_hard_sigmoid(ctx, x, alpha, beta));
 }
 
 moec_status_t convert_hard_swish(convert_ctx_t *ctx) {
   ir_value_t *x = ctx_widen(ctx, ctx_in(ctx, 0));
-  return give(ctx, mul(ctx, x, hard_sigmoid(ctx, x, 1.0 / 6, 0.5)));
+  return give(ctx, mul(ctx, x, activation_hard_sigmoid(ctx, x, 1.0 / 6, 0.5)));
 }
 
 /* x * sigmoid(alpha * x) */
@@ -174,7 +145,9 @@ moec_status_t convert_gelu(convert_ctx_t *ctx) {
 
 moec_status_t convert_mish(convert_ctx_t *ctx) {
   ir_value_t *x = ctx_widen(ctx, ctx_in(ctx, 0));
-  return give(ctx, mul(ctx, x, ir_unary(ctx->b, OP_TANH, softplus(ctx, x))));
+  return give(
+      ctx, mul(ctx, x,
+               ir_unary(ctx->b, OP_TANH, activation_softplus(ctx, x, 0, 0))));
 }
 
 /* x < -lambd ? x + bias : x > lambd ? x - bias : 0 */

@@ -324,6 +324,12 @@ static void set_args(convert_ctx_t *ctx, trial_t *t) {
   ir_region_set_args(t->op, 0, n + 1, types);
 }
 
+static bool is_true(convert_ctx_t *ctx, const ir_value_t *x) {
+  unsigned n;
+  const int64_t *value;
+  return ctx_const_ints(ctx, x, &n, &value) && n == 1 && value[0] != 0;
+}
+
 static moec_status_t build_trip(convert_ctx_t *ctx, trial_t *t) {
   const while_spec_t *spec = t->spec;
   arena_t *arena = ctx->arena;
@@ -349,7 +355,8 @@ static moec_status_t build_trip(convert_ctx_t *ctx, trial_t *t) {
   moec_status_t status =
       spec->body(ctx, spec->user, &region->args[0], state, t->out);
   if (status == MOEC_OK && t->out[0] == NULL)
-    t->out[0] = ir_scalar_int(&inner, DT_BOOL, 1);
+    t->out[0] = is_true(ctx, spec->first) ? spec->first
+                                          : ir_scalar_int(&inner, DT_BOOL, 1);
   if (status == MOEC_OK) status = ctx_status(ctx);
   if (status == MOEC_OK && !all_tensors(ctx, n_out, t->out))
     status = ctx_status(ctx);
@@ -415,12 +422,6 @@ static unsigned name_row_sizes(convert_ctx_t *ctx, const trial_t *t,
     }
   }
   return n_steady;
-}
-
-static bool is_true(convert_ctx_t *ctx, const ir_value_t *x) {
-  unsigned n;
-  const int64_t *value;
-  return ctx_const_ints(ctx, x, &n, &value) && n == 1 && value[0] != 0;
 }
 
 static moec_status_t place_while(convert_ctx_t *ctx, trial_t *t) {
