@@ -182,7 +182,7 @@ static moec_status_t check_size(npy_reader_t *r) {
   return diag_error(r->diag, place(r), MOEC_E_INVALID_MODEL,
                     "found %llu bytes of elements, expected %llu",
                     (unsigned long long)have,
-                    (unsigned long long)(r->count * r->type.bytes));
+                    (unsigned long long)r->count * r->type.bytes);
 }
 
 /* Copies the elements in C order from a file that holds them in Fortran order,
