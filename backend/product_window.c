@@ -72,16 +72,18 @@ void product_add_windows(emitter_t *em, const product_types_t *types,
   emit_loop_end(em, &tail, NULL);
 }
 
-/* What a line of windows has in a tile, as columns of the tile. */
+/* What a line of windows has in a row of a tile, as columns of the tile. */
 typedef struct line {
+  LLVMValueRef row;
   LLVMValueRef number, start; /* column 0 of the line, perhaps negative */
   LLVMValueRef begin, end;
 } line_t;
 
 static line_t line_at(emitter_t *em, const product_spec_t *spec,
-                      const product_tile_t *t, LLVMValueRef number) {
+                      const product_tile_t *t, LLVMValueRef row,
+                      LLVMValueRef number) {
   LLVMValueRef zero = product_const(em, 0);
-  line_t line = {.number = number};
+  line_t line = {.row = row, .number = number};
   line.start = product_sub(em, product_mul(em, number, spec->pitch), t->n0);
   LLVMValueRef before =
       LLVMBuildICmp(em->builder, LLVMIntSLT, line.start, zero, "");
@@ -95,16 +97,17 @@ static line_t line_at(emitter_t *em, const product_spec_t *spec,
 /* Columns [begin, end) of a row: whole vectors, or the last one. */
 static void sink_vectors(emitter_t *em, const product_types_t *types,
                          const product_spec_t *spec, const product_tile_t *t,
-                         const line_t *line, LLVMValueRef row,
-                         LLVMValueRef begin, LLVMValueRef end, bool whole) {
-  LLVMValueRef start = product_mul(em, row, product_const(em, types->columns));
+                         const line_t *line, LLVMValueRef begin,
+                         LLVMValueRef end, bool whole) {
+  LLVMValueRef start =
+      product_mul(em, line->row, product_const(em, types->columns));
   emit_loop_t each = product_loop(em, begin, end, types->lanes, "sink");
   LLVMValueRef at = product_add(em, start, each.index);
   LLVMValueRef acc = product_load(
       em, types->acc, types->lanes,
       product_element(em, types->acc, t->sums, at, "sum.ptr"), "sum");
   LLVMValueRef valid = whole ? NULL : product_sub(em, end, each.index);
-  LLVMValueRef m = product_add(em, t->m0, row);
+  LLVMValueRef m = product_add(em, t->m0, line->row);
   LLVMValueRef n = product_sub(em, each.index, line->start);
   spec->line_sink(spec->sink_user, acc, types->lanes, m, line->number, n,
                   valid);
@@ -124,16 +127,15 @@ void product_sink_lines(emitter_t *em, const product_types_t *types,
   emit_loop_t row =
       product_loop(em, product_const(em, 0), tile->n_rows, 1, "sink.row");
   emit_loop_t each = product_loop(em, first, lines, 1, "sink.line");
-  line_t line = line_at(em, spec, tile, each.index);
+  line_t line = line_at(em, spec, tile, row.index, each.index);
   LLVMValueRef some =
       product_sub(em, line.end, product_min(em, line.begin, line.end));
   LLVMValueRef whole =
       product_add(em, line.begin,
                   product_mul(em, product_quotient(em, some, types->lanes),
                               product_const(em, types->lanes)));
-  sink_vectors(em, types, spec, tile, &line, row.index, line.begin, whole,
-               true);
-  sink_vectors(em, types, spec, tile, &line, row.index, whole, line.end, false);
+  sink_vectors(em, types, spec, tile, &line, line.begin, whole, true);
+  sink_vectors(em, types, spec, tile, &line, whole, line.end, false);
   emit_loop_end(em, &each, NULL);
   emit_loop_end(em, &row, NULL);
 }

@@ -27,7 +27,7 @@ typedef struct writer {
 static const moec_tracing_t *tracing_of(const loaded_t *loaded) {
   const moec_model_t *model = loaded->model;
   if (model->struct_size <
-      offsetof(moec_model_t, tracing) + sizeof model->tracing)
+      offsetof(moec_model_t, tracing) + sizeof(const moec_tracing_t *))
     return NULL;
   const moec_tracing_t *tracing = model->tracing;
   return tracing != NULL && tracing->struct_size >= sizeof *tracing ? tracing
