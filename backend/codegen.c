@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "backend/debug.h"
 #include "backend/kernel.h"
 #include "backend/link.h"
 #include "backend/output.h"
@@ -32,7 +33,8 @@ typedef struct job {
 typedef struct codegen {
   ir_module_t *module;
   const codegen_options_t *options;
-  weights_t *weights; /* used by the schedule's job only */
+  weights_t *weights;         /* used by the schedule's job only */
+  const debug_lines_t *lines; /* NULL: no debug information */
   job_t *jobs;
   unsigned n_jobs;
   atomic_uint next;
@@ -47,6 +49,7 @@ static ir_func_t *next_kernel(ir_func_t *func) {
  * ------------------------------------------------------------------- */
 
 static void fill_module(codegen_t *cg, job_t *job, emitter_t *em) {
+  debug_begin(em, cg->lines);
   if (job->kernels == NULL) {
     const schedule_options_t options = {.variants = cg->options->variants,
                                         .n_variants = cg->options->n_variants,
@@ -64,6 +67,7 @@ static void fill_module(codegen_t *cg, job_t *job, emitter_t *em) {
 static moec_status_t make_object(codegen_t *cg, job_t *job, emitter_t *em) {
   const double start = timing_thread();
   fill_module(cg, job, em);
+  debug_end(em);
   const double filled = timing_thread();
   MOEC_TRY(emitter_optimise(em));
   const double optimised = timing_thread();
@@ -199,6 +203,31 @@ static void add_timings(const codegen_t *cg) {
 /* ---- Products
  * ----------------------------------------------------------------------- */
 
+static const char *listing_path(arena_t *arena, const char *path) {
+  return arena_printf(arena, "%s.nodes", path);
+}
+
+/* The nodes that debug information refers to, or NULL. */
+static const debug_lines_t *make_lines(ir_module_t *module,
+                                       const codegen_options_t *options,
+                                       const char *path, arena_t *arena) {
+  if (!options->debug) return NULL;
+  const char *listing = listing_path(arena, path);
+  const char *slash = strrchr(listing, '/');
+  return debug_lines_create(arena, module, slash != NULL ? slash + 1 : listing);
+}
+
+/* Writes the listing beside what was written to `path`. */
+static moec_status_t write_listing(const debug_lines_t *lines, const char *path,
+                                   arena_t *arena, diag_sink_t *diag) {
+  text_t text;
+  if (lines == NULL) return MOEC_OK;
+  text_init(&text, arena);
+  debug_lines_print(lines, &text);
+  return output_write_file(listing_path(arena, path), text.data, text.length,
+                           false, diag);
+}
+
 static void add_stage(const codegen_options_t *options, const char *name,
                       double seconds) {
   timings_add(
@@ -228,7 +257,8 @@ static moec_status_t link_jobs(codegen_t *cg, const char *path, arena_t *arena,
                         .libraries = &library,
                         .n_libraries = 1,
                         .notes = options->notes,
-                        .n_notes = options->n_notes};
+                        .n_notes = options->n_notes,
+                        .debug = options->debug};
   return link_library(&input, cg->weights, path, arena, diag);
 }
 
@@ -239,6 +269,7 @@ moec_status_t codegen_library(ir_module_t *module,
   codegen_t cg = {.module = module, .options = options};
   cg.weights = weights_create(arena);
   weights_may_drop(cg.weights, options->n_mappings, options->mappings);
+  cg.lines = make_lines(module, options, path, arena);
   const double start = timing_wall();
   number_values(module);
   plan_jobs(&cg, arena);
@@ -247,6 +278,7 @@ moec_status_t codegen_library(ir_module_t *module,
   const double coded = timing_wall();
   add_timings(&cg);
   if (status == MOEC_OK) status = link_jobs(&cg, path, arena, diag);
+  if (status == MOEC_OK) status = write_listing(cg.lines, path, arena, diag);
   add_stage(options, "code", coded - start);
   add_stage(options, "link", timing_wall() - coded);
   for (unsigned i = 0; i < cg.n_jobs; i++)
@@ -293,19 +325,23 @@ moec_status_t codegen_text(ir_module_t *module,
                            diag_sink_t *diag) {
   emitter_t em;
   LLVMMemoryBufferRef buffer = NULL;
+  const debug_lines_t *lines = make_lines(module, options, path, arena);
   const double start = timing_wall();
   unsigned row = options->variants[options->n_variants - 1];
   number_values(module);
   moec_status_t status = emitter_init(&em, isa_at(row), arena, "moec", diag);
   if (status != MOEC_OK) goto done;
+  debug_begin(&em, lines);
   for (ir_func_t *f = next_kernel(module->first); f != NULL;
        f = next_kernel(f->next))
     emit_kernel(&em, f, schedule_kernel_symbol(arena, f, em.isa));
+  debug_end(&em);
   status = strcmp(kind, ".o") == 0 ? emitter_finish(&em, &buffer)
                                    : print_module(&em, kind, &buffer);
   if (status == MOEC_OK)
     status = output_write_file(path, LLVMGetBufferStart(buffer),
                                LLVMGetBufferSize(buffer), false, diag);
+  if (status == MOEC_OK) status = write_listing(lines, path, arena, diag);
 done:
   if (buffer != NULL) LLVMDisposeMemoryBuffer(buffer);
   emitter_dispose(&em);

@@ -15,6 +15,7 @@ typedef struct codegen_options {
   const char *entry;  /* exported function */
   const char *soname; /* or NULL */
   bool instrument;    /* the model can record its steps */
+  bool debug;         /* debug information, and FILE.nodes beside the output */
   const note_t *notes;
   unsigned n_notes;
   const weights_mapping_t *mappings; /* of files that hold weights */

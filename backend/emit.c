@@ -98,6 +98,7 @@ moec_status_t emitter_init_level(emitter_t *em, const isa_t *isa,
 }
 
 void emitter_dispose(emitter_t *em) {
+  debug_dispose(em);
   if (em->machine != NULL) LLVMDisposeTargetMachine(em->machine);
   if (em->builder != NULL) LLVMDisposeBuilder(em->builder);
   if (em->module != NULL) LLVMDisposeModule(em->module);

@@ -47,6 +47,7 @@ typedef struct emitter {
   LLVMModuleRef module;
   LLVMBuilderRef builder;
   LLVMTargetMachineRef machine;
+  struct debug *debug; /* see debug.h; NULL: none */
   LLVMTypeRef void_type, ptr, i1, i8, i16, i32, i64, f32, f64;
 } emitter_t;
 
@@ -59,6 +60,7 @@ moec_status_t emitter_init_level(emitter_t *em, const isa_t *isa,
                                  LLVMCodeGenOptLevel level, arena_t *arena,
                                  const char *module_name, diag_sink_t *diag);
 void emitter_dispose(emitter_t *em); /* accepts a zeroed or half-built one */
+void debug_dispose(emitter_t *em);   /* of it: debug.c */
 
 /* Verifies and runs the short pass list. */
 moec_status_t emitter_optimise(emitter_t *em);

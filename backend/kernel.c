@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "backend/debug.h"
 #include "backend/scalar.h"
 
 enum { UNROLL = 4, UNROLL_MAX_OPS = 24 };
@@ -657,6 +658,7 @@ static void emit_product(kernel_emitter_t *ke, const ir_op_t *op) {
  */
 
 static void emit_op(kernel_emitter_t *ke, const ir_op_t *op) {
+  debug_at(ke->em, op->loc);
   switch (op->code) {
     case OP_CONSTANT:
       set(ke, &op->out[0], emit_scalar_constant(ke->em, op));
@@ -759,10 +761,12 @@ LLVMValueRef emit_kernel(emitter_t *em, ir_func_t *func, const char *name) {
   LLVMSetVisibility(function, LLVMHiddenVisibility);
   LLVMPositionBuilderAtEnd(em->builder, LLVMAppendBasicBlockInContext(
                                             em->context, function, "entry"));
+  const debug_scope_t outer = debug_open(em, function, func->body.last->loc);
   kernel_emitter_t ke = {.em = em, .lanes = 1};
   ke.regs = ARENA_ARRAY(em->arena, reg_t, ir_count_values(func));
   load_params(&ke, func, LLVMGetParam(function, 0));
   emit_body(&ke, func, LLVMGetParam(function, 1), LLVMGetParam(function, 2));
   LLVMBuildRetVoid(em->builder);
+  debug_close(em, outer);
   return function;
 }

@@ -161,17 +161,26 @@ static const char *export_name(const link_input_t *in) {
 static void add_options(command_t *command, const link_input_t *in,
                         arena_t *arena) {
   static const char *const fixed[] = {
-      "ld.lld",          "-shared",
-      "--no-undefined",  "--gc-sections",
-      "--as-needed",     "--hash-style=gnu",
-      "--build-id=sha1", "--eh-frame-hdr",
-      "--threads=1",     "--color-diagnostics=never",
-      "-znow",           "-zrelro",
-      "-znoexecstack",   "-nostdlib",
-      "--strip-debug",   "--no-dependent-libraries",
-      "--undefined",     WEIGHTS_SYMBOL /* or it is garbage where unused */};
+      "ld.lld",
+      "-shared",
+      "--no-undefined",
+      "--gc-sections",
+      "--as-needed",
+      "--hash-style=gnu",
+      "--build-id=sha1",
+      "--eh-frame-hdr",
+      "--threads=1",
+      "--color-diagnostics=never",
+      "-znow",
+      "-zrelro",
+      "-znoexecstack",
+      "-nostdlib",
+      "--no-dependent-libraries",
+      "--undefined",
+      WEIGHTS_SYMBOL /* or it is garbage where unused */};
   for (unsigned i = 0; i < sizeof fixed / sizeof fixed[0]; i++)
     add_argument(command, fixed[i]);
+  if (!in->debug) add_argument(command, "--strip-debug");
   if (in->strip) add_argument(command, "--strip-all");
   if (in->soname != NULL)
     add_argument(command, arena_printf(arena, "--soname=%s", in->soname));

@@ -27,6 +27,7 @@ typedef struct link_input {
   const note_t *notes; /* what goes into the note section */
   unsigned n_notes;
   bool strip; /* leave out the symbol table */
+  bool debug; /* keep debug information */
 } link_input_t;
 
 /* A linked library without its weights. */

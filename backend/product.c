@@ -7,6 +7,7 @@
  * add to a block of C on the stack; the sink reads that block after the last
  * block of K. The fewer rows there are, the deeper a block. Rows are rounded up
  * to register tiles with copies of the last row, whose results nobody reads. */
+#include "backend/debug.h"
 #include "backend/product_internal.h"
 
 /* Parameters of the function that does all of a tile but the sink. */
@@ -127,11 +128,13 @@ static void multiply(emitter_t *em, const product_types_t *types,
       em->arena, "product_%s_%s_%s_%s%s", dtype_name(types->a_dtype),
       dtype_name(types->b_dtype), dtype_name(types->acc_dtype),
       product_is_one(spec->a_k) ? "unit" : "any", in_windows ? "_windows" : "");
+  const debug_scope_t scope = debug_here(em);
   LLVMBasicBlockRef here = LLVMGetInsertBlock(em->builder);
   LLVMValueRef func;
   if (product_shared_function(em, name, N_POINTERS, N_PARAMS, &func))
     fill_multiply(em, types, func, spec->a_k, in_windows);
   LLVMPositionBuilderAtEnd(em->builder, here);
+  debug_close(em, scope);
   /* A panel holds 32 * K elements, so its column n0 begins at n0 * K. */
   LLVMValueRef a_at = product_mul(em, t->m0, spec->a_row);
   LLVMValueRef b_at = in_windows ? t->n0 : product_mul(em, t->n0, spec->K);

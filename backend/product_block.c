@@ -3,6 +3,7 @@
  * so that another product costs little to compile. */
 #include <string.h>
 
+#include "backend/debug.h"
 #include "backend/product_internal.h"
 
 enum { MAX_MICRO = 8 };
@@ -193,6 +194,7 @@ bool product_shared_function(emitter_t *em, const char *name, unsigned n_ptr,
   LLVMSetLinkage(func, LLVMInternalLinkage);
   LLVMPositionBuilderAtEnd(
       em->builder, LLVMAppendBasicBlockInContext(em->context, func, "entry"));
+  (void)debug_open(em, func, (ir_loc_t){0}); /* closed by the caller */
   *out_func = func;
   return true;
 }
@@ -458,11 +460,13 @@ void product_add_block(emitter_t *em, const product_types_t *types,
       types->step == 1 ? ""
       : types->flips   ? "_flipped"
                        : "_dot");
+  const debug_scope_t scope = debug_here(em);
   LLVMBasicBlockRef here = LLVMGetInsertBlock(em->builder);
   LLVMValueRef func;
   if (product_shared_function(em, name, N_POINTERS, N_PARAMS, &func))
     fill_block(em, types, func, in_windows);
   LLVMPositionBuilderAtEnd(em->builder, here);
+  debug_close(em, scope);
   LLVMValueRef args[N_PARAMS] = {
       [SUMS] = block->sums,
       [PACKED] = block->packed,

@@ -114,7 +114,7 @@ LLVMValueRef product_dot_excess(emitter_t *em, const product_types_t *types,
 
 /* The function of this name with n_ptr pointers and then i64 as parameters, and
  * whether it still has to be filled: then the builder stands in its entry
- * block, else where it was. */
+ * block, else where it was. The caller puts it, and the debug scope, back. */
 bool product_shared_function(emitter_t *em, const char *name, unsigned n_ptr,
                              unsigned n_params, LLVMValueRef *out_func);
 void product_call(emitter_t *em, LLVMValueRef func, unsigned n,

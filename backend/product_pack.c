@@ -1,4 +1,5 @@
 /* Packing blocks of A for the register tiles of matrix products. */
+#include "backend/debug.h"
 #include "backend/product_internal.h"
 
 /* Parameters of the packing functions. */
@@ -133,6 +134,7 @@ void product_pack(emitter_t *em, const product_types_t *types,
       arena_printf(em->arena, "product_pack_%s_%s_%s%s",
                    dtype_name(types->a_dtype), dtype_name(types->acc_dtype),
                    unit_k ? "unit" : "any", types->flips ? "_flipped" : "");
+  const debug_scope_t scope = debug_here(em);
   LLVMBasicBlockRef here = LLVMGetInsertBlock(em->builder);
   LLVMValueRef func;
   if (product_shared_function(em, name, N_ROWS, N_PARAMS, &func)) {
@@ -143,6 +145,7 @@ void product_pack(emitter_t *em, const product_types_t *types,
     LLVMBuildRetVoid(em->builder);
   }
   LLVMPositionBuilderAtEnd(em->builder, here);
+  debug_close(em, scope);
   LLVMValueRef args[N_PARAMS] = {
       [PACKED] = packed,   [A] = rows->a,         [N_ROWS] = rows->n_rows,
       [LAST] = rows->last, [DEPTH] = rows->depth, [A_ROW] = rows->a_row,

@@ -89,6 +89,7 @@ static LLVMValueRef begin_function(scheduler_t *s, const char *name,
   LLVMTypeRef type = LLVMFunctionType(em->i32, params, n_params, false);
   LLVMValueRef func = LLVMAddFunction(em->module, name, type);
   LLVMSetLinkage(func, LLVMInternalLinkage);
+  s->outer = debug_open(em, func, (ir_loc_t){0});
   LLVMBasicBlockRef entry =
       LLVMAppendBasicBlockInContext(em->context, func, "entry");
   s->fail = LLVMAppendBasicBlockInContext(em->context, func, "fail");
@@ -106,6 +107,7 @@ static LLVMValueRef begin_function(scheduler_t *s, const char *name,
 static void end_function(scheduler_t *s) {
   LLVMBuildRet(s->em->builder, schedule_i32(s, 0));
   if (LLVMCountIncoming(s->status) == 0) LLVMDeleteBasicBlock(s->fail);
+  debug_close(s->em, s->outer);
 }
 
 /* ---- Places
@@ -388,6 +390,7 @@ static void place_panels(scheduler_t *s, const ir_op_t *op) {
 }
 
 static void emit_op(scheduler_t *s, const ir_op_t *op) {
+  debug_at(s->em, op->loc);
   switch (op->code) {
     case OP_LAUNCH:
       emit_launch(s, op);
@@ -635,7 +638,9 @@ static unsigned kernel_number(const scheduler_t *s, const char *name) {
 
 const char *schedule_kernel_symbol(arena_t *arena, const ir_func_t *kernel,
                                    const isa_t *isa) {
-  return arena_printf(arena, "%s_%s", kernel->name, isa->name);
+  return arena_printf(arena, "%s_%s%s%s", kernel->name, isa->name,
+                      kernel->label != NULL ? "." : "",
+                      kernel->label != NULL ? kernel->label : "");
 }
 
 /* Hidden constant table of an ISA's kernels: "moert_kernels_<row>". */

@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 
+#include "backend/debug.h"
 #include "backend/program.h"
 #include "backend/schedule.h"
 #include "backend/size.h"
@@ -31,7 +32,8 @@ typedef struct scheduler {
   LLVMValueRef status;    /* its phi */
   LLVMValueRef weights_base;
   unsigned n_outputs, n_args, n_functions;
-  bool instrument; /* steps are recorded */
+  bool instrument;     /* steps are recorded */
+  debug_scope_t outer; /* of the function being emitted */
 } scheduler_t;
 
 static inline LLVMValueRef schedule_i64(scheduler_t *s, int64_t value) {

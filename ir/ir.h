@@ -170,7 +170,8 @@ struct ir_func {
   ir_func_kind_t kind;
   ir_region_t body;
   const char **arg_names, **result_names; /* main: ONNX names */
-  uint64_t key; /* kernels: hash of the canonical text */
+  uint64_t key;      /* kernels: hash of the canonical text */
+  const char *label; /* kernels: what their symbols say of nodes, or NULL */
   ir_func_t *next;
 };
 

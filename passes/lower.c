@@ -49,7 +49,10 @@ ir_value_t *lower_elem(kernel_t *k, ir_value_t *tensor,
     unsigned rank = tensor->type.rank;
     ir_value_t *scalar = shared ? kernel_recall(k, tensor, rank, idx) : NULL;
     if (scalar != NULL) return scalar;
+    const ir_loc_t outer = k->loc; /* what is placed meanwhile is of op */
+    k->loc = op->loc;
     scalar = lowering_of(op->code)->elem(k, op, tensor->index, idx);
+    k->loc = outer;
     if (shared) kernel_remember(k, tensor, rank, idx, scalar);
     return scalar;
   }

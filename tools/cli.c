@@ -94,6 +94,7 @@ moec_status_t cli_compile_options(cli_t *cli, const char *model,
   out->isas = o->isa;
   out->target = o->target;
   out->report = o->report;
+  out->debug_info = o->debug_info;
   out->depfile = o->depfile;
   out->soname = o->soname;
   out->instrument = o->instrument || o->trace != NULL;

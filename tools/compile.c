@@ -197,6 +197,7 @@ static moec_status_t write_product(session_t *s, ir_module_t *module) {
                                .n_variants = n,
                                .entry = s->options->entry,
                                .soname = s->options->soname,
+                               .debug = s->options->debug_info,
                                .instrument = s->options->instrument,
                                .notes = notes,
                                .n_notes = sizeof notes / sizeof notes[0],

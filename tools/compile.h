@@ -19,6 +19,7 @@ typedef struct compile_options {
   const char *depfile;       /* rule of make, or NULL */
   const char *soname;        /* of a .so, or NULL */
   bool instrument;           /* the model can record its steps */
+  bool debug_info;           /* lines of OUTPUT.nodes, one for each ONNX node */
   unsigned n_dims;
   const onnx_pin_t *dims; /* fixed before the import of an ONNX model */
   struct expose *expose;  /* values that become outputs, or NULL: expose.h */
