@@ -5,6 +5,7 @@
  *   input x f32[B,4]              init w i64[2] 1 2
  *   value y f32[?]                output z f32[B,4]      output z
  *   node Add(x, w) -> z {axis = 1, perm = [1, 0], alpha = 1.5, mode = "max",
+ *                        names = ["a", "b"],
  *                        to = &of}          a reference to attribute `of`
  *   function D::F(a, b) -> (c) attrs(k)     nodes follow, up to `end`
  *   body G                        a graph up to `end`, for {then_branch = body
@@ -194,6 +195,14 @@ static inline Onnx__AttributeProto *mt_attr(model_text_t *mt) {
         arena_printf(mt->arena, "t %.*s", (int)(end - mt->cursor), mt->cursor);
     attr->t = mt_tensor(&inner);
     mt->cursor = end + 1;
+  } else if (mt_take(mt, "[\"")) {
+    attr->type = MT_ATTR(STRINGS);
+    do {
+      ProtobufCBinaryData text = {0, NULL};
+      mt_bytes(mt, &text);
+      MT_PUSH(mt, attr->strings, attr->n_strings, text);
+    } while (mt_take(mt, "\""));
+    mt_take(mt, "]");
   } else if (mt_take(mt, "[")) {
     attr->type = MT_ATTR(INTS);
     while (!mt_take(mt, "]"))
