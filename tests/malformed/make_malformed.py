@@ -14,18 +14,10 @@ import os
 import pathlib
 import sys
 
+import model_cases
+import semantic_cases
 import wire as w
-
-MALFORMED, UNSUPPORTED, LIMIT, IO = 4, 3, 5, 6
-
-CASES = []
-
-
-def case(name, expected, words, data, options=(), prepare=None):
-    """`prepare(folder)` adds other files beside the model."""
-    CASES.append({"name": name, "exit": expected, "words": words,
-                  "options": list(options), "data": data, "prepare": prepare})
-
+from table import CASES, IO, LIMIT, MALFORMED, UNSUPPORTED, case
 
 def good_model():
     """y = x + w, small enough to be cut at every byte."""
@@ -301,6 +293,8 @@ def main():
     container_cases()
     tensor_cases()
     external_cases()
+    model_cases.add_cases()
+    semantic_cases.add_cases()
     for entry in CASES:
         folder = out / entry["name"]
         folder.mkdir()
@@ -309,6 +303,10 @@ def main():
         prepare = entry.pop("prepare")
         if prepare is not None:
             prepare(folder)
+        if entry["run"] is not None:
+            inputs = entry["run"].pop("inputs")
+            for i, data in enumerate(inputs):
+                (folder / f"input_{i}.npy").write_bytes(data)
     assert len({entry["name"] for entry in CASES}) == len(CASES)
     (out / "cases.json").write_text(json.dumps(CASES, indent=1))
     print(len(CASES), "cases written")

@@ -3,6 +3,8 @@
 Needs nothing installed. A message is a bytes object; fields are joined with +.
 """
 
+import struct
+
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
@@ -75,9 +77,42 @@ def value_info(name, dtype, dims):
         2, blob(1, integer(1, dtype) + blob(2, shape)))
 
 
+def untyped(name):
+    """A value of which nothing is said."""
+    return blob(1, name)
+
+
 def attribute(name, kind, value):
     """`value` is a whole field."""
     return blob(1, name) + value + integer(20, kind)
+
+
+def real(number, value):
+    return tag(number, FIXED32) + struct.pack("<f", value)
+
+
+def a_int(name, value):
+    return attribute(name, 2, integer(3, value))
+
+
+def a_float(name, value):
+    return attribute(name, 1, real(2, value))
+
+
+def a_string(name, value):
+    return attribute(name, 3, blob(4, value))
+
+
+def a_ints(name, values):
+    return attribute(name, 7, packed(8, values))
+
+
+def a_tensor(name, value):
+    return attribute(name, 4, blob(5, value))
+
+
+def a_graph(name, value):
+    return attribute(name, 5, blob(6, value))
 
 
 def node(op_type, inputs, outputs, attributes=(), name="", domain=""):
@@ -100,8 +135,30 @@ def graph(nodes=(), initializers=(), inputs=(), outputs=(), extra=b"",
             b"".join(blob(12, o) for o in outputs) + extra)
 
 
+def opset(domain, version):
+    """A field of a model."""
+    return blob(8, blob(1, domain) + integer(2, version))
+
+
+def function(name, inputs, outputs, nodes, opsets=(("", 21),), attributes=(),
+             domain="local"):
+    """A field of a model."""
+    return blob(25, blob(1, name) +
+                b"".join(blob(4, i) for i in inputs) +
+                b"".join(blob(5, o) for o in outputs) +
+                b"".join(blob(6, a) for a in attributes) +
+                b"".join(blob(7, n) for n in nodes) +
+                b"".join(blob(9, blob(1, d) + integer(2, v))
+                         for d, v in opsets) + blob(10, domain))
+
+
 def model(graph_bytes, ir_version=10, opset=21, extra=b""):
-    """The graph comes last, so that a prefix of a model is none."""
-    return (integer(1, ir_version) + blob(2, "tests/malformed") +
-            blob(8, blob(1, "") + integer(2, opset)) + extra +
-            blob(7, graph_bytes))
+    """The graph comes last, so that a prefix of a model is none. None leaves a
+    version out."""
+    versions = b""
+    if ir_version is not None:
+        versions = integer(1, ir_version)
+    versions += blob(2, "tests/malformed")
+    if opset is not None:
+        versions += blob(8, blob(1, "") + integer(2, opset))
+    return versions + extra + blob(7, graph_bytes)
