@@ -58,6 +58,23 @@ static ir_value_t *spread(convert_ctx_t *ctx, ir_value_t *p,
   return ctx_along(ctx, p, at, x->type.rank);
 }
 
+/* The zero point has the shape of the scale; one number may have any. */
+static moec_status_t check_alike(convert_ctx_t *ctx, const ir_value_t *scale,
+                                 const ir_value_t *zero) {
+  int64_t n, n_zero;
+  if (zero == NULL) return MOEC_OK;
+  if (ir_type_static_count(&scale->type, &n) && n == 1 &&
+      ir_type_static_count(&zero->type, &n_zero) && n_zero == 1)
+    return MOEC_OK;
+  if (scale->type.rank != zero->type.rank)
+    return ctx_invalid(ctx, "the scale is %s, the zero point %s",
+                       ctx_type_str(ctx, scale), ctx_type_str(ctx, zero));
+  for (unsigned i = 0; i < scale->type.rank; i++)
+    ir_check_equal(ctx->b, ctx_dim(scale, i), ctx_dim(zero, i),
+                   "dimensions of scale and zero point");
+  return ctx_status(ctx);
+}
+
 static double lowest_of(dtype_t dtype) {
   if (dtype_class(dtype) != DT_CLASS_SIGNED) return 0;
   return -(double)(INT64_C(1) << (dtype_bits(dtype) - 1));
@@ -110,6 +127,9 @@ moec_status_t convert_quantize_linear(convert_ctx_t *ctx) {
     if (given != DT_NONE) precision = given;
   }
   MOEC_TRY(ctx->status);
+  if (dtype_is_float(to) && dtype_bits(to) > 8)
+    return ctx_invalid(ctx, "values cannot be quantised as %s", dtype_name(to));
+  MOEC_TRY(check_alike(ctx, scale, zero));
   if (!dtype_is_float(precision))
     return ctx_invalid(ctx, "the scale is %s, expected a float type",
                        ctx_type_str(ctx, scale));
@@ -135,6 +155,7 @@ moec_status_t convert_dequantize_linear(convert_ctx_t *ctx) {
   if (zero != NULL && zero->type.dtype != x->type.dtype)
     return ctx_invalid(ctx, "elements are %s, the zero point has %s",
                        dtype_name(x->type.dtype), dtype_name(zero->type.dtype));
+  MOEC_TRY(check_alike(ctx, scale, zero));
   scale = spread(ctx, scale, x);
   zero = spread(ctx, zero, x);
   MOEC_TRY(ctx_status(ctx));

@@ -133,6 +133,8 @@ moec_status_t convert_eye_like(convert_ctx_t *ctx) {
  * -----------------------------------------------------------------------------
  */
 
+#define MOST_ELEMENTS 9e15 /* doubles count no further by ones */
+
 /* max(0, ceil((limit - start) / delta)) where all three are known; NULL when
  * they are not. */
 static const expr_t *known_count(convert_ctx_t *ctx, ir_value_t *const *in) {
@@ -163,7 +165,7 @@ static const expr_t *constant_count(convert_ctx_t *ctx, ir_value_t *const *in) {
                     ? limit[0] - start[0]
                     : (double)((float)limit[0] - (float)start[0]);
   double count = ceil(span / delta[0]);
-  if (isnan(count) || count > 9e15) {
+  if (!(count < MOST_ELEMENTS)) {
     ctx_invalid(ctx, "the range from %g to %g by %g has no end", start[0],
                 limit[0], delta[0]);
     return NULL;
@@ -171,27 +173,51 @@ static const expr_t *constant_count(convert_ctx_t *ctx, ir_value_t *const *in) {
   return ctx_int(ctx, count > 0 ? (int64_t)count : 0);
 }
 
-/* Counts at run time. */
+/* ceil(span / delta) of floats as an i64; *out_wrong where that is no number
+ * of elements: neither NaN nor infinity is below anything. */
+static ir_value_t *float_count(ir_builder_t *b, ir_value_t *const *in,
+                               ir_value_t **out_wrong) {
+  ir_value_t *span = ir_binary(b, OP_SUB, in[1], in[0]);
+  ir_value_t *delta = ir_cast(b, in[2], DT_F64);
+  ir_value_t *count = ir_cast(b, span, DT_F64);
+  count = ir_unary(b, OP_CEIL, ir_binary(b, OP_DIV, count, delta));
+  ir_value_t *most = ir_scalar(b, DT_F64, MOST_ELEMENTS);
+  *out_wrong = ir_unary(b, OP_NOT, ir_binary(b, OP_LT, count, most));
+  return ir_cast(b, count, DT_I64);
+}
+
+/* The same of integers. */
+static ir_value_t *int_count(ir_builder_t *b, ir_value_t *const *in,
+                             ir_value_t **out_wrong) {
+  ir_value_t *zero = ir_scalar_int(b, DT_I64, 0), *of[3];
+  for (unsigned i = 0; i < 3; i++) of[i] = ir_cast(b, in[i], DT_I64);
+  ir_value_t *span = ir_binary(b, OP_SUB, of[1], of[0]);
+  /* It wraps where the operands' signs differ and it has not limit's. */
+  ir_value_t *apart = ir_binary(b, OP_BIT_XOR, of[1], of[0]);
+  ir_value_t *turned = ir_binary(b, OP_BIT_XOR, of[1], span);
+  ir_value_t *wraps = ir_binary(b, OP_BIT_AND, apart, turned);
+  wraps = ir_binary(b, OP_LT, wraps, zero);
+  ir_value_t *still = ir_binary(b, OP_EQ, of[2], zero);
+  *out_wrong = ir_binary(b, OP_OR, wraps, still);
+  /* ceil(a / b) = trunc(a / b) + (remainder and b have the same sign) */
+  ir_value_t *quotient = ir_binary(b, OP_DIV, span, of[2]);
+  ir_value_t *same = ir_unary(b, OP_SIGN, ir_binary(b, OP_FMOD, span, of[2]));
+  same = ir_binary(b, OP_MUL, same, ir_unary(b, OP_SIGN, of[2]));
+  same = ir_binary(b, OP_LT, zero, same);
+  return ir_binary(b, OP_ADD, quotient, ir_cast(b, same, DT_I64));
+}
+
+/* Counts at run time; where there is no count the run ends with a status. */
 static const expr_t *bound_count(convert_ctx_t *ctx, ir_value_t *const *in) {
   ir_builder_t *b = ctx->b;
-  ir_value_t *span = ir_binary(b, OP_SUB, in[1], in[0]);
-  if (span == NULL) return NULL;
-  ir_value_t *zero = ir_scalar_int(b, DT_I64, 0), *count;
-  if (dtype_is_float(span->type.dtype)) {
-    ir_value_t *quotient = ir_cast(b, span, DT_F64);
-    quotient = ir_binary(b, OP_DIV, quotient, ir_cast(b, in[2], DT_F64));
-    count = ir_cast(b, ir_unary(b, OP_CEIL, quotient), DT_I64);
-  } else {
-    /* ceil(a / b) = trunc(a / b) + (remainder and b have the same sign) */
-    ir_value_t *a = ir_cast(b, span, DT_I64), *by = ir_cast(b, in[2], DT_I64);
-    ir_value_t *quotient = ir_binary(b, OP_DIV, a, by);
-    ir_value_t *rest = ir_binary(b, OP_FMOD, a, by);
-    ir_value_t *same = ir_unary(b, OP_SIGN, rest);
-    same = ir_binary(b, OP_MUL, same, ir_unary(b, OP_SIGN, by));
-    same = ir_binary(b, OP_LT, zero, same);
-    count = ir_binary(b, OP_ADD, quotient, ir_cast(b, same, DT_I64));
-  }
-  return ir_bind(b, ir_binary(b, OP_MAX, count, zero), 0, "range", 0, NULL);
+  ir_value_t *wrong;
+  ir_value_t *count = dtype_is_float(in[0]->type.dtype)
+                          ? float_count(b, in, &wrong)
+                          : int_count(b, in, &wrong);
+  count = ir_binary(b, OP_MAX, count, ir_scalar_int(b, DT_I64, 0));
+  ir_value_t *none = ir_scalar_int(b, DT_I64, -1);
+  count = ir_select(b, wrong, none, count);
+  return ir_bind(b, count, 0, "range", 0, NULL);
 }
 
 moec_status_t convert_range(convert_ctx_t *ctx) {

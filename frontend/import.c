@@ -8,10 +8,33 @@
 enum {
   OLDEST_IR_VERSION = 3,
   NEWEST_IR_VERSION = ONNX__VERSION__IR_VERSION,
-  DEFAULT_MAX_NODES = 2000000,
+  /* Nodes that functions and loops may become, and how many for each of the
+   * file: a small file must not take long. */
+  EXTRA_NODES = 200000,
+  TIMES_NODES = 4,
 };
 
 static const ir_loc_t nowhere = {0};
+
+static moec_status_t check_metadata(importer_t *im) {
+  const Onnx__ModelProto *proto = im->proto;
+  name_map_t seen;
+  name_map_init(&seen, im->arena);
+  for (size_t i = 0; i < proto->n_metadata_props; i++) {
+    Onnx__StringStringEntryProto *entry = proto->metadata_props[i];
+    if (name_map_add(&seen, onnx_str(entry->key), entry) != entry)
+      return diag_error(im->diag, nowhere, MOEC_E_INVALID_MODEL,
+                        "metadata \"%s\" is given twice", onnx_str(entry->key));
+  }
+  return MOEC_OK;
+}
+
+static uint64_t default_max_nodes(const Onnx__ModelProto *proto) {
+  uint64_t n = proto->graph->n_node;
+  for (size_t i = 0; i < proto->n_functions; i++)
+    n += proto->functions[i]->n_node;
+  return EXTRA_NODES + TIMES_NODES * n;
+}
 
 static moec_status_t check_model(importer_t *im) {
   const Onnx__ModelProto *proto = im->proto;
@@ -32,6 +55,7 @@ static moec_status_t check_model(importer_t *im) {
   if (proto->graph->n_output == 0)
     return diag_error(im->diag, nowhere, MOEC_E_INVALID_MODEL,
                       "the graph has no outputs");
+  MOEC_TRY(check_metadata(im));
   if (proto->n_training_info > 0)
     diag_warning(im->diag, nowhere, "training information is ignored");
   return MOEC_OK;
@@ -163,8 +187,8 @@ moec_status_t onnx_import(onnx_model_t *model,
       .diag = diag,
       .registry = registry_create(arena),
   };
-  im.max_nodes =
-      im.options->max_nodes != 0 ? im.options->max_nodes : DEFAULT_MAX_NODES;
+  im.max_nodes = im.options->max_nodes != 0 ? im.options->max_nodes
+                                            : default_max_nodes(im.proto);
   name_map_init(&im.dims, arena);
   name_map_init(&im.pins, arena);
   name_map_init(&im.warned_domains, arena);

@@ -19,7 +19,8 @@ typedef struct onnx_pin {
 typedef struct onnx_import_options {
   unsigned n_pins;
   const onnx_pin_t *pins;
-  /* Nodes after inlining functions and unrolling loops; 0 means 2,000,000. */
+  /* Nodes after inlining functions and unrolling loops; 0 means 200,000 and 4
+   * for each node of the file. */
   uint64_t max_nodes;
   /* A shape in value_info that contradicts the inferred one is an error, not
    * just warned about. (Exporters write wrong ones.) Element types, and shapes

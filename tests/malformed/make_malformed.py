@@ -3,21 +3,23 @@
 
 usage: make_malformed.py DIR
 
-DIR/cases.json lists {"name", "model", "options", "exit", "words"}: `model` is
-the path of the model below DIR, `exit` the exit code of `moec MODEL -o FILE`,
-`words` a text that its messages contain. Names begin with the class of fault:
-M01 to M12 are of the container, M43 to M56 of the data of tensors.
+DIR/cases.json lists what table.py describes, with `model`, the path of the
+model below DIR. Names begin with the class of fault (classes.txt): M01 to M12
+are of the container, M43 to M56 of the data of tensors; the others are in files
+of their own.
 """
 
 import json
 import os
 import pathlib
+import stat
 import sys
 
 import model_cases
 import semantic_cases
 import wire as w
-from table import CASES, IO, LIMIT, MALFORMED, UNSUPPORTED, case
+from table import (CASES, IO, LIMIT, MALFORMED, UNSUPPORTED, case, elements,
+                   of_run)
 
 def good_model():
     """y = x + w, small enough to be cut at every byte."""
@@ -141,6 +143,8 @@ def tensor_cases():
                 [2**32, 2**32]))
     case("m44-bytes-overflow", MALFORMED, "exceeds 64 bits",
          around(w.tensor(w.DOUBLE, [2**62], raw8), w.DOUBLE, [2**62]))
+    case("m44-empty", 0, "", around(w.tensor(w.FLOAT, [0, 3], w.blob(9, b"")),
+                                    dims=[0, 3]), run=of_run(0, ""))
     case("m44-huge", MALFORMED, "raw_data has 8 bytes",
          around(w.tensor(w.FLOAT, [2**40], raw8), dims=[2**40]))
 
@@ -160,6 +164,13 @@ def tensor_cases():
     case("m47-uint2-long", MALFORMED, "raw_data has 2 bytes, expected 1",
          around(w.tensor(w.UINT2, [4], w.blob(9, b"\x21\0")), w.UINT2, [4]))
 
+    # Three elements 1, 2, -8; the fourth does not count.
+    case("m47-int4-rest", 0, "", w.model(w.graph(
+        [w.node("Cast", ["w"], ["y"], [w.a_int("to", w.INT64)])],
+        [w.tensor(w.INT4, [3], w.blob(9, b"\x21\xf8"))], [],
+        [w.value_info("y", w.INT64, [3])])),
+        run=of_run(0, "", outputs=[elements(w.INT64, [1, 2, -8])]))
+
     case("m48-float-data", MALFORMED, "float_data has 12 bytes, expected 8",
          around(w.tensor(w.FLOAT, [2], w.blob(4, bytes(12)))))
     case("m48-int64-data", MALFORMED, "int64_data has 3 values, expected 2",
@@ -175,7 +186,22 @@ def tensor_cases():
                                ("int32", w.INT32, 2**40)]:
         case(f"m49-{name}", MALFORMED, "value 0 of int32_data",
              around(w.tensor(dtype, [1], w.packed(5, [value])), dtype, [1]))
+    for extra in range(8):  # one of these is wherever 8 bytes do not lie
+        data = elements(w.INT64, [1 << 40, -2])
+        case(f"m50-{extra}", 0, "", w.model(
+            w.graph([w.node("Identity", ["w"], ["y"])],
+                    [w.tensor(w.INT64, [2], w.blob(9, data))], [],
+                    [w.value_info("y", w.INT64, [2])], name="g" * (extra + 1))),
+            run=of_run(0, "", outputs=[data]))
     sparse_cases()
+    case("m52-scalar", MALFORMED, "number of trips", w.model(w.graph(
+        [w.node("Loop", ["m", "", "x"], ["y"], [w.a_graph("body", w.graph(
+            [w.node("Identity", ["c"], ["k"]), w.node("Neg", ["a"], ["b"])], [],
+            [w.value_info("i", w.INT64, []), w.value_info("c", w.BOOL, []),
+             w.value_info("a", w.FLOAT, [2])],
+            [w.untyped("k"), w.untyped("b")]))])],
+        [w.tensor(w.INT64, [100000], w.blob(9, bytes(800000)), "m")],
+        [w.value_info("x", w.FLOAT, [2])], [w.untyped("y")])))
     case("m52-segment", UNSUPPORTED, "segments", around(
         w.tensor(w.FLOAT, [2], raw8 + w.blob(3, w.integer(1, 0)))))
 
@@ -222,6 +248,14 @@ def add(function):
     return prepare
 
 
+def make_device(folder):
+    """/dev/zero under another name where that may be made, or a link to it."""
+    try:
+        os.mknod(folder / "zero", stat.S_IFCHR | 0o600, os.makedev(1, 5))
+    except PermissionError:
+        (folder / "zero").symlink_to("/dev/zero")
+
+
 def external_model(*keys, dims=(2,), data=b""):
     return around(w.external(w.FLOAT, dims, keys, data), dims=dims)
 
@@ -255,6 +289,7 @@ def external_cases():
              add(lambda f: os.link(f / "w.bin", f / "hard")))
     location("pipe", IO, "not a regular file", "pipe",
              add(lambda f: os.mkfifo(f / "pipe")))
+    location("device", IO, "not a regular file", "zero", add(make_device))
     location("empty-file", MALFORMED, "has 0 bytes; the tensor needs 8",
              "empty", add(lambda f: (f / "empty").write_bytes(b"")))
 
@@ -269,6 +304,17 @@ def external_cases():
              ("offset", value))
         keys(f"m54-length-{name}", MALFORMED, "not a number of bytes",
              ("length", value))
+    # Two tensors of the same bytes.
+    case("m54-overlapping", 0, "", w.model(w.graph(
+        [w.node("Add", ["w", "v"], ["y"])],
+        [w.external(w.FLOAT, [2], [("location", "w.bin")]),
+         w.external(w.FLOAT, [1], [("location", "w.bin"), ("offset", "4")],
+                    name="v")], [], [w.value_info("y", w.FLOAT, [2])])),
+        prepare=write_weights, run=of_run(0, "", outputs=[bytes(8)]))
+    case("m54-unaligned", 0, "", around(
+        w.external(w.FLOAT, [1], [("location", "w.bin"), ("offset", "3"),
+                                  ("length", "4")]), dims=[1]),
+        prepare=write_weights, run=of_run(0, "", outputs=[bytes(4)]))
     keys("m54-offset-behind", MALFORMED, "from byte 8 on", ("offset", "8"))
     keys("m54-offset-near-end", MALFORMED, "from byte 1 on", ("offset", "1"))
     keys("m54-offset-huge", MALFORMED, "from byte 9223372036854775800 on",
@@ -287,14 +333,18 @@ def external_cases():
          prepare=write_weights)
 
 
-def main():
-    out = pathlib.Path(sys.argv[1])
-    out.mkdir(parents=True, exist_ok=True)
+def add_all_cases():
     container_cases()
     tensor_cases()
     external_cases()
     model_cases.add_cases()
     semantic_cases.add_cases()
+
+
+def main():
+    out = pathlib.Path(sys.argv[1])
+    out.mkdir(parents=True, exist_ok=True)
+    add_all_cases()
     for entry in CASES:
         folder = out / entry["name"]
         folder.mkdir()

@@ -10,16 +10,18 @@ UNSUPPORTED, MALFORMED, LIMIT, IO = 3, 4, 5, 6
 CASES = []
 
 
-def case(name, expected, words, data, options=(), prepare=None, run=None):
+def case(name, expected, words, data, options=(), prepare=None, run=None,
+         nodes=0):
     """`expected` is the exit code of `moec MODEL -o FILE`, or several that are
     right; 0: it compiles. `words` are in its messages. `prepare(folder)` adds
     other files beside the model. `run`, for models that compile: of_run(...).
+    `nodes` of those with many, which may take the time that code takes.
     """
     CASES.append({"name": name,
                   "exit": list(expected) if isinstance(expected, tuple)
                           else [expected],
                   "words": words, "options": list(options), "data": data,
-                  "prepare": prepare, "run": run})
+                  "prepare": prepare, "run": run, "nodes": nodes})
 
 
 def of_run(expected, words, *inputs, outputs=()):
