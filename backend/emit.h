@@ -107,6 +107,11 @@ emit_loop_t emit_loop_begin(emitter_t *em, LLVMValueRef begin, LLVMValueRef end,
                             LLVMValueRef const *init, const char *name);
 void emit_loop_end(emitter_t *em, emit_loop_t *loop, LLVMValueRef const *next);
 
+/* ---- backend/turn.c ------------------------------------------------------ */
+
+/* Transposes n rows of n 32-bit lanes in place; n is 4, 8 or 16. */
+void emit_turn(emitter_t *em, LLVMValueRef *rows, unsigned n);
+
 /* ---- backend/math_*.c ---------------------------------------------------- */
 
 /* Transcendental functions on f32 or f64, scalar or vector of any lanes, as
@@ -175,7 +180,7 @@ unsigned product_traits(dtype_t a_dtype, dtype_t b_dtype, dtype_t acc_dtype);
  * builder's place: B in panels of 32 columns, [panel][k][32], zero-padded. One
  * chain per element, in ascending k, whatever M: one row and many rows give the
  * same bits. Tiles are numbered down the rows first; consecutive ones share
- * their panels. B needs no more alignment than its elements. Takes about 80 KiB
+ * their panels. B needs no more alignment than its elements. Takes about 56 KiB
  * of stack, 32 more with offsets; M and N must not be 0, K may be. */
 void emit_product_tile(emitter_t *em, const product_spec_t *spec);
 

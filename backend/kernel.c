@@ -18,12 +18,26 @@ typedef struct reg {
   LLVMValueRef base, stride; /* affine: i64 scalars; NULL else */
 } reg_t;
 
+enum { MAX_TURNED = 4, TURN_MAX_OPS = 24 };
+
+/* Iterations of a loop that read in squares; see `turn` of OP_FOR. */
+typedef struct turned {
+  const ir_region_t *region; /* of the loop */
+  unsigned step;             /* which of the iterations is being emitted */
+  unsigned n_loads;
+  struct {
+    const ir_op_t *load;
+    LLVMValueRef at[16]; /* [step] what it reads */
+  } loads[MAX_TURNED];
+} turned_t;
+
 typedef struct kernel_emitter {
   emitter_t *em;
   reg_t *regs;        /* by value number */
   unsigned lanes;     /* of the vector loop being emitted, 1 outside */
   LLVMValueRef mask;  /* <lanes x i1> of iterations that exist; NULL: all */
   LLVMValueRef error; /* ptr to the run's error word */
+  turned_t *turned;   /* where iterations are read together, or NULL */
 } kernel_emitter_t;
 
 static void emit_region(kernel_emitter_t *ke, const ir_region_t *region);
@@ -216,12 +230,72 @@ static LLVMValueRef load_lanes(kernel_emitter_t *ke, const ir_value_t *buffer,
   return emit_intrinsic(em, "llvm.masked.gather", 2, types, 4, args);
 }
 
+/* How many times i is part of the sum `index`; -1 where it is also elsewhere.
+ */
+static int times_in(const ir_value_t *index, const ir_value_t *i) {
+  if (index == i) return 1;
+  const ir_op_t *op = index->def;
+  if (op == NULL) return 0;
+  int sum = 0;
+  bool adds = op->code == OP_ADD, elsewhere = op->n_regions > 0;
+  for (unsigned n = 0; n < op->n_in; n++) {
+    if (op->in[n].value == NULL) continue;
+    int times = times_in(op->in[n].value, i);
+    sum += times;
+    elsewhere |= times < 0 || (times > 0 && !adds);
+  }
+  return elsewhere && sum != 0 ? -1 : sum;
+}
+
+/* Whether a load directly in a loop inside a vector loop reads side by side
+ * along the former but not along the lanes. */
+static bool can_turn(const ir_op_t *op, const ir_region_t *region) {
+  if (op->code != OP_LOAD || op->parent != region || ir_in(op, 2) != NULL)
+    return false;
+  if (dtype_bits(op->in[0].value->type.dtype) > 32) return false;
+  const ir_value_t *lane = &region->owner->parent->args[0];
+  const ir_value_t *index = op->in[1].value;
+  return times_in(index, &region->args[0]) == 1 && times_in(index, lane) < 0;
+}
+
+/* Reads a square when the first of the iterations needs it. */
+static LLVMValueRef load_turned(kernel_emitter_t *ke, const ir_op_t *op) {
+  emitter_t *em = ke->em;
+  turned_t *t = ke->turned;
+  for (unsigned i = 0; i < t->n_loads; i++)
+    if (t->loads[i].load == op) return t->loads[i].at[t->step];
+  const ir_value_t *buffer = op->in[0].value, *index = op->in[1].value;
+  if (!can_turn(op, t->region) || !is_affine(ke, index) || t->step > 0 ||
+      t->n_loads == MAX_TURNED)
+    return NULL;
+  LLVMTypeRef scalar = emit_memory_type(em, buffer->type.dtype);
+  LLVMTypeRef row = emit_lanes(scalar, ke->lanes);
+  LLVMTypeRef wide = emit_lanes(em->i32, ke->lanes);
+  LLVMValueRef *at = t->loads[t->n_loads].at;
+  bool whole = dtype_bits(buffer->type.dtype) == 32;
+  for (unsigned l = 0; l < ke->lanes; l++) {
+    LLVMValueRef offset =
+        LLVMBuildMul(em->builder, stride_of(ke, index), i64_const(ke, l), "");
+    offset = LLVMBuildAdd(em->builder, base_of(ke, index), offset, "");
+    at[l] = LLVMBuildLoad2(em->builder, row, address(ke, buffer, offset), "");
+    LLVMSetAlignment(at[l], dtype_bits(buffer->type.dtype) / 8);
+    if (!whole) at[l] = LLVMBuildZExt(em->builder, at[l], wide, "");
+  }
+  emit_turn(em, at, ke->lanes);
+  for (unsigned l = 0; l < ke->lanes && !whole; l++)
+    at[l] = LLVMBuildTrunc(em->builder, at[l], row, "");
+  t->loads[t->n_loads++].load = op;
+  return at[0];
+}
+
 static void emit_load(kernel_emitter_t *ke, const ir_op_t *op) {
   const ir_value_t *buffer = op->in[0].value, *index = op->in[1].value;
   const ir_value_t *own = ir_in(op, 2);
   dtype_t dtype = buffer->type.dtype;
-  LLVMValueRef bits;
-  if (is_uniform(ke, index)) {
+  LLVMValueRef bits = ke->turned != NULL ? load_turned(ke, op) : NULL;
+  if (bits != NULL) {
+    /* read with others */
+  } else if (is_uniform(ke, index)) {
     LLVMValueRef cond = own == NULL ? NULL : access_mask(ke, own);
     if (cond != NULL) cond = any_lane(ke, cond);
     bits = load_one(ke, buffer, uniform(ke, index), cond);
@@ -357,12 +431,49 @@ static void plain_loop(kernel_emitter_t *ke, const ir_region_t *region,
   emit_loop_end(ke->em, &loop, NULL);
 }
 
+static unsigned region_size(const ir_region_t *region) {
+  unsigned n = 0;
+  for (const ir_op_t *op = region->first; op != NULL; op = op->next)
+    n += op->n_regions > 0 ? UNROLL_MAX_OPS : 1;
+  return n;
+}
+
+static bool turns(kernel_emitter_t *ke, const ir_op_t *op) {
+  const ir_region_t *region = &op->regions[0];
+  if (!ir_get_int(op, ATTR_FOR_turn) || ke->lanes == 1 || ke->mask != NULL ||
+      region_size(region) > TURN_MAX_OPS)
+    return false;
+  for (const ir_op_t *load = region->first; load != NULL; load = load->next)
+    if (can_turn(load, region)) return true;
+  return false;
+}
+
+/* As many iterations as there are lanes at a time; returns where they end. */
+static LLVMValueRef emit_turned(kernel_emitter_t *ke, const ir_region_t *region,
+                                LLVMValueRef begin, LLVMValueRef end) {
+  LLVMValueRef middle = whole_end(ke, begin, end, ke->lanes);
+  emit_loop_t loop = emit_loop_begin(
+      ke->em, begin, middle, i64_const(ke, ke->lanes), 0, NULL, "square");
+  turned_t turned = {.region = region};
+  ke->turned = &turned;
+  for (; turned.step < ke->lanes; turned.step++) {
+    LLVMValueRef index = LLVMBuildAdd(ke->em->builder, loop.index,
+                                      i64_const(ke, turned.step), "");
+    set(ke, &region->args[0], index);
+    emit_region(ke, region);
+  }
+  ke->turned = NULL;
+  emit_loop_end(ke->em, &loop, NULL);
+  return middle;
+}
+
 static void emit_for(kernel_emitter_t *ke, const ir_op_t *op) {
   emitter_t *em = ke->em;
   const ir_region_t *region = &op->regions[0];
   LLVMValueRef begin = uniform(ke, op->in[0].value);
   LLVMValueRef end = uniform(ke, op->in[1].value);
   if (!ir_get_int(op, ATTR_FOR_vector) || ke->lanes > 1) {
+    if (turns(ke, op)) begin = emit_turned(ke, region, begin, end);
     emit_loop_t loop =
         emit_loop_begin(em, begin, end, i64_const(ke, 1), 0, NULL, "each");
     set(ke, &region->args[0], loop.index);
@@ -459,13 +570,6 @@ static LLVMValueRef combine_lanes(kernel_emitter_t *ke, const char *kind,
     v = emit_combine(em, kind, dtype, a, b);
   }
   return v;
-}
-
-static unsigned region_size(const ir_region_t *region) {
-  unsigned n = 0;
-  for (const ir_op_t *op = region->first; op != NULL; op = op->next)
-    n += op->n_regions > 0 ? UNROLL_MAX_OPS : 1;
-  return n;
 }
 
 /* One accumulator, one step at a time; in lanes when around it is a vector

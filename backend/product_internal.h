@@ -9,7 +9,7 @@
 enum {
   PRODUCT_MAX_STEP = 4,
   PRODUCT_LINE_BYTES = 64,
-  PRODUCT_PACKED_LINES = 768, /* of the packed block of A */
+  PRODUCT_PACKED_LINES = 384, /* of the packed block of A */
   PRODUCT_AHEAD_BYTES = 4096, /* from reading B to asking for it */
   PRODUCT_NEAR_BYTES = 8192,  /* of a panel that is read in several strips */
   PRODUCT_TAIL_BYTES = 32768, /* of the copy of a part of a panel of windows */

@@ -418,6 +418,12 @@ ir_value_t *kernel_for(kernel_t *k, ir_value_t *begin, ir_value_t *end,
   return open_loop(k, op);
 }
 
+ir_value_t *kernel_for_turned(kernel_t *k, ir_value_t *begin, ir_value_t *end) {
+  ir_op_t *op = detached(k, OP_FOR, 2, (ir_value_t *[]){begin, end}, 0);
+  ir_set_int(op, ATTR_FOR_turn, 1);
+  return open_loop(k, op);
+}
+
 static void close_with(kernel_t *k, ir_value_t *value) {
   MOEC_ASSERT(k->depth > 1);
   ir_op_t *yield = detached(k, OP_YIELD, value != NULL, &value, 0);

@@ -102,6 +102,9 @@ ir_value_t *kernel_parallel(kernel_t *k);
  * itself a vector loop. */
 ir_value_t *kernel_for(kernel_t *k, ir_value_t *begin, ir_value_t *end,
                        bool vector);
+/* Opens a loop directly inside a vector loop whose loads may be done in
+ * squares: see `turn` of OP_FOR. */
+ir_value_t *kernel_for_turned(kernel_t *k, ir_value_t *begin, ir_value_t *end);
 void kernel_close(kernel_t *k);
 /* Opens a reduction; kernel_close_reduce yields `value` and returns the result.
  */

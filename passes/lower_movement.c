@@ -288,22 +288,6 @@ const lowering_t lowering_pad = {.elem = elem_pad, .merges = merges_pad};
  * ------------------------------------------------------------------------------
  */
 
-static ir_value_t *elem_pack_panels(kernel_t *k, const ir_op_t *op,
-                                    unsigned result, ir_value_t *const *idx) {
-  (void)result;
-  ir_value_t *x = op->in[0].value, *at[IR_MAX_RANK];
-  unsigned rank = x->type.rank, batch = rank - 2;
-  for (unsigned d = 0; d < batch; d++) at[d] = idx[d];
-  at[batch] = idx[batch + 1];
-  at[batch + 1] = kernel_binary(
-      k, OP_ADD, kernel_binary(k, OP_MUL, idx[batch], kernel_int(k, 32)),
-      idx[batch + 2]);
-  ir_value_t *inside = kernel_binary(k, OP_LT, at[batch + 1],
-                                     kernel_size(k, x->type.dim[batch + 1]));
-  ir_value_t *scalar = lower_elem_masked(k, x, at, inside);
-  return kernel_select(k, inside, scalar, kernel_const(k, x->type.dtype, 0));
-}
-
 /* Matrices of a constant seen through views: packed when the weights are
  * written. The batch must be evenly spaced. */
 static ir_op_t *constant_panels(lower_t *lo, const ir_op_t *op) {
@@ -338,13 +322,76 @@ static ir_op_t *constant_panels(lower_t *lo, const ir_op_t *op) {
   return panels;
 }
 
+enum {
+  PANEL = 32,
+  PANEL_ROWS = 64 /* packed at a time: few pages are in use */
+};
+
+/* Columns [columns, 32) of rows [begin, end) of a panel are zeros. */
+static void fill_panel(kernel_t *k, const ir_type_t *type, ir_value_t **idx,
+                       ir_value_t *columns, ir_value_t *begin,
+                       ir_value_t *end) {
+  unsigned batch = type->rank - 3;
+  idx[batch + 2] = kernel_for(k, columns, kernel_int(k, PANEL), true);
+  idx[batch + 1] = kernel_for(k, begin, end, false);
+  ir_value_t *zero = kernel_const(k, type->dtype, 0);
+  kernel_store(k, kernel_result(k, 0), lower_linear(k, type, idx), zero, NULL);
+  kernel_close(k);
+  kernel_close(k);
+}
+
+/* Lanes lie along the columns: rows of a matrix are copied, and squares of one
+ * that is stored by columns are turned in registers. */
+static void build_panel(kernel_t *k, const ir_op_t *op, ir_value_t **idx) {
+  ir_value_t *x = op->in[0].value, *at[IR_MAX_RANK];
+  const ir_type_t *type = &op->out[0].type;
+  unsigned batch = x->type.rank - 2;
+  for (unsigned d = 0; d < batch; d++) at[d] = idx[d];
+  ir_value_t *panel = kernel_int(k, PANEL), *rows = kernel_int(k, PANEL_ROWS);
+  ir_value_t *begin = kernel_binary(k, OP_MUL, idx[batch + 1], rows);
+  ir_value_t *end = kernel_binary(k, OP_ADD, begin, rows);
+  end = kernel_binary(k, OP_MIN, end, kernel_size(k, x->type.dim[batch]));
+  ir_value_t *first = kernel_binary(k, OP_MUL, idx[batch], panel);
+  ir_value_t *n = kernel_size(k, x->type.dim[batch + 1]);
+  ir_value_t *columns =
+      kernel_binary(k, OP_MIN, kernel_binary(k, OP_SUB, n, first), panel);
+  idx[batch + 2] = kernel_for(k, kernel_int(k, 0), columns, true);
+  idx[batch + 1] = kernel_for_turned(k, begin, end);
+  at[batch] = idx[batch + 1];
+  at[batch + 1] = kernel_binary(k, OP_ADD, first, idx[batch + 2]);
+  ir_value_t *scalar = lower_elem(k, x, at);
+  kernel_store(k, kernel_result(k, 0), lower_linear(k, type, idx), scalar,
+               NULL);
+  kernel_close(k);
+  kernel_close(k);
+  fill_panel(k, type, idx, columns, begin, end);
+}
+
+static ir_value_t *computed_panels(lower_t *lo, const ir_op_t *op) {
+  expr_pool_t *pool = lo->module->exprs;
+  const ir_type_t *x = &op->in[0].value->type, *type = &op->out[0].type;
+  const expr_t *dim[IR_MAX_RANK], *rows = expr_const(pool, PANEL_ROWS);
+  const bool apart[IR_MAX_RANK] = {false};
+  unsigned n = type->rank - 1;
+  for (unsigned d = 0; d + 1 < n; d++) dim[d] = type->dim[d];
+  dim[n - 1] = expr_ceildiv(pool, x->dim[x->rank - 2], rows);
+  nest_t nest;
+  nest_plan(lo->module, &nest, n, dim, apart, NEST_WHOLE,
+            expr_const(pool, PANEL * PANEL_ROWS));
+  kernel_t k;
+  ir_value_t *idx[IR_MAX_RANK];
+  kernel_begin(&k, lo->module, lo->table, op->loc, 1, &type->dtype);
+  nest_open(&k, &nest, false, idx);
+  build_panel(&k, op, idx);
+  ir_op_t *launched =
+      lower_launch(lo, &k, "pack", 1, type, nest.units, nest.grain);
+  return &launched->out[0];
+}
+
 static void root_pack_panels(lower_t *lo, ir_op_t *op) {
   ir_op_t *panels = constant_panels(lo, op);
   lower_set_stored(lo, &op->out[0],
-                   panels != NULL
-                       ? &panels->out[0]
-                       : lower_materialise(lo, &op->out[0], op->loc, "pack"));
+                   panels != NULL ? &panels->out[0] : computed_panels(lo, op));
 }
 
-const lowering_t lowering_pack_panels = {.elem = elem_pack_panels,
-                                         .root = root_pack_panels};
+const lowering_t lowering_pack_panels = {.root = root_pack_panels};
