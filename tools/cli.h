@@ -51,7 +51,8 @@ moec_status_t cli_compile(cli_t *cli, const compile_options_t *options);
 /* Prints the rows as a table (timing_print.c). */
 void cli_print_timings(const cli_t *cli, const timings_t *timings);
 
-/* Of the variants, leaves the one that will run here, unless --isa names some. */
+/* Of the variants, leaves the one that will run here, unless --isa names some.
+ */
 void cli_only_variant(const cli_t *cli, compile_options_t *options);
 
 /* Whether a path ends with this suffix, "." included. */

@@ -171,6 +171,10 @@ def tensor_cases():
         [w.value_info("y", w.INT64, [3])])),
         run=of_run(0, "", outputs=[elements(w.INT64, [1, 2, -8])]))
 
+    typed_value_cases(raw8)
+
+
+def typed_value_cases(raw8):
     case("m48-float-data", MALFORMED, "float_data has 12 bytes, expected 8",
          around(w.tensor(w.FLOAT, [2], w.blob(4, bytes(12)))))
     case("m48-int64-data", MALFORMED, "int64_data has 3 values, expected 2",
