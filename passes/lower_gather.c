@@ -1,4 +1,5 @@
 /* Reading at indices that are data. */
+#include "ir/build.h"
 #include "passes/lower.h"
 
 static unsigned axis_of(int64_t axis, unsigned rank) {
@@ -12,18 +13,39 @@ static ir_value_t *checked_elem(kernel_t *k, ir_value_t *x,
   return kernel_select(k, ok, scalar, kernel_const(k, x->type.dtype, 0));
 }
 
+/* Whether x is the number of the trip of a loop of n trips at most. */
+static bool counts_to(const ir_value_t *x, const expr_t *n) {
+  if (x->region == NULL || x->index != 0) return false;
+  const ir_op_t *loop = x->region->owner;
+  return loop != NULL && loop->code == OP_WHILE &&
+         ir_known(loop->in[0].value, 0) == n;
+}
+
+/* Whether x is such a number, or n - 1 less it: an index that needs no check.
+ */
+static bool is_trip_of(const kernel_t *k, const ir_value_t *x,
+                       const expr_t *n) {
+  const ir_op_t *op = x->def;
+  if (op == NULL) return counts_to(x, n);
+  if (op->code != OP_SUB || !counts_to(op->in[1].value, n)) return false;
+  expr_pool_t *pool = k->module->exprs;
+  return ir_known(op->in[0].value, 0) == expr_sub(pool, n, expr_const(pool, 1));
+}
+
 static ir_value_t *elem_gather(kernel_t *k, const ir_op_t *op, unsigned result,
                                ir_value_t *const *idx) {
   (void)result;
   ir_value_t *x = op->in[0].value, *index = op->in[1].value;
   unsigned axis = axis_of(ir_get_int(op, ATTR_GATHER_axis), x->type.rank);
   unsigned n = index->type.rank;
-  ir_value_t *at[IR_MAX_RANK], *ok;
+  ir_value_t *at[IR_MAX_RANK], *ok = NULL;
+  const expr_t *size = x->type.dim[axis];
   for (unsigned d = 0; d < axis; d++) at[d] = idx[d];
-  at[axis] = lower_wrap_index(k, lower_elem(k, index, idx + axis),
-                              x->type.dim[axis], &ok);
+  at[axis] = lower_elem(k, index, idx + axis);
+  if (!is_trip_of(k, index, size))
+    at[axis] = lower_wrap_index(k, at[axis], size, &ok);
   for (unsigned d = axis + 1; d < x->type.rank; d++) at[d] = idx[d - 1 + n];
-  return checked_elem(k, x, at, ok);
+  return ok != NULL ? checked_elem(k, x, at, ok) : lower_elem(k, x, at);
 }
 
 static bool merges_gather(const ir_op_t *op, unsigned d) {
