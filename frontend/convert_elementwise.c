@@ -234,36 +234,3 @@ moec_status_t convert_clip(convert_ctx_t *ctx) {
   ctx_set_output(ctx, 0, y);
   return MOEC_OK;
 }
-
-/* Whether the inputs of opset 12 ask for values to be dropped; an error when
- * that is not known. */
-static bool drops(convert_ctx_t *ctx) {
-  unsigned n;
-  const int64_t *training;
-  const double *ratio;
-  ir_value_t *mode = ctx_in(ctx, 2);
-  if (mode == NULL) return false;
-  if (!ctx_need_ints(ctx, mode, "training_mode", &n, &training)) return false;
-  if (n != 1) {
-    ctx_invalid(ctx, "training_mode is %s, expected a scalar",
-                ctx_type_str(ctx, mode));
-    return false;
-  }
-  if (training[0] == 0) return false;
-  return !(ctx_const_floats(ctx, ctx_in(ctx, 1), &n, &ratio) && n == 1 &&
-           ratio[0] == 0);
-}
-
-moec_status_t convert_dropout(convert_ctx_t *ctx) {
-  attr_ignore(ctx, ctx->opset < 12 ? "ratio" : "seed");
-  bool dropping = ctx->opset >= 12 && drops(ctx);
-  MOEC_TRY(ctx->status);
-  if (dropping) return ctx_unsupported(ctx, "training mode is not supported");
-  ir_value_t *x = ctx_in(ctx, 0);
-  ctx_set_output(ctx, 0, x);
-  if (!ctx_wants(ctx, 1)) return MOEC_OK;
-  ir_value_t *kept = ctx->opset < 10 ? ctx_scalar(ctx, x, 1)
-                                     : ir_scalar_int(ctx->b, DT_BOOL, 1);
-  ctx_set_output(ctx, 1, ir_fill(ctx->b, kept, x->type.rank, x->type.dim));
-  return MOEC_OK;
-}

@@ -210,10 +210,10 @@ static ir_value_t *origin(convert_ctx_t *ctx, const resize_t *r,
       several = two(ctx, OP_LT, one, out);
       return ir_select(b, several, x, num(ctx, 0));
     case HALF_PIXEL_SYMMETRIC: /* in / 2 * (1 - out / width) aside */
-      x = two(ctx, OP_SUB, of_centre(ctx, a, y), half);
       extent = two(ctx, OP_SUB, one, two(ctx, OP_DIV, out, a->width));
-      return two(ctx, OP_ADD,
-                 two(ctx, OP_MUL, two(ctx, OP_MUL, in, half), extent), x);
+      extent = two(ctx, OP_MUL, two(ctx, OP_MUL, in, half), extent);
+      return two(ctx, OP_SUB, two(ctx, OP_ADD, extent, of_centre(ctx, a, y)),
+                 half);
     case ALIGN_CORNERS:
       return between_corners(ctx, a, y, last);
     default: /* CROP_AND_RESIZE */

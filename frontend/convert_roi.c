@@ -27,6 +27,7 @@ static ir_value_t *images_of(convert_ctx_t *ctx, ir_value_t *index,
   ir_value_t *zero = ir_scalar_int(b, DT_I64, 0);
   ir_value_t *low = ir_reduce(b, OP_REDUCE_MIN, index, 3, axes, false);
   ir_value_t *high = ir_reduce(b, OP_REDUCE_MAX, index, 3, axes, false);
+  high = two(ctx, OP_MAX, high, zero); /* of no regions */
   ir_value_t *beyond = two(ctx, OP_SUB, high, ir_expr_scalar(b, last));
   ir_bind(b, two(ctx, OP_MIN, low, zero), 0, "index of an image", 0, NULL);
   ir_bind(b, two(ctx, OP_MAX, beyond, zero), 0,

@@ -113,3 +113,31 @@ moec_status_t infer_nonzero(ir_module_t *module, ir_op_t *op,
   MOEC_TRY(shape_at_least(module, op, count, 0, "count", diag));
   return shape_set(module, op, 0, DT_I64, 2, dim, diag);
 }
+
+moec_status_t infer_sort_rows(ir_module_t *module, ir_op_t *op,
+                              diag_sink_t *diag) {
+  const ir_type_t *x = shape_in(op, 0);
+  MOEC_TRY(shape_class(module, op, 0, SHAPE_NUMBER | SHAPE_BOOL, diag));
+  if (x->rank != 2)
+    SHAPE_FAIL("operand 0 of sort_rows is %s, expected a matrix",
+               shape_str(module, x));
+  MOEC_TRY(shape_set(module, op, 0, DT_I64, 1, x->dim, diag));
+  return shape_set(module, op, 1, DT_I64, 1, x->dim, diag);
+}
+
+moec_status_t infer_greedy(ir_module_t *module, ir_op_t *op,
+                           diag_sink_t *diag) {
+  const ir_type_t *x = shape_in(op, 0), *excluded = shape_in(op, 1);
+  MOEC_TRY(shape_class(module, op, 0, SHAPE_BOOL, diag));
+  MOEC_TRY(shape_class(module, op, 1, SHAPE_BOOL, diag));
+  bool fits = x->rank >= 1 && excluded->rank == x->rank + 1;
+  for (unsigned i = 0; fits && i < excluded->rank; i++)
+    fits = !shape_differ(module, excluded->dim[i],
+                         x->dim[i < x->rank ? i : x->rank - 1]);
+  if (!fits)
+    SHAPE_FAIL(
+        "operands of greedy are %s and %s, expected bool[.., n] and "
+        "bool[.., n, n]",
+        shape_str(module, x), shape_str(module, excluded));
+  return shape_set(module, op, 0, DT_BOOL, x->rank, x->dim, diag);
+}

@@ -105,6 +105,7 @@ static bool pulls(const ir_use_t *use) {
     case OP_BIND:
     case OP_TOPK:
     case OP_NONZERO:
+    case OP_SORT_ROWS:
     case OP_CHECK_EQUAL:
     case OP_PACK:
       return false;

@@ -292,6 +292,48 @@ static void root_scan(lower_t *lo, ir_op_t *op) {
 
 const lowering_t lowering_scan = {.root = root_scan};
 
+/* ---- greedy
+ * ---------------------------------------------------------------------------
+ */
+
+/* A unit walks one row of candidates in order; those that it took are read back
+ * from the result. */
+static void root_greedy(lower_t *lo, ir_op_t *op) {
+  ir_value_t *x = op->in[0].value, *excluded = op->in[1].value;
+  const ir_type_t *type = &op->out[0].type;
+  unsigned last = type->rank - 1;
+  const expr_t *dim[IR_MAX_RANK];
+  nest_t nest;
+  plan_rows(lo, &nest, NULL, type, last, NEST_CHUNKS, dim);
+  kernel_t k;
+  ir_value_t *idx[IR_MAX_RANK], *pair[IR_MAX_RANK + 1], *at[IR_MAX_RANK];
+  kernel_begin(&k, lo->module, lo->table, op->loc, 1, &type->dtype);
+  nest_open(&k, &nest, false, idx);
+  ir_value_t *zero = kernel_int(&k, 0), *one = kernel_int(&k, 1);
+  ir_value_t *n = kernel_size(&k, type->dim[last]);
+  idx[last] = kernel_for(&k, zero, n, false);
+  ir_value_t *candidate = lower_elem(&k, x, idx);
+  ir_value_t *j = kernel_reduce(&k, "max", zero, idx[last], false);
+  for (unsigned d = 0; d < last; d++) at[d] = pair[d] = idx[d];
+  pair[last] = idx[last];
+  pair[last + 1] = at[last] = j;
+  ir_value_t *taken =
+      kernel_load_fresh(&k, kernel_result(&k, 0), lower_linear(&k, type, at));
+  ir_value_t *both =
+      kernel_binary(&k, OP_AND, taken, lower_elem(&k, excluded, pair));
+  ir_value_t *hit = kernel_close_reduce(&k, kernel_select(&k, both, one, zero));
+  ir_value_t *none = kernel_binary(&k, OP_LT, hit, one); /* also of nothing */
+  ir_value_t *takes = kernel_binary(&k, OP_AND, candidate, none);
+  kernel_store(&k, kernel_result(&k, 0), lower_linear(&k, type, idx), takes,
+               NULL);
+  kernel_close(&k);
+  ir_op_t *launched =
+      lower_launch(lo, &k, "greedy", 1, type, nest.units, nest.grain);
+  lower_set_stored(lo, &op->out[0], &launched->out[0]);
+}
+
+const lowering_t lowering_greedy = {.root = root_greedy};
+
 /* ---- softmax
  * -------------------------------------------------------------------------- */
 

@@ -149,3 +149,13 @@ static void root_nonzero(lower_t *lo, ir_op_t *op) {
 }
 
 const lowering_t lowering_nonzero = {.root = root_nonzero};
+
+static void root_sort_rows(lower_t *lo, ir_op_t *op) {
+  expr_pool_t *pool = lo->module->exprs;
+  ir_value_t *x = lower_stored(lo, op->in[0].value);
+  const expr_t *args[] = {expr_const(pool, x->type.dtype), x->type.dim[0],
+                          x->type.dim[1]};
+  lower_call(lo, op, "sort_rows", 1, &x, 3, args);
+}
+
+const lowering_t lowering_sort_rows = {.root = root_sort_rows};

@@ -30,6 +30,7 @@ static int nonnegative_result(const ir_value_t *x) {
     case OP_IOTA: /* shorter types may wrap */
       return x->type.dtype == DT_I64;
     case OP_NONZERO:
+    case OP_SORT_ROWS:
     case OP_ARG_MAX:
     case OP_ARG_MIN:
       return 1;

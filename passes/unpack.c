@@ -131,6 +131,7 @@ static bool keeps_values(const ir_op_t *op) {
     case OP_ARG_MIN:
     case OP_TOPK:
     case OP_NONZERO:
+    case OP_SORT_ROWS:
     case OP_CHECK_EQUAL:
       return true;
     default:

@@ -30,6 +30,8 @@ DATA_FOLDERS = ("simple", "pytorch-operator", "pytorch-converted")
 # Whole networks; the suite feeds them a ramp, and keeps what should come out.
 # The tolerances are the suite's.
 LIGHT_RTOL = {"densenet121": 2e-3}
+# Zeros that the suite's FFT, in f32, misses by more than the suite allows.
+NODE_ATOL = {"test_dft_inverse": 1e-6, "test_dft_inverse_opset19": 1e-6}
 
 # Values come from a generator of random numbers: the suite itself can only
 # compare their types and shapes.
@@ -134,7 +136,8 @@ def write_node_case(out, case, operator, form):
                 proto = to_proto(value, info.type, info.name)
                 (data / f"{kind}_{j}.pb").write_bytes(
                     proto.SerializeToString(deterministic=True))
-    describe(folder, case.name, operator, case.rtol, case.atol)
+    describe(folder, case.name, operator, case.rtol,
+             NODE_ATOL.get(case.name, case.atol))
     return 1
 
 
