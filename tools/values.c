@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "backend/output.h"
-#include "tools/npy.h"
+#include "tools/npz.h"
 
 /* ---- Files --------------------------------------------------------------- */
 
@@ -16,6 +16,37 @@ static moec_status_t load_npy(cli_t *cli, const char *path, dtype_t expected,
   size_t length;
   MOEC_TRY(file_read(cli, path, UINT64_MAX, &bytes, &length));
   return npy_decode(cli->arena, bytes, length, expected, &cli->diag, out_value);
+}
+
+static void note_arrays(cli_t *cli, const npz_t *npz) {
+  text_t names;
+  text_init(&names, cli->arena);
+  for (size_t i = 0; i < npz->n_arrays; i++)
+    text_printf(&names, "%s'%s'", i > 0 ? ", " : "", npz->arrays[i].name);
+  diag_note(&cli->diag, (ir_loc_t){0}, "the file has: %s",
+            npz->n_arrays > 0 ? names.data : "no arrays");
+}
+
+static moec_status_t open_npz(cli_t *cli, const char *path, npz_t *out) {
+  const char *bytes;
+  size_t length;
+  MOEC_TRY(file_read(cli, path, UINT64_MAX, &bytes, &length));
+  return npz_open(cli->arena, bytes, length, &cli->diag, out);
+}
+
+/* The array that is named as the input, or the only one. */
+static moec_status_t load_npz(cli_t *cli, const char *path, const char *name,
+                              dtype_t expected, onnx_value_t **out_value) {
+  npz_t npz;
+  MOEC_TRY(open_npz(cli, path, &npz));
+  const npz_array_t *array = npz_find(&npz, name);
+  if (array == NULL && npz.n_arrays == 1) array = &npz.arrays[0];
+  if (array != NULL)
+    return npz_read(cli->arena, &npz, array, expected, &cli->diag, out_value);
+  moec_status_t status = CLI_FAIL(
+      cli, MOEC_E_USAGE, "there is no array '%s', nor one array alone", name);
+  note_arrays(cli, &npz);
+  return status;
 }
 
 static ir_kind_t kind_of(uint32_t kind) {
@@ -38,12 +69,15 @@ moec_status_t value_load(cli_t *cli, const char *path, const moec_io_t *io,
   cli->diag.file = path;
   if (path_has_suffix(path, ".npy"))
     status = load_npy(cli, path, dtype_of(io->dtype), out_value);
+  else if (path_has_suffix(path, ".npz"))
+    status = load_npz(cli, path, io->name, dtype_of(io->dtype), out_value);
   else if (path_has_suffix(path, ".pb"))
     status = onnx_load_value(cli->store, cli->arena, path, kind_of(io->kind),
                              &cli->diag, out_value);
   else
     status = CLI_FAIL(cli, MOEC_E_USAGE,
-                      "the suffix tells no form of data; expected .npy or .pb");
+                      "the suffix tells no form of data; expected .npy, .npz "
+                      "or .pb");
   if (status == MOEC_OK) cli->diag.file = file;
   return status;
 }
@@ -205,6 +239,51 @@ static moec_status_t load_one(cli_t *cli, const moec_io_t *io, const char *path,
   return MOEC_OK;
 }
 
+static void make_absent(const moec_io_t *io, moec_value_t *out) {
+  *out = (moec_value_t){
+      .struct_size = sizeof *out, .kind = io->kind, .dtype = io->dtype};
+}
+
+/* An input from the archive `data`, where it may have one of three names. */
+static moec_status_t load_array(cli_t *cli, const moec_io_t *io, uint32_t index,
+                                const npz_t *npz, moec_value_t *out) {
+  const char *const names[] = {io->name,
+                               arena_printf(cli->arena, "input_%u", index),
+                               arena_printf(cli->arena, "arr_%u", index)};
+  const npz_array_t *array = NULL;
+  for (unsigned i = 0; i < 3 && array == NULL; i++)
+    array = npz_find(npz, names[i]);
+  if (array == NULL && io->optional) {
+    make_absent(io, out);
+    return MOEC_OK;
+  }
+  if (array == NULL) {
+    moec_status_t status = CLI_FAIL(
+        cli, MOEC_E_IO, "there is no array '%s', '%s' or '%s' for input %s",
+        names[0], names[1], names[2], io_type_text(cli->arena, io));
+    note_arrays(cli, npz);
+    return status;
+  }
+  onnx_value_t *value;
+  MOEC_TRY(npz_read(cli->arena, npz, array, dtype_of(io->dtype), &cli->diag,
+                    &value));
+  value_to_run(cli->arena, value, out);
+  return MOEC_OK;
+}
+
+static moec_status_t load_arrays(cli_t *cli, const moec_model_t *model,
+                                 const char *path, moec_value_t *inputs) {
+  npz_t npz;
+  const char *file = cli->diag.file;
+  cli->diag.file = path;
+  MOEC_TRY(open_npz(cli, path, &npz));
+  for (uint32_t i = 0; i < model->n_inputs; i++)
+    if (inputs[i].struct_size == 0)
+      MOEC_TRY(load_array(cli, &model->inputs[i], i, &npz, &inputs[i]));
+  cli->diag.file = file;
+  return MOEC_OK;
+}
+
 static moec_status_t load_missing(cli_t *cli, const moec_io_t *io,
                                   uint32_t index, const char *directory,
                                   moec_value_t *out) {
@@ -213,8 +292,7 @@ static moec_status_t load_missing(cli_t *cli, const moec_io_t *io,
                                                          "input", index);
   if (path != NULL) return load_one(cli, io, path, out);
   if (io->optional) {
-    *out = (moec_value_t){
-        .struct_size = sizeof *out, .kind = io->kind, .dtype = io->dtype};
+    make_absent(io, out);
     return MOEC_OK;
   }
   if (directory == NULL)
@@ -231,13 +309,13 @@ static moec_status_t load_missing(cli_t *cli, const moec_io_t *io,
 }
 
 moec_status_t values_load_inputs(cli_t *cli, const moec_model_t *model,
-                                 const char *directory,
-                                 const option_list_t *named,
+                                 const char *data, const option_list_t *named,
                                  moec_value_t **out_inputs) {
   moec_value_t *inputs = ARENA_ARRAY(cli->arena, moec_value_t, model->n_inputs);
   *out_inputs = inputs;
-  if (directory != NULL && !path_is_directory(directory))
-    return CLI_FAIL(cli, MOEC_E_IO, "'%s' is not a directory", directory);
+  const bool archive = data != NULL && path_has_suffix(data, ".npz");
+  if (data != NULL && !archive && !path_is_directory(data))
+    return CLI_FAIL(cli, MOEC_E_IO, "'%s' is not a directory", data);
   for (unsigned i = 0; i < named->n; i++) {
     uint32_t index = 0;
     const char *path = NULL;
@@ -247,9 +325,10 @@ moec_status_t values_load_inputs(cli_t *cli, const moec_model_t *model,
                       model->inputs[index].name);
     MOEC_TRY(load_one(cli, &model->inputs[index], path, &inputs[index]));
   }
+  if (archive) return load_arrays(cli, model, data, inputs);
   for (uint32_t i = 0; i < model->n_inputs; i++)
     if (inputs[i].struct_size == 0)
-      MOEC_TRY(load_missing(cli, &model->inputs[i], i, directory, &inputs[i]));
+      MOEC_TRY(load_missing(cli, &model->inputs[i], i, data, &inputs[i]));
   return MOEC_OK;
 }
 

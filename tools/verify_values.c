@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backend/emit.h"
+#include "backend/jit.h"
 #include "ir/element.h"
 #include "tools/case.h"
 #include "tools/expose.h"
