@@ -102,7 +102,7 @@ class Instance:
         if given is None:
             return
         dtype, array = given
-        array = np.ascontiguousarray(array)
+        array = np.asarray(array, order="C")
         dims = (c.c_int64 * max(1, array.ndim))(*array.shape)
         self.kept += [array, dims]
         value.dtype, value.rank = dtype, array.ndim

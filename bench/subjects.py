@@ -43,7 +43,7 @@ class Ort:
         self.kept = []
         for name, (dtype, array) in inputs.items():
             if name in taken:
-                self._bind(name, dtype, np.ascontiguousarray(array))
+                self._bind(name, dtype, np.asarray(array, order="C"))
         for output in self.session.get_outputs():
             self.binding.bind_output(output.name, "cpu")
 
