@@ -46,11 +46,11 @@ static void initialise_targets(void) {
   static atomic_flag done = ATOMIC_FLAG_INIT;
   static atomic_int ready;
   if (!atomic_flag_test_and_set(&done)) {
-#define TARGET(id, arch, llvm)        \
-  LLVMInitialize##llvm##TargetInfo(); \
-  LLVMInitialize##llvm##Target();     \
-  LLVMInitialize##llvm##TargetMC();   \
-  LLVMInitialize##llvm##AsmPrinter(); \
+#define TARGET(id, arch, llvm, machine) \
+  LLVMInitialize##llvm##TargetInfo();   \
+  LLVMInitialize##llvm##Target();       \
+  LLVMInitialize##llvm##TargetMC();     \
+  LLVMInitialize##llvm##AsmPrinter();   \
   LLVMInitialize##llvm##AsmParser();
 #include "backend/targets.def"
 #ifdef MOEC_GUARDED

@@ -11,12 +11,15 @@ enum { ISA_FMA = 1, ISA_F16 = 2, ISA_MASK = 4, ISA_DOT = 8 };
 
 typedef struct target { /* a TARGET row of backend/targets.def */
   const char *arch;
+  uint16_t machine; /* e_machine of ELF */
 } target_t;
 
 /* The target of a triple "<arch>[-<vendor>]-linux-gnu", or of "<arch>" alone;
  * NULL: there is none. */
 const target_t *target_find(const char *triple);
 const char *target_triple(arena_t *arena, const char *arch);
+/* The architecture of an ELF file, "unknown" if it is none of the targets'. */
+const char *target_of_machine(uint16_t machine);
 
 typedef struct isa { /* a row of backend/targets.def */
   const char *name, *arch, *cpu, *features;

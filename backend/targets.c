@@ -1,4 +1,5 @@
 /* The table of instruction-set variants. */
+#include <elf.h>
 #include <string.h>
 
 #include "backend/cpu.h"
@@ -17,7 +18,7 @@ static const isa_t isas[] = {
 };
 
 static const target_t targets[] = {
-#define TARGET(id, arch, llvm) {arch},
+#define TARGET(id, arch, llvm, machine) {arch, machine},
 #include "backend/targets.def"
 };
 
@@ -34,6 +35,12 @@ const target_t *target_find(const char *triple) {
                                                               : NULL;
   }
   return NULL;
+}
+
+const char *target_of_machine(uint16_t machine) {
+  for (unsigned i = 0; i < sizeof targets / sizeof targets[0]; i++)
+    if (targets[i].machine == machine) return targets[i].arch;
+  return "unknown";
 }
 
 const char *target_triple(arena_t *arena, const char *arch) {

@@ -51,13 +51,13 @@ function(moec_runtime_object dir arch triple)
     DEPENDS ${objects} COMMENT "Runtime for ${arch}" VERBATIM)
 endfunction()
 
-# moec_runtime_for(ARCH TRIPLE): ARCH/runtime.o, ARCH/guarded/runtime.o for
-# backend/jit.c if this build has AddressSanitizer, and ARCH/libc.so.
+# moec_runtime_for(ARCH TRIPLE FLAG...): ARCH/runtime.o, ARCH/guarded/runtime.o
+# for backend/jit.c if this build has AddressSanitizer, and ARCH/libc.so.
 function(moec_runtime_for arch triple)
   set(dir ${PROJECT_BINARY_DIR}/runtime/${arch})
-  moec_runtime_object(${dir} ${arch} ${triple})
-  if(MOEC_GUARDED)
-    moec_runtime_object(${dir}/guarded ${arch} ${triple} -DMOERT_GUARDED
+  moec_runtime_object(${dir} ${arch} ${triple} ${ARGN})
+  if(MOEC_GUARDED AND arch STREQUAL CMAKE_HOST_SYSTEM_PROCESSOR)
+    moec_runtime_object(${dir}/guarded ${arch} ${triple} ${ARGN} -DMOERT_GUARDED
       -fsanitize=address -fsanitize-address-use-after-return=never
       -mllvm -asan-globals=0 -mllvm -asan-constructor-kind=none)
   endif()
@@ -74,17 +74,32 @@ function(moec_runtime_for arch triple)
     COMMENT "Stub of the C library for ${arch}" VERBATIM)
 endfunction()
 
-moec_runtime_for(x86_64 x86_64-linux-gnu)
+# Atomic operations in line: their functions are libgcc's.
+set(moec_runtime_flags_aarch64 -mno-outline-atomics)
 
+# The targets are the TARGET rows of backend/targets.def.
 set(moec_blob_dir ${PROJECT_BINARY_DIR}/runtime)
-set(moec_blob_files ${moec_blob_dir}/x86_64/runtime.o ${moec_blob_dir}/x86_64/libc.so)
-set(moec_blob_names RUNTIME_X86_64=${moec_blob_dir}/x86_64/runtime.o
-                    LIBC_X86_64=${moec_blob_dir}/x86_64/libc.so)
-if(MOEC_GUARDED)
-  list(APPEND moec_blob_files ${moec_blob_dir}/x86_64/guarded/runtime.o)
-  list(APPEND moec_blob_names
-       GUARDED_X86_64=${moec_blob_dir}/x86_64/guarded/runtime.o)
-endif()
+set(moec_blob_files)
+set(moec_blob_names)
+file(STRINGS ${PROJECT_SOURCE_DIR}/backend/targets.def moec_targets
+     REGEX "^TARGET\\(")
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS
+             ${PROJECT_SOURCE_DIR}/backend/targets.def)
+foreach(row IN LISTS moec_targets)
+  string(REGEX MATCH "^TARGET\\(([A-Z0-9_]+), *\"([^\"]+)\"" ignored "${row}")
+  set(id ${CMAKE_MATCH_1})
+  set(arch ${CMAKE_MATCH_2})
+  moec_runtime_for(${arch} ${arch}-linux-gnu ${moec_runtime_flags_${arch}})
+  set(dir ${moec_blob_dir}/${arch})
+  set(loaded ${dir}/runtime.o)
+  if(MOEC_GUARDED AND arch STREQUAL CMAKE_HOST_SYSTEM_PROCESSOR)
+    set(loaded ${dir}/guarded/runtime.o)
+  endif()
+  list(APPEND moec_blob_files ${dir}/runtime.o ${loaded} ${dir}/libc.so)
+  list(APPEND moec_blob_names RUNTIME_${id}=${dir}/runtime.o
+       LOADED_${id}=${loaded} LIBC_${id}=${dir}/libc.so)
+endforeach()
+list(REMOVE_DUPLICATES moec_blob_files)
 add_custom_command(
   OUTPUT ${moec_blob_dir}/runtime_blob_files.h
   COMMAND ${CMAKE_COMMAND} -P ${MOEC_RUNTIME_DIR}/embed/files.cmake

@@ -46,6 +46,14 @@ enum {
   LIBC_SYS_getpid = 172,
   LIBC_SYS_gettid = 178
 };
+#elif defined(__riscv) && __riscv_xlen == 64
+enum {
+  LIBC_SYS_futex = 98,
+  LIBC_SYS_sched_getaffinity = 123,
+  LIBC_SYS_rt_sigprocmask = 135,
+  LIBC_SYS_getpid = 172,
+  LIBC_SYS_gettid = 178
+};
 #else
 #error "system call numbers of this architecture are missing"
 #endif

@@ -70,6 +70,8 @@ static void relax(void) {
   __builtin_ia32_pause();
 #elif defined(__aarch64__)
   __asm__ volatile("isb");
+#elif defined(__riscv)
+  __asm__ volatile(".insn 0x0100000f"); /* pause; a fence to older ones */
 #endif
 }
 

@@ -15,7 +15,7 @@ MAY_INCLUDE = {
     "passes": {"moec", "ir", "passes"},
     "backend": {"moec", "ir", "backend", "llvm-c", "llvm", "lld"},
     "runtime": {"moec", "runtime", "ir/dtypes.def"},
-    "runtime/embed": {"runtime", "backend/runtime_blob.h", "runtime_blob_files.h"},
+    "runtime/embed": {"runtime", "backend/runtime_blob.h", "backend/targets.def", "runtime_blob_files.h"},
     "tools": {"moec", "ir", "frontend", "passes", "backend", "tools", "llvm-c"},
     "examples": {"moec"},
     "python": {"moec"},

@@ -1,24 +1,11 @@
 /* moec inspect FILE.so: what is in a compiled model. The file is read, never
  * loaded or executed. */
-#include <elf.h>
 #include <string.h>
 
+#include "backend/emit.h"
 #include "backend/note.h"
 #include "tools/cli.h"
 #include "tools/json.h"
-
-static const char *machine_name(uint16_t machine) {
-  switch (machine) {
-    case EM_X86_64:
-      return "x86_64";
-    case EM_AARCH64:
-      return "aarch64";
-    case EM_RISCV:
-      return "riscv64";
-    default:
-      return "unknown";
-  }
-}
 
 /* In order; as text the report is there with --verbose only. */
 static const struct section {
@@ -57,7 +44,7 @@ static void print_json(const inspect_t *in) {
   text_t out;
   text_init(&out, in->cli->arena);
   text_printf(&out, "{\"machine\":\"%s\",\"file_bytes\":%llu",
-              machine_name(f->machine), (unsigned long long)f->file_bytes);
+              target_of_machine(f->machine), (unsigned long long)f->file_bytes);
   text_printf(&out, ",\"code_bytes\":%llu,\"data_bytes\":%llu",
               (unsigned long long)f->code_bytes,
               (unsigned long long)f->data_bytes);
@@ -200,7 +187,7 @@ static void print_text(const inspect_t *in) {
   text_t out;
   text_init(&out, in->cli->arena);
   text_printf(&out, "machine: %s\nfile: %s (code %s, data %s, weights %s)\n",
-              machine_name(f->machine), bytes_text(f->file_bytes, file),
+              target_of_machine(f->machine), bytes_text(f->file_bytes, file),
               bytes_text(f->code_bytes, code), bytes_text(f->data_bytes, data),
               bytes_text(f->weights_bytes, weights));
   text_printf(&out, "build id: ");

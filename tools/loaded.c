@@ -2,10 +2,13 @@
 #include "tools/loaded.h"
 
 #include <dlfcn.h>
+#include <elf.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "backend/cpu.h"
 
 static const char *describe_error(void) {
   const char *text = dlerror();
@@ -28,6 +31,21 @@ static moec_status_t check_table(cli_t *cli, const char *path,
   return MOEC_OK;
 }
 
+/* What dlopen says of libraries for other machines helps nobody. */
+static moec_status_t check_machine(cli_t *cli, const char *path,
+                                   const char *shown) {
+  Elf64_Ehdr header = {0};
+  FILE *file = fopen(path, "rbe");
+  if (file == NULL) return MOEC_OK;
+  const bool is_elf = fread(&header, sizeof header, 1, file) == 1 &&
+                      memcmp(header.e_ident, ELFMAG, SELFMAG) == 0;
+  fclose(file);
+  const char *arch = target_of_machine(header.e_machine);
+  if (!is_elf || strcmp(arch, cpu_arch()) == 0) return MOEC_OK;
+  return CLI_FAIL(cli, MOEC_E_CPU, "'%s' is for %s machines, this one is %s",
+                  shown, arch, cpu_arch());
+}
+
 static moec_status_t load_library(cli_t *cli, const char *path,
                                   const char *shown, loaded_t *loaded) {
   const char *entry =
@@ -35,6 +53,7 @@ static moec_status_t load_library(cli_t *cli, const char *path,
   if (access(path, R_OK) != 0)
     return CLI_FAIL(cli, MOEC_E_IO, "cannot open '%s': %s", shown,
                     strerror(errno));
+  MOEC_TRY(check_machine(cli, path, shown));
   const double start = now_seconds();
   /* dlopen searches for names without a slash. */
   loaded->handle = dlopen(

@@ -12,5 +12,9 @@
 
 #if defined(__x86_64__)
 #define IMPORT(name, x86_64) VERSIONED(name, x86_64)
+#elif defined(__aarch64__)
+#define IMPORT(name, x86_64) VERSIONED(name, IMPORTS_AARCH64)
+#elif defined(__riscv)
+#define IMPORT(name, x86_64) VERSIONED(name, IMPORTS_RISCV64)
 #endif
 #include "runtime/imports.def"

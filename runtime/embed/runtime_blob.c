@@ -16,26 +16,30 @@
           ".previous\n");                                                  \
   extern __attribute__((visibility("hidden"))) const unsigned char name[]
 
-EMBED(moec_blob_runtime_x86_64, RUNTIME_X86_64_PATH);
-EMBED(moec_blob_libc_x86_64, LIBC_X86_64_PATH);
+#define TARGET(id, arch, llvm, machine)               \
+  EMBED(moec_blob_runtime_##id, RUNTIME_##id##_PATH); \
+  EMBED(moec_blob_libc_##id, LIBC_##id##_PATH);
+#include "backend/targets.def"
 
 #ifdef MOEC_GUARDED
-EMBED(moec_blob_guarded_x86_64, GUARDED_X86_64_PATH);
-#define LOADED_X86_64 moec_blob_guarded_x86_64
-#define LOADED_X86_64_SIZE GUARDED_X86_64_SIZE
+#define TARGET(id, arch, llvm, machine) \
+  EMBED(moec_blob_loaded_##id, LOADED_##id##_PATH);
+#include "backend/targets.def"
+#define LOADED(id) moec_blob_loaded_##id
 #else
-#define LOADED_X86_64 moec_blob_runtime_x86_64
-#define LOADED_X86_64_SIZE RUNTIME_X86_64_SIZE
+#define LOADED(id) moec_blob_runtime_##id
 #endif
 
 static const runtime_blob_t rows[] = {
-    {.arch = "x86_64",
-     .data = moec_blob_runtime_x86_64,
-     .size = RUNTIME_X86_64_SIZE,
-     .loaded = LOADED_X86_64,
-     .loaded_size = LOADED_X86_64_SIZE,
-     .libc_stub = moec_blob_libc_x86_64,
-     .libc_stub_size = LIBC_X86_64_SIZE},
+#define TARGET(id, target, llvm, machine) \
+  {.arch = target,                        \
+   .data = moec_blob_runtime_##id,        \
+   .size = RUNTIME_##id##_SIZE,           \
+   .loaded = LOADED(id),                  \
+   .loaded_size = LOADED_##id##_SIZE,     \
+   .libc_stub = moec_blob_libc_##id,      \
+   .libc_stub_size = LIBC_##id##_SIZE},
+#include "backend/targets.def"
 };
 
 const runtime_blob_t *runtime_blob_find(const char *arch) {

@@ -595,8 +595,27 @@ static void models_are_compiled_for_known_targets_only(void **state) {
   assert_exit(f, 2, in, "-o", out, "--target=x86_64-windows");
   assert_contains(f->err, "there is no target 'x86_64-windows'");
   assert_exit(f, 2, in, "-o", out, "--target=x86_6-linux-gnu");
+  assert_exit(f, 2, in, "-o", out, "--target=aarch64-linux-gnu",
+              "--isa=avx512");
+  assert_contains(f->err, "no variant of aarch64 is named 'avx512'");
   assert_exit(f, 2, in, "-o", out, "--isa=avx3");
   assert_contains(f->err, "no variant of x86_64 is named 'avx3'");
+}
+
+static void libraries_of_other_machines_are_not_loaded(void **state) {
+  cli_fixture_t *f = *state;
+  const bool here = strcmp(cpu_arch(), "aarch64") == 0;
+  write_text(f, "sum.moeir", sum_text);
+  write_case(f, 33);
+  const char *in = in_folder(f, "sum.moeir"), *out = in_folder(f, "sum.so");
+  assert_exit(
+      f, 0, in, "-o", out,
+      here ? "--target=riscv64-linux-gnu" : "--target=aarch64-linux-gnu");
+  assert_exit(f, 3, "verify", out, in_folder(f, "case"));
+  assert_contains(f->err, here ? "is for riscv64 machines, this one is"
+                               : "is for aarch64 machines, this one is");
+  assert_exit(f, 0, "inspect", out);
+  assert_contains(f->out, here ? "machine: riscv64\n" : "machine: aarch64\n");
 }
 
 #define TEST(name) \
@@ -637,6 +656,7 @@ int main(void) {
       TEST(bench_measures_as_often_as_told),
       TEST(doctor_and_print_targets_agree),
       TEST(models_are_compiled_for_known_targets_only),
+      TEST(libraries_of_other_machines_are_not_loaded),
   };
   return cmocka_run_group_tests_name("tools/commands", tests, NULL, NULL);
 }
