@@ -18,7 +18,7 @@ typedef struct reg {
   LLVMValueRef base, stride; /* affine: i64 scalars; NULL else */
 } reg_t;
 
-enum { MAX_TURNED = 4, TURN_MAX_OPS = 24 };
+enum { MAX_TURNED = 4, TURN_MAX_OPS = 24, TURN_MIN_LANES = 4 };
 
 /* Iterations of a loop that read in squares; see `turn` of OP_FOR. */
 typedef struct turned {
@@ -440,8 +440,8 @@ static unsigned region_size(const ir_region_t *region) {
 
 static bool turns(kernel_emitter_t *ke, const ir_op_t *op) {
   const ir_region_t *region = &op->regions[0];
-  if (!ir_get_int(op, ATTR_FOR_turn) || ke->lanes == 1 || ke->mask != NULL ||
-      region_size(region) > TURN_MAX_OPS)
+  if (!ir_get_int(op, ATTR_FOR_turn) || ke->lanes < TURN_MIN_LANES ||
+      ke->mask != NULL || region_size(region) > TURN_MAX_OPS)
     return false;
   for (const ir_op_t *load = region->first; load != NULL; load = load->next)
     if (can_turn(load, region)) return true;
