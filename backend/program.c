@@ -158,23 +158,29 @@ static LLVMValueRef strings(program_t *p, const char *const *texts, unsigned n,
 }
 
 static const char *dim_text(program_t *p, const expr_t *dim) {
-  if (expr_is_const(dim, NULL)) return "";
+  if (dim == NULL || expr_is_const(dim, NULL)) return "";
   text_t text;
   text_init(&text, p->em->arena);
   expr_print(dim, &text);
   return text.data;
 }
 
-/* A moec_io_t. */
+typedef struct io_kind {
+  uint32_t kind, element; /* moec_kind_t; of an optional, what it holds */
+} io_kind_t;
+
+static const io_kind_t tensor_kind = {MOEC_TENSOR, MOEC_TENSOR};
+
+/* A moec_io_t. Dimensions may be NULL: nothing is known of them. */
 static LLVMValueRef emit_io(program_t *p, const ir_type_t *type,
-                            const char *name, bool optional) {
+                            const char *name, io_kind_t kind) {
   emitter_t *em = p->em;
   LLVMValueRef dims[IR_MAX_RANK], names[IR_MAX_RANK], symbols[IR_MAX_RANK];
   for (unsigned d = 0; d < type->rank; d++) {
     int64_t fixed = -1;
     const expr_t *dim = type->dim[d];
-    bool is_fixed = expr_is_const(dim, &fixed);
-    bool is_symbol = !is_fixed && dim->n_terms == 1 &&
+    bool is_fixed = dim != NULL && expr_is_const(dim, &fixed);
+    bool is_symbol = dim != NULL && !is_fixed && dim->n_terms == 1 &&
                      dim->terms[0].n_atoms == 1 &&
                      dim->terms[0].coefficient == 1 &&
                      dim->terms[0].atoms[0]->kind == EXPR_ATOM_SYMBOL;
@@ -186,15 +192,15 @@ static LLVMValueRef emit_io(program_t *p, const ir_type_t *type,
   }
   LLVMValueRef fields[] = {
       u32(p, sizeof(moec_io_t)),
-      u32(p, MOEC_TENSOR),
+      u32(p, kind.kind),
       u32(p, type->dtype),
       u32(p, type->rank),
       program_string(p, name ? name : ""),
       array(p, em->i64, dims, type->rank, "dims"),
       array(p, em->ptr, names, type->rank, "dim_names"),
       array(p, em->i32, symbols, type->rank, "dim_symbols"),
-      u32(p, optional),
       u32(p, 0),
+      u32(p, kind.element),
   };
   return LLVMConstStructInContext(em->context, fields,
                                   sizeof fields / sizeof fields[0], false);
@@ -204,7 +210,8 @@ static LLVMValueRef emit_inputs(program_t *p, const ir_func_t *func) {
   unsigned n = func->body.n_args;
   LLVMValueRef *ios = ARENA_ARRAY(p->em->arena, LLVMValueRef, n);
   for (unsigned i = 0; i < n; i++)
-    ios[i] = emit_io(p, &func->body.args[i].type, func->arg_names[i], false);
+    ios[i] =
+        emit_io(p, &func->body.args[i].type, func->arg_names[i], tensor_kind);
   return n == 0 ? LLVMConstNull(p->em->ptr)
                 : array(p, LLVMTypeOf(ios[0]), ios, n, "inputs");
 }
@@ -213,11 +220,67 @@ static LLVMValueRef emit_outputs(program_t *p, const ir_func_t *func) {
   const ir_op_t *last = func->body.last;
   LLVMValueRef *ios = ARENA_ARRAY(p->em->arena, LLVMValueRef, last->n_in);
   for (unsigned i = 0; i < last->n_in; i++)
-    ios[i] = emit_io(p, &last->in[i].value->type,
-                     func->result_names ? func->result_names[i] : "", false);
+    ios[i] =
+        emit_io(p, &last->in[i].value->type,
+                func->result_names ? func->result_names[i] : "", tensor_kind);
   return last->n_in == 0
              ? LLVMConstNull(p->em->ptr)
              : array(p, LLVMTypeOf(ios[0]), ios, last->n_in, "outputs");
+}
+
+/* ---- Inputs and outputs that are no tensors -------------------------------
+ */
+
+/* A port as the outside sees it: kind, and the dims of what it holds. */
+static LLVMValueRef emit_port_io(program_t *p, const ir_port_t *port,
+                                 const ir_type_t *types) {
+  bool sequence = port->kind == IR_SEQUENCE || port->of_sequence;
+  ir_type_t type = types[0];
+  int64_t rank = type.rank;
+  if (sequence) {
+    expr_is_const(types[1].dim[1], &rank);
+    const expr_t **dim = ARENA_ARRAY(p->em->arena, const expr_t *, rank + 1);
+    /* Unnamed and not fixed: each element has dims of its own. */
+    for (int64_t d = 0; d < rank; d++) dim[d] = NULL;
+    type = ir_tensor_type(type.dtype, (unsigned)rank, dim);
+  }
+  io_kind_t kind = {.kind = port->kind == IR_SEQUENCE   ? MOEC_SEQUENCE
+                            : port->kind == IR_OPTIONAL ? MOEC_OPTIONAL
+                                                        : MOEC_TENSOR,
+                    .element = port->of_sequence ? MOEC_SEQUENCE : MOEC_TENSOR};
+  return emit_io(p, &type, port->name, kind);
+}
+
+static void emit_ports(program_t *p, const ir_ports_t *ports,
+                       const ir_type_t *types, LLVMValueRef *out_ios,
+                       LLVMValueRef *out_ports) {
+  LLVMValueRef *ios = ARENA_ARRAY(p->em->arena, LLVMValueRef, ports->n + 1);
+  LLVMValueRef *rows = ARENA_ARRAY(p->em->arena, LLVMValueRef, ports->n + 1);
+  for (unsigned i = 0; i < ports->n; i++) {
+    const ir_port_t *port = &ports->port[i];
+    LLVMValueRef fields[] = {u32(p, port->first), u32(p, port->n)};
+    ios[i] = emit_port_io(p, port, types + port->first);
+    rows[i] = LLVMConstStructInContext(p->em->context, fields, 2, false);
+  }
+  *out_ios = *out_ports = LLVMConstNull(p->em->ptr);
+  if (ports->n == 0) return;
+  *out_ios = array(p, LLVMTypeOf(ios[0]), ios, ports->n, "ios");
+  *out_ports = array(p, LLVMTypeOf(rows[0]), rows, ports->n, "ports");
+}
+
+/* One port for each value where the other side has ports and this one has not.
+ */
+static ir_ports_t all_ports(program_t *p, const ir_ports_t *ports, unsigned n,
+                            const char *const *names) {
+  if (ports->n > 0) return *ports;
+  ir_ports_t all = {.n = n};
+  all.port = ARENA_ARRAY(p->em->arena, ir_port_t, n);
+  for (unsigned i = 0; i < n; i++)
+    all.port[i] = (ir_port_t){.kind = IR_TENSOR,
+                              .name = names != NULL && names[i] ? names[i] : "",
+                              .first = i,
+                              .n = 1};
+  return all;
 }
 
 static LLVMValueRef emit_variants(program_t *p, const unsigned *variants,
@@ -256,6 +319,8 @@ static uint32_t memory_kind(const program_t *p, const program_parts_t *parts) {
 typedef struct tables {
   LLVMValueRef name, compiler, inputs, outputs, variant_names;
   unsigned n_inputs, n_outputs, n_variants;
+  LLVMValueRef in_ios, out_ios, in_ports, out_ports; /* or null pointers */
+  unsigned n_in_ports, n_out_ports;
 } tables_t;
 
 static void define(program_t *p, const char *name, LLVMValueRef *fields,
@@ -292,27 +357,34 @@ static void emit_program(program_t *p, const program_parts_t *parts,
       program_external(p, "moert_weights"),
       parts->plan,
       parts->run,
+      t->in_ios,
+      t->out_ios,
+      t->in_ports,
+      t->out_ports,
+      u32(p, t->n_in_ports),
+      u32(p, t->n_out_ports),
   };
   define(p, "moert_program", fields, sizeof fields / sizeof fields[0]);
 }
 
 static void emit_model(program_t *p, const tables_t *t, LLVMValueRef tracing) {
+  bool ports = t->n_in_ports + t->n_out_ports > 0;
   LLVMValueRef fields[] = {
       u32(p, sizeof(moec_model_t)),
       u32(p, MOEC_ABI_VERSION),
       t->name,
       t->compiler,
-      u32(p, t->n_inputs),
-      u32(p, t->n_outputs),
-      t->inputs,
-      t->outputs,
+      u32(p, ports ? t->n_in_ports : t->n_inputs),
+      u32(p, ports ? t->n_out_ports : t->n_outputs),
+      ports ? t->in_ios : t->inputs,
+      ports ? t->out_ios : t->outputs,
       u32(p, t->n_variants),
       u32(p, 0),
       t->variant_names,
       runtime_function(p, "moert_create"),
       runtime_function(p, "moert_destroy"),
-      runtime_function(p, "moert_query"),
-      runtime_function(p, "moert_run"),
+      runtime_function(p, ports ? "moert_query_ports" : "moert_query"),
+      runtime_function(p, ports ? "moert_run_ports" : "moert_run"),
       runtime_function(p, "moert_message"),
       runtime_function(p, "moert_variant"),
       runtime_function(p, "moert_pool_create"),
@@ -368,6 +440,27 @@ static void emit_entry(program_t *p, const char *entry) {
   LLVMBuildRet(em->builder, LLVMGetNamedGlobal(em->module, "moec_model_table"));
 }
 
+static void describe_ports(program_t *p, const ir_func_t *func, tables_t *t) {
+  const ir_op_t *last = func->body.last;
+  arena_t *arena = p->em->arena;
+  bool any = func->inputs.n + func->outputs.n > 0;
+  ir_ports_t in = {0}, out = {0};
+  ir_type_t *args = ARENA_ARRAY(arena, ir_type_t, func->body.n_args);
+  ir_type_t *results = ARENA_ARRAY(arena, ir_type_t, last->n_in);
+  for (unsigned i = 0; i < func->body.n_args; i++)
+    args[i] = func->body.args[i].type;
+  for (unsigned i = 0; i < last->n_in; i++)
+    results[i] = last->in[i].value->type;
+  if (any) {
+    in = all_ports(p, &func->inputs, func->body.n_args, func->arg_names);
+    out = all_ports(p, &func->outputs, last->n_in, func->result_names);
+  }
+  emit_ports(p, &in, args, &t->in_ios, &t->in_ports);
+  emit_ports(p, &out, results, &t->out_ios, &t->out_ports);
+  t->n_in_ports = in.n;
+  t->n_out_ports = out.n;
+}
+
 void program_finish(program_t *p, const program_parts_t *parts,
                     const unsigned *variants, unsigned n_variants,
                     const char *entry) {
@@ -385,6 +478,7 @@ void program_finish(program_t *p, const program_parts_t *parts,
       .n_outputs = func->body.last->n_in,
       .n_variants = n_variants,
   };
+  describe_ports(p, func, &t);
   emit_program(p, parts, &t, emit_variants(p, variants, n_variants));
   emit_model(p, &t, emit_tracing(p, parts->instrument));
   emit_entry(p, entry);

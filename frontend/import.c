@@ -61,93 +61,6 @@ static moec_status_t check_model(importer_t *im) {
   return MOEC_OK;
 }
 
-/* Inputs without initialiser become arguments; the others keep their default:
- * such inputs are constants of the model. */
-static moec_status_t add_inputs(importer_t *im, scope_t *scope) {
-  const Onnx__GraphProto *graph = im->proto->graph;
-  size_t n = graph->n_input;
-  ir_type_t *types = ARENA_ARRAY(im->arena, ir_type_t, n);
-  const char **names = ARENA_ARRAY(im->arena, const char *, n);
-  name_map_t seen;
-  name_map_init(&seen, im->arena);
-  moec_status_t status = MOEC_OK;
-  unsigned n_args = 0;
-  for (size_t i = 0; i < n; i++) {
-    const char *name = onnx_str(graph->input[i]->name);
-    ir_loc_t loc = {.where = arena_printf(im->arena, "input %zu", i)};
-    moec_status_t added = MOEC_OK;
-    if (name[0] == '\0')
-      added = diag_error(im->diag, loc, MOEC_E_INVALID_MODEL,
-                         "the input has no name");
-    else if (name_map_add(&seen, name, graph->input[i]) != graph->input[i])
-      added = diag_error(im->diag, loc, MOEC_E_INVALID_MODEL,
-                         "input \"%s\" is declared twice", name);
-    else if (name_map_get(&scope->names, name) == NULL)
-      added = import_input_type(im, graph->input[i], &types[n_args]);
-    else
-      continue;
-    if (added != MOEC_OK) {
-      status = import_note(im, added);
-      if (name[0] != '\0')
-        scope_define(scope, name, (binding_t){.slot.kind = SLOT_FAILED});
-      continue;
-    }
-    names[n_args++] = name;
-  }
-  im->func = ir_func_create(im->module, "main", IR_FUNC_MAIN, n_args, types);
-  for (unsigned i = 0; i < n_args; i++) {
-    ir_value_t *arg = &im->func->body.args[i];
-    im->func->arg_names[i] = arg->name = names[i];
-    slot_t slot = {.kind = SLOT_TENSOR, .value = arg};
-    scope_define(scope, names[i], (binding_t){.slot = slot});
-  }
-  return status;
-}
-
-static moec_status_t find_output(importer_t *im, const scope_t *scope,
-                                 const Onnx__ValueInfoProto *info,
-                                 ir_value_t **out_value) {
-  const char *name = onnx_str(info->name);
-  ir_loc_t loc = {.where = arena_printf(im->arena, "output \"%s\"", name)};
-  binding_t *binding = name[0] != '\0' ? scope_find(scope, name) : NULL;
-  if (binding == NULL)
-    return diag_error(im->diag, loc, MOEC_E_INVALID_MODEL,
-                      "no node produces this output");
-  slot_t slot = binding_slot(im, binding, name);
-  if (slot.kind == SLOT_FAILED) return MOEC_OK; /* reported already */
-  if (slot.kind != SLOT_TENSOR)
-    return diag_error(im->diag, loc, MOEC_E_UNSUPPORTED,
-                      "the output is not a tensor");
-  *out_value = slot.value;
-  if (info->type == NULL) return MOEC_OK;
-  return import_check_type(im, info->type, name, slot.value, loc, true);
-}
-
-static moec_status_t add_outputs(importer_t *im, const scope_t *scope) {
-  const Onnx__GraphProto *graph = im->proto->graph;
-  size_t n = graph->n_output;
-  ir_value_t **values = ARENA_ARRAY(im->arena, ir_value_t *, n);
-  const char **names = ARENA_ARRAY(im->arena, const char *, n);
-  name_map_t seen;
-  name_map_init(&seen, im->arena);
-  for (size_t i = 0; i < n; i++) {
-    Onnx__ValueInfoProto *info = graph->output[i];
-    names[i] = onnx_str(info->name);
-    if (name_map_add(&seen, names[i], info) != info)
-      import_note(im, diag_error(im->diag, nowhere, MOEC_E_INVALID_MODEL,
-                                 "output \"%s\" is declared twice", names[i]));
-    moec_status_t found = find_output(im, scope, info, &values[i]);
-    if (found != MOEC_OK) import_note(im, found);
-  }
-  MOEC_TRY(im->status);
-  im->func->result_names = names;
-  ir_builder_t b = {
-      .module = im->module, .region = &im->func->body, .diag = im->diag};
-  ir_op_t *op = ir_begin(&b, OP_RETURN, (unsigned)n, values, 0);
-  ir_place(&b, op);
-  return b.status;
-}
-
 static moec_status_t import_main(importer_t *im) {
   const Onnx__GraphProto *graph = im->proto->graph;
   frame_t frame = {.opsets = &im->opsets, .prefix = ""};
@@ -157,7 +70,7 @@ static moec_status_t import_main(importer_t *im) {
   if (named != MOEC_OK) import_note(im, named);
   MOEC_TRY(import_pins(im, &scope));
   /* Errors of inputs are in im->status; nodes go on without them. */
-  moec_status_t inputs = add_inputs(im, &scope);
+  moec_status_t inputs = import_inputs(im, &scope);
   if (inputs == MOEC_E_LIMIT) return inputs;
   for (size_t i = 0; i < graph->n_output; i++)
     import_declare(&scope, 1, &graph->output[i]);
@@ -170,7 +83,7 @@ static moec_status_t import_main(importer_t *im) {
   moec_status_t nodes =
       import_nodes(im, &frame, &scope, &b, graph->n_node, graph->node, order);
   if (nodes == MOEC_E_LIMIT) return nodes;
-  return add_outputs(im, &scope);
+  return import_outputs(im, &scope);
 }
 
 moec_status_t onnx_import(onnx_model_t *model,

@@ -102,6 +102,10 @@ ir_value_t *import_bytes(importer_t *im, dtype_t dtype, unsigned rank,
 moec_status_t import_pins(importer_t *im, const scope_t *scope);
 const expr_t *import_pinned(importer_t *im, const char *key);
 
+/* import_port.c */
+moec_status_t import_inputs(importer_t *im, scope_t *scope);
+moec_status_t import_outputs(importer_t *im, const scope_t *scope);
+
 /* import_type.c */
 /* The symbol of a dimension without name: "input_axis". */
 const char *import_dim_name(arena_t *arena, const char *input, unsigned axis);
@@ -110,9 +114,10 @@ const char *import_dim_name(arena_t *arena, const char *input, unsigned axis);
  * under the dim_params of one of them. Then equal names of dimensions other
  * than the first say nothing about other inputs. */
 bool import_is_chosen_by_input(arena_t *arena, const Onnx__GraphProto *graph);
+/* The port of an input, and the types of the 1 to 3 tensors that make it up. */
 moec_status_t import_input_type(importer_t *im,
                                 const Onnx__ValueInfoProto *info,
-                                ir_type_t *out_type);
+                                ir_port_t *out_port, ir_type_t out_types[3]);
 /* Compares a value with what the model says of it. */
 moec_status_t import_check_type(importer_t *im, const Onnx__TypeProto *declared,
                                 const char *name, const ir_value_t *value,

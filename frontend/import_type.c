@@ -140,20 +140,26 @@ static const char *kind_name(const Onnx__TypeProto *type) {
   }
 }
 
-moec_status_t import_input_type(importer_t *im,
-                                const Onnx__ValueInfoProto *info,
-                                ir_type_t *out_type) {
-  const char *name = onnx_str(info->name);
-  ir_loc_t loc = {.where = arena_printf(im->arena, "input \"%s\"", name)};
-  if (info->type == NULL ||
-      info->type->value_case == ONNX__TYPE_PROTO__VALUE__NOT_SET)
-    return diag_error(im->diag, loc, MOEC_E_INVALID_MODEL,
-                      "the input has no type");
-  if (info->type->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE)
-    return diag_error(im->diag, loc, MOEC_E_UNSUPPORTED,
-                      "the input is %s, only tensors are supported",
-                      kind_name(info->type));
-  const Onnx__TypeProto__Tensor *tensor = info->type->tensor_type;
+/* What an optional holds, and the tensors of a sequence. */
+static const Onnx__TypeProto *look_inside(const Onnx__TypeProto *type,
+                                          ir_port_t *port) {
+  port->kind = IR_TENSOR;
+  if (type->value_case == ONNX__TYPE_PROTO__VALUE_OPTIONAL_TYPE) {
+    port->kind = IR_OPTIONAL;
+    type = type->optional_type->elem_type;
+  }
+  if (type == NULL || type->value_case != ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE)
+    return type;
+  if (port->kind == IR_OPTIONAL)
+    port->of_sequence = true;
+  else
+    port->kind = IR_SEQUENCE;
+  return type->sequence_type->elem_type;
+}
+
+static moec_status_t read_tensor_type(importer_t *im, const char *name,
+                                      const Onnx__TypeProto__Tensor *tensor,
+                                      ir_loc_t loc, ir_type_t *out_type) {
   dtype_t dtype = dtype_of(tensor->elem_type);
   if (dtype == DT_NONE)
     return diag_error(im->diag, loc, MOEC_E_INVALID_MODEL,
@@ -167,9 +173,67 @@ moec_status_t import_input_type(importer_t *im,
                       IR_MAX_RANK);
   unsigned rank = (unsigned)tensor->shape->n_dim;
   const expr_t **dim = ARENA_ARRAY(im->arena, const expr_t *, rank);
-  for (unsigned i = 0; i < rank; i++)
+  for (unsigned i = 0; i < rank && name != NULL; i++)
     MOEC_TRY(read_dim(im, name, i, tensor->shape->dim[i], loc, &dim[i]));
   *out_type = ir_tensor_type(dtype, rank, dim);
+  return MOEC_OK;
+}
+
+/* The dimensions of what may be absent bind no symbol of other inputs. */
+static void loosen_dims(importer_t *im, const char *name, ir_type_t *type) {
+  const expr_t **dim = ARENA_ARRAY(im->arena, const expr_t *, type->rank);
+  for (unsigned i = 0; i < type->rank; i++)
+    dim[i] = expr_is_const(type->dim[i], NULL) ? type->dim[i]
+                                               : unnamed_dim(im, name, i);
+  type->dim = dim;
+}
+
+/* Elements of a sequence may differ in size: its type names none. */
+static void sequence_types(importer_t *im, const char *name,
+                           const ir_type_t *element, ir_type_t types[2]) {
+  const expr_t **dim = ARENA_ARRAY(im->arena, const expr_t *, 3);
+  const char *base = symbol_name(im->arena, name);
+  expr_pool_t *pool = im->module->exprs;
+  dim[0] =
+      expr_new_symbol(pool, arena_printf(im->arena, "%s_total", base), 0, NULL);
+  dim[1] = expr_new_symbol(pool, arena_printf(im->arena, "%s_length", base), 0,
+                           NULL);
+  dim[2] = expr_const(pool, element->rank);
+  types[0] = ir_tensor_type(element->dtype, 1, dim);
+  types[1] = ir_tensor_type(DT_I64, 2, dim + 1);
+}
+
+moec_status_t import_input_type(importer_t *im,
+                                const Onnx__ValueInfoProto *info,
+                                ir_port_t *out_port, ir_type_t out_types[3]) {
+  const char *name = onnx_str(info->name);
+  ir_loc_t loc = {.where = arena_printf(im->arena, "input \"%s\"", name)};
+  if (info->type == NULL ||
+      info->type->value_case == ONNX__TYPE_PROTO__VALUE__NOT_SET)
+    return diag_error(im->diag, loc, MOEC_E_INVALID_MODEL,
+                      "the input has no type");
+  *out_port = (ir_port_t){.name = name};
+  const Onnx__TypeProto *type = look_inside(info->type, out_port);
+  bool is_sequence = out_port->kind == IR_SEQUENCE || out_port->of_sequence;
+  if (type == NULL || type->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE)
+    return diag_error(im->diag, loc, MOEC_E_UNSUPPORTED,
+                      "the input %s %s, expected tensors",
+                      type == info->type ? "is" : "holds",
+                      type != NULL ? kind_name(type) : "nothing");
+  MOEC_TRY(read_tensor_type(im, is_sequence ? NULL : name, type->tensor_type,
+                            loc, &out_types[0]));
+  if (out_port->kind == IR_OPTIONAL && !is_sequence)
+    loosen_dims(im, name, &out_types[0]);
+  if (out_port->kind != IR_TENSOR && dtype_is_packed(out_types[0].dtype))
+    return diag_error(im->diag, loc, MOEC_E_UNSUPPORTED,
+                      "the input holds elements below 8 bits");
+  if (is_sequence) {
+    ir_type_t element = out_types[0];
+    sequence_types(im, name, &element, out_types);
+  }
+  out_port->n = ir_port_width(out_port);
+  if (out_port->kind == IR_OPTIONAL)
+    out_types[out_port->n - 1] = ir_scalar_type(DT_BOOL);
   return MOEC_OK;
 }
 

@@ -241,6 +241,16 @@ static const char **copy_names(cloner_t *c, const char **names, unsigned n) {
   return copy;
 }
 
+static ir_ports_t copy_ports(cloner_t *c, const ir_ports_t *ports) {
+  ir_ports_t copy = {.n = ports->n};
+  copy.port = ARENA_ARRAY(c->module->arena, ir_port_t, ports->n);
+  for (unsigned i = 0; i < ports->n; i++) {
+    copy.port[i] = ports->port[i];
+    copy.port[i].name = copy_text(c, ports->port[i].name);
+  }
+  return copy;
+}
+
 static void clone_func(cloner_t *c, const ir_func_t *func) {
   const ir_region_t *body = &func->body;
   ir_func_t *copy = ir_func_create(c->module, func->name, func->kind,
@@ -249,6 +259,8 @@ static void clone_func(cloner_t *c, const ir_func_t *func) {
   copy->arg_names = copy_names(c, func->arg_names, body->n_args);
   copy->result_names = copy_names(c, func->result_names,
                                   body->last != NULL ? body->last->n_in : 0);
+  copy->inputs = copy_ports(c, &func->inputs);
+  copy->outputs = copy_ports(c, &func->outputs);
   clone_region(c, body, &copy->body);
 }
 

@@ -154,6 +154,16 @@ static bool same_region(const comparer_t *c, const ir_region_t *a,
   return true;
 }
 
+static bool same_ports(const ir_ports_t *a, const ir_ports_t *b) {
+  if (a->n != b->n) return false;
+  for (unsigned i = 0; i < a->n; i++)
+    if (a->port[i].kind != b->port[i].kind ||
+        a->port[i].of_sequence != b->port[i].of_sequence ||
+        !same_text(a->port[i].name, b->port[i].name))
+      return false;
+  return true;
+}
+
 static bool same_func(comparer_t *c, ir_func_t *a, ir_func_t *b) {
   c->func = a->name;
   ir_renumber(a);
@@ -162,6 +172,9 @@ static bool same_func(comparer_t *c, ir_func_t *a, ir_func_t *b) {
     return differ(c, NULL, "the other function is @%s", b->name);
   if (a->kind != b->kind)
     return differ(c, NULL, "the other is of another kind");
+  if (!same_ports(&a->inputs, &b->inputs) ||
+      !same_ports(&a->outputs, &b->outputs))
+    return differ(c, NULL, "inputs or outputs are of other kinds");
   if (!same_region(c, &a->body, &b->body)) return false;
   for (unsigned i = 0; i < a->body.n_args; i++)
     if (!same_text(a->arg_names != NULL ? a->arg_names[i] : NULL,

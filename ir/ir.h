@@ -164,12 +164,34 @@ struct ir_region {
 
 typedef enum { IR_FUNC_MAIN, IR_FUNC_KERNEL } ir_func_kind_t;
 
+/* An input or output of the model where it is not one tensor: consecutive
+ * arguments (results) of main. Of a sequence all elements T[total], then their
+ * dimensions i64[n, rank]; of an optional that, or a tensor, then bool[]. */
+typedef struct ir_port {
+  ir_kind_t kind;   /* IR_TENSOR, IR_SEQUENCE or IR_OPTIONAL */
+  bool of_sequence; /* of an optional: what it holds */
+  const char *name;
+  unsigned first, n; /* arguments or results */
+} ir_port_t;
+
+typedef struct ir_ports {
+  unsigned n; /* 0: every argument (result) is a tensor of its own */
+  ir_port_t *port;
+} ir_ports_t;
+
+/* "tensor", "sequence", "optional", "optional_sequence" */
+const char *ir_port_kind_name(const ir_port_t *port);
+bool ir_port_kind_by_name(const char *name, size_t length, ir_port_t *out);
+/* How many tensors make it up. */
+unsigned ir_port_width(const ir_port_t *port);
+
 struct ir_func {
   ir_module_t *module;
   const char *name;
   ir_func_kind_t kind;
   ir_region_t body;
   const char **arg_names, **result_names; /* main: ONNX names */
+  ir_ports_t inputs, outputs;             /* main */
   uint64_t key;      /* kernels: hash of the canonical text */
   const char *label; /* kernels: what their symbols say of nodes, or NULL */
   ir_func_t *next;

@@ -328,6 +328,31 @@ static moec_status_t parse_result_names(parser_t *p, ir_func_t *func,
   return MOEC_OK;
 }
 
+/* inputs(sequence "s", tensor "x") */
+static moec_status_t parse_ports(parser_t *p, const char *what,
+                                 ir_ports_t *ports) {
+  unsigned capacity = 0, first = 0;
+  if (!parse_accept_word(p, what)) return MOEC_OK;
+  MOEC_TRY(parse_expect(p, '('));
+  while (!parse_accept(p, ')')) {
+    if (ports->n > 0) MOEC_TRY(parse_expect(p, ','));
+    if (ports->n == capacity) {
+      ports->port = arena_grow_array(p->arena, ports->port, capacity,
+                                     capacity * 2 + 4, sizeof *ports->port);
+      capacity = capacity * 2 + 4;
+    }
+    ir_port_t *port = &ports->port[ports->n++];
+    token_t kind = parse_word(p, "");
+    if (!ir_port_kind_by_name(kind.text, kind.length, port))
+      return parse_expected(p, "tensor, sequence or optional");
+    MOEC_TRY(parse_string(p, &port->name));
+    port->first = first;
+    port->n = ir_port_width(port);
+    first += port->n;
+  }
+  return MOEC_OK;
+}
+
 static moec_status_t parse_func(parser_t *p, ir_func_kind_t kind) {
   const char *name;
   unsigned n, n_names = 0;
@@ -342,6 +367,8 @@ static moec_status_t parse_func(parser_t *p, ir_func_kind_t kind) {
     func->body.args[i].name = args[i].name;
   }
   MOEC_TRY(parse_result_names(p, func, &n_names));
+  MOEC_TRY(parse_ports(p, "inputs", &func->inputs));
+  MOEC_TRY(parse_ports(p, "outputs", &func->outputs));
   MOEC_TRY(parse_body(p, &func->body, args, 0));
   const ir_op_t *last = func->body.last;
   if (func->result_names == NULL) return MOEC_OK;

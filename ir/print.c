@@ -248,12 +248,26 @@ static void print_result_names(text_t *out, const ir_func_t *func) {
   text_append(out, ")", 1);
 }
 
+static void print_ports(text_t *out, const char *what,
+                        const ir_ports_t *ports) {
+  if (ports->n == 0) return;
+  text_printf(out, " %s(", what);
+  for (unsigned i = 0; i < ports->n; i++) {
+    text_printf(out, "%s%s ", i > 0 ? ", " : "",
+                ir_port_kind_name(&ports->port[i]));
+    literal_print_string(out, ports->port[i].name);
+  }
+  text_append(out, ")", 1);
+}
+
 static void print_func(const ir_func_t *func, const ir_print_options_t *options,
                        text_t *out) {
   text_printf(out, "%s ", func->kind == IR_FUNC_MAIN ? "func" : "kernel");
   print_name(out, func->name != NULL ? func->name : "");
   print_args(out, &func->body, (const char *const *)func->arg_names);
   print_result_names(out, func);
+  print_ports(out, "inputs", &func->inputs);
+  print_ports(out, "outputs", &func->outputs);
   text_append(out, " {\n", 3);
   print_body(out, &func->body, 2, options);
   text_append(out, "}\n", 2);

@@ -360,10 +360,23 @@ static moec_status_t verify_region(verifier_t *v, ir_region_t *region,
   return MOEC_OK;
 }
 
+static moec_status_t verify_ports(verifier_t *v, const ir_ports_t *ports,
+                                  unsigned n_values) {
+  unsigned n = 0;
+  for (unsigned i = 0; i < ports->n; i++) n += ports->port[i].n;
+  if (ports->n > 0 && n != n_values)
+    FAIL(v, (ir_loc_t){0}, "inputs or outputs of @%s cover %u values of %u",
+         v->func->name, n, n_values);
+  return MOEC_OK;
+}
+
 static moec_status_t verify_func(verifier_t *v, ir_func_t *func) {
   v->func = func;
   if (func->module != v->module)
     FAIL(v, (ir_loc_t){0}, "@%s does not know its module", func->name);
+  unsigned n_results = func->body.last != NULL ? func->body.last->n_in : 0;
+  MOEC_TRY(verify_ports(v, &func->inputs, func->body.n_args));
+  MOEC_TRY(verify_ports(v, &func->outputs, n_results));
   ir_renumber(func);
   v->n_values = ir_count_values(func);
   v->visible = ARENA_ARRAY(v->scratch, ir_value_t *, v->n_values);

@@ -451,6 +451,8 @@ static void lower_func(ir_module_t *module, ir_func_t *old,
       ir_func_create(module, old->name, IR_FUNC_MAIN, old->body.n_args, types);
   func->arg_names = old->arg_names;
   func->result_names = old->result_names;
+  func->inputs = old->inputs;
+  func->outputs = old->outputs;
   lower_t lo = {.module = module, .diag = diag, .table = table};
   lo.schedule =
       (ir_builder_t){.module = module, .region = &func->body, .diag = diag};

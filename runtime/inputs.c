@@ -190,6 +190,14 @@ static void copy_strided(char *to, const moec_value_t *value, int64_t element) {
   }
 }
 
+void value_copy(char *to, const moec_value_t *value, int64_t bytes) {
+  if (bytes == 0) return;
+  if (value_is_contiguous(value))
+    memcpy(to, value->data, (size_t)bytes);
+  else
+    copy_strided(to, value, dtype_bits(value->dtype) / 8);
+}
+
 moec_status_t inputs_reserve(moec_instance_t *it) {
   for (uint32_t i = 0; i < moert_program.n_inputs; i++) {
     rt_input_t *input = &it->inputs[i];
@@ -218,10 +226,7 @@ moec_status_t inputs_load(moec_instance_t *it) {
       it->frame.inputs[i] = input->bytes > 0 ? value->data : (void *)it;
     } else {
       it->frame.inputs[i] = input->copy.data;
-      if (value_is_contiguous(value))
-        memcpy(input->copy.data, value->data, (size_t)input->bytes);
-      else
-        copy_strided(input->copy.data, value, dtype_bits(value->dtype) / 8);
+      value_copy(input->copy.data, value, input->bytes);
     }
   }
   return MOEC_OK;

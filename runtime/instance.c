@@ -71,6 +71,13 @@ static uint64_t lay_out(char *base) {
   it->outputs = take(&layout, program->n_outputs, sizeof *it->outputs);
   it->growable = take(&layout, program->n_growable, sizeof *it->growable);
   it->bindings = take(&layout, program->n_symbols, sizeof *it->bindings);
+  if (program->n_in_ports + program->n_out_ports > 0) {
+    const size_t value_bytes = sizeof *it->raw_inputs;
+    it->in_ports = take(&layout, program->n_in_ports, sizeof *it->in_ports);
+    it->out_ports = take(&layout, program->n_out_ports, sizeof *it->out_ports);
+    it->raw_inputs = take(&layout, program->n_inputs, value_bytes);
+    it->raw_outputs = take(&layout, program->n_outputs, value_bytes);
+  }
   frame->symbols = take(&layout, program->n_symbols, sizeof(int64_t));
   frame->inputs = take(&layout, program->n_inputs, sizeof(void *));
   frame->slot_bytes = take(&layout, program->n_slots, sizeof(int64_t));
@@ -150,6 +157,10 @@ void moert_destroy(moec_instance_t *it) {
     memory_release(&allocator, it->inputs[i].copy.data);
   for (uint32_t i = 0; i < moert_program.n_outputs; i++)
     memory_release(&allocator, it->outputs[i].own.data);
+  for (uint32_t i = 0; i < moert_program.n_in_ports; i++)
+    memory_release(&allocator, it->in_ports[i].memory.data);
+  for (uint32_t i = 0; i < moert_program.n_out_ports; i++)
+    memory_release(&allocator, it->out_ports[i].memory.data);
   for (uint32_t i = 0; i < moert_program.n_growable; i++)
     memory_release(&allocator, it->growable[i].data);
   memory_release(&allocator, it->workspace.data);

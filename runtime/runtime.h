@@ -111,6 +111,15 @@ typedef struct rt_binding {
 
 typedef struct rt_trace rt_trace_t;
 
+/* ports.c */
+
+/* Memory of the instance for an input or output that is no tensor. */
+typedef struct rt_port {
+  rt_region_t memory; /* inputs: packed elements; outputs: descriptors */
+  int64_t dims[2];    /* of the packed dims, or of an absent tensor */
+  uint8_t has;
+} rt_port_t;
+
 struct moec_instance {
   moert_frame_t frame;
   rt_allocator_t allocator;
@@ -126,8 +135,10 @@ struct moec_instance {
   rt_output_t *outputs;
   rt_region_t *growable;
   rt_binding_t *bindings; /* [n_symbols] */
-  rt_trace_t *trace;      /* NULL: nothing is recorded */
-  moec_status_t status;   /* of the call under way */
+  rt_port_t *in_ports, *out_ports;
+  moec_value_t *raw_inputs, *raw_outputs; /* of models with ports */
+  rt_trace_t *trace;                      /* NULL: nothing is recorded */
+  moec_status_t status;                   /* of the call under way */
   char message[RT_MESSAGE_BYTES];
 };
 
@@ -160,6 +171,10 @@ static inline const moec_value_t *value_at(const moec_value_t *values,
 /* The count of an array of values and the struct_size of each. */
 moec_status_t values_check(moec_instance_t *it, const moec_value_t *values,
                            uint32_t n, uint32_t want, const char *what);
+/* Copies the elements of a tensor to C order without gaps; types of whole
+ * bytes.
+ */
+void value_copy(char *to, const moec_value_t *value, int64_t bytes);
 /* Whether the elements lie in C order without gaps. */
 bool value_is_contiguous(const moec_value_t *value);
 /* Checks the inputs and binds the symbols of their dimensions. Without data,

@@ -40,24 +40,59 @@ static void append_value(const char *name, const ir_type_t *type, text_t *out) {
   text_printf(out, "}");
 }
 
-static void append_inputs(const ir_func_t *func, text_t *out) {
-  text_printf(out, ",\"inputs\":[");
-  for (unsigned i = 0; i < func->body.n_args; i++) {
-    if (i > 0) text_printf(out, ",");
-    append_value(func->arg_names != NULL ? func->arg_names[i] : NULL,
-                 &func->body.args[i].type, out);
+/* One that is no tensor: kind, element type, and the rank as unknown dims. */
+static void append_port(const ir_port_t *port, const ir_type_t *types,
+                        text_t *out) {
+  bool sequence = port->kind == IR_SEQUENCE || port->of_sequence;
+  if (port->kind == IR_TENSOR) {
+    append_value(port->name, types, out);
+    return;
   }
+  text_printf(out, "{\"name\":");
+  json_write_string(port->name, out);
+  text_printf(out, ",\"kind\":\"%s\",\"type\":\"%s\",\"dims\":",
+              ir_port_kind_name(port), dtype_name(types[0].dtype));
+  if (!sequence) {
+    append_dims(types, out);
+  } else {
+    int64_t rank = 0;
+    expr_is_const(types[1].dim[1], &rank);
+    text_printf(out, "[");
+    for (int64_t i = 0; i < rank; i++)
+      text_printf(out, "%s\"?\"", i > 0 ? "," : "");
+    text_printf(out, "]");
+  }
+  text_printf(out, "}");
+}
+
+static void append_ports(const ir_ports_t *ports, const char *const *names,
+                         const ir_type_t *types, unsigned n, text_t *out) {
+  unsigned n_ports = ports->n > 0 ? ports->n : n;
+  for (unsigned i = 0; i < n_ports; i++) {
+    if (i > 0) text_printf(out, ",");
+    if (ports->n > 0)
+      append_port(&ports->port[i], types + ports->port[i].first, out);
+    else
+      append_value(names != NULL ? names[i] : NULL, &types[i], out);
+  }
+}
+
+static void append_inputs(arena_t *arena, const ir_func_t *func, text_t *out) {
+  unsigned n = func->body.n_args;
+  ir_type_t *types = ARENA_ARRAY(arena, ir_type_t, n + 1);
+  for (unsigned i = 0; i < n; i++) types[i] = func->body.args[i].type;
+  text_printf(out, ",\"inputs\":[");
+  append_ports(&func->inputs, func->arg_names, types, n, out);
   text_printf(out, "]");
 }
 
-static void append_outputs(const ir_func_t *func, text_t *out) {
+static void append_outputs(arena_t *arena, const ir_func_t *func, text_t *out) {
   const ir_op_t *end = func->body.last;
+  unsigned n = end != NULL ? end->n_in : 0;
+  ir_type_t *types = ARENA_ARRAY(arena, ir_type_t, n + 1);
+  for (unsigned i = 0; i < n; i++) types[i] = end->in[i].value->type;
   text_printf(out, ",\"outputs\":[");
-  for (unsigned i = 0; end != NULL && i < end->n_in; i++) {
-    if (i > 0) text_printf(out, ",");
-    append_value(func->result_names != NULL ? func->result_names[i] : NULL,
-                 &end->in[i].value->type, out);
-  }
+  append_ports(&func->outputs, func->result_names, types, n, out);
   text_printf(out, "]");
 }
 
@@ -93,8 +128,8 @@ const char *describe_signature(arena_t *arena, const ir_module_t *module) {
   text_printf(&out, "{\"name\":");
   json_write_string(module->name != NULL ? module->name : "", &out);
   text_printf(&out, ",\"compiler\":\"moec " MOEC_VERSION "\"");
-  append_inputs(module->first, &out);
-  append_outputs(module->first, &out);
+  append_inputs(arena, module->first, &out);
+  append_outputs(arena, module->first, &out);
   append_symbols(module, &out);
   text_printf(&out, "}");
   return out.data;

@@ -93,9 +93,10 @@ typedef struct moec_value {
 
 #define MOEC_MAX_RANK 32
 
-/* What the model takes or gives. A dimension is fixed, or named by a symbol
- * that has one value in a run, or (outputs only) computed or unknown before a
- * run. */
+/* What the model takes or gives. dtype and rank are those of the tensors in a
+ * sequence or optional, whose dims may differ from each other. A dimension is
+ * fixed, or named by a symbol that has one value in a run, or (outputs only)
+ * computed or unknown before a run. */
 typedef struct moec_io {
   uint32_t struct_size;
   uint32_t kind; /* moec_kind_t */
@@ -107,7 +108,7 @@ typedef struct moec_io {
       *dim_names; /* char*[rank]; "" fixed; a symbol or expression */
   const int32_t *dim_symbols; /* inputs: int32[rank], symbol index or -1 */
   uint32_t optional;          /* inputs: has a default, may have data == NULL */
-  uint32_t reserved;
+  uint32_t element_kind;      /* of an optional: MOEC_TENSOR or MOEC_SEQUENCE */
 } moec_io_t;
 
 /* begin <= u < end of a parallel region's units */

@@ -54,6 +54,14 @@ enum {
 #include "moec/cpu.def"
 };
 
+/* An input or output that is made up of several of the program's: all elements
+ * of a sequence, or a tensor; the dims of the elements, i64[n, rank]; whether
+ * an optional has an element, bool[]. */
+typedef struct moert_port {
+  uint32_t first; /* of the program's inputs or outputs */
+  uint32_t n;
+} moert_port_t;
+
 /* What the generated code hands to the runtime: the hidden constant
  * `moert_program`, defined by backend/schedule.c. */
 typedef struct moert_program {
@@ -74,6 +82,11 @@ typedef struct moert_program {
    * slot_bytes and output_dims; run() does the work. */
   int32_t (*plan)(moert_frame_t *frame);
   int32_t (*run)(moert_frame_t *frame);
+  /* The model's own inputs and outputs where some are no tensors; else 0, and
+   * they are the program's. */
+  const moec_io_t *in_ios, *out_ios;
+  const moert_port_t *in_ports, *out_ports;
+  uint32_t n_in_ports, n_out_ports;
 } moert_program_t;
 
 #if defined(__GNUC__)
@@ -95,6 +108,14 @@ moec_status_t moert_query(moec_instance_t *instance, const moec_value_t *inputs,
 moec_status_t moert_run(moec_instance_t *instance, const moec_value_t *inputs,
                         uint32_t n_inputs, moec_value_t *outputs,
                         uint32_t n_outputs);
+/* The same for models with inputs or outputs that are no tensors. */
+moec_status_t moert_query_ports(moec_instance_t *instance,
+                                const moec_value_t *inputs, uint32_t n_inputs,
+                                moec_value_t *outputs, uint32_t n_outputs,
+                                moec_memory_t *out_memory);
+moec_status_t moert_run_ports(moec_instance_t *instance,
+                              const moec_value_t *inputs, uint32_t n_inputs,
+                              moec_value_t *outputs, uint32_t n_outputs);
 const char *moert_message(const moec_instance_t *instance);
 const char *moert_variant(const moec_instance_t *instance);
 void *moert_pool_create(int32_t n_threads);
