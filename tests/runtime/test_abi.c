@@ -43,7 +43,7 @@ static const struct row {
       AT(moec_io_t, dim_names, 32)
       AT(moec_io_t, dim_symbols, 40)
       AT(moec_io_t, optional, 48)
-      AT(moec_io_t, reserved, 52)
+      AT(moec_io_t, element_kind, 52)
     SIZE(moec_options_t, 72)
       AT(moec_options_t, struct_size, 0)
       AT(moec_options_t, n_threads, 4)

@@ -402,9 +402,29 @@ def if_of_sequences(x, c):
     return np.concatenate([x] * (3 if c else 1)), i64(3 if c else 1)
 
 
+@case("sequences in and out, of any sizes",
+      """agraph (seq(float[N,M]) s, int64 at, float[A,B] x) => (seq(float[P,Q]) t, float[C,D] last, int64 n) {
+        t = SequenceInsert (s, x, at)
+        end = Constant <value_int = -1> ()
+        last = SequenceAt (t, end)
+        n = SequenceLength (s)
+      }""",
+      ([f32(2, 3), f32(0, 4), f32(1, 1)], i64(1), f32(4, 2)),
+      ([f32(5, 1)], i64(-1), f32(1, 7)))
+def ports_of_sequences(s, at, x):
+    t = list(s)
+    t.insert(int(at), x)
+    return t, t[-1], i64(len(s))
+
+
 def save(path, name, value):
-    tensor = numpy_helper.from_array(np.asarray(value), name)
-    path.write_bytes(tensor.SerializeToString())
+    if value is None or isinstance(value, list):
+        proto = numpy_helper.from_optional(value, name)
+        if value is not None:
+            proto = numpy_helper.from_list(value, name)
+    else:
+        proto = numpy_helper.from_array(np.asarray(value), name)
+    path.write_bytes(proto.SerializeToString())
 
 
 def write(name, out):
