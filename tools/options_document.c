@@ -40,7 +40,8 @@ static void append_man_commands(text_t *out) {
   for (unsigned i = 0; i < COMMAND_COUNT; i++) {
     text_t head;
     text_init(&head, out->arena);
-    text_printf(&head, "%s %s", command_infos[i].name,
+    text_printf(&head, "%s%s%s", command_infos[i].name,
+                command_infos[i].operands[0] != '\0' ? " " : "",
                 command_infos[i].operands);
     append_paragraph(out, head.data, command_infos[i].help);
   }
@@ -174,7 +175,7 @@ static void append_bash(text_t *out) {
               "    COMPREPLY=($(compgen -W \"$options\" -- \"$word\"))\n"
               "    [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace\n"
               "    return\n  fi\n"
-              "  COMPREPLY=($(compgen -f -- \"$word\"))\n"
+              "  mapfile -t COMPREPLY < <(compgen -f -- \"$word\")\n"
               "  if [[ $COMP_CWORD == 1 ]]; then\n"
               "    COMPREPLY+=($(compgen -W \"");
   append_command_names(out, " ");
@@ -229,7 +230,7 @@ static void append_zsh(text_t *out) {
         append_zsh_option(out, &option_infos[j]);
     if (command == COMMAND_COMPILE) {
       text_printf(out,
-                  "      '1:command or model:_alternative \"c\\:command\\:(");
+                  "      '1:command or model: _alternative \"c\\:command\\:(");
       append_command_names(out, " ");
       text_printf(out, ")\" \"f\\:model\\:_files\"' \\\n");
     }

@@ -287,6 +287,10 @@ static void documents_name_every_option(void **state) {
       line += n + 1;
     }
   }
+  text_t zsh; /* an action that starts with a space is called as it stands */
+  text_init(&zsh, f->arena);
+  assert_true(options_document("zsh", &zsh));
+  assert_contains(zsh.data, ": _alternative \"");
   text_t none;
   text_init(&none, f->arena);
   assert_false(options_document("tcsh", &none));
