@@ -112,13 +112,31 @@ moec_status_t convert_scatter_elements(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
+/* Index tuples of scatter_nd: their length follows from the ranks where it is
+ * not known. */
+static unsigned scatter_length(convert_ctx_t *ctx, ir_value_t **index,
+                               const ir_value_t *updates, unsigned rank) {
+  if (!check_indices(ctx, *index) ||
+      !ctx_check_rank(ctx, *index, 1, IR_MAX_RANK, "the indices"))
+    return 0;
+  unsigned last = (*index)->type.rank - 1;
+  int64_t length = (int64_t)last + rank - updates->type.rank;
+  if (expr_is_const(ctx_dim(*index, last), NULL) || length < 1 || length > rank)
+    return tuple_length(ctx, *index, rank);
+  const expr_t **dim = ctx_dims(ctx, *index, 0);
+  ir_check_equal(ctx->b, dim[last], ctx_int(ctx, length),
+                 "length of index tuples");
+  dim[last] = ctx_int(ctx, length);
+  *index = ir_reshape(ctx->b, *index, last + 1, dim);
+  return *index != NULL ? (unsigned)length : 0;
+}
+
 moec_status_t convert_scatter_nd(convert_ctx_t *ctx) {
   ir_value_t *in[] = {ctx_in(ctx, 0), ctx_in(ctx, 1), ctx_in(ctx, 2)};
   const char *how = reduction(ctx);
   unsigned rank = in[0]->type.rank;
-  unsigned length =
-      check_indices(ctx, in[1]) ? tuple_length(ctx, in[1], rank) : 0;
-  if (length == 0) return ctx->status;
+  unsigned length = scatter_length(ctx, &in[1], in[2], rank);
+  if (length == 0) return ctx_status(ctx);
   unsigned n_index = in[1]->type.rank - 1;
   unsigned want = n_index + rank - length;
   if (!ctx_check_rank(ctx, in[2], want, want, "the updates"))

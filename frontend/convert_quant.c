@@ -60,9 +60,17 @@ static ir_value_t *spread(convert_ctx_t *ctx, ir_value_t *p,
 
 /* The zero point has the shape of the scale; one number may have any. */
 static moec_status_t check_alike(convert_ctx_t *ctx, const ir_value_t *scale,
-                                 const ir_value_t *zero) {
+                                 ir_value_t **in_zero) {
+  ir_value_t *zero = *in_zero;
   int64_t n, n_zero;
   if (zero == NULL) return MOEC_OK;
+  if (scale->type.rank == 0 && zero->type.rank == 1) {
+    ir_check_equal(ctx->b, ctx_dim(zero, 0), ctx_int(ctx, 1),
+                   "elements of a zero point for a single scale");
+    if (ctx_status(ctx) == MOEC_OK)
+      *in_zero = ir_reshape(ctx->b, zero, 0, NULL);
+    return ctx_status(ctx);
+  }
   if (ir_type_static_count(&scale->type, &n) && n == 1 &&
       ir_type_static_count(&zero->type, &n_zero) && n_zero == 1)
     return MOEC_OK;
@@ -129,7 +137,7 @@ moec_status_t convert_quantize_linear(convert_ctx_t *ctx) {
   MOEC_TRY(ctx->status);
   if (dtype_is_float(to) && dtype_bits(to) > 8)
     return ctx_invalid(ctx, "values cannot be quantised as %s", dtype_name(to));
-  MOEC_TRY(check_alike(ctx, scale, zero));
+  MOEC_TRY(check_alike(ctx, scale, &zero));
   if (!dtype_is_float(precision))
     return ctx_invalid(ctx, "the scale is %s, expected a float type",
                        ctx_type_str(ctx, scale));
@@ -155,7 +163,7 @@ moec_status_t convert_dequantize_linear(convert_ctx_t *ctx) {
   if (zero != NULL && zero->type.dtype != x->type.dtype)
     return ctx_invalid(ctx, "elements are %s, the zero point has %s",
                        dtype_name(x->type.dtype), dtype_name(zero->type.dtype));
-  MOEC_TRY(check_alike(ctx, scale, zero));
+  MOEC_TRY(check_alike(ctx, scale, &zero));
   scale = spread(ctx, scale, x);
   zero = spread(ctx, zero, x);
   MOEC_TRY(ctx_status(ctx));

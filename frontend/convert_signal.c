@@ -116,28 +116,24 @@ static ir_value_t *fitted(convert_ctx_t *ctx, ir_value_t *x, const expr_t *n) {
   return ir_place(ctx->b, op);
 }
 
-/* Real and imaginary parts of x[.., 1 or 2] without the last dimension. */
+/* Real and imaginary parts of x[.., 1 or 2] without the last dimension. Where
+ * only a run knows whether there are imaginary ones, their sum stands for the
+ * one or none of them. */
 static complex_pair_t parts_of(convert_ctx_t *ctx, ir_value_t *x) {
   complex_pair_t parts = {NULL, NULL};
   unsigned last = x->type.rank - 1;
-  int64_t n;
-  if (!expr_is_const(ctx_dim(x, last), &n)) {
-    ctx_unsupported(ctx, "whether the input is complex is not known: %s",
-                    ctx_type_str(ctx, x));
-    return parts;
-  }
-  if (n != 1 && n != 2) {
-    ctx_invalid(ctx, "the input is %s, expected a last dimension of 1 or 2",
-                ctx_type_str(ctx, x));
-    return parts;
-  }
+  const expr_t *n = ctx_dim(x, last), *one = ctx_int(ctx, 1);
+  const expr_t *within = expr_max(ctx->exprs, n, one);
+  within = expr_min(ctx->exprs, within, ctx_int(ctx, 2));
+  ir_check_equal(ctx->b, n, within, "parts of a number, 1 or 2");
+  if (ctx_status(ctx) != MOEC_OK) return parts;
   ir_value_t *wide = ctx_widen(ctx, x);
-  const expr_t *one = ctx_int(ctx, 1);
   parts.re = ctx_part(ctx, wide, last, ctx_int(ctx, 0), one);
   parts.re = ir_squeeze(ctx->b, parts.re, last);
-  if (n == 1) return parts;
-  parts.im = ctx_part(ctx, wide, last, one, one);
-  parts.im = ir_squeeze(ctx->b, parts.im, last);
+  if (expr_equals_const(n, 1)) return parts;
+  int64_t axis = last;
+  parts.im = ctx_part(ctx, wide, last, one, expr_sub(ctx->exprs, n, one));
+  parts.im = ir_reduce(ctx->b, OP_REDUCE_SUM, parts.im, 1, &axis, false);
   return parts;
 }
 

@@ -136,11 +136,6 @@ static bool read_rule(convert_ctx_t *ctx, linear_t *l) {
   return ctx->status == MOEC_OK;
 }
 
-/* The number of heads that beta has: all or 1. */
-static int64_t beta_heads(const ir_value_t *beta, const linear_t *l) {
-  return expr_equals_const(beta->type.dim[2], 1) ? 1 : l->kv_heads;
-}
-
 static bool read_linear(convert_ctx_t *ctx, linear_t *l) {
   if (!read_rule(ctx, l)) return false;
   l->q = in_heads(ctx, l, 0, l->q_heads, "query");
@@ -156,17 +151,28 @@ static bool read_linear(convert_ctx_t *ctx, linear_t *l) {
   if (l->gated) {
     l->decay = in_heads(ctx, l, 4, l->kv_heads, "decay");
     if (l->decay == NULL) return false;
-    const expr_t *each = ctx_dim(l->decay, 3);
-    if (!expr_equals_const(each, 1))
-      ir_check_equal(ctx->b, each, l->d_k, "elements of decay for a head");
+    const expr_t *each =
+        expr_broadcast(ctx->exprs, ctx_dim(l->decay, 3), l->d_k);
+    ir_check_equal(ctx->b, each, l->d_k, "elements of decay for a head");
+    if (ctx_status(ctx) != MOEC_OK) return false;
+    const expr_t *dim[] = {l->batch, l->steps, ctx_int(ctx, l->kv_heads),
+                           l->d_k};
+    l->decay = ir_expand(ctx->b, l->decay, 4, dim);
   }
   if (l->delta) {
     ir_value_t *beta = ctx_in(ctx, 5);
     if (!ctx_check_rank(ctx, beta, 3, 3, "beta")) return false;
-    l->beta = in_heads(ctx, l, 5, beta_heads(beta, l), "beta");
-    if (l->beta == NULL) return false;
-    ir_check_equal(ctx->b, ctx_dim(l->beta, 3), ctx_int(ctx, 1),
-                   "elements of beta for a head");
+    const expr_t *heads = ctx_int(ctx, l->kv_heads), *one = ctx_int(ctx, 1);
+    const expr_t *given = ctx_dim(beta, 2);
+    ir_check_equal(ctx->b, expr_broadcast(ctx->exprs, given, heads), heads,
+                   "heads of beta");
+    ir_check_equal(ctx->b, ctx_dim(beta, 0), l->batch, "batches");
+    ir_check_equal(ctx->b, ctx_dim(beta, 1), l->steps, "steps");
+    if (ctx_status(ctx) != MOEC_OK) return false;
+    const expr_t *split[] = {l->batch, l->steps, given, one};
+    const expr_t *dim[] = {l->batch, l->steps, heads, one};
+    beta = ir_cast(ctx->b, ir_reshape(ctx->b, beta, 4, split), DT_F32);
+    l->beta = ir_expand(ctx->b, beta, 4, dim);
   }
   return ctx_status(ctx) == MOEC_OK;
 }

@@ -274,5 +274,9 @@ ir_value_t *layout_convolve(ir_builder_t *b, const ir_op_t *op) {
   if (groups == 1 && is_whole(&g, x)) return by_matmul(b, op);
   bool one_each = expr_equals_const(w->type.dim[0], groups) &&
                   expr_equals_const(w->type.dim[1], 1);
-  return one_each ? by_reduction(b, op, &g) : by_products(b, op, &g);
+  ir_value_t *y = one_each ? by_reduction(b, op, &g) : by_products(b, op, &g);
+  /* Channels in groups may be written otherwise: equal where the run goes on.
+   */
+  const ir_type_t *type = &op->out[0].type;
+  return ir_reshape(b, y, type->rank, type->dim);
 }
