@@ -25,6 +25,7 @@ static void store_symbols(scheduler_t *s, const expr_t *const *symbols,
   for (unsigned i = 0; i < n; i++)
     LLVMBuildStore(s->em->builder, value[i],
                    emit_symbol_address(&s->sizes, expr_as_symbol(symbols[i])));
+  size_forget(&s->sizes);
 }
 
 /* ---- If --------------------------------------------------------------------
@@ -60,15 +61,28 @@ static void copy_to_state(scheduler_t *s, const ir_op_t *op, unsigned i,
   LLVMBuildMemCpy(s->em->builder, to, 1, schedule_pointer(s, from), 1, bytes);
 }
 
+/* Whether only the trips tell how large stacked result i is: their number, or
+ * the sizes of a row. */
+static bool grows_by_trip(const ir_op_t *op, unsigned i) {
+  if (ir_get_int(op, ATTR_WHILE_counted) != 0) return true;
+  unsigned n;
+  const expr_t *const *symbols = ir_get_exprs(op, ATTR_WHILE_symbols, &n);
+  const ir_type_t *type = &op->out[i].type;
+  for (unsigned j = 0; j < n; j++)
+    for (unsigned d = 0; d < type->rank; d++)
+      if (expr_mentions(type->dim[d], expr_as_symbol(symbols[j]))) return true;
+  return false;
+}
+
 /* The memory of what the trips stack, where its size is known. */
 static void obtain_rows(scheduler_t *s, const ir_op_t *op, unsigned i) {
   int64_t kind, index;
   program_memory(op, i, &kind, &index);
   if (kind != IR_MEMORY_GROWING) return;
-  bool counted = ir_get_int(op, ATTR_WHILE_counted) != 0;
   schedule_grow(s, index,
-                counted ? schedule_i64(s, 0)
-                        : schedule_checked_bytes(s, op, &op->out[i].type));
+                grows_by_trip(op, i)
+                    ? schedule_i64(s, 0)
+                    : schedule_checked_bytes(s, op, &op->out[i].type));
 }
 
 static void begin_while(scheduler_t *s, const ir_op_t *op) {
@@ -124,6 +138,7 @@ void emit_while(scheduler_t *s, const ir_op_t *op) {
     LLVMBuildStore(at, i,
                    emit_symbol_address(&s->sizes, expr_as_symbol(ir_get_expr(
                                                       op, ATTR_WHILE_trips))));
+  size_forget(&s->sizes);
 }
 
 /* ---- Yield -----------------------------------------------------------------
@@ -162,7 +177,7 @@ static void copy_row(scheduler_t *s, const ir_op_t *op, unsigned i,
   program_memory(op, i, &kind, &index);
   LLVMValueRef bytes = schedule_checked_bytes(s, op, &row->type);
   LLVMValueRef offset = LLVMBuildMul(at, bytes, trip, "");
-  if (kind == IR_MEMORY_GROWING && ir_get_int(op, ATTR_WHILE_counted) != 0)
+  if (kind == IR_MEMORY_GROWING && grows_by_trip(op, i))
     schedule_grow(s, index, LLVMBuildAdd(at, offset, bytes, ""));
   LLVMValueRef to = LLVMBuildInBoundsGEP2(
       at, s->em->i8, schedule_pointer(s, &op->out[i]), &offset, 1, "");

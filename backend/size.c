@@ -13,6 +13,11 @@ void size_begin(size_emitter_t *se, emitter_t *em, LLVMValueRef symbols,
   se->memo = ARENA_ARRAY(em->arena, size_memo_t, se->memo_mask + 1);
 }
 
+void size_forget(size_emitter_t *se) {
+  for (unsigned i = 0; i <= se->memo_mask; i++) se->memo[i].expr = NULL;
+  se->memo_count = 0;
+}
+
 static size_memo_t *find(size_memo_t *memo, unsigned mask, const expr_t *e) {
   unsigned i = (unsigned)(e->hash & mask);
   while (memo[i].expr != NULL && memo[i].expr != e) i = (i + 1) & mask;

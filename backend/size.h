@@ -19,6 +19,8 @@ typedef struct size_emitter {
 void size_begin(size_emitter_t *se, emitter_t *em, LLVMValueRef symbols,
                 bool checked);
 LLVMValueRef emit_size(size_emitter_t *se, const expr_t *e);
+/* Symbols have new values: what was computed from them is computed anew. */
+void size_forget(size_emitter_t *se);
 LLVMValueRef emit_symbol_address(size_emitter_t *se,
                                  const expr_symbol_t *symbol);
 
