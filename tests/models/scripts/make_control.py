@@ -265,6 +265,23 @@ def scan_two_ways(h, x, z, w):
     return h, np.array(up).T, np.array(down[::-1])
 
 
+@case("rows of a size that only the first trip tells, a state that grows to it",
+      """agraph (float[E] h, float[T,D] x) => (float[F] y, float[T,F] rows) {
+        y, rows = Scan <num_scan_inputs = 1, body = b (float[A] s, float[D] v)
+            => (float[B] next, float[C] row) {
+          next = Add (s, v)
+          row = Neg (next)
+        }> (h, x)
+      }""",
+      (f32(5), f32(7, 5, seed=1)), (f32(1), f32(3, 400, seed=2)))
+def scan_of_new_rows(h, x):
+    rows = []
+    for v in x:
+        h = h + v
+        rows.append(-h)
+    return h, np.stack(rows)
+
+
 @case("a sequence of known length is carried, and chosen by an if",
       """agraph (int64 n, float[K] x, float[K] y, bool c) => (float[K] a, float[K] b) {
         yes = Constant <value = bool {1}> ()
