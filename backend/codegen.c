@@ -172,7 +172,8 @@ static moec_status_t first_failure(const codegen_t *cg, diag_sink_t *diag) {
   for (unsigned i = 0; i < cg->n_jobs; i++)
     if (cg->jobs[i].status != MOEC_OK)
       return diag_error(diag, (ir_loc_t){0}, cg->jobs[i].status, "%s",
-                        cg->jobs[i].message);
+                        cg->jobs[i].message[0] != '\0' ? cg->jobs[i].message
+                                                       : "out of memory");
   return MOEC_OK;
 }
 
@@ -262,28 +263,52 @@ static moec_status_t link_jobs(codegen_t *cg, const char *path, arena_t *arena,
   return link_library(&input, cg->weights, path, arena, diag);
 }
 
+typedef struct library {
+  codegen_t cg;
+  const char *path;
+  arena_t *arena;
+  diag_sink_t *diag;
+} library_t;
+
+static moec_status_t make_library(void *user) {
+  library_t *library = user;
+  codegen_t *cg = &library->cg;
+  const codegen_options_t *options = cg->options;
+  arena_t *arena = library->arena;
+  cg->weights = weights_create(arena);
+  weights_may_drop(cg->weights, options->n_mappings, options->mappings);
+  cg->lines = make_lines(cg->module, options, library->path, arena);
+  const double start = timing_wall();
+  number_values(cg->module);
+  plan_jobs(cg, arena);
+  run_jobs(cg);
+  moec_status_t status = first_failure(cg, library->diag);
+  const double coded = timing_wall();
+  add_timings(cg);
+  if (status == MOEC_OK)
+    status = link_jobs(cg, library->path, arena, library->diag);
+  if (status == MOEC_OK)
+    status = write_listing(cg->lines, library->path, arena, library->diag);
+  add_stage(options, "code", coded - start);
+  add_stage(options, "link", timing_wall() - coded);
+  return status;
+}
+
+static void dispose_objects(void *user) {
+  const codegen_t *cg = &((const library_t *)user)->cg;
+  for (unsigned i = 0; i < cg->n_jobs; i++)
+    if (cg->jobs[i].object != NULL) LLVMDisposeMemoryBuffer(cg->jobs[i].object);
+}
+
 moec_status_t codegen_library(ir_module_t *module,
                               const codegen_options_t *options,
                               const char *path, arena_t *arena,
                               diag_sink_t *diag) {
-  codegen_t cg = {.module = module, .options = options};
-  cg.weights = weights_create(arena);
-  weights_may_drop(cg.weights, options->n_mappings, options->mappings);
-  cg.lines = make_lines(module, options, path, arena);
-  const double start = timing_wall();
-  number_values(module);
-  plan_jobs(&cg, arena);
-  run_jobs(&cg);
-  moec_status_t status = first_failure(&cg, diag);
-  const double coded = timing_wall();
-  add_timings(&cg);
-  if (status == MOEC_OK) status = link_jobs(&cg, path, arena, diag);
-  if (status == MOEC_OK) status = write_listing(cg.lines, path, arena, diag);
-  add_stage(options, "code", coded - start);
-  add_stage(options, "link", timing_wall() - coded);
-  for (unsigned i = 0; i < cg.n_jobs; i++)
-    if (cg.jobs[i].object != NULL) LLVMDisposeMemoryBuffer(cg.jobs[i].object);
-  return status;
+  library_t library = {.cg = {.module = module, .options = options},
+                       .path = path,
+                       .arena = arena,
+                       .diag = diag};
+  return recovery_cleanup(make_library, dispose_objects, &library);
 }
 
 /* ---- Text
@@ -319,32 +344,55 @@ static moec_status_t print_module(emitter_t *em, const char *kind,
   return MOEC_OK;
 }
 
+typedef struct listing {
+  ir_module_t *module;
+  const codegen_options_t *options;
+  const char *kind, *path;
+  arena_t *arena;
+  diag_sink_t *diag;
+  emitter_t em;
+  LLVMMemoryBufferRef buffer;
+} listing_t;
+
+static moec_status_t make_listing(void *user) {
+  listing_t *l = user;
+  emitter_t *em = &l->em;
+  const debug_lines_t *lines =
+      make_lines(l->module, l->options, l->path, l->arena);
+  unsigned row = l->options->variants[l->options->n_variants - 1];
+  number_values(l->module);
+  MOEC_TRY(emitter_init(em, isa_at(row), l->arena, "moec", l->diag));
+  debug_begin(em, lines);
+  for (ir_func_t *f = next_kernel(l->module->first); f != NULL;
+       f = next_kernel(f->next))
+    emit_kernel(em, f, schedule_kernel_symbol(l->arena, f, em->isa));
+  debug_end(em);
+  MOEC_TRY(strcmp(l->kind, ".o") == 0 ? emitter_finish(em, &l->buffer)
+                                      : print_module(em, l->kind, &l->buffer));
+  MOEC_TRY(output_write_file(l->path, LLVMGetBufferStart(l->buffer),
+                             LLVMGetBufferSize(l->buffer), false, l->diag));
+  return write_listing(lines, l->path, l->arena, l->diag);
+}
+
+static void dispose_listing(void *user) {
+  listing_t *l = user;
+  if (l->buffer != NULL) LLVMDisposeMemoryBuffer(l->buffer);
+  emitter_dispose(&l->em);
+}
+
 moec_status_t codegen_text(ir_module_t *module,
                            const codegen_options_t *options, const char *kind,
                            const char *path, arena_t *arena,
                            diag_sink_t *diag) {
-  emitter_t em;
-  LLVMMemoryBufferRef buffer = NULL;
-  const debug_lines_t *lines = make_lines(module, options, path, arena);
   const double start = timing_wall();
-  unsigned row = options->variants[options->n_variants - 1];
-  number_values(module);
-  moec_status_t status = emitter_init(&em, isa_at(row), arena, "moec", diag);
-  if (status != MOEC_OK) goto done;
-  debug_begin(&em, lines);
-  for (ir_func_t *f = next_kernel(module->first); f != NULL;
-       f = next_kernel(f->next))
-    emit_kernel(&em, f, schedule_kernel_symbol(arena, f, em.isa));
-  debug_end(&em);
-  status = strcmp(kind, ".o") == 0 ? emitter_finish(&em, &buffer)
-                                   : print_module(&em, kind, &buffer);
-  if (status == MOEC_OK)
-    status = output_write_file(path, LLVMGetBufferStart(buffer),
-                               LLVMGetBufferSize(buffer), false, diag);
-  if (status == MOEC_OK) status = write_listing(lines, path, arena, diag);
-done:
-  if (buffer != NULL) LLVMDisposeMemoryBuffer(buffer);
-  emitter_dispose(&em);
+  listing_t listing = {.module = module,
+                       .options = options,
+                       .kind = kind,
+                       .path = path,
+                       .arena = arena,
+                       .diag = diag};
+  moec_status_t status =
+      recovery_cleanup(make_listing, dispose_listing, &listing);
   add_stage(options, "code", timing_wall() - start);
   return status;
 }

@@ -416,31 +416,47 @@ static moec_status_t write_weights(void *user, uint64_t offset,
                       packer->diag);
 }
 
-/* Writes an image that has been extended. */
-static moec_status_t pack(packer_t *packer, link_image_t *image,
-                          const weights_t *weights) {
+typedef struct library {
+  const link_input_t *in;
+  const weights_t *weights;
+  const char *path;
+  arena_t *arena;
+  diag_sink_t *diag;
+  link_image_t image;
+  packer_t packer;
+} library_t;
+
+static moec_status_t make_library(void *user) {
+  library_t *l = user;
+  link_image_t *image = &l->image;
+  packer_t *packer = &l->packer;
+  const uint64_t bytes = weights_bytes(l->weights);
   uint64_t digest;
-  MOEC_TRY(weights_write(weights, write_weights, packer, &digest));
+  MOEC_TRY(link_shared(l->in, l->arena, l->diag, image));
+  MOEC_TRY(elf_extend_weights(image->data, image->size, bytes, &packer->base,
+                              l->diag));
+  MOEC_TRY(output_open(&packer->output, l->path, true, l->diag));
+  MOEC_TRY(weights_write(l->weights, write_weights, packer, &digest));
   elf_mix_build_id(image->data, image->size, digest);
-  MOEC_TRY(
-      output_write(&packer->output, 0, image->data, image->size, packer->diag));
-  MOEC_TRY(output_set_size(
-      &packer->output, packer->base + weights_bytes(weights), packer->diag));
-  return output_commit(&packer->output, packer->diag);
+  MOEC_TRY(output_write(&packer->output, 0, image->data, image->size, l->diag));
+  MOEC_TRY(output_set_size(&packer->output, packer->base + bytes, l->diag));
+  return output_commit(&packer->output, l->diag);
+}
+
+static void dispose_library(void *user) {
+  library_t *l = user;
+  output_discard(&l->packer.output); /* nothing is left of it after a commit */
+  link_image_dispose(&l->image);
 }
 
 moec_status_t link_library(const link_input_t *in, const weights_t *weights,
                            const char *path, arena_t *arena,
                            diag_sink_t *diag) {
-  link_image_t image;
-  packer_t packer = {.diag = diag};
-  moec_status_t status = link_shared(in, arena, diag, &image);
-  if (status == MOEC_OK)
-    status = elf_extend_weights(image.data, image.size, weights_bytes(weights),
-                                &packer.base, diag);
-  if (status == MOEC_OK) status = output_open(&packer.output, path, true, diag);
-  if (status == MOEC_OK) status = pack(&packer, &image, weights);
-  if (status != MOEC_OK) output_discard(&packer.output);
-  link_image_dispose(&image);
-  return status;
+  library_t library = {.in = in,
+                       .weights = weights,
+                       .path = path,
+                       .arena = arena,
+                       .diag = diag,
+                       .packer = {.diag = diag}};
+  return recovery_cleanup(make_library, dispose_library, &library);
 }

@@ -313,6 +313,7 @@ static ir_value_t *centred(convert_ctx_t *ctx, ir_value_t *w,
   ir_value_t *y = wide(ctx, w);
   if (is_zero(ctx, zero)) return y;
   zero = wide(ctx, zero);
+  if (y == NULL || zero == NULL) return NULL;
   if (zero->type.rank == 1 && !expr_equals_const(ctx_dim(zero, 0), 1))
     zero = ctx_along(ctx, zero, 0, w->type.rank);
   return ctx_binary(ctx, OP_SUB, y, zero);

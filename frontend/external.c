@@ -193,31 +193,43 @@ static bool grow_cache(onnx_store_t *store) {
   return true;
 }
 
+typedef struct location {
+  const onnx_fetch_t *fetch;
+  const char *text, *name; /* as the model has it; with the directory */
+  uint32_t *slot;
+  opened_t opened;
+} location_t;
+
+static moec_status_t open_and_map(void *user) {
+  location_t *l = user;
+  onnx_store_t *store = l->fetch->model->store;
+  MOEC_TRY(open_location(l->fetch, l->text, &l->opened));
+  if (onnx_map(store, l->opened.fd, &l->opened.st, l->name) == NULL)
+    return FETCH_FAIL(l->fetch, errno == ENOMEM ? MOEC_E_NO_MEMORY : MOEC_E_IO,
+                      "cannot read '%s': %s", l->name, strerror(errno));
+  *l->slot = (uint32_t)store->n_mappings;
+  return MOEC_OK;
+}
+
+static void close_location(void *user) {
+  const location_t *l = user;
+  if (l->opened.fd >= 0) close(l->opened.fd);
+}
+
 static moec_status_t map_location(const onnx_fetch_t *fetch,
                                   const char *location,
                                   onnx_mapping_t **out_mapping) {
   onnx_store_t *store = fetch->model->store;
-  const char *name = arena_printf(fetch->model->arena, "%s/%s",
-                                  fetch->model->directory, location);
+  location_t l = {.fetch = fetch, .text = location, .opened = {.fd = -1}};
+  l.name = arena_printf(fetch->model->arena, "%s/%s", fetch->model->directory,
+                        location);
   if (!grow_cache(store))
     return FETCH_FAIL(fetch, MOEC_E_NO_MEMORY, "out of memory");
-  uint32_t *slot = find_slot(store, name);
-  if (*slot != 0) {
-    *out_mapping = store->mappings[*slot - 1];
-    return MOEC_OK;
-  }
-  opened_t opened = {.fd = -1};
-  moec_status_t status = open_location(fetch, location, &opened);
-  if (status == MOEC_OK) {
-    *out_mapping = onnx_map(store, opened.fd, &opened.st, name);
-    if (*out_mapping != NULL)
-      *slot = (uint32_t)store->n_mappings;
-    else
-      status = FETCH_FAIL(fetch, MOEC_E_IO, "cannot map '%s': %s", name,
-                          strerror(errno));
-  }
-  if (opened.fd >= 0) close(opened.fd);
-  return status;
+  l.slot = find_slot(store, l.name);
+  if (*l.slot == 0)
+    MOEC_TRY(recovery_cleanup(open_and_map, close_location, &l));
+  *out_mapping = store->mappings[*l.slot - 1];
+  return MOEC_OK;
 }
 
 /* ---- Keys --------------------------------------------------------------- */

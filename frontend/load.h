@@ -1,13 +1,14 @@
 /* Reading ONNX files: models and the data files of test suites.
  *
- * A file is mapped, its wire format checked without recursion (wire.h), and
- * unpacked by protobuf-c into an arena as a skeleton: without the elements of
- * tensors, metadata_props (except the model's), doc_strings and unknown fields.
- * Elements are fetched tensor by tensor with onnx_tensor_data, as views of the
- * mapped file where its bytes can be used as they are.
+ * A file is read or mapped, its wire format checked without recursion (wire.h),
+ * and unpacked by protobuf-c into an arena as a skeleton: without the elements
+ * of tensors, metadata_props (except the model's), doc_strings and unknown
+ * fields. Elements are fetched tensor by tensor with onnx_tensor_data, as views
+ * of the file's bytes where they can be used as they are.
  *
- * Mapped files must not be changed while a store is open: shortening one ends
- * the process with SIGBUS; onnx_store_check tells other changes. */
+ * Files of more than 64 MiB are mapped, unless onnx_load_options_t.never_map
+ * forbids it. Mapped files must not be shortened while a store is open: that
+ * ends the process with SIGBUS. onnx_store_check tells all other changes. */
 #ifndef FRONTEND_LOAD_H
 #define FRONTEND_LOAD_H
 
@@ -39,6 +40,9 @@ typedef struct onnx_load_options {
   /* Compare external files with the SHA-1 that the model gives for them. The
    * form of checksums is checked always. */
   bool verify_checksums;
+  /* Read large files too, instead of mapping them: for files that somebody may
+   * shorten meanwhile, see onnx_store_t. Takes memory for all their bytes. */
+  bool never_map;
 } onnx_load_options_t;
 
 /* Open files and where tensors' elements lie in them. Heap object, because it

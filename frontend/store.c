@@ -1,4 +1,9 @@
-/* Owns the bytes of files: maps them, remembers them, lets go of them. */
+/* Owns the bytes of files: reads or maps them, remembers them, lets go of them.
+ *
+ * A mapping is the file itself: where somebody shortens that, its pages are
+ * gone and touching them is SIGBUS. What has been read stays. So files are
+ * read, unless they are so large that a copy would cost more than it is worth.
+ */
 #include "frontend/store.h"
 
 #include <errno.h>
@@ -9,7 +14,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define MOST_DEPTH 1024 /* protobuf-c takes about 1 KB of stack for each */
+#define MOST_READ (64 << 20) /* bytes of a file that is not mapped */
+#define MOST_DEPTH 1024      /* protobuf-c takes about 1 KB of stack for each */
 
 static void set_default(uint64_t *limit, uint64_t value) {
   if (*limit == 0) *limit = value;
@@ -67,7 +73,7 @@ moec_status_t onnx_store_check(onnx_store_t *store, diag_sink_t *diag) {
   for (size_t i = 0; i < store->n_mappings; i++) {
     const onnx_mapping_t *mapping = store->mappings[i];
     struct stat now;
-    if (mapping->how != MAPPING_MAPPED) continue;
+    if (!S_ISREG(mapping->was.st_mode)) continue;
     if (stat(mapping->name, &now) != 0 || !is_same(&now, &mapping->was))
       return diag_error(diag, (ir_loc_t){0}, MOEC_E_IO,
                         "'%s' was changed while it was being read",
@@ -78,14 +84,16 @@ moec_status_t onnx_store_check(onnx_store_t *store, diag_sink_t *diag) {
 
 /* ---- Mapping ------------------------------------------------------------ */
 
-/* Reads until the end, but at most limit + 1 bytes, so that the caller sees a
- * length beyond the limit. Returns false with errno set. */
-static bool read_all(int fd, uint64_t limit, onnx_mapping_t *out) {
+/* Reads until the end, into `first` bytes of memory or more, but at most little
+ * more than `limit`, so that the caller sees a length beyond it. Returns false
+ * with errno set. */
+static bool read_all(int fd, uint64_t limit, size_t first,
+                     onnx_mapping_t *out) {
   uint8_t *bytes = NULL;
   size_t length = 0, capacity = 0;
   while (length <= limit) {
     if (length == capacity) {
-      capacity = capacity == 0 ? (size_t)1 << 16 : 2 * capacity;
+      capacity = capacity == 0 ? first : 2 * capacity;
       uint8_t *grown = realloc(bytes, capacity);
       if (grown == NULL) goto failed;
       bytes = grown;
@@ -105,12 +113,17 @@ failed:
 }
 
 /* Fills in a mapping that has its name; false with errno set. */
-static bool fill(int fd, const struct stat *st, uint64_t limit,
-                 onnx_mapping_t *out) {
+static bool fill(int fd, const struct stat *st,
+                 const onnx_load_options_t *options, onnx_mapping_t *out) {
   out->was = *st;
   if (!S_ISREG(st->st_mode)) {
     out->how = MAPPING_READ;
-    return read_all(fd, limit, out);
+    return read_all(fd, options->limits.file_bytes, 1 << 16, out);
+  }
+  uint64_t size = (uint64_t)st->st_size;
+  if (size > 0 && (options->never_map || size <= MOST_READ)) {
+    out->how = MAPPING_READ;
+    return read_all(fd, size, (size_t)size + 1, out);
   }
   out->how = MAPPING_MAPPED;
   if (st->st_size == 0) return true;
@@ -164,7 +177,7 @@ onnx_mapping_t *onnx_map(onnx_store_t *store, int fd, const struct stat *st,
                          const char *name) {
   onnx_mapping_t *mapping = add_mapping(store, name);
   if (mapping == NULL) return NULL;
-  if (fill(fd, st, store->options.limits.file_bytes, mapping)) return mapping;
+  if (fill(fd, st, &store->options, mapping)) return mapping;
   int error = errno;
   store->n_mappings--;
   mapping->how = MAPPING_BORROWED; /* nothing to let go of */
@@ -173,32 +186,45 @@ onnx_mapping_t *onnx_map(onnx_store_t *store, int fd, const struct stat *st,
   return NULL;
 }
 
+/* What keeps a file from being mapped. Reporting it may leave through the
+ * recovery point: not while the file is open. */
+typedef enum { OPEN_FINE, OPEN_FAILED, OPEN_NO_FILE, OPEN_UNREADABLE } opened_t;
+
+static opened_t open_and_map(onnx_store_t *store, const char *path,
+                             struct stat *out_st,
+                             const onnx_mapping_t **out_mapping) {
+  opened_t how = OPEN_FINE;
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+  if (fd < 0) return OPEN_FAILED;
+  if (fstat(fd, out_st) != 0) {
+    how = OPEN_FAILED;
+  } else if (!S_ISREG(out_st->st_mode) && !S_ISFIFO(out_st->st_mode)) {
+    how = OPEN_NO_FILE;
+  } else {
+    *out_mapping = onnx_map(store, fd, out_st, path);
+    if (*out_mapping == NULL) how = OPEN_UNREADABLE;
+  }
+  int error = errno;
+  close(fd);
+  errno = error;
+  return how;
+}
+
 moec_status_t onnx_open(onnx_store_t *store, const char *path,
                         diag_sink_t *diag, const onnx_mapping_t **out_mapping) {
   const ir_loc_t nowhere = {0};
-  moec_status_t status = MOEC_OK;
   struct stat st;
   *out_mapping = NULL;
-  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-  if (fd < 0 || fstat(fd, &st) != 0) {
-    status = diag_error(diag, nowhere, MOEC_E_IO, "cannot open '%s': %s", path,
-                        strerror(errno));
-    goto done;
-  }
-  if (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode)) {
-    status = diag_error(
+  opened_t how = open_and_map(store, path, &st, out_mapping);
+  if (how == OPEN_FINE) return MOEC_OK;
+  if (how == OPEN_NO_FILE)
+    return diag_error(
         diag, nowhere, MOEC_E_IO, "'%s' is %s", path,
         S_ISDIR(st.st_mode) ? "a directory, not a file" : "not a regular file");
-    goto done;
-  }
-  *out_mapping = onnx_map(store, fd, &st, path);
-  if (*out_mapping == NULL)
-    status = diag_error(diag, nowhere, MOEC_E_IO, "cannot read '%s': %s", path,
-                        strerror(errno));
-
-done:
-  if (fd >= 0) close(fd);
-  return status;
+  return diag_error(diag, nowhere,
+                    errno == ENOMEM ? MOEC_E_NO_MEMORY : MOEC_E_IO,
+                    "cannot %s '%s': %s", how == OPEN_FAILED ? "open" : "read",
+                    path, strerror(errno));
 }
 
 const char *onnx_directory_of(arena_t *arena, const char *path) {

@@ -62,6 +62,20 @@ void moec_leave(moec_status_t status, const char *format, ...) {
   leave_with(status, message);
 }
 
+moec_status_t recovery_cleanup(moec_status_t (*work)(void *user),
+                               void (*cleanup)(void *user), void *user) {
+  recovery_t point;
+  recovery_enter(&point);
+  if (setjmp(point.jump) != 0) {
+    cleanup(user);
+    leave_with(point.status, point.message);
+  }
+  moec_status_t status = work(user);
+  recovery_leave(&point);
+  cleanup(user);
+  return status;
+}
+
 void moec_bug(const char *file, int line, const char *format, ...) {
   char message[sizeof((recovery_t *)NULL)->message];
   const char *base = strrchr(file, '/'); /* builds must not show their place */

@@ -33,6 +33,11 @@ typedef struct recovery {
 void recovery_enter(recovery_t *point);
 void recovery_leave(recovery_t *point);
 
+/* Calls work(user), then cleanup(user), whether work returned or left; in the
+ * latter case leaves on, else returns what work did. For what no arena owns. */
+moec_status_t recovery_cleanup(moec_status_t (*work)(void *user),
+                               void (*cleanup)(void *user), void *user);
+
 /* Leaves to the innermost recovery point; aborts when there is none. */
 _Noreturn void moec_leave(moec_status_t status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

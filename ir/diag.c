@@ -81,6 +81,15 @@ moec_status_t diag_error(diag_sink_t *diag, ir_loc_t loc, moec_status_t status,
   return status;
 }
 
+moec_status_t diag_left(diag_sink_t *diag, const recovery_t *point) {
+  recovery_t own;
+  recovery_enter(&own);
+  if (setjmp(own.jump) == 0)
+    (void)diag_error(diag, (ir_loc_t){0}, point->status, "%s", point->message);
+  recovery_leave(&own);
+  return point->status;
+}
+
 void diag_warning(diag_sink_t *diag, ir_loc_t loc, const char *format, ...) {
   if (diag == NULL) return;
   diag->dropped = diag->n_warnings++ >= max_kept(diag);

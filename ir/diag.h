@@ -43,6 +43,9 @@ void diag_init(diag_sink_t *diag, arena_t *arena, const char *file);
 moec_status_t diag_error(diag_sink_t *diag, ir_loc_t loc, moec_status_t status,
                          const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+/* Records what a recovery point was left for, and returns its status. Where
+ * there is no memory for the record, it is only counted. */
+moec_status_t diag_left(diag_sink_t *diag, const recovery_t *point);
 void diag_warning(diag_sink_t *diag, ir_loc_t loc, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* Adds a remark to the latest error or warning. */

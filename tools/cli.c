@@ -91,6 +91,7 @@ moec_status_t cli_compile_options(cli_t *cli, const char *model,
   out->output = output;
   if (o->given[OPTION_entry]) out->entry = o->entry;
   out->external_root = o->external_root;
+  out->verify_checksums = o->verify_checksums;
   out->isas = o->isa;
   out->target = o->target;
   out->report = o->report;

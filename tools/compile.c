@@ -316,7 +316,9 @@ moec_status_t compile_model(const compile_options_t *options,
   s->diag = diag;
   s->arena = arena_create(options->memory_limit);
   s->scratch = arena_create(options->memory_limit);
-  onnx_load_options_t load = {.external_root = options->external_root};
+  onnx_load_options_t load = {.external_root = options->external_root,
+                              .verify_checksums = options->verify_checksums,
+                              .never_map = options->never_map};
   s->store = onnx_store_create(&load);
   moec_status_t status = MOEC_E_NO_MEMORY;
   recovery_t point;
@@ -325,8 +327,7 @@ moec_status_t compile_model(const compile_options_t *options,
     if (setjmp(point.jump) == 0) {
       status = compile(s);
     } else {
-      status =
-          diag_error(diag, (ir_loc_t){0}, point.status, "%s", point.message);
+      status = diag_left(diag, &point);
     }
   }
   recovery_leave(&point);

@@ -13,6 +13,8 @@ typedef struct compile_options {
                          .moeir; NULL: nothing is written */
   const char *entry;  /* exported function, "moec_model" by default */
   const char *external_root; /* --external-data-root, or NULL */
+  bool verify_checksums;     /* of external data, where the model has them */
+  bool never_map;            /* see onnx_load_options_t */
   const char *target;        /* a triple; NULL: the host's architecture */
   const char *isas;          /* "a,b" of targets.def; NULL: all of the target */
   const char *report;        /* JSON report, or NULL */

@@ -97,8 +97,7 @@ static moec_status_t evaluate_in_session(session_t *s, ir_data_t *data) {
     if (setjmp(point.jump) == 0) {
       status = evaluate(s, data);
     } else {
-      status =
-          diag_error(s->diag, (ir_loc_t){0}, point.status, "%s", point.message);
+      status = diag_left(s->diag, &point);
     }
   }
   recovery_leave(&point);

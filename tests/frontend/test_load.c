@@ -110,14 +110,32 @@ static bool is_mapped(const char *path) {
   return found;
 }
 
-static void destroyed_store_unmaps_its_files(void **state) {
+static void only_large_files_are_mapped(void **state) {
+  enum { LARGE = 65 << 20 };
   wire_t wire = named_graph();
-  temporary_t file = temporary_file(wire.data, wire.length);
-  free(wire.data);
+  char *text = malloc(LARGE); /* a doc_string, in front */
+  assert_non_null(text);
+  memset(text, 'x', LARGE);
+  wire_t large = {0};
+  wire_bytes(&large, 6, text, LARGE);
+  wire_raw(&large, wire.data, wire.length);
+  temporary_t file = temporary_file(large.data, large.length);
+  free(text);
+  free(large.data);
   onnx_model_t *model;
   assert_accepted((fixture_t *)*state, load_path(state, file.path, &model));
   assert_true(is_mapped(file.path));
   fixture_restart(*state, NULL);
+  assert_false(is_mapped(file.path));
+  fixture_restart(*state, &(onnx_load_options_t){.never_map = true});
+  assert_accepted((fixture_t *)*state, load_path(state, file.path, &model));
+  assert_false(is_mapped(file.path));
+  fixture_restart(*state, NULL);
+  unlink(file.path);
+
+  file = temporary_file(wire.data, wire.length);
+  free(wire.data);
+  assert_accepted((fixture_t *)*state, load_path(state, file.path, &model));
   assert_false(is_mapped(file.path));
   unlink(file.path);
 }
@@ -379,7 +397,7 @@ int main(void) {
       TEST(every_file_of_one_byte_is_rejected),
       TEST(model_without_graph_is_rejected),
       TEST(model_is_loaded_with_its_directory),
-      TEST(destroyed_store_unmaps_its_files),
+      TEST(only_large_files_are_mapped),
       TEST(model_is_loaded_from_a_pipe),
       TEST(failing_load_leaves_the_store_usable),
       TEST(exhausted_arena_leaks_nothing),

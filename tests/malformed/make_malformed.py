@@ -10,6 +10,7 @@ of their own.
 """
 
 import json
+import hashlib
 import os
 import pathlib
 import stat
@@ -190,13 +191,7 @@ def typed_value_cases(raw8):
                                ("int32", w.INT32, 2**40)]:
         case(f"m49-{name}", MALFORMED, "value 0 of int32_data",
              around(w.tensor(dtype, [1], w.packed(5, [value])), dtype, [1]))
-    for extra in range(8):  # one of these is wherever 8 bytes do not lie
-        data = elements(w.INT64, [1 << 40, -2])
-        case(f"m50-{extra}", 0, "", w.model(
-            w.graph([w.node("Identity", ["w"], ["y"])],
-                    [w.tensor(w.INT64, [2], w.blob(9, data))], [],
-                    [w.value_info("y", w.INT64, [2])], name="g" * (extra + 1))),
-            run=of_run(0, "", outputs=[data]))
+    alignment_cases()
     sparse_cases()
     case("m52-scalar", MALFORMED, "number of trips", w.model(w.graph(
         [w.node("Loop", ["m", "", "x"], ["y"], [w.a_graph("body", w.graph(
@@ -208,6 +203,16 @@ def typed_value_cases(raw8):
         [w.value_info("x", w.FLOAT, [2])], [w.untyped("y")])))
     case("m52-segment", UNSUPPORTED, "segments", around(
         w.tensor(w.FLOAT, [2], raw8 + w.blob(3, w.integer(1, 0)))))
+
+
+def alignment_cases():
+    for extra in range(8):  # at all places relative to multiples of 8
+        data = elements(w.INT64, [1 << 40, -2])
+        case(f"m50-{extra}", 0, "", w.model(
+            w.graph([w.node("Identity", ["w"], ["y"])],
+                    [w.tensor(w.INT64, [2], w.blob(9, data))], [],
+                    [w.value_info("y", w.INT64, [2])], name="g" * (extra + 1))),
+            run=of_run(0, "", outputs=[data]))
 
 
 def sparse_cases():
@@ -330,6 +335,15 @@ def external_cases():
     keys("m55-twice", MALFORMED, "key 'location' is given twice",
          ("location", "sub/w.bin"))
     keys("m55-checksum", MALFORMED, "not a SHA-1", ("checksum", "12345"))
+    for name, data, options, code, words in [
+            ("right", bytes(8), ["--verify-checksums"], 0, ""),
+            ("wrong", b"other", ["--verify-checksums"], IO,
+             "does not have the checksum"),
+            ("not-compared", b"other", [], 0, "")]:
+        case(f"m55-checksum-{name}", code, words, external_model(
+            ("location", "w.bin"),
+            ("checksum", hashlib.sha1(data).hexdigest())), options,
+            write_weights)
     case("m55-no-location", MALFORMED, "no location",
          external_model(("offset", "0")))
     case("m56-both", MALFORMED, "both inline and external",
