@@ -141,7 +141,7 @@ static void check_all(const fixture_t *f, const char *output, bool alone) {
   assert_int_equal(compile(f, output, -1, false), MOEC_OK);
   assert_int_equal(count_files(f->directory), n_files + 1);
   unlink(output);
-  for (long n = 0; status != MOEC_OK; n += 1 + n / 24) {
+  for (long n = 0; status != MOEC_OK; n += 1 + n / 100) {
     n_tried++;
     status = compile(f, output, n, alone);
     if (status != MOEC_OK && status != MOEC_E_NO_MEMORY && status != MOEC_E_IO)
