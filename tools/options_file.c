@@ -118,11 +118,11 @@ static moec_status_t take_line(options_parse_t *p, const file_line_t *line,
 
 static moec_status_t read_file(options_parse_t *p, const char *path,
                                char **out_text) {
+  char *text = arena_alloc(p->arena, MAX_BYTES + 1);
   FILE *file = fopen(path, "rbe");
   if (file == NULL)
     return diag_error(p->diag, (ir_loc_t){0}, MOEC_E_IO, "cannot open '%s': %s",
                       path, strerror(errno));
-  char *text = arena_alloc(p->arena, MAX_BYTES + 1);
   const size_t length = fread(text, 1, MAX_BYTES + 1, file);
   const bool failed = ferror(file) != 0;
   fclose(file);
