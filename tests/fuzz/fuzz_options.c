@@ -1,7 +1,10 @@
 /* The command line: each line of the input is an argument, behind an empty line
- * each is NAME=VALUE of the environment. What is understood can be described.
- */
+ * each is NAME=VALUE of the environment, behind another they are a file of
+ * options. What is understood can be described. */
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "tests/fuzz/fuzz.h"
 #include "tools/options.h"
