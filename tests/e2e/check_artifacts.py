@@ -5,7 +5,8 @@ For each case: two compilations give the same bytes; the library needs the C
 library at most, in versions up to 2.28, and exports one symbol; runtime routines
 are those of the table; f32 kernels with loops use the vectors of the AVX2 and
 AVX-512 variants; kernels that gain nothing by VNNI are not emitted for it; each
-variant that runs here gives the same bits for 1 and 2 threads.
+variant that runs here gives the same bits for 1 and 2 threads; libraries for other
+architectures need and export the same.
 """
 import argparse
 import json
@@ -122,6 +123,21 @@ def check_threads(moec, so, case, tmp):
     return problems
 
 
+def check_targets(args, model, tmp):
+    problems, so = [], tmp / "foreign.so"
+    for target in args.foreign:
+        code, _, err = run([args.moec, model, "-o", so, f"--target={target}"])
+        problems += check_elf(args.readelf, so) if code == 0 else [
+            f"does not compile for {target}: {err}"]
+    return problems
+
+
+def foreign_targets(moec):
+    _, table, _ = run([moec, "--print-targets"])
+    return sorted({row.split()[0] for row in table.splitlines()
+                   if "another architecture" in row})
+
+
 def check_case(args, case, known):
     with tempfile.TemporaryDirectory() as t:
         tmp = pathlib.Path(t)
@@ -139,6 +155,7 @@ def check_case(args, case, known):
         problems += check_routines(args.moec, a, known)
         problems += check_vectors(args.objdump, a, tmp / "dump")
         problems += check_threads(args.moec, a, case, tmp)
+        problems += check_targets(args, model, tmp)
         return problems
 
 
@@ -152,6 +169,7 @@ def main():
     rows = pathlib.Path(args.routines).read_text()
     known = set(re.findall(r"^ROUTINE\((\w+)", rows, re.M))
     cases = sorted(p.parent for p in args.models.glob(f"{args.only}/model.onnx"))
+    args.foreign = foreign_targets(args.moec)
     bad = 0
     for case in cases:
         for problem in check_case(args, case, known):
