@@ -2,7 +2,6 @@
  * of an If with a constant condition, the trips of short loops, one after the
  * other. */
 #include "frontend/region.h"
-#include "frontend/sequence.h"
 
 enum { MAX_TRIPS = 4096, MAX_UNROLLED = 100000 /* nodes */ };
 
@@ -117,8 +116,6 @@ typedef struct loop {
   const Onnx__GraphProto *body;
   unsigned n_state, n_scan;
   slot_t *init;
-  ir_builder_t *outer; /* where the loop is built */
-  bool again;    /* a body has shown that `init` must be of another kind */
   int64_t trips; /* constant number, INT64_MAX when there is no limit */
   bool known;    /* whether `trips` is */
 } loop_t;
@@ -186,52 +183,32 @@ static moec_status_t unroll_loop(convert_ctx_t *ctx, const loop_t *loop,
   return ctx_status(ctx);
 }
 
-/* What is carried has one structure before and after a trip. Where a trip shows
- * that it must be another one than it was, the loop begins again with that. */
-static bool state_agrees(convert_ctx_t *ctx, loop_t *loop, slot_t *next) {
-  for (unsigned i = 0; i < loop->n_state; i++) {
-    slot_t before = loop->init[i];
-    if (next[i].kind == SLOT_FAILED) {
-      ctx->status = MOEC_E_INVALID_MODEL;
-      return false;
-    }
-    if (!slots_agree(ctx, &loop->init[i], loop->outer, &next[i], ctx->b))
-      return false;
-    loop->again |= !ctx_same_structure(1, &before, &loop->init[i]);
-  }
-  return !loop->again;
-}
-
-/* A body's outputs: the condition, the state, the scan outputs. */
 static moec_status_t loop_body(convert_ctx_t *ctx, void *user, ir_value_t *trip,
-                               ir_value_t *const *state, ir_value_t **out) {
-  loop_t *loop = user;
-  unsigned n = loop->n_state, n_values;
-  slot_t *args = ARENA_ARRAY(ctx->arena, slot_t, 2 + n);
+                               const slot_t *state, ir_value_t **out_more,
+                               slot_t *out) {
+  const loop_t *loop = user;
+  slot_t *args = ARENA_ARRAY(ctx->arena, slot_t, 2 + loop->n_state);
   slot_t *outputs = ARENA_ARRAY(ctx->arena, slot_t, loop->body->n_output);
-  ir_value_t **values;
   args[0] = tensor_slot(trip);
   args[1] = tensor_slot(ir_scalar_int(ctx->b, DT_BOOL, 1));
-  ctx_unflatten(ctx, n, loop->init, state, args + 2);
-  MOEC_TRY(ctx_inline(ctx, loop->body, 2 + n, args, outputs));
+  for (unsigned i = 0; i < loop->n_state; i++) args[2 + i] = state[i];
+  MOEC_TRY(ctx_inline(ctx, loop->body, 2 + loop->n_state, args, outputs));
   if (outputs[0].kind != SLOT_TENSOR || !is_condition(ctx, outputs[0].value))
     return ctx_invalid(ctx, "the body's condition is not a bool");
-  if (!state_agrees(ctx, loop, outputs + 1))
-    return ctx->status != MOEC_OK ? ctx->status : MOEC_E_UNSUPPORTED;
-  for (unsigned i = 0; i < loop->n_scan; i++)
-    if (outputs[1 + n + i].kind != SLOT_TENSOR)
-      return ctx_invalid(ctx, "scan output %u is not a tensor", i);
-  outputs[0].value = ir_reshape(ctx->b, outputs[0].value, 0, NULL);
-  if (!ctx_flatten(ctx, 1 + n + loop->n_scan, outputs, &n_values, &values))
-    return ctx_status(ctx);
-  for (unsigned i = 0; i < n_values; i++) out[i] = values[i];
+  *out_more = ir_reshape(ctx->b, outputs[0].value, 0, NULL);
+  for (unsigned i = 0; i < loop->n_state + loop->n_scan; i++)
+    out[i] = outputs[1 + i];
   return ctx_status(ctx);
 }
 
 static moec_status_t run_loop(convert_ctx_t *ctx, loop_t *loop,
                               slot_t *results) {
-  while_spec_t spec = {.n_rows = loop->n_scan, .body = loop_body, .user = loop};
-  ir_value_t *limit = ctx_in(ctx, 0), *first = ctx_in(ctx, 1), **init;
+  slot_loop_t spec = {.n_state = loop->n_state,
+                      .n_rows = loop->n_scan,
+                      .init = loop->init,
+                      .body = loop_body,
+                      .user = loop};
+  ir_value_t *limit = ctx_in(ctx, 0), *first = ctx_in(ctx, 1);
   spec.limit = limit != NULL ? ir_reshape(ctx->b, limit, 0, NULL)
                              : ir_scalar_int(ctx->b, DT_I64, INT64_MAX);
   spec.first = first != NULL ? ir_reshape(ctx->b, first, 0, NULL)
@@ -241,23 +218,7 @@ static moec_status_t run_loop(convert_ctx_t *ctx, loop_t *loop,
   if (known != NULL && (first == NULL || known_bool(ctx, first, &begins)) &&
       begins)
     spec.trips = expr_max(ctx->exprs, known, ctx_int(ctx, 0));
-  ir_value_t **values;
-  moec_status_t status;
-  loop->outer = ctx->b;
-  do {
-    loop->again = false;
-    if (!ctx_flatten(ctx, loop->n_state, loop->init, &spec.n_state, &init))
-      return ctx_status(ctx);
-    spec.init = init;
-    values =
-        ARENA_ARRAY(ctx->arena, ir_value_t *, spec.n_state + spec.n_rows + 1);
-    status = ctx_while(ctx, &spec, values);
-  } while (loop->again && ctx_status(ctx) == MOEC_OK);
-  MOEC_TRY(status);
-  ctx_unflatten(ctx, loop->n_state, loop->init, values, results);
-  for (unsigned i = 0; i < loop->n_scan; i++)
-    results[loop->n_state + i] = tensor_slot(values[spec.n_state + i]);
-  return MOEC_OK;
+  return ctx_while_slots(ctx, &spec, results);
 }
 
 moec_status_t convert_loop(convert_ctx_t *ctx) {
@@ -418,27 +379,20 @@ static moec_status_t unroll_scan(convert_ctx_t *ctx, scan_t *s, int64_t trips,
 }
 
 static moec_status_t scan_body(convert_ctx_t *ctx, void *user, ir_value_t *trip,
-                               ir_value_t *const *state, ir_value_t **out) {
+                               const slot_t *state, ir_value_t **out_more,
+                               slot_t *out) {
   scan_t *s = user;
   slot_t *args = ARENA_ARRAY(ctx->arena, slot_t, ctx->n_in);
-  slot_t *outputs = ARENA_ARRAY(ctx->arena, slot_t, ctx->n_out);
-  ir_value_t **values;
-  unsigned n_values;
-  ctx_unflatten(ctx, s->n_state, ctx->in, state, args);
+  *out_more = NULL;
+  for (unsigned i = 0; i < s->n_state; i++) args[i] = state[i];
   for (unsigned i = 0; i < s->n_in; i++) {
     ir_value_t *x = scan_element(ctx, s, i, trip);
     if (x == NULL) return ctx_status(ctx);
     args[s->n_state + i] = tensor_slot(x);
   }
-  MOEC_TRY(ctx_inline(ctx, s->body, ctx->n_in, args, outputs));
-  if (!ctx_same_structure(s->n_state, ctx->in, outputs))
-    return ctx_unsupported(ctx, "a trip changes the kind of a carried value");
+  MOEC_TRY(ctx_inline(ctx, s->body, ctx->n_in, args, out));
   for (unsigned i = 0; i < s->n_out; i++)
-    if (!find_out_axis(ctx, s, i, &outputs[s->n_state + i])) return ctx->status;
-  if (!ctx_flatten(ctx, ctx->n_out, outputs, &n_values, &values))
-    return ctx_status(ctx);
-  out[0] = NULL;
-  for (unsigned i = 0; i < n_values; i++) out[1 + i] = values[i];
+    if (!find_out_axis(ctx, s, i, &out[s->n_state + i])) return ctx->status;
   return ctx_status(ctx);
 }
 
@@ -457,21 +411,21 @@ static ir_value_t *turn(convert_ctx_t *ctx, const scan_t *s, unsigned i,
 }
 
 static moec_status_t run_scan(convert_ctx_t *ctx, scan_t *s, slot_t *results) {
-  while_spec_t spec = {
-      .trips = s->trips, .n_rows = s->n_out, .body = scan_body, .user = s};
-  ir_value_t **init;
-  spec.limit = ir_expr_scalar(ctx->b, s->trips);
-  spec.first = ir_scalar_int(ctx->b, DT_BOOL, 1);
-  if (!ctx_flatten(ctx, s->n_state, ctx->in, &spec.n_state, &init))
-    return ctx_status(ctx);
-  spec.init = init;
-  ir_value_t **values =
-      ARENA_ARRAY(ctx->arena, ir_value_t *, spec.n_state + spec.n_rows + 1);
-  MOEC_TRY(ctx_while(ctx, &spec, values));
-  ctx_unflatten(ctx, s->n_state, ctx->in, values, results);
-  for (unsigned i = 0; i < s->n_out; i++)
-    results[s->n_state + i] =
-        tensor_slot(turn(ctx, s, i, values[spec.n_state + i]));
+  slot_t *init = ARENA_ARRAY(ctx->arena, slot_t, s->n_state);
+  for (unsigned i = 0; i < s->n_state; i++) init[i] = ctx->in[i];
+  slot_loop_t spec = {.limit = ir_expr_scalar(ctx->b, s->trips),
+                      .first = ir_scalar_int(ctx->b, DT_BOOL, 1),
+                      .trips = s->trips,
+                      .n_state = s->n_state,
+                      .n_rows = s->n_out,
+                      .init = init,
+                      .body = scan_body,
+                      .user = s};
+  MOEC_TRY(ctx_while_slots(ctx, &spec, results));
+  for (unsigned i = 0; i < s->n_out; i++) {
+    slot_t *row = &results[s->n_state + i];
+    row->value = turn(ctx, s, i, row->value);
+  }
   return ctx_status(ctx);
 }
 

@@ -465,3 +465,76 @@ moec_status_t ctx_while(convert_ctx_t *ctx, const while_spec_t *spec,
     results[i] = &t.op->out[i];
   return MOEC_OK;
 }
+
+/* ---- While over slots ------------------------------------------------------
+ */
+
+typedef struct slot_trial {
+  slot_loop_t *loop;
+  ir_builder_t *outer; /* where the loop is built */
+  bool again;          /* a state became another kind */
+} slot_trial_t;
+
+/* What is carried has one structure before and after a trip. */
+static bool state_agrees(convert_ctx_t *ctx, slot_trial_t *t, slot_t *next) {
+  for (unsigned i = 0; i < t->loop->n_state; i++) {
+    slot_t *init = &t->loop->init[i], before = *init;
+    if (next[i].kind == SLOT_FAILED) {
+      ctx->status = MOEC_E_INVALID_MODEL;
+      return false;
+    }
+    if (!slots_agree(ctx, init, t->outer, &next[i], ctx->b)) return false;
+    t->again |= !ctx_same_structure(1, &before, init);
+  }
+  return !t->again;
+}
+
+static moec_status_t slot_body(convert_ctx_t *ctx, void *user, ir_value_t *trip,
+                               ir_value_t *const *state, ir_value_t **out) {
+  slot_trial_t *t = user;
+  slot_loop_t *loop = t->loop;
+  unsigned n = loop->n_state, n_out = n + loop->n_rows, n_values;
+  slot_t *args = ARENA_ARRAY(ctx->arena, slot_t, n);
+  slot_t *next = ARENA_ARRAY(ctx->arena, slot_t, n_out);
+  ir_value_t **values;
+  ctx_unflatten(ctx, n, loop->init, state, args);
+  out[0] = NULL;
+  MOEC_TRY(loop->body(ctx, loop->user, trip, args, &out[0], next));
+  if (!state_agrees(ctx, t, next))
+    return ctx->status != MOEC_OK ? ctx->status : MOEC_E_UNSUPPORTED;
+  for (unsigned i = n; i < n_out; i++)
+    if (next[i].kind != SLOT_TENSOR)
+      return ctx_invalid(ctx, "scan output %u is not a tensor", i - n);
+  if (!ctx_flatten(ctx, n_out, next, &n_values, &values))
+    return ctx_status(ctx);
+  for (unsigned i = 0; i < n_values; i++) out[1 + i] = values[i];
+  return ctx_status(ctx);
+}
+
+moec_status_t ctx_while_slots(convert_ctx_t *ctx, slot_loop_t *loop,
+                              slot_t *results) {
+  slot_trial_t trial = {.loop = loop, .outer = ctx->b};
+  while_spec_t spec = {.limit = loop->limit,
+                       .first = loop->first,
+                       .trips = loop->trips,
+                       .n_rows = loop->n_rows,
+                       .body = slot_body,
+                       .user = &trial};
+  ir_value_t **values, **init;
+  moec_status_t status;
+  do {
+    trial.again = false;
+    if (!ctx_flatten(ctx, loop->n_state, loop->init, &spec.n_state, &init))
+      return ctx_status(ctx);
+    spec.init = init;
+    values =
+        ARENA_ARRAY(ctx->arena, ir_value_t *, spec.n_state + spec.n_rows + 1);
+    status = ctx_while(ctx, &spec, values);
+  } while (trial.again && ctx_status(ctx) == MOEC_OK);
+  MOEC_TRY(status);
+  ctx_unflatten(ctx, loop->n_state, loop->init, values, results);
+  for (unsigned i = 0; i < loop->n_rows; i++)
+    results[loop->n_state + i] =
+        (slot_t){.kind = SLOT_TENSOR, .value = values[spec.n_state + i]};
+  return MOEC_OK;
+}

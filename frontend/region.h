@@ -60,4 +60,22 @@ typedef struct while_spec {
 moec_status_t ctx_while(convert_ctx_t *ctx, const while_spec_t *spec,
                         ir_value_t **results);
 
+/* The same over slots: state may be sequences and optionals. body fills
+ * *out_more (NULL: go on) and out[n_state + n_rows]; rows are tensors. Where a
+ * trip shows that a state must be of another kind, say a longer sequence, init
+ * becomes one and the body is built anew. */
+typedef struct slot_loop {
+  ir_value_t *limit, *first;
+  const expr_t *trips;
+  unsigned n_state, n_rows;
+  slot_t *init; /* [n_state] */
+  moec_status_t (*body)(convert_ctx_t *ctx, void *user, ir_value_t *trip,
+                        const slot_t *state, ir_value_t **out_more,
+                        slot_t *out);
+  void *user;
+} slot_loop_t;
+
+moec_status_t ctx_while_slots(convert_ctx_t *ctx, slot_loop_t *loop,
+                              slot_t *results);
+
 #endif

@@ -65,6 +65,11 @@ static ir_value_t *no_elements(convert_ctx_t *ctx, dtype_t dtype,
 
 slot_t sequence_empty(convert_ctx_t *ctx, dtype_t dtype, unsigned rank) {
   const expr_t *shape[] = {zero(ctx), ctx_int(ctx, rank)};
+  if (dtype == DT_NONE || dtype_class(dtype) == DT_CLASS_STRING) {
+    ctx_unsupported(ctx, "a sequence of %s whose length only a run tells",
+                    dtype == DT_NONE ? "unknown elements" : "strings");
+    return (slot_t){.kind = SLOT_FAILED};
+  }
   ir_value_t *none = ir_iota(ctx->b, DT_I64, zero(ctx));
   ir_value_t *dims = ir_reshape(ctx->b, none, 2, shape);
   return make(dims, no_elements(ctx, dtype, 1));
@@ -137,6 +142,23 @@ static bool optionals_agree(convert_ctx_t *ctx, slot_t *x, ir_builder_t *bx,
   return fine;
 }
 
+static dtype_t element_dtype(const slot_t *slot) {
+  return slot->kind == SLOT_LIST ? slot->list->dtype : slot->value->type.dtype;
+}
+
+/* As a SLOT_SEQUENCE of elements like those of `like`, if it has none. */
+static bool sequence_like(convert_ctx_t *ctx, slot_t *slot,
+                          const slot_t *like) {
+  int rank = slot_element_rank(slot);
+  dtype_t dtype = element_dtype(slot);
+  if (rank < 0) rank = slot_element_rank(like);
+  if (dtype == DT_NONE) dtype = element_dtype(like);
+  if (rank < 0) rank = 0;
+  if (slot->kind == SLOT_LIST && slot->list->n == 0)
+    *slot = sequence_empty(ctx, dtype, (unsigned)rank);
+  return sequence_of(ctx, slot, (unsigned)rank, slot);
+}
+
 bool slots_agree(convert_ctx_t *ctx, slot_t *x, ir_builder_t *bx, slot_t *y,
                  ir_builder_t *by) {
   if (ctx_same_structure(1, x, y)) return true;
@@ -147,13 +169,11 @@ bool slots_agree(convert_ctx_t *ctx, slot_t *x, ir_builder_t *bx, slot_t *y,
     ctx_unsupported(ctx, "a tensor in one place is a sequence in the other");
     return false;
   }
-  int rank =
-      slot_element_rank(x) >= 0 ? slot_element_rank(x) : slot_element_rank(y);
   ir_builder_t *outer = ctx->b;
   ctx->b = bx;
-  bool fine = sequence_of(ctx, x, rank < 0 ? 0 : (unsigned)rank, x);
+  bool fine = sequence_like(ctx, x, y);
   ctx->b = by;
-  fine = fine && sequence_of(ctx, y, rank < 0 ? 0 : (unsigned)rank, y);
+  fine = fine && sequence_like(ctx, y, x);
   ctx->b = outer;
   return fine;
 }
