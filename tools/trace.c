@@ -10,6 +10,7 @@
 
 enum {
   EVENTS_PER_THREAD = 4, /* at most, of a launch: see runtime/pool.c */
+  LEAST_EVENTS = 1 << 16, /* room, for what loops */
   MOST_EVENTS = 1 << 24,
 };
 
@@ -44,6 +45,7 @@ moec_status_t trace_begin(cli_t *cli, const loaded_t *loaded, unsigned n_runs) {
   const uint64_t threads = (uint64_t)(wanted > 0 ? wanted : cpu_count());
   uint64_t capacity =
       n_runs * (1 + tracing->n_steps * (1 + EVENTS_PER_THREAD * threads));
+  if (capacity < LEAST_EVENTS) capacity = LEAST_EVENTS;
   if (capacity > MOST_EVENTS) capacity = MOST_EVENTS;
   moec_status_t status = tracing->start(loaded->instance, capacity);
   return status == MOEC_OK

@@ -14,6 +14,7 @@ expect("Package: moec\n" "the name")
 expect("Depends: [^\n]*libc6 \\(>= 2\\." "the C library and its version")
 expect("Depends: [^\n]*libprotobuf-c1" "protobuf-c")
 expect("Depends: [^\n]*libllvm(19|2[0-9])" "LLVM")
+expect("Depends: [^\n]*zlib1g" "zlib")
 
 must(${SCRATCH} dpkg-deb --extract ${package} root)
 expect_files(${SCRATCH}/root/usr ${installed})
