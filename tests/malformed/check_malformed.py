@@ -27,7 +27,8 @@ UNPRINTABLE = re.compile(
 
 
 def run(command, folder, timeout):
-    """Returns exit code, messages, seconds and peak memory in bytes."""
+    """Returns exit code, messages, seconds of processor time and peak memory in
+    bytes."""
     with tempfile.TemporaryFile() as out:
         begin = time.monotonic()
         process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out,
@@ -42,10 +43,10 @@ def run(command, folder, timeout):
                 _, status, usage = os.wait4(process.pid, 0)
                 break
             time.sleep(0.002)
-        seconds = time.monotonic() - begin
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         text = out.read().decode(errors="backslashreplace")
+    seconds = usage.ru_utime + usage.ru_stime
     return process.returncode, text, seconds, usage.ru_maxrss * 1024
 
 
