@@ -10,7 +10,7 @@
 #include "backend/debug.h"
 #include "backend/scalar.h"
 
-enum { UNROLL = 4, UNROLL_MAX_OPS = 24 };
+enum { UNROLL = 4, UNROLL_MAX_OPS = 24, MAX_LANES = 128 };
 
 typedef struct reg {
   LLVMValueRef
@@ -199,8 +199,58 @@ static LLVMValueRef load_one(kernel_emitter_t *ke, const ir_value_t *buffer,
   return phi;
 }
 
-static bool is_const_one(LLVMValueRef v) {
-  return LLVMIsAConstantInt(v) && LLVMConstIntGetSExtValue(v) == 1;
+static bool is_const(LLVMValueRef v, int64_t value) {
+  return LLVMIsAConstantInt(v) && LLVMConstIntGetSExtValue(v) == value;
+}
+
+static bool is_const_one(LLVMValueRef v) { return is_const(v, 1); }
+
+/* Lanes [from, from + n) of the elements that lanes of `mask`, two apart, are:
+ * those between are false. */
+static LLVMValueRef spread_mask(kernel_emitter_t *ke, LLVMValueRef mask,
+                                unsigned from) {
+  LLVMValueRef pick[MAX_LANES], wanted[MAX_LANES];
+  emitter_t *em = ke->em;
+  unsigned n = ke->lanes;
+  for (unsigned i = 0; i < n; i++) {
+    pick[i] = LLVMConstInt(em->i32, (from + i) / 2, false);
+    wanted[i] = LLVMConstInt(em->i1, (from + i) % 2 == 0, false);
+  }
+  LLVMValueRef spread =
+      LLVMBuildShuffleVector(em->builder, mask, LLVMGetPoison(LLVMTypeOf(mask)),
+                             LLVMConstVector(pick, n), "");
+  return LLVMBuildAnd(em->builder, spread, LLVMConstVector(wanted, n), "");
+}
+
+/* buffer[index + 2 * lane], as two vectors that reach from the first of these
+ * elements to the last. */
+static LLVMValueRef load_every_second(kernel_emitter_t *ke,
+                                      const ir_value_t *buffer,
+                                      LLVMValueRef index, LLVMValueRef mask) {
+  emitter_t *em = ke->em;
+  dtype_t dtype = buffer->type.dtype;
+  unsigned n = ke->lanes;
+  LLVMTypeRef type = emit_lanes(emit_memory_type(em, dtype), n);
+  LLVMValueRef part[2], pick[MAX_LANES];
+  MOEC_ASSERT(n <= MAX_LANES);
+  for (unsigned i = 0; i < 2; i++) {
+    unsigned from = i * (n - 1);
+    LLVMValueRef at = LLVMBuildAdd(em->builder, index, i64_const(ke, from), "");
+    LLVMValueRef ptr = address(ke, buffer, at);
+    if (mask == NULL) {
+      part[i] = LLVMBuildLoad2(em->builder, type, ptr, "half");
+      LLVMSetAlignment(part[i], dtype_bits(dtype) / 8);
+      continue;
+    }
+    LLVMValueRef args[] = {ptr, align_const(ke, dtype),
+                           spread_mask(ke, mask, from), LLVMConstNull(type)};
+    LLVMTypeRef types[] = {type, em->ptr};
+    part[i] = emit_intrinsic(em, "llvm.masked.load", 2, types, 4, args);
+  }
+  for (unsigned i = 0; i < n; i++) /* the second one begins at n - 1 */
+    pick[i] = LLVMConstInt(em->i32, 2 * i < n ? 2 * i : 2 * i + 1, false);
+  return LLVMBuildShuffleVector(em->builder, part[0], part[1],
+                                LLVMConstVector(pick, n), "second");
 }
 
 static LLVMValueRef load_lanes(kernel_emitter_t *ke, const ir_value_t *buffer,
@@ -215,9 +265,11 @@ static LLVMValueRef load_lanes(kernel_emitter_t *ke, const ir_value_t *buffer,
     LLVMSetAlignment(v, dtype_bits(dtype) / 8);
     return v;
   }
-  LLVMValueRef all = LLVMConstAllOnes(emit_lanes(em->i1, ke->lanes));
   if (mask != NULL && emit_lanes_of(mask) == 1)
     mask = emit_splat(em, mask, ke->lanes);
+  if (is_affine(ke, index) && is_const(stride_of(ke, index), 2))
+    return load_every_second(ke, buffer, base_of(ke, index), mask);
+  LLVMValueRef all = LLVMConstAllOnes(emit_lanes(em->i1, ke->lanes));
   LLVMValueRef args[] = {NULL, align_const(ke, dtype), mask ? mask : all,
                          LLVMConstNull(type)};
   if (contiguous) {

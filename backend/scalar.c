@@ -462,6 +462,14 @@ static LLVMValueRef emit_power(emitter_t *em, const ir_op_t *op, LLVMValueRef x,
   return float_to_int(em, base, emit_math_binary(em, OP_POW, x, e));
 }
 
+static LLVMValueRef emit_mul_add(emitter_t *em, const ir_op_t *op,
+                                 LLVMValueRef const *in) {
+  if (dtype_is_float(op->out[0].type.dtype))
+    return emit_fma(em, in[0], in[1], in[2]);
+  LLVMValueRef product = LLVMBuildMul(em->builder, in[0], in[1], "");
+  return LLVMBuildAdd(em->builder, product, in[2], "");
+}
+
 LLVMValueRef emit_elementwise(emitter_t *em, const ir_op_t *op,
                               LLVMValueRef const *in) {
   switch (op->code) {
@@ -473,6 +481,8 @@ LLVMValueRef emit_elementwise(emitter_t *em, const ir_op_t *op,
       return choose(em, in[0], in[1], in[2]);
     case OP_POW:
       return emit_power(em, op, in[0], in[1]);
+    case OP_MUL_ADD:
+      return emit_mul_add(em, op, in);
     default:
       break;
   }

@@ -158,6 +158,16 @@ moec_status_t infer_loop_assert(ir_module_t *module, ir_op_t *op,
   return shape_scalar(module, op, 0, DT_BOOL, diag);
 }
 
+moec_status_t infer_loop_mul_add(ir_module_t *module, ir_op_t *op,
+                                 diag_sink_t *diag) {
+  MOEC_TRY(shape_class(module, op, 0, SHAPE_NUMBER, diag));
+  dtype_t dtype = shape_in(op, 0)->dtype;
+  for (unsigned i = 0; i < op->n_in; i++)
+    MOEC_TRY(shape_scalar(module, op, i, dtype, diag));
+  op->out[0].type = ir_scalar_type(dtype);
+  return MOEC_OK;
+}
+
 moec_status_t infer_product_tile(ir_module_t *module, ir_op_t *op,
                                  diag_sink_t *diag) {
   dtype_t acc = ir_get_dtype(op, ATTR_PRODUCT_TILE_acc);

@@ -312,6 +312,11 @@ ir_value_t *kernel_binary(kernel_t *k, ir_opcode_t code, ir_value_t *x,
   return place(k, detached(k, code, 2, (ir_value_t *[]){x, y}, 1));
 }
 
+ir_value_t *kernel_mul_add(kernel_t *k, ir_value_t *a, ir_value_t *b,
+                           ir_value_t *sum) {
+  return place(k, detached(k, OP_MUL_ADD, 3, (ir_value_t *[]){a, b, sum}, 1));
+}
+
 ir_value_t *kernel_select(kernel_t *k, ir_value_t *c, ir_value_t *x,
                           ir_value_t *y) {
   return place(k, detached(k, OP_SELECT, 3, (ir_value_t *[]){c, x, y}, 1));

@@ -76,6 +76,9 @@ ir_value_t *kernel_copy_const(kernel_t *k, const ir_op_t *constant);
 ir_value_t *kernel_unary(kernel_t *k, ir_opcode_t code, ir_value_t *x);
 ir_value_t *kernel_binary(kernel_t *k, ir_opcode_t code, ir_value_t *x,
                           ir_value_t *y);
+/* a * b + sum as OP_MUL_ADD has it. */
+ir_value_t *kernel_mul_add(kernel_t *k, ir_value_t *a, ir_value_t *b,
+                           ir_value_t *sum);
 ir_value_t *kernel_select(kernel_t *k, ir_value_t *c, ir_value_t *x,
                           ir_value_t *y);
 ir_value_t *kernel_cast(kernel_t *k, ir_value_t *x, dtype_t to);

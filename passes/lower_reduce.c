@@ -103,16 +103,67 @@ static bool reads_windows(const ir_value_t *x) {
          (reads_windows(op->in[0].value) || reads_windows(op->in[1].value));
 }
 
-/* Small windows are part of the kernel, so that its loops over them unroll. */
-static ir_value_t *reduced_extent(kernel_t *k, const ir_op_t *op,
-                                  const expr_t *extent) {
-  enum { UNROLLED = 8, UNROLLED_ALL = 32 };
-  int64_t n, all;
-  bool small = expr_is_const(extent, &n) && n <= UNROLLED &&
-               expr_is_const(lower_reduced_count(k->module->exprs, op), &all);
-  if (!small || all > UNROLLED_ALL || !reads_windows(op->in[0].value))
-    return kernel_size(k, extent);
-  return kernel_int(k, n);
+/* A reduction over windows that are so small that the kernel has a copy of the
+ * loops' body for each of their elements; its result is that of the loops. */
+typedef struct unrolled {
+  kernel_t *k;
+  const ir_op_t *op;
+  const char *kind;
+  dtype_t acc;
+  unsigned n; /* reduced dimensions, more than one element each */
+  unsigned dim[IR_MAX_RANK];
+  int64_t extent[IR_MAX_RANK];
+  ir_value_t **at;
+} unrolled_t;
+
+static bool can_unroll(const ir_op_t *op, const bool *reduced, unrolled_t *u) {
+  enum { MOST = 64 };
+  const ir_value_t *x = op->in[0].value;
+  int64_t all = 1;
+  if (lower_reduces_last(op) || !reads_windows(x)) return false;
+  for (unsigned d = 0; d < x->type.rank; d++) {
+    int64_t n;
+    if (!reduced[d] || is_one(x->type.dim[d])) continue;
+    if (!expr_is_const(x->type.dim[d], &n) || n < 1 || n > MOST / all)
+      return false;
+    u->dim[u->n] = d;
+    u->extent[u->n++] = n;
+    all *= n;
+  }
+  return true;
+}
+
+static ir_value_t *combine(const unrolled_t *u, ir_value_t *a, ir_value_t *b) {
+  ir_opcode_t code = strcmp(u->kind, "sum") == 0    ? OP_ADD
+                     : strcmp(u->kind, "prod") == 0 ? OP_MUL
+                     : strcmp(u->kind, "max") == 0  ? OP_MAX
+                                                    : OP_MIN;
+  const ir_op_t *mul = b->def;
+  bool wide = u->acc == DT_F32 || u->acc == DT_F64;
+  if (code == OP_ADD && wide && mul != NULL && mul->code == OP_MUL)
+    return kernel_mul_add(u->k, mul->in[0].value, mul->in[1].value, a);
+  return kernel_binary(u->k, code, a, b);
+}
+
+/* What a loop has before its first round; NULL: that round's value. */
+static ir_value_t *neutral(const unrolled_t *u) {
+  if (strcmp(u->kind, "sum") == 0) return kernel_const(u->k, u->acc, 0);
+  if (strcmp(u->kind, "prod") == 0) return kernel_const(u->k, u->acc, 1);
+  return NULL;
+}
+
+static ir_value_t *reduce_unrolled(const unrolled_t *u, unsigned level) {
+  if (level == u->n) {
+    ir_value_t *scalar = lower_elem(u->k, u->op->in[0].value, u->at);
+    return kernel_cast(u->k, scalar, u->acc);
+  }
+  ir_value_t *acc = neutral(u);
+  for (int64_t i = 0; i < u->extent[level]; i++) {
+    u->at[u->dim[level]] = kernel_int(u->k, i);
+    ir_value_t *scalar = reduce_unrolled(u, level + 1);
+    acc = acc == NULL ? scalar : combine(u, acc, scalar);
+  }
+  return acc;
 }
 
 /* One loop per reduced dimension, or per group of neighbours that merge. Those
@@ -126,6 +177,16 @@ static ir_value_t *build_reduce(kernel_t *k, const ir_op_t *op, unsigned result,
   bool reduced[IR_MAX_RANK], keepdims;
   reduced_axes(op, reduced, &keepdims);
   kept_index(op, reduced, keepdims, idx, at);
+  unrolled_t u = {.k = k,
+                  .op = op,
+                  .kind = kind,
+                  .acc = accumulator(kind, x->type.dtype),
+                  .at = at};
+  if (can_unroll(op, reduced, &u)) {
+    for (unsigned d = 0; d < x->type.rank; d++)
+      if (reduced[d]) at[d] = kernel_int(k, 0);
+    return kernel_cast(k, reduce_unrolled(&u, 0), op->out[result].type.dtype);
+  }
   unsigned open = 0;
   bool lanes = lower_reduces_last(op);
   const expr_t *extent = expr_const(pool, 1);
@@ -142,7 +203,7 @@ static ir_value_t *build_reduce(kernel_t *k, const ir_op_t *op, unsigned result,
         lower_merges(x, d))
       continue;
     ir_value_t *zero = kernel_int(k, 0);
-    at[d] = kernel_reduce(k, kind, zero, reduced_extent(k, op, extent),
+    at[d] = kernel_reduce(k, kind, zero, kernel_size(k, extent),
                           lanes && d + 1 == last);
     extent = expr_const(pool, 1);
     open++;

@@ -172,6 +172,18 @@ const lowering_t lowering_planes = {.root = root_planes};
 /* ---- windows --------------------------------------------------------------
  */
 
+/* x[at..], with what depends on the place within a line, begin + ahead, added
+ * last and `ahead`, often known, in the end. */
+static ir_value_t *load_in_line(kernel_t *k, ir_value_t *x, ir_value_t **at,
+                                ir_value_t *begin, ir_value_t *ahead) {
+  unsigned last = x->type.rank - 1;
+  at[last] = kernel_int(k, 0);
+  ir_value_t *linear = lower_linear(k, &x->type, at);
+  linear = kernel_binary(k, OP_ADD, linear, begin);
+  linear = kernel_binary(k, OP_ADD, linear, ahead);
+  return kernel_load(k, kernel_operand(k, x), linear, NULL);
+}
+
 static ir_value_t *elem_windows(kernel_t *k, const ir_op_t *op, unsigned result,
                                 ir_value_t *const *idx) {
   (void)result;
@@ -179,19 +191,21 @@ static ir_value_t *elem_windows(kernel_t *k, const ir_op_t *op, unsigned result,
   const int64_t *strides = ir_get_ints(op, ATTR_WINDOWS_strides, &n);
   const int64_t *dilations = ir_get_ints(op, ATTR_WINDOWS_dilations, &n);
   const int64_t *phases = ir_get_ints(op, ATTR_WINDOWS_phases, &n);
-  ir_value_t *at[IR_MAX_RANK] = {idx[0], idx[1]};
+  ir_value_t *x = op->in[0].value;
+  ir_value_t *at[IR_MAX_RANK] = {idx[0], idx[1]}, *start = NULL, *ahead = NULL;
   for (unsigned d = 0; d < n; d++) {
-    ir_value_t *ahead =
-        kernel_binary(k, OP_MUL, idx[2 + d], kernel_int(k, dilations[d]));
     ir_value_t *step = kernel_int(k, phases[d]);
+    ahead = kernel_binary(k, OP_MUL, idx[2 + d], kernel_int(k, dilations[d]));
     at[2 + d] = kernel_int(k, 0);
     if (phases[d] > 1) at[2 + d] = kernel_binary(k, OP_FMOD, ahead, step);
-    ir_value_t *start =
-        kernel_binary(k, OP_MUL, idx[2 + n + d], kernel_int(k, strides[d]));
-    at[2 + n + d] =
-        kernel_binary(k, OP_ADD, start, kernel_binary(k, OP_DIV, ahead, step));
+    ahead = kernel_binary(k, OP_DIV, ahead, step);
+    start = kernel_binary(k, OP_MUL, idx[2 + n + d], kernel_int(k, strides[d]));
+    at[2 + n + d] = kernel_binary(k, OP_ADD, start, ahead);
   }
-  return lower_elem(k, op->in[0].value, at);
+  bool stored = x->def == NULL || !x->def->fused;
+  if (stored && !expr_equals_const(x->type.dim[x->type.rank - 1], 1))
+    return load_in_line(k, x, at, start, ahead);
+  return lower_elem(k, x, at);
 }
 
 /* Images and channels are where they were. */
