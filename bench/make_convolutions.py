@@ -54,6 +54,14 @@ SHAPES = [
     Shape("3d_3x3x3_32_16", 32, 32, (3, 3, 3), (16, 16, 16)),
     Shape("transposed2x2_s2_128_28", 128, 64, (2, 2), (28, 28), stride=2,
           op="ConvTranspose"),
+    Shape("maxpool3x3_s2_64_112", 64, 64, (3, 3), (112, 112), stride=2,
+          op="MaxPool"),
+    Shape("maxpool2x2_s2_64_56", 64, 64, (2, 2), (56, 56), stride=2,
+          op="MaxPool"),
+    Shape("averagepool3x3_192_28", 192, 192, (3, 3), (28, 28),
+          op="AveragePool"),
+    Shape("global_512_14", 512, 512, (1, 1), (14, 14),
+          op="GlobalAveragePool"),
 ]
 
 
@@ -62,6 +70,8 @@ def batches(shapes, sizes=(1, 8)):
 
 
 def make_model(shape):
+    if shape.op.endswith("Pool"):
+        return make_graph(shape, make_pool(shape), [])
     rng = np.random.default_rng(7)
     taps = shape.channels // shape.groups * int(np.prod(shape.kernel))
     if shape.op == "Conv":
@@ -73,21 +83,32 @@ def make_model(shape):
         attributes = {}
     weights = rng.standard_normal(dims, np.float32) / np.float32(taps ** 0.5)
     bias = rng.standard_normal(shape.filters, np.float32)
-    nodes = [
-        helper.make_node(shape.op, ["x", "w", "b"], ["y"], name="conv",
-                         group=shape.groups,
-                         strides=[shape.stride] * len(shape.kernel),
-                         **attributes),
-        helper.make_node("Relu", ["y"], ["z"], name="relu")]
-    free = ["N", None] + [f"d{i}" for i in range(len(shape.image))]
+    node = helper.make_node(shape.op, ["x", "w", "b"], ["y"], name="conv",
+                            group=shape.groups,
+                            strides=[shape.stride] * len(shape.kernel),
+                            **attributes)
+    return make_graph(shape, node, [numpy_helper.from_array(weights, "w"),
+                                    numpy_helper.from_array(bias, "b")])
+
+
+def make_pool(shape):
+    attributes = {}
+    if not shape.op.startswith("Global"):
+        attributes = {"kernel_shape": shape.kernel, "pads": shape.pads(),
+                      "strides": [shape.stride] * len(shape.kernel)}
+    return helper.make_node(shape.op, ["x"], ["y"], name="pool", **attributes)
+
+
+def make_graph(shape, node, weights):
+    """The node with a Relu behind it; images of any number and size."""
+    relu = helper.make_node("Relu", ["y"], ["z"], name="relu")
+    free = [f"d{i}" for i in range(len(shape.image))]
     inputs = [helper.make_tensor_value_info(
-        "x", TensorProto.FLOAT, ["N", shape.channels] + free[2:])]
+        "x", TensorProto.FLOAT, ["N", shape.channels] + free)]
     outputs = [helper.make_tensor_value_info(
         "z", TensorProto.FLOAT, [None] * (2 + len(shape.image)))]
-    graph = helper.make_graph(
-        nodes, shape.label(), inputs, outputs,
-        [numpy_helper.from_array(weights, "w"),
-         numpy_helper.from_array(bias, "b")])
+    graph = helper.make_graph([node, relu], shape.label(), inputs, outputs,
+                              weights)
     model = helper.make_model(graph,
                               opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 8

@@ -12,17 +12,14 @@ static bool read_pool(convert_ctx_t *ctx, window_t *w) {
   return window_sizes(ctx, x, w);
 }
 
-static moec_status_t give(convert_ctx_t *ctx, const window_t *w,
-                          ir_value_t *y) {
-  y = window_fold_shape(ctx, y, w);
+static moec_status_t give(convert_ctx_t *ctx, ir_value_t *y) {
   ctx_set_output(ctx, 0, ctx_like(ctx, y, ctx_in(ctx, 0)));
   return MOEC_OK;
 }
 
 static ir_value_t *sum_windows(convert_ctx_t *ctx, ir_value_t *x,
                                const window_t *w) {
-  ir_value_t *windows = window_unfold(ctx, x, ctx_scalar(ctx, x, 0), w);
-  return ir_reduce(ctx->b, OP_REDUCE_SUM, windows, 1, &kernel_axis, false);
+  return window_reduce(ctx, OP_REDUCE_SUM, x, ctx_scalar(ctx, x, 0), w);
 }
 
 static bool spatial_axes(convert_ctx_t *ctx, unsigned *out_n, int64_t *axes) {
@@ -93,7 +90,7 @@ moec_status_t convert_lp_pool(convert_ctx_t *ctx) {
   double p;
   if (!read_p(ctx, &p) || !read_pool(ctx, &w)) return ctx_status(ctx);
   ir_value_t *x = power(ctx, ctx_widen(ctx, ctx_in(ctx, 0)), p);
-  return give(ctx, &w, root(ctx, sum_windows(ctx, x, &w), p));
+  return give(ctx, root(ctx, sum_windows(ctx, x, &w), p));
 }
 
 /* A tensor of ones of the shape that elements counted by AveragePool have: the
@@ -127,7 +124,7 @@ moec_status_t convert_average_pool(convert_ctx_t *ctx) {
       counted.before[i] = counted.after[i] = ctx_int(ctx, 0);
     count = sum_windows(ctx, ones(ctx, x, &w, count_pads), &counted);
   }
-  return give(ctx, &w, ir_binary(ctx->b, OP_DIV, sum, count));
+  return give(ctx, ir_binary(ctx->b, OP_DIV, sum, count));
 }
 
 /* The smallest value of a type. */
@@ -195,11 +192,10 @@ moec_status_t convert_max_pool(convert_ctx_t *ctx) {
   bool by_column = ctx->opset >= 8 && attr_bool(ctx, "storage_order", false);
   if (!read_pool(ctx, &w)) return ctx_status(ctx);
   ir_value_t *x = ctx_in(ctx, 0);
-  ir_value_t *windows = window_unfold(ctx, x, smallest(ctx, x), &w);
-  ir_value_t *y =
-      ir_reduce(ctx->b, OP_REDUCE_MAX, windows, 1, &kernel_axis, false);
-  MOEC_TRY(give(ctx, &w, y));
-  if (ctx_wants(ctx, 1))
-    ctx_set_output(ctx, 1, max_indices(ctx, windows, &w, by_column));
+  ir_value_t *fill = smallest(ctx, x);
+  MOEC_TRY(give(ctx, window_reduce(ctx, OP_REDUCE_MAX, x, fill, &w)));
+  if (!ctx_wants(ctx, 1)) return MOEC_OK;
+  ir_value_t *windows = window_unfold(ctx, x, fill, &w);
+  ctx_set_output(ctx, 1, max_indices(ctx, windows, &w, by_column));
   return MOEC_OK;
 }

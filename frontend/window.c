@@ -161,25 +161,36 @@ static bool is_trivial(const ir_value_t *x, const window_t *w) {
   return true;
 }
 
+/* y[N, C, K.., O..] */
+static ir_value_t *unfold(convert_ctx_t *ctx, ir_value_t *x, ir_value_t *fill,
+                          const window_t *w) {
+  ir_value_t *in[] = {x, fill};
+  ir_op_t *op = ir_begin(ctx->b, OP_UNFOLD, 2, in, 1);
+  if (op == NULL) return NULL;
+  ir_set_exprs(op, ATTR_UNFOLD_kernel, w->n, w->kernel);
+  ir_set_exprs(op, ATTR_UNFOLD_out, w->n, w->out);
+  ir_set_ints(op, ATTR_UNFOLD_strides, w->n, w->strides);
+  ir_set_ints(op, ATTR_UNFOLD_dilations, w->n, w->dilations);
+  ir_set_exprs(op, ATTR_UNFOLD_pad_before, w->n, w->before);
+  ir_set_ints(op, ATTR_UNFOLD_input_dilation, w->n, w->input_dilation);
+  return ir_place(ctx->b, op);
+}
+
 ir_value_t *window_unfold(convert_ctx_t *ctx, ir_value_t *x, ir_value_t *fill,
                           const window_t *w) {
   if (x == NULL) return NULL;
   const expr_t *dim[] = {ctx_dim(x, 0), ctx_dim(x, 1),
                          window_kernel_count(ctx, w), window_out_count(ctx, w)};
-  ir_value_t *y = x;
-  if (!is_trivial(x, w)) {
-    ir_value_t *in[] = {x, fill};
-    ir_op_t *op = ir_begin(ctx->b, OP_UNFOLD, 2, in, 1);
-    if (op == NULL) return NULL;
-    ir_set_exprs(op, ATTR_UNFOLD_kernel, w->n, w->kernel);
-    ir_set_exprs(op, ATTR_UNFOLD_out, w->n, w->out);
-    ir_set_ints(op, ATTR_UNFOLD_strides, w->n, w->strides);
-    ir_set_ints(op, ATTR_UNFOLD_dilations, w->n, w->dilations);
-    ir_set_exprs(op, ATTR_UNFOLD_pad_before, w->n, w->before);
-    ir_set_ints(op, ATTR_UNFOLD_input_dilation, w->n, w->input_dilation);
-    y = ir_place(ctx->b, op);
-  }
+  ir_value_t *y = is_trivial(x, w) ? x : unfold(ctx, x, fill, w);
   return ir_reshape(ctx->b, y, 4, dim);
+}
+
+ir_value_t *window_reduce(convert_ctx_t *ctx, ir_opcode_t code, ir_value_t *x,
+                          ir_value_t *fill, const window_t *w) {
+  int64_t axes[IR_MAX_RANK];
+  if (x == NULL || is_trivial(x, w)) return x;
+  for (unsigned i = 0; i < w->n; i++) axes[i] = 2 + i;
+  return ir_reduce(ctx->b, code, unfold(ctx, x, fill, w), w->n, axes, false);
 }
 
 ir_value_t *window_fold_shape(convert_ctx_t *ctx, ir_value_t *y,

@@ -37,6 +37,9 @@ const expr_t *window_extent(convert_ctx_t *ctx, const window_t *w, unsigned i);
 /* Windows of x with `fill` outside, as y[N, C, product of K, product of O]. */
 ir_value_t *window_unfold(convert_ctx_t *ctx, ir_value_t *x, ir_value_t *fill,
                           const window_t *w);
+/* The reduction `code` of every window: y[N, C, O..]. */
+ir_value_t *window_reduce(convert_ctx_t *ctx, ir_opcode_t code, ir_value_t *x,
+                          ir_value_t *fill, const window_t *w);
 /* y[N, C, product of O] as y[N, C, O..]. */
 ir_value_t *window_fold_shape(convert_ctx_t *ctx, ir_value_t *y,
                               const window_t *w);
