@@ -164,6 +164,8 @@ typedef struct product_spec { /* LLVM values are i64 scalars unless said */
   /* Not NULL: no panels, B[k, n] = b[offsets[k] + n] (ptr to i64). Of every
    * `pitch` columns the first `length` reach the sink, counted by line. */
   LLVMValueRef offsets, length, pitch;
+  /* offsets[k] / channel does not decrease; elements from b on to read. */
+  LLVMValueRef channel, room;
   product_sink_fn sink;
   product_line_sink_fn line_sink; /* with offsets, instead of sink */
   void *sink_user;

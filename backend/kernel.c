@@ -805,6 +805,8 @@ static void emit_product(kernel_emitter_t *ke, const ir_op_t *op) {
     spec.offsets = reg_of(ke, op->in[10].value)->value;
     spec.length = uniform(ke, op->in[11].value);
     spec.pitch = uniform(ke, op->in[12].value);
+    spec.channel = uniform(ke, op->in[13].value);
+    spec.room = uniform(ke, op->in[14].value);
   }
   emit_product_tile(ke->em, &spec);
 }

@@ -21,7 +21,9 @@ enum {
   K,
   A_ROW,
   A_K,
-  NEXT, /* from the first element of A to that of the next tile; 0: none */
+  CHANNEL, /* of windows, as in product_spec_t */
+  ROOM,    /* elements from B on */
+  NEXT,    /* from the first element of A to that of the next tile; 0: none */
   N_PARAMS,
   N_POINTERS = N_ROWS
 };
@@ -82,7 +84,9 @@ static void fill_multiply(emitter_t *em, const product_types_t *types,
                           .b = param[B],
                           .n_rows = rows,
                           .n_columns = param[N_COLUMNS],
-                          .panel_step = panel};
+                          .panel_step = panel,
+                          .channel = param[CHANNEL],
+                          .room = param[ROOM]};
   if (!in_windows) part.panel_step = product_mul(em, param[K], panel);
 
   emit_loop_t block = emit_loop_begin(em, product_const(em, 0), param[K], most,
@@ -151,6 +155,9 @@ static void multiply(emitter_t *em, const product_types_t *types,
       [B] = product_element(em, types->b, spec->b, b_at, "b.tile"),
       [OFFSETS] = in_windows ? spec->offsets : LLVMConstNull(em->ptr),
       [N_ROWS] = t->n_rows,
+      [CHANNEL] = in_windows ? spec->channel : product_const(em, 0),
+      [ROOM] = in_windows ? product_sub(em, spec->room, t->n0)
+                          : product_const(em, 0),
       [N_COLUMNS] = t->n_columns,
       [K] = spec->K,
       [A_ROW] = spec->a_row,

@@ -223,16 +223,18 @@ bool product_is_one(LLVMValueRef value) {
  * compute so long on a line that the processor's own prefetching falls behind
  * at the ends of blocks; for low ones, which read at the speed of memory, it
  * only gets in the way. (12 rows and more: 8 to 20 % from memory; 4 rows: -15
- * %.) Addresses beyond B are allowed here. */
+ * %.) Of windows the same rows of the next 32 columns. Addresses beyond B are
+ * allowed here. */
 static void fetch_ahead(emitter_t *em, const product_types_t *types,
-                        micro_t micro, LLVMValueRef b) {
+                        micro_t micro, LLVMValueRef b, bool in_sequence) {
   enum { TALL = 9 };
-  unsigned bytes = types->step * micro.vectors * types->lanes *
-                   dtype_bits(types->b_dtype) / 8;
+  unsigned size = dtype_bits(types->b_dtype) / 8;
+  unsigned bytes = types->step * micro.vectors * types->lanes * size;
+  unsigned ahead = in_sequence ? PRODUCT_AHEAD_BYTES : PANEL_COLUMNS * size;
   if (micro.rows < TALL) return;
   for (unsigned at = 0; at + PRODUCT_LINE_BYTES <= bytes;
        at += PRODUCT_LINE_BYTES)
-    product_fetch(em, b, product_const(em, PRODUCT_AHEAD_BYTES + at));
+    product_fetch(em, b, product_const(em, ahead + at));
 }
 
 /* Columns of B: in a panel, or at offsets[k] of b. */
@@ -272,7 +274,7 @@ static void emit_step(emitter_t *em, const product_types_t *types,
     b_k[v] = product_widen(em, types, types->b_dtype,
                            product_load(em, types->b, types->lanes, from, "b"));
   }
-  if (in_sequence) fetch_ahead(em, types, micro, b);
+  fetch_ahead(em, types, micro, b, in_sequence);
   for (unsigned r = 0; r < micro.rows; r++) {
     LLVMValueRef from = product_element(
         em, types->acc, a, product_const(em, r * types->line), "a.ptr");

@@ -75,7 +75,8 @@ typedef struct product_block {
       packed;              /* rows of types->columns; as product_pack has it */
   LLVMValueRef b, offsets; /* offsets NULL: b in panels */
   LLVMValueRef n_rows, n_columns, depth;
-  LLVMValueRef panel_step; /* elements of b from 32 columns to the next */
+  LLVMValueRef panel_step;    /* elements of b from 32 columns to the next */
+  LLVMValueRef channel, room; /* of windows: see product_spec_t */
 } product_block_t;
 
 /* Adds it:
@@ -86,9 +87,9 @@ typedef struct product_block {
 void product_add_block(emitter_t *em, const product_types_t *types,
                        const product_block_t *block);
 
-/* The same for columns at offsets, any number of them, without touching more:
- * what whole panels leave is copied to the stack. depth is at most
- * product_window_depth. */
+/* The same for columns at offsets, any number of them, without reading beyond
+ * the room: what cannot be read in place is copied to the stack. depth is at
+ * most product_window_depth. */
 void product_add_windows(emitter_t *em, const product_types_t *types,
                          product_block_t block);
 unsigned product_window_depth(const product_types_t *types);

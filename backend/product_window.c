@@ -15,10 +15,10 @@ static LLVMValueRef lane_mask(emitter_t *em, unsigned lanes,
                        emit_splat(em, count, lanes), "inside");
 }
 
-/* panel[k][0 .. n) = b[offsets[k] + 0 .. n), 0 beyond, for n < 32. */
-static void copy_tail(emitter_t *em, const product_types_t *types,
-                      const product_block_t *block, LLVMValueRef panel,
-                      LLVMValueRef b, LLVMValueRef n) {
+/* panel[k][0 .. n) = b[offsets[k] + 0 .. n), 0 beyond, for n <= 32. */
+static void copy_panel(emitter_t *em, const product_types_t *types,
+                       const product_block_t *block, LLVMValueRef panel,
+                       LLVMValueRef b, LLVMValueRef n) {
   unsigned bytes = dtype_bits(types->b_dtype) / 8;
   unsigned lanes = em->isa->vector_bytes / bytes;
   if (lanes > PANEL_COLUMNS) lanes = PANEL_COLUMNS;
@@ -47,29 +47,79 @@ static void copy_tail(emitter_t *em, const product_types_t *types,
   emit_loop_end(em, &k, NULL);
 }
 
+/* Of the block's depth the part, in whole lines, whose rows have 32 elements to
+ * read behind the first `start`: what lies behind the wanted ones of a channel
+ * is the next channel. */
+static LLVMValueRef depth_in_place(emitter_t *em, const product_types_t *types,
+                                   const product_block_t *block,
+                                   LLVMValueRef start) {
+  LLVMValueRef end =
+      product_add(em, block->channel, product_const(em, PANEL_COLUMNS));
+  LLVMValueRef most = product_sub(em, product_sub(em, block->room, start), end);
+  LLVMValueRef safe = LLVMBuildAnd(
+      em->builder, block->depth,
+      LLVMBuildNeg(em->builder, product_const(em, types->line), ""), "safe");
+  LLVMValueRef line = product_const(em, types->line),
+               zero = product_const(em, 0);
+  emit_loop_t back = emit_loop_begin(em, zero, safe, line, 1, &safe, "back");
+  LLVMValueRef last = product_sub(em, back.carry[0], product_const(em, 1));
+  LLVMValueRef none =
+      LLVMBuildICmp(em->builder, LLVMIntSLT, last, zero, "none");
+  last = LLVMBuildSelect(em->builder, none, zero, last, "last");
+  LLVMValueRef offset = product_load(
+      em, em->i64, 1, product_element(em, em->i64, block->offsets, last, ""),
+      "offset");
+  LLVMValueRef fits =
+      LLVMBuildICmp(em->builder, LLVMIntSLE, offset, most, "fits");
+  LLVMValueRef keep = LLVMBuildOr(em->builder, fits, none, "keep");
+  LLVMValueRef next =
+      LLVMBuildSelect(em->builder, keep, back.carry[0],
+                      product_sub(em, back.carry[0], line), "safe");
+  emit_loop_end(em, &back, &next);
+  return back.carry[0];
+}
+
+/* The last panel, of which perhaps not all can be read in place. */
+static void add_copied(emitter_t *em, const product_types_t *types,
+                       product_block_t block, LLVMValueRef panel,
+                       LLVMValueRef in_place) {
+  LLVMValueRef columns = block.n_columns;
+  block.n_columns = product_const(em, PANEL_COLUMNS);
+  LLVMValueRef depth = block.depth;
+  block.depth = in_place;
+  product_add_block(em, types, &block);
+  block.depth = product_sub(em, depth, in_place);
+  block.packed =
+      product_element(em, types->acc, block.packed,
+                      product_mul(em, in_place, block.n_rows), "packed.rest");
+  block.offsets =
+      product_element(em, em->i64, block.offsets, in_place, "offsets.rest");
+  copy_panel(em, types, &block, panel, block.b, columns);
+  block.b = panel;
+  block.offsets = NULL;
+  block.panel_step = product_const(em, 0);
+  product_add_block(em, types, &block);
+}
+
 void product_add_windows(emitter_t *em, const product_types_t *types,
                          product_block_t block) {
-  LLVMValueRef zero = product_const(em, 0);
   LLVMValueRef n = block.n_columns;
   LLVMValueRef whole = LLVMBuildAnd(
       em->builder, n, product_const(em, ~(PANEL_COLUMNS - 1ull)), "whole");
   LLVMValueRef panel = product_stack(
-      em, types->b, product_window_depth(types) * PANEL_COLUMNS, "tail");
+      em, types->b, product_window_depth(types) * PANEL_COLUMNS, "panel");
   block.n_columns = whole;
   product_add_block(em, types, &block);
   /* At most one round. */
-  emit_loop_t tail = product_loop(em, whole, n, PANEL_COLUMNS, "tail");
-  LLVMValueRef b = product_element(em, types->b, block.b, tail.index, "b.tail");
-  LLVMValueRef left = product_sub(em, n, tail.index);
-  copy_tail(em, types, &block, panel, b, left);
-  block.sums =
-      product_element(em, types->acc, block.sums, tail.index, "sum.tail");
-  block.b = panel;
-  block.offsets = NULL;
-  block.n_columns = left;
-  block.panel_step = zero;
-  product_add_block(em, types, &block);
-  emit_loop_end(em, &tail, NULL);
+  emit_loop_t rest = product_loop(em, whole, n, PANEL_COLUMNS, "rest");
+  product_block_t part = block;
+  part.n_columns = product_sub(em, n, rest.index);
+  part.b = product_element(em, types->b, block.b, rest.index, "b.rest");
+  part.sums =
+      product_element(em, types->acc, block.sums, rest.index, "sum.rest");
+  LLVMValueRef depth = depth_in_place(em, types, &block, rest.index);
+  add_copied(em, types, part, panel, depth);
+  emit_loop_end(em, &rest, NULL);
 }
 
 /* What a line of windows has in a row of a tile, as columns of the tile. */

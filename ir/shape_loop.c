@@ -174,8 +174,8 @@ moec_status_t infer_product_tile(ir_module_t *module, ir_op_t *op,
   if (!dtype_is_float(acc) && !dtype_is_integer(acc))
     SHAPE_FAIL("product_tile sums in %s, expected a float or integer type",
                dtype_name(acc));
-  if (op->n_in != 10 && op->n_in != 13)
-    SHAPE_FAIL("product_tile has %u operands, expected 10 or 13", op->n_in);
+  if (op->n_in != 10 && op->n_in != 15)
+    SHAPE_FAIL("product_tile has %u operands, expected 10 or 15", op->n_in);
   for (unsigned i = 0; i < op->n_in; i++) {
     if (i == 0 || i == 4 || i == 10)
       MOEC_TRY(check_buffer(module, op, i, diag));

@@ -120,7 +120,7 @@ ir_value_t *kernel_fold(kernel_t *k, ir_value_t *begin, ir_value_t *end,
 ir_value_t *kernel_close_fold(kernel_t *k, ir_value_t *value);
 /* Opens region() if cond; kernel_close closes it. */
 void kernel_when(kernel_t *k, ir_value_t *cond);
-/* Opens a product tile with the 10 or 13 operands of OP_PRODUCT_TILE; its 3 or
+/* Opens a product tile with the 10 or 15 operands of OP_PRODUCT_TILE; its 3 or
  * 4 region arguments out. */
 void kernel_product_tile(kernel_t *k, unsigned n, ir_value_t *const *in,
                          dtype_t acc, ir_value_t **out_args);

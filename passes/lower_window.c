@@ -322,13 +322,18 @@ ir_value_t *lower_window_product(lower_t *lo, ir_value_t *tensor,
   lower_split(&k, s.outer + 1, dim, kernel_parallel(&k), at);
   ir_value_t *w_offset =
       add_step(&k, kernel_size(&k, s.w.offset), at[1], s.w.stride[0]);
-  ir_value_t *in[13] = {
+  const expr_t *count = ir_type_count(pool, &s.x->type);
+  const expr_t *channel = expr_product(pool, s.x->type.dim + 2, 2 * s.n);
+  ir_value_t *x_offset = windows_offset(&k, &s, at);
+  ir_value_t *room = kernel_size(&k, count);
+  room = kernel_binary(&k, OP_SUB, room, x_offset);
+  ir_value_t *in[15] = {
       kernel_operand(&k, s.w.base),
       w_offset,
       kernel_size(&k, s.w.stride[1]),
       kernel_size(&k, s.w.stride[2]),
       kernel_operand(&k, s.x),
-      windows_offset(&k, &s, at),
+      x_offset,
       kernel_size(&k, s.K),
       at[s.outer],
       kernel_size(&k, s.M),
@@ -336,9 +341,11 @@ ir_value_t *lower_window_product(lower_t *lo, ir_value_t *tensor,
       kernel_operand(&k, s.op->in[2].value),
       kernel_size(&k, s.length),
       kernel_size(&k, s.pitch),
+      kernel_size(&k, channel),
+      room,
   };
   ir_value_t *filter = kernel_binary(&k, OP_MUL, at[1], kernel_size(&k, s.M));
-  kernel_product_tile(&k, 13, in, acc, region);
+  kernel_product_tile(&k, 15, in, acc, region);
   for (unsigned d = 0; d < tensor->type.rank; d++)
     idx[d] = d < s.outer ? at[d] : kernel_int(&k, 0);
   idx[1] = kernel_binary(&k, OP_ADD, filter, region[1]);
