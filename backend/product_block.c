@@ -311,7 +311,7 @@ static void emit_dot_step(emitter_t *em, const product_types_t *types,
   LLVMValueRef quads[PANEL_COLUMNS];
   for (unsigned v = 0; v < micro.vectors; v++)
     quads[v] = product_dot_quads(em, types, rows, v * types->lanes);
-  if (in_sequence) fetch_ahead(em, types, micro, rows[0]);
+  fetch_ahead(em, types, micro, rows[0], in_sequence);
   for (unsigned r = 0; r < micro.rows; r++) {
     LLVMValueRef from = product_element(
         em, types->packed, a, product_const(em, r * types->line), "a.ptr");

@@ -90,7 +90,7 @@ static void add_copied(emitter_t *em, const product_types_t *types,
   product_add_block(em, types, &block);
   block.depth = product_sub(em, depth, in_place);
   block.packed =
-      product_element(em, types->acc, block.packed,
+      product_element(em, types->packed, block.packed,
                       product_mul(em, in_place, block.n_rows), "packed.rest");
   block.offsets =
       product_element(em, em->i64, block.offsets, in_place, "offsets.rest");

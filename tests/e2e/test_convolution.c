@@ -18,11 +18,11 @@
 #include <cmocka.h>
 /* clang-format on */
 
+#include "backend/cpu.h"
 #include "backend/emit.h"
 #include "ir/element.h"
 #include "moec/model.h"
 #include "tools/compile.h"
-#include "tools/cpu.h"
 
 enum { MAX_SPATIAL = 3, MAX_RANK = 2 + 2 * MAX_SPATIAL, COUNT = 60 };
 
@@ -391,8 +391,7 @@ static void for_each_isa(trial_t *t,
                          void (*check)(trial_t *t, const char *isa)) {
   for (unsigned i = 0; i < isa_count(); i++) {
     const isa_t *isa = isa_at(i);
-    if (strcmp(isa->arch, "x86_64") != 0) continue;
-    if ((isa->cpu_bits & ~cpu_features()) == 0) check(t, isa->name);
+    if (cpu_runs(isa)) check(t, isa->name);
   }
 }
 
