@@ -176,10 +176,8 @@ void schedule_grow(scheduler_t *s, int64_t index, LLVMValueRef bytes) {
   set_table(s, pointer, index + s->n_outputs);
 }
 
-/* An output has the shape that is returned, perhaps through a view; within a
- * region, whose sizes are known outside only later, there is no view. */
-static void obtain_output(scheduler_t *s, const ir_op_t *op,
-                          const ir_value_t *value, int64_t index) {
+void schedule_obtain_output(scheduler_t *s, const ir_op_t *op,
+                            const ir_value_t *value, int64_t index) {
   emitter_t *em = s->em;
   const ir_type_t *type = op->parent->owner != NULL
                               ? &value->type
@@ -214,7 +212,7 @@ void schedule_place_results(scheduler_t *s, const ir_op_t *op,
         *p = (place_t){AT_TABLE, (uint64_t)index + s->n_outputs};
     }
     if (op->n_regions > 0) continue; /* by what its regions do */
-    if (kind == IR_MEMORY_OUTPUT) obtain_output(s, op, value, index);
+    if (kind == IR_MEMORY_OUTPUT) schedule_obtain_output(s, op, value, index);
     if (kind == IR_MEMORY_GROWING)
       schedule_grow(s, index, schedule_checked_bytes(s, op, &value->type));
   }

@@ -61,28 +61,15 @@ static void copy_to_state(scheduler_t *s, const ir_op_t *op, unsigned i,
   LLVMBuildMemCpy(s->em->builder, to, 1, schedule_pointer(s, from), 1, bytes);
 }
 
-/* Whether only the trips tell how large stacked result i is: their number, or
- * the sizes of a row. */
-static bool grows_by_trip(const ir_op_t *op, unsigned i) {
-  if (ir_get_int(op, ATTR_WHILE_counted) != 0) return true;
-  unsigned n;
-  const expr_t *const *symbols = ir_get_exprs(op, ATTR_WHILE_symbols, &n);
-  const ir_type_t *type = &op->out[i].type;
-  for (unsigned j = 0; j < n; j++)
-    for (unsigned d = 0; d < type->rank; d++)
-      if (expr_mentions(type->dim[d], expr_as_symbol(symbols[j]))) return true;
-  return false;
-}
-
 /* The memory of what the trips stack, where its size is known. */
 static void obtain_rows(scheduler_t *s, const ir_op_t *op, unsigned i) {
   int64_t kind, index;
   program_memory(op, i, &kind, &index);
   if (kind != IR_MEMORY_GROWING) return;
   schedule_grow(s, index,
-                grows_by_trip(op, i)
-                    ? schedule_i64(s, 0)
-                    : schedule_checked_bytes(s, op, &op->out[i].type));
+                ir_while_knows_size(op, i)
+                    ? schedule_checked_bytes(s, op, &op->out[i].type)
+                    : schedule_i64(s, 0));
 }
 
 static void begin_while(scheduler_t *s, const ir_op_t *op) {
@@ -93,6 +80,12 @@ static void begin_while(scheduler_t *s, const ir_op_t *op) {
   program_memory(op, op->n_out, &kind, &index);
   MOEC_ASSERT(kind == IR_MEMORY_SLOT);
   s->places[region->args[0].number] = (place_t){AT_SLOT, (uint64_t)index};
+  for (unsigned i = 0; i < op->n_out; i++) {
+    bool planned = program_memory(op, i, &kind, &index);
+    MOEC_ASSERT(planned);
+    if (kind == IR_MEMORY_OUTPUT)
+      schedule_obtain_output(s, op, &op->out[i], index);
+  }
   for (unsigned i = 0; i < n_state; i++) {
     s->places[region->args[1 + i].number] = s->places[op->out[i].number];
     copy_to_state(s, op, i, op->in[2 + i].value);
@@ -177,7 +170,7 @@ static void copy_row(scheduler_t *s, const ir_op_t *op, unsigned i,
   program_memory(op, i, &kind, &index);
   LLVMValueRef bytes = schedule_checked_bytes(s, op, &row->type);
   LLVMValueRef offset = LLVMBuildMul(at, bytes, trip, "");
-  if (kind == IR_MEMORY_GROWING && grows_by_trip(op, i))
+  if (kind == IR_MEMORY_GROWING && !ir_while_knows_size(op, i))
     schedule_grow(s, index, LLVMBuildAdd(at, offset, bytes, ""));
   LLVMValueRef to = LLVMBuildInBoundsGEP2(
       at, s->em->i8, schedule_pointer(s, &op->out[i]), &offset, 1, "");

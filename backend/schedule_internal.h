@@ -61,6 +61,11 @@ LLVMValueRef schedule_checked_bytes(scheduler_t *s, const ir_op_t *op,
                                     const ir_type_t *type);
 /* Puts at least that many bytes behind growing region `index`. */
 void schedule_grow(scheduler_t *s, int64_t index, LLVMValueRef bytes);
+/* Memory of the model's output `index`, of which `value` is made. It has the
+ * shape that is returned, perhaps through a view; within a region, whose sizes
+ * are known outside only later, there is no view. */
+void schedule_obtain_output(scheduler_t *s, const ir_op_t *op,
+                            const ir_value_t *value, int64_t index);
 /* Gives results their places, and obtains those that are not in the
  * workspace. */
 void schedule_place_results(scheduler_t *s, const ir_op_t *op, ir_attr_id_t id);

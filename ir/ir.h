@@ -370,6 +370,9 @@ ir_op_t *ir_walk_next(const ir_op_t *op);
 ir_op_t *ir_walk_last(const ir_func_t *func);
 ir_op_t *ir_walk_prev(const ir_op_t *op);
 
+/* Whether the shape of a while's result is known before the first trip. */
+bool ir_while_knows_size(const ir_op_t *op, unsigned result);
+
 /* Numbers values densely in program order. */
 void ir_renumber(ir_func_t *func);
 /* Values of a function after ir_renumber: all numbers are below this. */

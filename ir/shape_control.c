@@ -149,3 +149,19 @@ moec_status_t infer_while(ir_module_t *module, ir_op_t *op, diag_sink_t *diag) {
   }
   return check_all_taken(op, &dims, diag);
 }
+
+static bool mentions(const ir_type_t *type, const expr_t *symbol) {
+  for (unsigned d = 0; d < type->rank; d++)
+    if (expr_mentions(type->dim[d], expr_as_symbol(symbol))) return true;
+  return false;
+}
+
+bool ir_while_knows_size(const ir_op_t *op, unsigned result) {
+  unsigned n;
+  const ir_type_t *type = &op->out[result].type;
+  const expr_t *const *symbols = ir_get_exprs(op, ATTR_WHILE_symbols, &n);
+  for (unsigned i = 0; i < n; i++)
+    if (mentions(type, symbols[i])) return false;
+  return ir_get_int(op, ATTR_WHILE_counted) == 0 ||
+         !mentions(type, ir_get_expr(op, ATTR_WHILE_trips));
+}

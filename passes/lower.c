@@ -347,10 +347,11 @@ ir_value_t *lower_storage_of(ir_value_t *value) {
 }
 
 /* Whether `value` is memory that an operation of the schedule makes anew: also
- * an if does, when both regions make what they yield just so. */
+ * a while does, and an if, when both regions make what they yield just so. */
 static bool is_made(const ir_value_t *value) {
   const ir_op_t *def = value->def;
   if (def == NULL) return false;
+  if (def->code == OP_WHILE) return ir_while_knows_size(def, value->index);
   if (def->code != OP_IF) return def->code == OP_LAUNCH || def->code == OP_CALL;
   for (unsigned r = 0; r < def->n_regions; r++)
     if (!is_made(def->regions[r].last->in[value->index].value)) return false;

@@ -434,6 +434,28 @@ def ports_of_sequences(s, at, x):
     return t, t[-1], i64(len(s))
 
 
+@case("rows whose size the first trip finds, in a number of trips that is known",
+      """agraph (float[T,N] x) => (float[T,1,K] y, int64[T,1,K] at) {
+        zero = Constant <value_float = 0.0> ()
+        z, y, at = Scan <num_scan_inputs = 1,
+          body = s (float p, float[N] a) => (float q, float[1,K] b, int64[1,K] k) {
+            q = Identity (p)
+            k = NonZero (a)
+            b1 = Gather (a, k)
+            b = Neg (b1)
+          }
+        > (zero, x)
+      }""",
+      (np.tile(np.array([0, 1, 1, 0, 2, 3, 3, 4], np.float32), (40, 1)),),
+      (np.zeros((3, 5), np.float32),), (f32(0, 4),))
+def scan_finds_sizes(x):
+    at = [np.nonzero(row) for row in x]
+    if not at:
+        return np.zeros((0, 1, 0), np.float32), np.zeros((0, 1, 0), np.int64)
+    rows = np.array([-row[k] for row, k in zip(x, at)])
+    return rows.reshape(len(x), 1, -1), np.array(at)
+
+
 def save(path, name, value):
     if value is None or isinstance(value, list):
         proto = numpy_helper.from_optional(value, name)
