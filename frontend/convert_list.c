@@ -306,7 +306,7 @@ moec_status_t convert_split_to_sequence(convert_ctx_t *ctx) {
     return ctx_status(ctx);
   const expr_t *d = ctx_dim(x, axis);
   bool squeeze = !keepdims && split == NULL;
-  int64_t total, size;
+  int64_t total = 0, size = 1;
   if (!has_known_cuts(ctx, d, split, &total, &size)) {
     ir_value_t *lengths = lengths_by_data(ctx, d, split);
     if (lengths == NULL) return ctx_status(ctx);
