@@ -57,12 +57,14 @@ static void stretch(planner_t *p, unsigned value, unsigned until) {
   if (p->last_use[value] < until) p->last_use[value] = until;
 }
 
+enum { MAX_LOOPS = 256 }; /* more than the verifier lets regions nest */
+
 /* The end of the outermost loop between a use and the definition: the next trip
  * needs the value again. ends[] are those of the loops around, outermost first.
  */
 typedef struct loops {
-  const ir_region_t *region[128];
-  unsigned end[128], n;
+  const ir_region_t *region[MAX_LOOPS];
+  unsigned end[MAX_LOOPS], n;
 } loops_t;
 
 static unsigned needed_until(const loops_t *loops, const ir_value_t *value,
