@@ -21,9 +21,11 @@ file(GLOB MOEC_RUNTIME_HEADERS CONFIGURE_DEPENDS
 list(APPEND MOEC_RUNTIME_HEADERS ${PROJECT_SOURCE_DIR}/ir/dtypes.def)
 
 # No headers of the build machine, nothing that would show where it was built,
-# one section per function so that a model keeps only what it calls.
+# one section per function so that a model keeps only what it calls. Compiled as
+# one module, since the loader of backend/jit.c finds private constants by name:
+# two files joined as objects would each have a .LCPI0_0.
 set(MOEC_RUNTIME_FLAGS
-    -std=c11 -O2 -fPIC -fvisibility=hidden -nostdlibinc -ffunction-sections
+    -std=c11 -O2 -flto -fPIC -fvisibility=hidden -nostdlibinc -ffunction-sections
     -fdata-sections -fno-stack-protector -fno-ident -fno-math-errno
     -fomit-frame-pointer -Wall -Wextra -Wpedantic -Wshadow -Wundef -Wvla
     -I${PROJECT_SOURCE_DIR} -I${PROJECT_SOURCE_DIR}/include)
@@ -47,7 +49,7 @@ function(moec_runtime_object dir arch triple)
   endforeach()
   add_custom_command(
     OUTPUT ${dir}/runtime.o
-    COMMAND ${MOEC_LLD} -r -o ${dir}/runtime.o ${objects}
+    COMMAND ${MOEC_LLD} -r --lto-O2 -o ${dir}/runtime.o ${objects}
     DEPENDS ${objects} COMMENT "Runtime for ${arch}" VERBATIM)
 endfunction()
 
