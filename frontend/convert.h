@@ -65,6 +65,7 @@ typedef struct convert_ctx {
   unsigned n_attrs;
   node_attr_t *attrs;
   moec_status_t status; /* first failure reported through the ctx */
+  bool differs; /* an If whose branches differ in rank, see import_rest.c */
 } convert_ctx_t;
 
 typedef moec_status_t (*convert_fn)(convert_ctx_t *ctx);

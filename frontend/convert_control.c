@@ -63,8 +63,10 @@ moec_status_t convert_if(convert_ctx_t *ctx) {
     if_spec_t spec = {.condition = ir_reshape(ctx->b, condition, 0, NULL),
                       .n_out = ctx->n_out,
                       .branch = inline_branch,
-                      .user = &branches};
+                      .user = &branches,
+                      .differs = &ctx->differs};
     MOEC_TRY(ctx_if(ctx, &spec, results));
+    if (ctx->differs) return MOEC_OK;
   }
   for (unsigned i = 0; i < ctx->n_out; i++) give(ctx, i, results[i]);
   return MOEC_OK;

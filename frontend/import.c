@@ -80,8 +80,8 @@ static moec_status_t import_main(importer_t *im) {
       import_order(im, &frame, graph->n_node, graph->node, &scope, &order));
   ir_builder_t b = {
       .module = im->module, .region = &im->func->body, .diag = im->diag};
-  moec_status_t nodes =
-      import_nodes(im, &frame, &scope, &b, graph->n_node, graph->node, order);
+  body_t body = import_graph_body(im->arena, graph, order);
+  moec_status_t nodes = import_nodes(im, &frame, &scope, &b, &body);
   if (nodes == MOEC_E_LIMIT) return nodes;
   return import_outputs(im, &scope);
 }

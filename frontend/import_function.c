@@ -186,8 +186,9 @@ moec_status_t import_call(importer_t *im, const frame_t *frame,
                                           : (slot_t){.kind = SLOT_NONE}});
   import_declare(&scope, proto->n_value_info, proto->value_info);
   ir_loc_t loc = ctx->b->loc;
-  moec_status_t status = import_nodes(im, &inner, &scope, ctx->b, proto->n_node,
-                                      proto->node, function->order);
+  body_t body = {proto->n_node, proto->node, function->order, proto->n_output,
+                 (const char *const *)proto->output};
+  moec_status_t status = import_nodes(im, &inner, &scope, ctx->b, &body);
   ctx->b->loc = loc;
   if (status == MOEC_E_LIMIT) return status;
   for (unsigned i = 0; i < ctx->n_out; i++) {

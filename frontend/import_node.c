@@ -209,7 +209,8 @@ static moec_status_t name_results(convert_ctx_t *ctx, scope_t *scope) {
 
 static moec_status_t import_node(importer_t *im, const frame_t *frame,
                                  scope_t *scope, ir_builder_t *b,
-                                 const Onnx__NodeProto *node, size_t index) {
+                                 const Onnx__NodeProto *node, size_t index,
+                                 body_t *rest) {
   convert_ctx_t ctx = {
       .importer = im,
       .b = b,
@@ -249,6 +250,11 @@ static moec_status_t import_node(importer_t *im, const frame_t *frame,
       if (usable && status == MOEC_OK) status = convert_node(&ctx, row);
     }
   }
+  if (status == MOEC_OK && ctx.differs) {
+    status = import_rest(&ctx, scope, rest);
+    rest->n_nodes = 0;
+    return status;
+  }
   if (!usable || status != MOEC_OK)
     for (unsigned i = 0; i < ctx.n_out; i++)
       if (ctx.out[i].kind != SLOT_TENSOR || status != MOEC_OK)
@@ -258,22 +264,31 @@ static moec_status_t import_node(importer_t *im, const frame_t *frame,
 }
 
 moec_status_t import_nodes(importer_t *im, const frame_t *frame, scope_t *scope,
-                           ir_builder_t *b, size_t n_nodes,
-                           Onnx__NodeProto *const *node,
-                           const uint32_t *order) {
+                           ir_builder_t *b, const body_t *body) {
   moec_status_t status = MOEC_OK;
-  for (size_t i = 0; i < n_nodes; i++) {
+  body_t rest = *body;
+  while (rest.n_nodes > 0) {
     if (im->n_nodes++ >= im->max_nodes)
       return import_note(
           im, diag_error(im->diag, frame->loc, MOEC_E_LIMIT,
                          "more than %llu nodes after inlining functions",
                          (unsigned long long)im->max_nodes));
+    uint32_t index = *rest.order++;
+    rest.n_nodes--;
     moec_status_t done =
-        import_node(im, frame, scope, b, node[order[i]], order[i]);
+        import_node(im, frame, scope, b, rest.node[index], index, &rest);
     if (done != MOEC_OK) status = import_note(im, done);
     if (done == MOEC_E_LIMIT) return done;
   }
   return status;
+}
+
+body_t import_graph_body(arena_t *arena, const Onnx__GraphProto *graph,
+                         const uint32_t *order) {
+  const char **result = ARENA_ARRAY(arena, const char *, graph->n_output);
+  for (size_t i = 0; i < graph->n_output; i++)
+    result[i] = onnx_str(graph->output[i]->name);
+  return (body_t){graph->n_node, graph->node, order, graph->n_output, result};
 }
 
 moec_status_t import_graph_names(importer_t *im, scope_t *scope,

@@ -35,6 +35,15 @@ typedef struct scope {
   name_map_t declared; /* Onnx__TypeProto *, of value_info and outputs */
 } scope_t;
 
+/* Nodes in their order, and the names that are wanted of them. */
+typedef struct body {
+  size_t n_nodes;
+  Onnx__NodeProto *const *node;
+  const uint32_t *order;
+  size_t n_results;
+  const char *const *result;
+} body_t;
+
 /* A call of a model-local function, or the model itself (function == NULL). */
 typedef struct frame {
   const struct frame *caller;
@@ -151,8 +160,13 @@ moec_status_t import_call(importer_t *im, const frame_t *frame,
 
 /* import_node.c */
 moec_status_t import_nodes(importer_t *im, const frame_t *frame, scope_t *scope,
-                           ir_builder_t *b, size_t n_nodes,
-                           Onnx__NodeProto *const *node, const uint32_t *order);
+                           ir_builder_t *b, const body_t *body);
+body_t import_graph_body(arena_t *arena, const Onnx__GraphProto *graph,
+                         const uint32_t *order);
+/* import_rest.c: an If whose branches differ in rank, and the nodes after it.
+ */
+moec_status_t import_rest(convert_ctx_t *ctx, scope_t *scope,
+                          const body_t *rest);
 /* A graph's initialisers and value_info into a scope. */
 moec_status_t import_graph_names(importer_t *im, scope_t *scope,
                                  const Onnx__GraphProto *graph);

@@ -48,8 +48,8 @@ moec_status_t ctx_inline(convert_ctx_t *ctx, const Onnx__GraphProto *graph,
   MOEC_TRY(
       import_order(im, ctx->frame, graph->n_node, graph->node, &scope, &order));
   ir_loc_t loc = ctx->b->loc;
-  moec_status_t status = import_nodes(im, ctx->frame, &scope, ctx->b,
-                                      graph->n_node, graph->node, order);
+  body_t body = import_graph_body(im->arena, graph, order);
+  moec_status_t status = import_nodes(im, ctx->frame, &scope, ctx->b, &body);
   ctx->b->loc = loc;
   if (status != MOEC_OK) ctx->status = status;
   MOEC_TRY(status);

@@ -270,6 +270,15 @@ static moec_status_t place_if(convert_ctx_t *ctx, ir_op_t *op, unsigned n,
   return ctx_status(ctx);
 }
 
+static bool ranks_differ(unsigned n, ir_value_t *const *x,
+                         ir_value_t *const *y) {
+  for (unsigned i = 0; i < n; i++)
+    if (x[i]->type.dtype == y[i]->type.dtype &&
+        x[i]->type.rank != y[i]->type.rank)
+      return true;
+  return false;
+}
+
 moec_status_t ctx_if(convert_ctx_t *ctx, const if_spec_t *spec, slot_t *out) {
   slot_t *slots[2];
   ir_value_t **values[2], *condition = spec->condition;
@@ -287,6 +296,11 @@ moec_status_t ctx_if(convert_ctx_t *ctx, const if_spec_t *spec, slot_t *out) {
     if (!ctx_flatten(ctx, spec->n_out, slots[r], &n[r], &values[r]) ||
         !all_tensors(ctx, n[r], values[r]))
       return ctx_status(ctx);
+  if (spec->differs != NULL && ranks_differ(n[0], values[0], values[1])) {
+    *spec->differs = true;
+    ir_erase(op);
+    return MOEC_OK;
+  }
   ir_value_t **results = ARENA_ARRAY(ctx->arena, ir_value_t *, n[0] + 1);
   if (is_small(op) && same_types(n[0], values[0], values[1])) {
     select_values(ctx, op, n[0], values[0], values[1], results);

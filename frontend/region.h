@@ -31,6 +31,7 @@ typedef struct if_spec {
   moec_status_t (*branch)(convert_ctx_t *ctx, void *user, unsigned index,
                           slot_t *out);
   void *user;
+  bool *differs; /* set where ranks differ, nothing is built then; or NULL */
 } if_spec_t;
 
 moec_status_t ctx_if(convert_ctx_t *ctx, const if_spec_t *spec, slot_t *out);

@@ -376,6 +376,33 @@ static void branches_by_data_are_regions(void **state) {
           "2 outputs, expected 1");
 }
 
+static void what_follows_branches_of_other_ranks_is_in_both(void **state) {
+#define BRANCHES                                            \
+  HEAD "body T\nnode Identity(y) -> a\noutput a\nend\n"     \
+       "body E\nnode Identity(x) -> b\noutput b\nend\n"     \
+       "input x f32[8]\ninput y f32[4,2]\ninput c bool[]\n" \
+       "init s i64[1] 8\n"                                  \
+       "node If(c) -> z {then_branch = body T, else_branch = body E}\n"
+  MAIN_IS(BRANCHES
+          "node Abs(z) -> w\nnode Reshape(w, s) -> r\noutput r\noutput x\n",
+          "%4 = abs(%1) : f32[4,2]\n%5 = reshape(%4) {shape = [8]} : f32[8]\n"
+          "%6 = abs(%0) : f32[8]\n%7 = select(%2, %5, %6) : f32[8]\n"
+          "return(%7, %0)\n");
+  MAIN_IS(BRANCHES "node Concat(z, y) -> r {axis = 1}\noutput r\n",
+          "%3 = cast(%2) {to = i64} : i64[]\n"
+          "bind(%3) {symbol = branch_that_fits_what_follows, index = 0}\n"
+          "%4 = concat(%1, %1) {axis = 1} : f32[4,4]\nreturn(%4)\n");
+  MAIN_IS(BRANCHES "node Concat(z, x) -> r {axis = 0}\noutput r\n",
+          "%3 = not(%2) : bool[]\n%4 = cast(%3) {to = i64} : i64[]\n"
+          "bind(%4) {symbol = branch_that_fits_what_follows, index = 0}\n"
+          "%5 = concat(%0, %0) {axis = 0} : f32[16]\nreturn(%5)\n");
+  INVALID(BRANCHES
+          "input v f32[1,1,1]\n"
+          "node Concat(z, v) -> r {axis = 0}\noutput r\n",
+          "input 1 is f32[1,1,1], input 0 is f32[8]");
+#undef BRANCHES
+}
+
 static void loops_of_constant_length_are_unrolled(void **state) {
   MAIN_IS(HEAD
           "body L\ninput i i64[]\ninput c bool[]\ninput s f32[2]\n"
@@ -452,6 +479,7 @@ int main(void) {
       TEST(a_constant_condition_takes_its_branch),
       TEST(small_branches_that_cannot_fail_are_both_computed),
       TEST(branches_by_data_are_regions),
+      TEST(what_follows_branches_of_other_ranks_is_in_both),
       TEST(loops_of_constant_length_are_unrolled),
       TEST(other_loops_have_a_region),
       TEST(quantising_saturates_and_checks_its_scale),

@@ -83,6 +83,53 @@ def if_of_captured(x, c):
     return x, x, x.reshape(-1)
 
 
+@case("branches of different ranks, as exporters write squeezes, twice; a loop has one",
+      """agraph (float[A,B,8] x, int64 n) => (float[M,4] y, float[N] v, float[8] h) {
+        one = Constant <value_int = 1> ()
+        zero = Constant <value_int = 0> ()
+        first = Constant <value_ints = [0]> ()
+        second = Constant <value_ints = [1]> ()
+        w = Constant <value = float[8] {1, 2, 3, 4, 5, 6, 7, 8}> ()
+        size = Shape (x)
+        b = Gather <axis = 0> (size, one)
+        is_one = Equal (b, one)
+        s = If (is_one) <
+          then_branch = t () => (p) { p = Squeeze (x, second) },
+          else_branch = e () => (q) { q = Identity (x) }
+        >
+        a = Gather <axis = 0> (size, zero)
+        is_one_too = Equal (a, one)
+        u = If (is_one_too) <
+          then_branch = t2 () => (p2) { p2 = Squeeze (s, first) },
+          else_branch = e2 () => (q2) { q2 = Identity (s) }
+        >
+        fours = Constant <value_ints = [-1, 4]> ()
+        m = Mul (u, w)
+        y = Reshape (m, fours)
+        flat = Constant <value_ints = [-1]> ()
+        v = Reshape (s, flat)
+        h = Loop (n, , w) <
+          body = each (int64 i, bool go, float[8] had) => (bool more, float[8] has) {
+            more = Identity (go)
+            c = If (is_one) <
+              then_branch = t3 () => (p3) { p3 = Squeeze (x, second) },
+              else_branch = e3 () => (q3) { q3 = Neg (x) }
+            >
+            eights = Constant <value_ints = [-1, 8]> ()
+            rows = Reshape (c, eights)
+            sum = ReduceSum <keepdims = 0> (rows, first)
+            has = Add (had, sum)
+          }
+        >
+      }""",
+      (f32(2, 3, 8), i64(2)), (f32(1, 3, 8), i64(1)), (f32(2, 1, 8), i64(3)),
+      (f32(1, 1, 8), i64(0)), (f32(0, 1, 8), i64(1)))
+def if_of_other_ranks(x, n):
+    w = np.arange(1, 9, dtype=np.float32)
+    rows = (x if x.shape[1] == 1 else -x).reshape(-1, 8).sum(axis=0)
+    return (x * w).reshape(-1, 4), x.reshape(-1), w + np.float32(n) * rows
+
+
 @case("an operation that would fail is in the branch that is not taken",
       """agraph (float[N] x, int64[K] i) => (float[K] y) {
         zero = Constant <value_int = 0> ()
