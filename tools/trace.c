@@ -9,7 +9,7 @@
 #include "tools/json.h"
 
 enum {
-  EVENTS_PER_THREAD = 4, /* at most, of a launch: see runtime/pool.c */
+  EVENTS_PER_THREAD = 4,  /* at most, of a launch: see runtime/pool.c */
   LEAST_EVENTS = 1 << 16, /* room, for what loops */
   MOST_EVENTS = 1 << 24,
 };

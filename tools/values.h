@@ -6,9 +6,9 @@
 #include "moec/model.h"
 #include "tools/cli.h"
 
-/* Reads the value of a .pb, .npy or .npz file (by its suffix) for a place of kind
- * and element type `io`; of a .npz file the array of that name, or its only one.
- * Lives as long as `cli`. */
+/* Reads the value of a .pb, .npy or .npz file (by its suffix) for a place of
+ * kind and element type `io`; of a .npz file the array of that name, or its
+ * only one. Lives as long as `cli`. */
 moec_status_t value_load(cli_t *cli, const char *path, const moec_io_t *io,
                          onnx_value_t **out_value);
 /* Writes `value` to `path`, in the form that its suffix says. */
@@ -28,12 +28,11 @@ const char *value_find_file(arena_t *arena, const char *directory,
                             const char *stem, uint32_t index);
 
 /* All inputs of a model: those of `named` ("NAME=FILE"), the others from files
- * input_<i> in the directory `data`, or from arrays of the .npz file `data` that
- * are named as the inputs, input_<i> or arr_<i> (NULL: none). Optional inputs
- * may be missing. */
+ * input_<i> in the directory `data`, or from arrays of the .npz file `data`
+ * that are named as the inputs, input_<i> or arr_<i> (NULL: none). Optional
+ * inputs may be missing. */
 moec_status_t values_load_inputs(cli_t *cli, const moec_model_t *model,
-                                 const char *data,
-                                 const option_list_t *named,
+                                 const char *data, const option_list_t *named,
                                  moec_value_t **out_inputs);
 /* Outputs that a run fills with memory of the instance. */
 moec_value_t *values_make_outputs(arena_t *arena, const moec_model_t *model);
