@@ -22,8 +22,16 @@ import time
 NODE_BYTES = 20 << 10  # of code, while it is generated
 HERE = pathlib.Path(__file__).resolve().parent
 # Control characters but newline, and marks of writing direction.
+# Not its warning that there is no memory.
+SANITIZER = re.compile("ERROR: \\w+Sanitizer|runtime error:")
 UNPRINTABLE = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def environment():
+    """Memory that there is not is a NULL pointer, also under AddressSanitizer."""
+    options = [os.environ.get("ASAN_OPTIONS"), "allocator_may_return_null=1"]
+    return dict(os.environ, ASAN_OPTIONS=":".join(filter(None, options)))
 
 
 def run(command, folder, timeout):
@@ -32,7 +40,8 @@ def run(command, folder, timeout):
     with tempfile.TemporaryFile() as out:
         begin = time.monotonic()
         process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out,
-                                   stdin=subprocess.DEVNULL)
+                                   stdin=subprocess.DEVNULL,
+                                   env=environment())
         deadline = begin + timeout
         while True:
             pid, status, usage = os.wait4(process.pid, os.WNOHANG)
@@ -78,7 +87,7 @@ def complaints_of_run(case, moec, folder, product, slow):
         yield "the run has no 'moec: error: '"
     if wanted["words"] not in text:
         yield f"the run has no words '{wanted['words']}'"
-    if "Sanitizer" in text or "runtime error:" in text:
+    if SANITIZER.search(text):
         yield "a sanitizer speaks"
     if seconds > 2 * slow:
         yield f"the run took {seconds:.1f} s"
@@ -103,7 +112,7 @@ def complaints(case, moec, folder, slow):
         yield "no 'moec: error: FILE'"
     if UNPRINTABLE.search(text):
         yield "control characters in messages"
-    if "Sanitizer" in text or "runtime error:" in text:
+    if SANITIZER.search(text):
         yield "a sanitizer speaks"
     if code != 0 and product.exists():
         yield "output is left behind"
