@@ -179,16 +179,11 @@ static LLVMValueRef emit_io(program_t *p, const ir_type_t *type,
   for (unsigned d = 0; d < type->rank; d++) {
     int64_t fixed = -1;
     const expr_t *dim = type->dim[d];
-    bool is_fixed = dim != NULL && expr_is_const(dim, &fixed);
-    bool is_symbol = dim != NULL && !is_fixed && dim->n_terms == 1 &&
-                     dim->terms[0].n_atoms == 1 &&
-                     dim->terms[0].coefficient == 1 &&
-                     dim->terms[0].atoms[0]->kind == EXPR_ATOM_SYMBOL;
-    uint64_t symbol =
-        is_symbol ? dim->terms[0].atoms[0]->symbol->index : UINT64_MAX;
+    if (dim != NULL) expr_is_const(dim, &fixed);
+    const expr_symbol_t *symbol = dim != NULL ? expr_as_symbol(dim) : NULL;
     dims[d] = LLVMConstInt(em->i64, (uint64_t)fixed, true);
     names[d] = program_string(p, dim_text(p, dim));
-    symbols[d] = u32(p, symbol);
+    symbols[d] = u32(p, symbol != NULL ? symbol->index : UINT64_MAX);
   }
   LLVMValueRef fields[] = {
       u32(p, sizeof(moec_io_t)),

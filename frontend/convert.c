@@ -441,6 +441,25 @@ ir_value_t *ctx_mean(convert_ctx_t *ctx, ir_value_t *x, unsigned n_axes,
   return ir_binary(ctx->b, OP_DIV, sum, count);
 }
 
+ir_value_t *ctx_move_first(convert_ctx_t *ctx, ir_value_t *x, unsigned axis) {
+  int64_t perm[IR_MAX_RANK];
+  if (x == NULL) return NULL;
+  for (unsigned d = 0; d < x->type.rank; d++)
+    perm[d] = d < axis ? d + 1 : d == axis ? 0 : d;
+  return ir_transpose(ctx->b, x, perm);
+}
+
+ir_value_t *ctx_scalar_f64(convert_ctx_t *ctx, unsigned index) {
+  ir_value_t *v = ctx_in(ctx, index);
+  int64_t count;
+  if (!ir_type_static_count(&v->type, &count) || count != 1) {
+    ctx_invalid(ctx, "input %u is %s, expected a scalar", index,
+                ctx_type_str(ctx, v));
+    return NULL;
+  }
+  return ir_cast(ctx->b, ir_reshape(ctx->b, v, 0, NULL), DT_F64);
+}
+
 ir_value_t *ctx_flat(convert_ctx_t *ctx, ir_value_t *x) {
   if (x == NULL) return NULL;
   const expr_t *count = ir_type_count(ctx->exprs, &x->type);

@@ -234,6 +234,10 @@ ir_value_t *ctx_mean(convert_ctx_t *ctx, ir_value_t *x, unsigned n_axes,
 /* Number of elements along axes as a scalar of dtype. */
 ir_value_t *ctx_count(convert_ctx_t *ctx, const ir_value_t *x, unsigned n_axes,
                       const int64_t *axes, dtype_t dtype);
+/* The first dimension of x moved to `axis`. */
+ir_value_t *ctx_move_first(convert_ctx_t *ctx, ir_value_t *x, unsigned axis);
+/* Operand `index`, which has one element, as an f64 scalar. */
+ir_value_t *ctx_scalar_f64(convert_ctx_t *ctx, unsigned index);
 /* x, of any shape, as one dimension. */
 ir_value_t *ctx_flat(convert_ctx_t *ctx, ir_value_t *x);
 ir_value_t *ctx_is_true(convert_ctx_t *ctx, ir_value_t *x); /* x != 0 as bool */

@@ -14,15 +14,6 @@ static bool graph_fits(convert_ctx_t *ctx, const Onnx__GraphProto *graph,
   return false;
 }
 
-/* A boolean that is known; false if it is not. */
-static bool known_bool(convert_ctx_t *ctx, const ir_value_t *x, bool *out) {
-  unsigned n;
-  const int64_t *value;
-  if (!ctx_const_ints(ctx, x, &n, &value) || n != 1) return false;
-  *out = value[0] != 0;
-  return true;
-}
-
 static bool is_condition(convert_ctx_t *ctx, const ir_value_t *x) {
   int64_t count;
   if (x != NULL && x->type.dtype == DT_BOOL &&
@@ -57,7 +48,7 @@ moec_status_t convert_if(convert_ctx_t *ctx) {
     return ctx->status;
   slot_t *results = ARENA_ARRAY(ctx->arena, slot_t, ctx->n_out);
   bool known;
-  if (known_bool(ctx, condition, &known)) {
+  if (ctx_known_bool(ctx, condition, &known)) {
     MOEC_TRY(ctx_inline(ctx, branches.graph[known ? 0 : 1], 0, NULL, results));
   } else {
     if_spec_t spec = {.condition = ir_reshape(ctx->b, condition, 0, NULL),
@@ -163,7 +154,8 @@ static moec_status_t unroll_loop(convert_ctx_t *ctx, const loop_t *loop,
   for (unsigned i = 0; i < n; i++) args[2 + i] = loop->init[i];
   args[1] = tensor_slot(ir_scalar_int(ctx->b, DT_BOOL, 1));
   bool more = true;
-  *out_known = ctx_in(ctx, 1) == NULL || known_bool(ctx, ctx_in(ctx, 1), &more);
+  *out_known =
+      ctx_in(ctx, 1) == NULL || ctx_known_bool(ctx, ctx_in(ctx, 1), &more);
   for (; *out_known && more && trip < limit; trip++) {
     args[0] = tensor_slot(ir_scalar_int(ctx->b, DT_I64, trip));
     MOEC_TRY(ctx_inline(ctx, body, 2 + n, args, out));
@@ -173,7 +165,7 @@ static moec_status_t unroll_loop(convert_ctx_t *ctx, const loop_t *loop,
     if (out[0].kind != SLOT_TENSOR)
       return ctx_invalid(ctx, "the body's condition is not a tensor");
     if (!is_condition(ctx, out[0].value)) return ctx->status;
-    *out_known = known_bool(ctx, out[0].value, &more);
+    *out_known = ctx_known_bool(ctx, out[0].value, &more);
   }
   *out_known = *out_known && !(more && loop->trips > MAX_TRIPS);
   if (trip == 0 && loop->n_scan > 0)
@@ -217,7 +209,7 @@ static moec_status_t run_loop(convert_ctx_t *ctx, loop_t *loop,
                              : ir_scalar_int(ctx->b, DT_BOOL, 1);
   bool begins = true;
   const expr_t *known = limit != NULL ? ir_known(limit, 0) : NULL;
-  if (known != NULL && (first == NULL || known_bool(ctx, first, &begins)) &&
+  if (known != NULL && (first == NULL || ctx_known_bool(ctx, first, &begins)) &&
       begins)
     spec.trips = expr_max(ctx->exprs, known, ctx_int(ctx, 0));
   return ctx_while_slots(ctx, &spec, results);
@@ -401,15 +393,11 @@ static moec_status_t scan_body(convert_ctx_t *ctx, void *user, ir_value_t *trip,
 /* Rows along axis 0 to where they belong, in their direction. */
 static ir_value_t *turn(convert_ctx_t *ctx, const scan_t *s, unsigned i,
                         ir_value_t *x) {
-  int64_t perm[IR_MAX_RANK];
-  unsigned axis = s->out_axis[i], rank = x->type.rank;
   if (is_reversed(s, i)) {
     const expr_t *last = expr_sub(ctx->exprs, ctx_dim(x, 0), ctx_int(ctx, 1));
     x = ir_slice(ctx->b, x, 0, last, ctx_dim(x, 0), ctx_int(ctx, -1));
   }
-  for (unsigned d = 0; d < rank; d++)
-    perm[d] = d < axis ? d + 1 : d == axis ? 0 : d;
-  return ir_transpose(ctx->b, x, perm);
+  return ctx_move_first(ctx, x, s->out_axis[i]);
 }
 
 static moec_status_t run_scan(convert_ctx_t *ctx, scan_t *s, slot_t *results) {

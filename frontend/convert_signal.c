@@ -377,18 +377,6 @@ moec_status_t convert_blackman_window(convert_ctx_t *ctx) {
 /* ---- MelWeightMatrix -------------------------------------------------------
  */
 
-/* A scalar operand as f64. */
-static ir_value_t *scalar_f64(convert_ctx_t *ctx, unsigned index) {
-  ir_value_t *v = ctx_in(ctx, index);
-  int64_t count;
-  if (!ir_type_static_count(&v->type, &count) || count != 1) {
-    ctx_invalid(ctx, "input %u is %s, expected a scalar", index,
-                ctx_type_str(ctx, v));
-    return NULL;
-  }
-  return ir_cast(ctx->b, ir_reshape(ctx->b, v, 0, NULL), DT_F64);
-}
-
 /* 2595 log10(1 + f / 700) */
 static ir_value_t *mel(convert_ctx_t *ctx, ir_value_t *f) {
   f = ir_unary(ctx->b, OP_LOG1P, two(ctx, OP_DIV, f, num(ctx, 700)));
@@ -401,9 +389,9 @@ static ir_value_t *band_places(convert_ctx_t *ctx, const expr_t *bands,
                                const expr_t *length) {
   ir_builder_t *b = ctx->b;
   const expr_t *n = expr_add(ctx->exprs, bands, ctx_int(ctx, 2));
-  ir_value_t *rate = scalar_f64(ctx, 2);
-  ir_value_t *low = mel(ctx, scalar_f64(ctx, 3));
-  ir_value_t *high = mel(ctx, scalar_f64(ctx, 4));
+  ir_value_t *rate = ctx_scalar_f64(ctx, 2);
+  ir_value_t *low = mel(ctx, ctx_scalar_f64(ctx, 3));
+  ir_value_t *high = mel(ctx, ctx_scalar_f64(ctx, 4));
   ir_value_t *step = two(ctx, OP_SUB, high, low);
   step = two(ctx, OP_DIV, step, size_f64(ctx, n));
   ir_value_t *at = two(ctx, OP_MUL, ir_iota(b, DT_F64, n), step);

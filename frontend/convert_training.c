@@ -21,18 +21,6 @@ static unsigned n_tensors(convert_ctx_t *ctx, unsigned each) {
   return 0;
 }
 
-/* Operand `index` as an f64 scalar. */
-static ir_value_t *scalar_f64(convert_ctx_t *ctx, unsigned index) {
-  ir_value_t *v = ctx_in(ctx, index);
-  int64_t count;
-  if (!ir_type_static_count(&v->type, &count) || count != 1) {
-    ctx_invalid(ctx, "input %u is %s, expected a scalar", index,
-                ctx_type_str(ctx, v));
-    return NULL;
-  }
-  return ir_cast(ctx->b, ir_reshape(ctx->b, v, 0, NULL), DT_F64);
-}
-
 /* gradient + norm_coefficient * x */
 static ir_value_t *regularized(convert_ctx_t *ctx, ir_value_t *x, ir_value_t *g,
                                double norm) {
@@ -44,7 +32,7 @@ moec_status_t convert_adagrad(convert_ctx_t *ctx) {
   double epsilon = attr_float(ctx, "epsilon", 1e-6f);
   double norm = attr_float(ctx, "norm_coefficient", 0);
   unsigned n = n_tensors(ctx, 3);
-  ir_value_t *rate = scalar_f64(ctx, 0), *t = scalar_f64(ctx, 1);
+  ir_value_t *rate = ctx_scalar_f64(ctx, 0), *t = ctx_scalar_f64(ctx, 1);
   if (n == 0 || rate == NULL || t == NULL) return ctx_status(ctx);
   ir_value_t *below = times(ctx, t, decay);
   below = two(ctx, OP_ADD, below, ctx_scalar(ctx, t, 1));
@@ -65,7 +53,7 @@ moec_status_t convert_adagrad(convert_ctx_t *ctx) {
 /* rate * sqrt(1 - beta^t) / (1 - alpha^t), the rate alone in the first step */
 static ir_value_t *adam_rate(convert_ctx_t *ctx, double alpha, double beta) {
   ir_builder_t *b = ctx->b;
-  ir_value_t *rate = scalar_f64(ctx, 0), *t = scalar_f64(ctx, 1);
+  ir_value_t *rate = ctx_scalar_f64(ctx, 0), *t = ctx_scalar_f64(ctx, 1);
   if (rate == NULL || t == NULL) return NULL;
   ir_value_t *one = ctx_scalar(ctx, t, 1);
   ir_value_t *above = two(ctx, OP_POW, ctx_scalar(ctx, t, beta), t);
@@ -117,7 +105,7 @@ moec_status_t convert_momentum(convert_ctx_t *ctx) {
   double alpha = attr_float(ctx, "alpha", 0), beta = attr_float(ctx, "beta", 0);
   double norm = attr_float(ctx, "norm_coefficient", 0);
   unsigned n = n_tensors(ctx, 3);
-  ir_value_t *rate = scalar_f64(ctx, 0), *t = scalar_f64(ctx, 1);
+  ir_value_t *rate = ctx_scalar_f64(ctx, 0), *t = ctx_scalar_f64(ctx, 1);
   if (n == 0 || rate == NULL || t == NULL) return ctx_status(ctx);
   ir_value_t *later = two(ctx, OP_LT, ctx_scalar(ctx, t, 0), t);
   ir_value_t *share = ctx_scalar(ctx, t, beta);

@@ -94,27 +94,6 @@ typedef struct columns {
   int64_t strides[MAX_SPATIAL], dilations[MAX_SPATIAL], pads[2 * MAX_SPATIAL];
 } columns_t;
 
-static bool read_list(convert_ctx_t *ctx, const char *name, unsigned n,
-                      int64_t least, int64_t *out) {
-  unsigned n_given;
-  const int64_t *given = attr_ints(ctx, name, &n_given);
-  if (ctx->status != MOEC_OK) return false;
-  for (unsigned i = 0; i < n; i++) out[i] = given == NULL ? least : 0;
-  if (given != NULL && n_given != n) {
-    ctx_invalid(ctx, "attribute \"%s\" has %u entries, expected %u", name,
-                n_given, n);
-    return false;
-  }
-  for (unsigned i = 0; given != NULL && i < n; i++) {
-    out[i] = given[i];
-    if (given[i] >= least && given[i] <= INT32_MAX) continue;
-    ctx_invalid(ctx, "entry %u of attribute \"%s\" is %lld", i, name,
-                (long long)given[i]);
-    return false;
-  }
-  return true;
-}
-
 static bool read_columns(convert_ctx_t *ctx, columns_t *c) {
   expr_pool_t *pool = ctx->exprs;
   unsigned n_block;
@@ -127,9 +106,9 @@ static bool read_columns(convert_ctx_t *ctx, columns_t *c) {
                 n_block);
     return false;
   }
-  if (!read_list(ctx, "strides", c->n, 1, c->strides) ||
-      !read_list(ctx, "dilations", c->n, 1, c->dilations) ||
-      !read_list(ctx, "pads", 2 * c->n, 0, c->pads))
+  if (!window_read_list(ctx, "strides", c->n, 1, 1, c->strides) ||
+      !window_read_list(ctx, "dilations", c->n, 1, 1, c->dilations) ||
+      !window_read_list(ctx, "pads", 2 * c->n, 0, 0, c->pads))
     return false;
   for (unsigned i = 0; i < c->n; i++) {
     const expr_t *one = ctx_int(ctx, 1);

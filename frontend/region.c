@@ -99,15 +99,21 @@ static unsigned total_rank(unsigned n, ir_value_t *const *values) {
   return rank;
 }
 
-/* Ends a region. */
-static ir_op_t *end_region(convert_ctx_t *ctx, ir_region_t *region, unsigned n,
-                           ir_value_t *const *values, unsigned n_sizes,
-                           const expr_t *const *sizes) {
+/* A builder at the end of a region. */
+static ir_builder_t inside(const convert_ctx_t *ctx, ir_region_t *region) {
+  return (ir_builder_t){.module = ctx->b->module,
+                        .region = region,
+                        .loc = ctx->b->loc,
+                        .diag = ctx->b->diag};
+}
+
+static void end_region(convert_ctx_t *ctx, ir_region_t *region, unsigned n,
+                       ir_value_t *const *values, unsigned n_sizes,
+                       const expr_t *const *sizes) {
   ir_op_t *yield =
       ir_op_create(ctx->b->module, OP_YIELD, ctx->loc, n, values, 0);
   ir_set_exprs(yield, ATTR_YIELD_sizes, n_sizes, sizes);
   ir_append(region, yield);
-  return yield;
 }
 
 static bool all_tensors(convert_ctx_t *ctx, unsigned n,
@@ -222,10 +228,7 @@ static moec_status_t build_branches(convert_ctx_t *ctx, const if_spec_t *spec,
                                     ir_op_t *op, slot_t *slots[2]) {
   ir_builder_t *outer = ctx->b;
   for (unsigned r = 0; r < 2; r++) {
-    ir_builder_t inner = {.module = outer->module,
-                          .region = &op->regions[r],
-                          .loc = outer->loc,
-                          .diag = outer->diag};
+    ir_builder_t inner = inside(ctx, &op->regions[r]);
     ctx->b = &inner;
     moec_status_t status = spec->branch(ctx, spec->user, r, slots[r]);
     if (status == MOEC_OK) status = ctx_status(ctx);
@@ -238,12 +241,8 @@ static moec_status_t build_branches(convert_ctx_t *ctx, const if_spec_t *spec,
 /* Results of one structure in both. */
 static bool branches_agree(convert_ctx_t *ctx, unsigned n, ir_op_t *op,
                            slot_t *slots[2]) {
-  ir_builder_t *b = ctx->b, inner[2];
-  for (unsigned r = 0; r < 2; r++)
-    inner[r] = (ir_builder_t){.module = b->module,
-                              .region = &op->regions[r],
-                              .loc = b->loc,
-                              .diag = b->diag};
+  ir_builder_t inner[2];
+  for (unsigned r = 0; r < 2; r++) inner[r] = inside(ctx, &op->regions[r]);
   for (unsigned i = 0; i < n; i++)
     if (slots[0][i].kind == SLOT_FAILED || slots[1][i].kind == SLOT_FAILED ||
         !slots_agree(ctx, &slots[0][i], &inner[0], &slots[1][i], &inner[1])) {
@@ -338,10 +337,17 @@ static void set_args(convert_ctx_t *ctx, trial_t *t) {
   ir_region_set_args(t->op, 0, n + 1, types);
 }
 
-static bool is_true(convert_ctx_t *ctx, const ir_value_t *x) {
+bool ctx_known_bool(convert_ctx_t *ctx, const ir_value_t *x, bool *out) {
   unsigned n;
   const int64_t *value;
-  return ctx_const_ints(ctx, x, &n, &value) && n == 1 && value[0] != 0;
+  if (!ctx_const_ints(ctx, x, &n, &value) || n != 1) return false;
+  *out = value[0] != 0;
+  return true;
+}
+
+static bool is_true(convert_ctx_t *ctx, const ir_value_t *x) {
+  bool value;
+  return ctx_known_bool(ctx, x, &value) && value;
 }
 
 static moec_status_t build_trip(convert_ctx_t *ctx, trial_t *t) {
@@ -361,10 +367,7 @@ static moec_status_t build_trip(convert_ctx_t *ctx, trial_t *t) {
   unsigned n_out = 1 + spec->n_state + spec->n_rows;
   t->out = ARENA_ARRAY(arena, ir_value_t *, n_out);
   ir_builder_t *outer = ctx->b;
-  ir_builder_t inner = {.module = outer->module,
-                        .region = region,
-                        .loc = outer->loc,
-                        .diag = outer->diag};
+  ir_builder_t inner = inside(ctx, region);
   ctx->b = &inner;
   moec_status_t status =
       spec->body(ctx, spec->user, &region->args[0], state, t->out);

@@ -19,6 +19,9 @@ void ctx_unflatten(convert_ctx_t *ctx, unsigned n, const slot_t *like,
 /* Whether slots agree in everything but their values. */
 bool ctx_same_structure(unsigned n, const slot_t *a, const slot_t *b);
 
+/* A condition that is known when compiling; false, without an error, if not. */
+bool ctx_known_bool(convert_ctx_t *ctx, const ir_value_t *x, bool *out);
+
 /* ---- If --------------------------------------------------------------------
  */
 

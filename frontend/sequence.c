@@ -128,16 +128,17 @@ static bool is_optional(const slot_t *slot) {
   return slot->kind == SLOT_NONE || slot->kind == SLOT_OPTIONAL;
 }
 
-/* Both as optionals. The one with an element goes first: the other is made like
- * it. */
-static bool optionals_agree(convert_ctx_t *ctx, slot_t *x, ir_builder_t *bx,
-                            slot_t *y, ir_builder_t *by) {
-  if (x->kind == SLOT_NONE) return optionals_agree(ctx, y, by, x, bx);
+/* Makes each like the other, where it is: x first. */
+static bool make_both(convert_ctx_t *ctx,
+                      bool (*convert)(convert_ctx_t *ctx, slot_t *slot,
+                                      const slot_t *like),
+                      slot_t *x, ir_builder_t *bx, slot_t *y,
+                      ir_builder_t *by) {
   ir_builder_t *outer = ctx->b;
   ctx->b = bx;
-  bool fine = optional_of(ctx, x, x);
+  bool fine = convert(ctx, x, y);
   ctx->b = by;
-  fine = fine && optional_of(ctx, y, x);
+  fine = fine && convert(ctx, y, x);
   ctx->b = outer;
   return fine;
 }
@@ -163,19 +164,16 @@ bool slots_agree(convert_ctx_t *ctx, slot_t *x, ir_builder_t *bx, slot_t *y,
                  ir_builder_t *by) {
   if (ctx_same_structure(1, x, y)) return true;
   if (is_optional(x) != is_optional(y) ||
-      (is_optional(x) && x->kind != y->kind))
-    return optionals_agree(ctx, x, bx, y, by);
+      (is_optional(x) && x->kind != y->kind)) {
+    /* The one with an element goes first: the other is made like it. */
+    return x->kind == SLOT_NONE ? make_both(ctx, optional_of, y, by, x, bx)
+                                : make_both(ctx, optional_of, x, bx, y, by);
+  }
   if (!slot_is_sequence(x) || !slot_is_sequence(y)) {
     ctx_unsupported(ctx, "a tensor in one place is a sequence in the other");
     return false;
   }
-  ir_builder_t *outer = ctx->b;
-  ctx->b = bx;
-  bool fine = sequence_like(ctx, x, y);
-  ctx->b = by;
-  fine = fine && sequence_like(ctx, y, x);
-  ctx->b = outer;
-  return fine;
+  return make_both(ctx, sequence_like, x, bx, y, by);
 }
 
 /* ---- Elements ---------------------------------------------------------------
@@ -306,7 +304,6 @@ static const expr_t **common_dims(convert_ctx_t *ctx, const slot_t *s,
 static ir_value_t *stack(convert_ctx_t *ctx, const slot_t *s, unsigned axis) {
   unsigned rank = (unsigned)slot_element_rank(s);
   const expr_t **each = common_dims(ctx, s, -1), *dim[IR_MAX_RANK];
-  int64_t perm[IR_MAX_RANK];
   if (each == NULL || rank + 1 > IR_MAX_RANK) return NULL;
   dim[0] = sequence_length(s);
   for (unsigned d = 0; d < rank; d++) dim[1 + d] = each[d];
@@ -314,9 +311,7 @@ static ir_value_t *stack(convert_ctx_t *ctx, const slot_t *s, unsigned axis) {
   ir_check_equal(ctx->b, total, ctx_dim(s->value, 0), "size of a sequence");
   ir_value_t *flat = ctx_part(ctx, s->value, 0, zero(ctx), total);
   ir_value_t *x = ir_reshape(ctx->b, flat, rank + 1, dim);
-  for (unsigned d = 0; d <= rank; d++)
-    perm[d] = d < axis ? d + 1 : d == axis ? 0 : d;
-  return ir_transpose(ctx->b, x, perm);
+  return ctx_move_first(ctx, x, axis);
 }
 
 /* Along axis 0 the elements lie as they must. */

@@ -1,8 +1,7 @@
 /* Sizes and padding of sliding windows, and the tensor of all windows. */
 #include "frontend/window.h"
 
-/* A list attribute with one entry of at least `least` per spatial dimension. */
-static bool read_list(convert_ctx_t *ctx, const char *name, unsigned n,
+bool window_read_list(convert_ctx_t *ctx, const char *name, unsigned n,
                       int64_t least, int64_t otherwise, int64_t *out) {
   unsigned n_given;
   const int64_t *given = attr_ints(ctx, name, &n_given);
@@ -63,9 +62,9 @@ bool window_read(convert_ctx_t *ctx, const ir_value_t *x,
   out->auto_pad = (auto_pad_t)attr_choice(ctx, "auto_pad", choices);
   int64_t pads[2 * IR_MAX_RANK];
   if (!read_kernel(ctx, kernel, out) ||
-      !read_list(ctx, "strides", out->n, 1, 1, out->strides) ||
-      !read_list(ctx, "dilations", out->n, 1, 1, out->dilations) ||
-      !read_list(ctx, "pads", 2 * out->n, 0, 0, pads))
+      !window_read_list(ctx, "strides", out->n, 1, 1, out->strides) ||
+      !window_read_list(ctx, "dilations", out->n, 1, 1, out->dilations) ||
+      !window_read_list(ctx, "pads", 2 * out->n, 0, 0, pads))
     return false;
   for (unsigned i = 0; i < out->n; i++) {
     bool explicit = out->auto_pad == PAD_NOTSET;

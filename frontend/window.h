@@ -24,6 +24,10 @@ typedef struct window {
   bool ceil_mode; /* the last window may reach beyond the padding */
 } window_t;
 
+/* A list attribute of n entries of at least `least`; `otherwise` for each where
+ * it is left out. False after an error. */
+bool window_read_list(convert_ctx_t *ctx, const char *name, unsigned n,
+                      int64_t least, int64_t otherwise, int64_t *out);
 /* Reads auto_pad, strides, dilations and pads. `kernel` is the attribute
  * kernel_shape where that is NULL. *x must have `n` dimensions after the first
  * two. False after an error. */

@@ -322,15 +322,9 @@ moec_status_t moert_run_ports(moec_instance_t *it, const moec_value_t *inputs,
   moec_status_t status = moert_run(it, it->raw_inputs, moert_program.n_inputs,
                                    it->raw_outputs, moert_program.n_outputs);
   for (uint32_t i = 0; i < n_outputs; i++) {
-    moec_value_t *value = output_at(outputs, i);
     /* Sizes of tensors are told also where their buffers are too small. */
     if (status == MOEC_OK || moert_program.out_ios[i].kind == MOEC_TENSOR)
-      RT_TRY(
-          status == MOEC_OK
-              ? give_output(it, i, value)
-              : (give_tensor(
-                     value, &it->raw_outputs[moert_program.out_ports[i].first]),
-                 MOEC_OK));
+      RT_TRY(give_output(it, i, output_at(outputs, i)));
   }
   return status;
 }
