@@ -14,8 +14,9 @@ typedef struct pass_options {
   FILE *trace;             /* where rewrites are told, or NULL */
   const char *print_after; /* pass name or "all"; NULL: never */
   FILE *print_to;
-  const char *dump_dir; /* numbered files of every stage, or NULL */
-  timings_t *timings;   /* gets a row for each pass, or NULL */
+  const char *dump_dir;   /* numbered files of every stage, or NULL */
+  timings_t *timings;     /* gets a row for each pass, or NULL */
+  struct moe_report *moe; /* told of MoE layers, or NULL: passes/moe_report.h */
 } pass_options_t;
 
 /* What a running pass may use. */

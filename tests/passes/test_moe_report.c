@@ -1,0 +1,60 @@
+/* The lists of a report of Mixture-of-Experts layers. */
+#include <cmocka.h>
+#include "passes/moe_report.h"
+#include "tests/passes/pass_support.h"
+
+static void entries_stay_where_they_are_when_lists_grow(void **state) {
+  (void)state;
+  enum { MANY = 100 };
+  arena_t *arena = arena_create(0);
+  moe_report_t *report = moe_report_create(arena);
+  moe_layer_t *layers[MANY];
+  for (int i = 0; i < MANY; i++) {
+    layers[i] = moe_report_add_layer(report);
+    layers[i]->experts = i;
+    moe_report_add_refusal(report)->candidate = "x";
+    moe_report_add_loss(report)->kept = true;
+  }
+  assert_int_equal(report->n_layers, MANY);
+  assert_int_equal(report->n_refusals, MANY);
+  assert_int_equal(report->n_losses, MANY);
+  for (int i = 0; i < MANY; i++) {
+    assert_ptr_equal(report->layers[i], layers[i]);
+    assert_int_equal(report->layers[i]->experts, i);
+    assert_string_equal(report->refusals[i]->candidate, "x");
+    assert_true(report->losses[i]->kept);
+  }
+  arena_destroy(arena);
+}
+
+static void nobody_who_asks_gets_nothing(void **state) {
+  (void)state;
+  assert_null(moe_report_add_layer(NULL));
+  assert_null(moe_report_add_refusal(NULL));
+  assert_null(moe_report_add_loss(NULL));
+}
+
+static void a_word_is_listed_once(void **state) {
+  (void)state;
+  arena_t *arena = arena_create(0);
+  moe_report_t *report = moe_report_create(arena);
+  moe_words_t words = {0};
+  char word[2] = "a";
+  for (int i = 0; i < 20; i++) {
+    word[0] = (char)('a' + i % 7);
+    moe_words_add(report, &words, word);
+  }
+  assert_int_equal(words.n, 7);
+  assert_string_equal(words.word[0], "a");
+  assert_string_equal(words.word[6], "g");
+  arena_destroy(arena);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(entries_stay_where_they_are_when_lists_grow),
+      cmocka_unit_test(nobody_who_asks_gets_nothing),
+      cmocka_unit_test(a_word_is_listed_once),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
