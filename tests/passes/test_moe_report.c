@@ -1,5 +1,4 @@
 /* The lists of a report of Mixture-of-Experts layers. */
-#include <cmocka.h>
 #include "passes/moe_report.h"
 #include "tests/passes/pass_support.h"
 
