@@ -25,7 +25,8 @@ ir_value_t *ir_place(ir_builder_t *b, ir_op_t *op) {
 ir_op_t *ir_begin(ir_builder_t *b, ir_opcode_t code, unsigned n_in,
                   ir_value_t *const *in, unsigned n_out) {
   const ir_op_info_t *info = ir_op_info(code);
-  bool all = info->in_max == IR_VARIADIC;
+  bool variadic = info->in_max == IR_VARIADIC;
+  bool all = variadic && (info->traits & OPTIONAL) == 0;
   for (unsigned i = 0; i < n_in; i++) {
     if (in[i] != NULL || (!all && i >= info->in_min)) continue;
     if (b->status == MOEC_OK) /* not the echo of an earlier failure */
@@ -33,7 +34,7 @@ ir_op_t *ir_begin(ir_builder_t *b, ir_opcode_t code, unsigned n_in,
                              "operand %u of %s is missing", i, info->mnemonic);
     return NULL;
   }
-  MOEC_ASSERT(n_in >= info->in_min && (all || n_in <= info->in_max));
+  MOEC_ASSERT(n_in >= info->in_min && (variadic || n_in <= info->in_max));
   MOEC_ASSERT(info->out == IR_VARIADIC || n_out == info->out);
   return ir_op_create(b->module, code, b->loc, n_in, in, n_out);
 }

@@ -219,6 +219,7 @@ static ir_op_t *clone_op(cloner_t *c, const ir_op_t *op) {
     copy_value(c, &op->out[i], &copy->out[i]);
   for (unsigned i = 0; i < op->n_regions; i++) {
     const ir_region_t *region = &op->regions[i];
+    if (i >= copy->n_regions) ir_add_region(copy);
     ir_region_set_args(copy, i, region->n_args, arg_types(c, region));
     clone_region(c, region, &copy->regions[i]);
   }

@@ -133,6 +133,8 @@ static bool same_op(const comparer_t *c, const ir_op_t *a, const ir_op_t *b) {
   for (unsigned i = 0; i < a->n_out; i++)
     if (!same_type(&a->out[i].type, &b->out[i].type))
       return differ(c, a, "the type of result %u differs", i);
+  if (a->n_regions != b->n_regions)
+    return differ(c, a, "the other has %u regions", b->n_regions);
   for (unsigned i = 0; i < a->n_regions; i++)
     if (!same_region(c, &a->regions[i], &b->regions[i])) return false;
   return true;

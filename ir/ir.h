@@ -238,13 +238,13 @@ enum {                /* traits */
            1 << 5,       /* out[i] = f(in0[i], in1[i], ...), inputs broadcast */
        VIEW = 1 << 6,    /* result is operand 0's memory under another shape */
        RUNTIME = 1 << 7, /* lowered to a call of a runtime routine */
+       OPTIONAL = 1 << 8, /* operands from in_min on may be absent, though
+                             there may be any number */
        SCALARS = TENSOR | LOOP | ELEMENTWISE,
 };
 
-#define IR_VARIADIC                                                         \
-  0xffffu                  /* in_max or out of an operation with any number \
-                            */
-#define REQUIRED INT64_MIN /* default of an attribute that must be present */
+#define IR_VARIADIC 0xffffu /* in_max, out or regions: any number */
+#define REQUIRED INT64_MIN  /* default of an attribute that must be present */
 
 typedef struct ir_op_info {
   const char *mnemonic;
@@ -301,6 +301,8 @@ ir_op_t *ir_op_create(ir_module_t *module, ir_opcode_t code, ir_loc_t loc,
                       unsigned n_in, ir_value_t *const *in, unsigned n_out);
 /* Results for an operation that was created without. */
 void ir_op_set_results(ir_op_t *op, unsigned n_out);
+/* One more region for an operation with any number of them; the others move. */
+ir_region_t *ir_add_region(ir_op_t *op);
 /* Gives a region n_args arguments; call once per region, before filling it. */
 void ir_region_set_args(ir_op_t *op, unsigned region, unsigned n_args,
                         const ir_type_t *types);
@@ -372,6 +374,13 @@ ir_op_t *ir_walk_prev(const ir_op_t *op);
 
 /* Whether the shape of a while's result is known before the first trip. */
 bool ir_while_knows_size(const ir_op_t *op, unsigned result);
+
+/* moe.experts: its first operand that is a bank of that region (n_regions: how
+ * many operands it should have); values begin at operand 2. */
+unsigned ir_moe_first_bank(const ir_op_t *op, unsigned region);
+/* The next region, with arguments of the types that follow from the operands
+ * and the attributes; earlier regions move. */
+ir_region_t *ir_moe_add_region(ir_op_t *op);
 
 /* Numbers values densely in program order. */
 void ir_renumber(ir_func_t *func);

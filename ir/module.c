@@ -135,6 +135,7 @@ ir_op_t *ir_op_create(ir_module_t *module, ir_opcode_t code, ir_loc_t loc,
   op->n_in = n_in;
   op->n_out = n_out;
   op->n_regions = ir_op_info(code)->n_regions;
+  if (op->n_regions == IR_VARIADIC) op->n_regions = 0; /* see ir_add_region */
   if (n_in > 0) op->in = ARENA_ARRAY(arena, ir_use_t, n_in);
   if (n_out > 0) op->out = ARENA_ARRAY(arena, ir_value_t, n_out);
   unsigned n_attrs = ir_n_attrs_of(code); /* room for all that it may have */
@@ -162,6 +163,26 @@ void ir_op_set_results(ir_op_t *op, unsigned n_out) {
     op->out[i].def = op;
     op->out[i].index = i;
   }
+}
+
+ir_region_t *ir_add_region(ir_op_t *op) {
+  MOEC_ASSERT(ir_op_info(op->code)->n_regions == IR_VARIADIC);
+  unsigned n = op->n_regions++;
+  if ((n & (n - 1)) == 0) { /* room for a power of two */
+    op->regions =
+        arena_grow_array(op->module->arena, op->regions, n,
+                         n > 0 ? 2 * (size_t)n : 1, sizeof op->regions[0]);
+    for (unsigned i = 0; i < n; i++) {
+      ir_region_t *region = &op->regions[i];
+      for (unsigned j = 0; j < region->n_args; j++)
+        region->args[j].region = region;
+      for (ir_op_t *inner = region->first; inner != NULL; inner = inner->next)
+        inner->parent = region;
+    }
+  }
+  op->regions[n] = (ir_region_t){.owner = op};
+  if (op->parent != NULL) op->regions[n].func = op->parent->func;
+  return &op->regions[n];
 }
 
 void ir_region_set_args(ir_op_t *op, unsigned region, unsigned n_args,

@@ -25,9 +25,9 @@ static const char *const shape_laws[OP_COUNT] = {
 
 #define OP(id, mnemonic, in_min, in_max, out, regions, ...)                \
   _Static_assert((in_min) <= (in_max), "ops.def: bad arity of " mnemonic); \
-  _Static_assert(                                                          \
-      (in_min) < IR_VARIADIC && (out) <= IR_VARIADIC && (regions) < 16,    \
-      "ops.def: bad counts of " mnemonic);                                 \
+  _Static_assert((in_min) < IR_VARIADIC && (out) <= IR_VARIADIC &&         \
+                     ((regions) < 16 || (regions) == IR_VARIADIC),         \
+                 "ops.def: bad counts of " mnemonic);                      \
   _Static_assert(sizeof(mnemonic) > 1, "ops.def: " #id " has no mnemonic");
 #define ATTR(op, name, kind, value)                     \
   _Static_assert(ATTR_##op##_##name >= ATTR_FIRST_##op, \

@@ -222,9 +222,12 @@ static moec_status_t parse_op(parser_t *p, ir_region_t *region,
   op->fused = head.fused;
   ir_append(region, op);
   if (parse_peek(p, '{')) MOEC_TRY(parse_attrs(p, op));
-  MOEC_TRY(ir_check_form(op, MOEC_E_INVALID_MODEL, p->diag));
-  for (unsigned i = 0; i < op->n_regions; i++)
+  bool variadic = ir_op_info(op->code)->n_regions == IR_VARIADIC;
+  for (unsigned i = 0; variadic ? parse_peek(p, '(') : i < op->n_regions; i++) {
+    if (variadic) ir_add_region(op);
     MOEC_TRY(parse_region(p, op, i, depth + 1));
+  }
+  MOEC_TRY(ir_check_form(op, MOEC_E_INVALID_MODEL, p->diag));
   MOEC_TRY(parse_result_types(p, op, &declared));
   if (parse_accept_word(p, "loc")) MOEC_TRY(parse_loc(p, &op->loc));
   MOEC_TRY(settle_types(p, op, declared));

@@ -61,6 +61,7 @@ moec_status_t ir_check_form(const ir_op_t *op, moec_status_t status,
                             diag_sink_t *diag) {
   const ir_op_info_t *info = ir_op_info(op->code);
   bool variadic = info->in_max == IR_VARIADIC;
+  bool all = variadic && !ir_has_trait(op, OPTIONAL);
   if (op->n_in < info->in_min || (!variadic && op->n_in > info->in_max))
     return diag_error(diag, op->loc, status,
                       "%s has %u operands, expected %s%u", info->mnemonic,
@@ -70,15 +71,20 @@ moec_status_t ir_check_form(const ir_op_t *op, moec_status_t status,
                                                    : "at most ",
                       op->n_in < info->in_min ? info->in_min : info->in_max);
   for (unsigned i = 0; i < op->n_in; i++)
-    if (op->in[i].value == NULL && (variadic || i < info->in_min))
+    if (op->in[i].value == NULL && (all || i < info->in_min))
       return diag_error(diag, op->loc, status, "operand %u of %s is missing", i,
                         info->mnemonic);
   if (info->out != IR_VARIADIC && op->n_out != info->out)
     return diag_error(diag, op->loc, status, "%s has %u results, expected %u",
                       info->mnemonic, op->n_out, info->out);
-  if (op->n_regions != info->n_regions)
+  if (info->n_regions == IR_VARIADIC) {
+    if (op->n_regions == 0)
+      return diag_error(diag, op->loc, status, "%s has no region",
+                        info->mnemonic);
+  } else if (op->n_regions != info->n_regions) {
     return diag_error(diag, op->loc, status, "%s has %u regions, expected %u",
                       info->mnemonic, op->n_regions, info->n_regions);
+  }
   return check_attrs(op, status, diag);
 }
 
@@ -275,10 +281,35 @@ static moec_status_t verify_symbols(verifier_t *v, const ir_op_t *op,
   return MOEC_OK;
 }
 
+/* What experts compute has no effect. That their rows do not depend on each
+ * other follows from no single operation (think of a reshape and back), so it
+ * is proved where the operation is made and not again here. */
+static moec_status_t verify_expert_region(verifier_t *v, const ir_op_t *op,
+                                          const ir_region_t *region) {
+  for (const ir_op_t *in = region->first; in != NULL; in = in->next) {
+    bool control = in->code == OP_IF || in->code == OP_WHILE;
+    if (!control && !ir_has_trait(in, PURE | TERMINATOR))
+      FAIL(v, in->loc, "%s in a region of %s, whose operations must be pure",
+           mnemonic(in), mnemonic(op));
+    for (unsigned i = 0; control && i < in->n_regions; i++)
+      MOEC_TRY(verify_expert_region(v, op, &in->regions[i]));
+  }
+  return MOEC_OK;
+}
+
+static moec_status_t verify_expert_regions(verifier_t *v, const ir_op_t *op) {
+  for (unsigned i = 0; i < op->n_regions; i++)
+    MOEC_TRY(verify_expert_region(v, op, &op->regions[i]));
+  return MOEC_OK;
+}
+
 static moec_status_t verify_definitions(verifier_t *v, const ir_op_t *op) {
   switch (op->code) {
     case OP_BIND:
       return verify_symbol(v, op, ir_get_expr(op, ATTR_BIND_symbol));
+    case OP_MOE_EXPERTS:
+      MOEC_TRY(verify_expert_regions(v, op));
+      return verify_symbol(v, op, ir_get_expr(op, ATTR_MOE_EXPERTS_rows));
     case OP_IF:
       return verify_symbols(v, op, ATTR_IF_symbols);
     case OP_WHILE:

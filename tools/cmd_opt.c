@@ -37,7 +37,8 @@ static void append_traits(text_t *out, unsigned traits) {
                {TERMINATOR, "terminator"},
                {ELEMENTWISE, "elementwise"},
                {VIEW, "view"},
-               {RUNTIME, "runtime call"}};
+               {RUNTIME, "runtime call"},
+               {OPTIONAL, "optional operands"}};
   bool first = true;
   for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
     if ((traits & names[i].bit) == 0) continue;
@@ -72,7 +73,10 @@ static void append_ops(text_t *out) {
     append_count(out, info->in_min, info->in_max);
     text_printf(out, " | ");
     append_count(out, info->out == IR_VARIADIC ? 0 : info->out, info->out);
-    text_printf(out, " | %u | ", info->n_regions);
+    text_printf(out, " | ");
+    append_count(out, info->n_regions == IR_VARIADIC ? 1 : info->n_regions,
+                 info->n_regions);
+    text_printf(out, " | ");
     append_traits(out, info->traits);
     text_printf(out, " | ");
     append_attrs(out, (ir_opcode_t)i);
