@@ -61,10 +61,16 @@ static uint64_t hash_of(const uint8_t *bytes, size_t length) {
   return hash;
 }
 
-/* Small numbers that could be indices, and one in eight of any bits. */
+/* Small numbers that could be indices, and one in eight of any bits; a number
+ * by itself may be that of a loop's trips and stays small. */
 static void fill(uint8_t *bytes, size_t size, dtype_t dtype) {
   size_t width = dtype_bits(dtype) / 8;
   if (width == 0) width = 1;
+  if (size == width && dtype == DT_I64) {
+    int64_t number = (int64_t)draw(256) - 64;
+    memcpy(bytes, &number, sizeof number);
+    return;
+  }
   for (size_t i = 0; i < size; i++) {
     bool any = draw(8) == 0;
     if (dtype == DT_BOOL)

@@ -185,6 +185,33 @@ def loops():
         "Scan", [("x", F, [3, 2])],
         [w.a_int("num_scan_inputs", 1), w.a_graph("body", yes_body()),
          w.a_ints("scan_input_directions", [0, 1, 0])]))
+    scan_of_opset_8()
+
+
+def scan_of_opset_8():
+    body = w.graph([w.node("Identity", ["e"], ["r"])], [], [info("e")],
+                   [w.untyped("r")])
+    inputs = [("n", w.INT64, [2]), ("x", F, [2, 3])]
+
+    def scan(*attributes, inputs=inputs):
+        return one("Scan", inputs, [w.a_int("num_scan_inputs", 1),
+                                    w.a_graph("body", body), *attributes],
+                   opset=8)
+
+    rows = npy(F, [2, 3], [1, 2, 3, 4, 5, 6])
+    case("m31-scan-lengths", 0, "", scan(),
+         run=of_run(0, "", npy(w.INT64, [2], [3, 1]), rows,
+                    outputs=[elements(F, [1, 2, 3, 4, 0, 0])]))
+    case("m31-scan-length-too-large", 0, "", scan(),
+         run=of_run(MALFORMED, "length", npy(w.INT64, [2], [3, 4]), rows))
+    case("m31-scan-length-negative", 0, "", scan(),
+         run=of_run(MALFORMED, "length", npy(w.INT64, [2], [-1, 3]), rows))
+    case("m31-scan-two-directions", MALFORMED, "directions",
+         scan(w.a_ints("directions", [0, 1])))
+    case("m31-scan-without-steps", MALFORMED, "scanned input",
+         scan(inputs=[("n", w.INT64, [2]), ("x", F, [2])]))
+    case("m31-scan-batches-differ", MALFORMED, "batch",
+         scan(inputs=[("n", w.INT64, [2]), ("x", F, [3, 3])]))
 
 
 def yes_body():

@@ -3,7 +3,7 @@
 
 usage: make_control.py OUT_DIR
 
-Each is a few nodes of ONNX text with the same computation in numpy, which gives
+Each is a few nodes of ONNX text (of opset 17 unless it says another) with the same computation in numpy, which gives
 the reference. Needs onnx 1.23 and numpy.
 """
 import json
@@ -387,6 +387,54 @@ def loop_until(x, stop):
     return x, np.array(rows)
 
 
+@case("Scan of opset 8: a batch, lengths of its entries, both directions, rows after them are 0",
+      """<ir_version: 3, opset_import: ["" : 8]>
+      agraph (int64[B] n, float[B,H] h, float[B,T,H] x, float[B,T,H] z, float[H,H] w) => (float[B,H] y, float[B,T,H] up, float[B,T] sum) {
+        y, up, sum = Scan <num_scan_inputs = 2, directions = [0, 1],
+          body = s (float[H] p, float[H] a, float[H] b) => (float[H] q, float[H] u, float v) {
+            m = MatMul (p, w)
+            ma = Add (m, a)
+            q = Tanh (ma)
+            u = Mul (q, b)
+            v = ReduceSum <keepdims = 0> (u)
+          }
+        > (n, h, x, z)
+      }""",
+      (i64([6, 3, 0]), f32(3, 4), f32(3, 6, 4, seed=1), f32(3, 6, 4, seed=2), f32(4, 4, seed=3)),
+      (i64([1]), f32(1, 5), f32(1, 1, 5, seed=1), f32(1, 1, 5, seed=2), f32(5, 5, seed=3)),
+      (i64([2, 2]), f32(2, 17), f32(2, 9, 17, seed=1), f32(2, 9, 17, seed=2), .1 * f32(17, 17, seed=3)),
+      (i64([]), f32(0, 4), f32(0, 3, 4), f32(0, 3, 4), f32(4, 4, seed=3)))
+def scan_of_lengths(n, h, x, z, w):
+    h, up = h.copy(), np.zeros_like(x)
+    for b, length in enumerate(n):
+        for t in range(length):
+            h[b] = np.tanh(h[b] @ w + x[b, t])
+            up[b, t] = h[b] * z[b, length - 1 - t]
+    return h, up, up.sum(axis=2)
+
+
+@case("Scan of opset 8 without lengths, with two states of which one is whole numbers, a fixed batch",
+      """<ir_version: 3, opset_import: ["" : 8]>
+      agraph (float[2,3] h, int64[2] c, float[2,T,3] x) => (float[2,3] y, int64[2] k, int64[2,T] steps) {
+        y, k, steps = Scan <num_scan_inputs = 1, directions = [1],
+          body = s (float[3] p, int64 i, float[3] a) => (float[3] q, int64 j, int64 r) {
+            one = Constant <value = int64 {1}> ()
+            j = Add (i, one)
+            r = Identity (j)
+            half = Constant <value = float {0.5}> ()
+            d = Mul (p, half)
+            q = Sub (a, d)
+          }
+        > (, h, c, x)
+      }""",
+      (f32(2, 3), i64([4, -7]), f32(2, 5, 3, seed=1)), (f32(2, 3), i64([0, 9]), f32(2, 0, 3)))
+def scan_of_batch(h, c, x):
+    for t in reversed(range(x.shape[1])):
+        h = x[:, t] - h * np.float32(.5)
+    steps = x.shape[1]
+    return h, c + steps, c[:, None] + 1 + np.arange(steps)
+
+
 @case("a sequence grows in a loop; all ways to join it",
       """agraph (int64 n, float[K,3] x) => (float[M,3] rows, float[K,P] columns, float[K,T,3] stacked, int64 length) {
         yes = Constant <value = bool {1}> ()
@@ -515,7 +563,7 @@ def save(path, name, value):
 
 def write(name, out):
     why, text, function, data_sets = CASES[name]
-    model = onnx.parser.parse_model(HEAD + text)
+    model = onnx.parser.parse_model(text if text.startswith("<") else HEAD + text)
     onnx.checker.check_model(model)
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
