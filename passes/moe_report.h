@@ -7,8 +7,9 @@
 
 /* Of one token that meets each of its k experts. NULL: not known. */
 typedef struct moe_work {
-  const expr_t *multiply_adds;
-  const expr_t *weight_bytes; /* that have to be read */
+  const expr_t *multiply_adds; /* of products and convolutions */
+  const expr_t *elementwise;   /* elements that other operations compute */
+  const expr_t *weight_bytes;  /* that have to be read */
 } moe_work_t;
 
 /* How a result of the layer relates to that of the graph as it stands. */

@@ -1,0 +1,267 @@
+/* What experts cost. Sizes may be symbolic; what does not fit an expression is
+ * not known, so that a report never makes a compilation fail. */
+#include "passes/moe_describe.h"
+
+/* ---- Arithmetic that may give up ------------------------------------------
+ * A NULL operand or a result beyond what expressions hold gives NULL. */
+
+/* The sum of the coefficients' sizes; false beyond int64_t. */
+static bool magnitude(const expr_t *e, int64_t *out) {
+  int64_t sum = 0;
+  for (unsigned i = 0; i < e->n_terms; i++) {
+    int64_t c = e->terms[i].coefficient;
+    if (c < 0 && __builtin_sub_overflow((int64_t)0, c, &c)) return false;
+    if (__builtin_add_overflow(sum, c, &sum)) return false;
+  }
+  *out = sum;
+  return true;
+}
+
+static unsigned degree(const expr_t *e) {
+  unsigned most = 0;
+  for (unsigned i = 0; i < e->n_terms; i++)
+    if (e->terms[i].n_atoms > most) most = e->terms[i].n_atoms;
+  return most;
+}
+
+static const expr_t *times(expr_pool_t *pool, const expr_t *a,
+                           const expr_t *b) {
+  int64_t m, n, product;
+  if (a == NULL || b == NULL || !magnitude(a, &m) || !magnitude(b, &n) ||
+      __builtin_mul_overflow(m, n, &product))
+    return NULL;
+  if ((uint64_t)a->n_terms * b->n_terms > EXPR_MAX_PRODUCT_TERMS ||
+      degree(a) + degree(b) > EXPR_MAX_DEGREE ||
+      (uint64_t)a->size * b->size > EXPR_MAX_SIZE / 4)
+    return NULL;
+  return expr_mul(pool, a, b);
+}
+
+static const expr_t *plus(expr_pool_t *pool, const expr_t *a, const expr_t *b) {
+  int64_t m, n, sum;
+  if (a == NULL || b == NULL || !magnitude(a, &m) || !magnitude(b, &n) ||
+      __builtin_add_overflow(m, n, &sum))
+    return NULL;
+  if (a->n_terms + b->n_terms > EXPR_MAX_TERMS ||
+      a->size + b->size > EXPR_MAX_SIZE / 4)
+    return NULL;
+  return expr_add(pool, a, b);
+}
+
+static const expr_t *count_of(expr_pool_t *pool, const ir_type_t *type) {
+  const expr_t *count = expr_const(pool, 1);
+  if (type->kind != IR_TENSOR) return NULL;
+  for (unsigned i = 0; i < type->rank; i++)
+    count = times(pool, count, type->dim[i]);
+  return count;
+}
+
+/* ---- Regions ---------------------------------------------------------------
+ */
+
+static bool has_rows(const ir_type_t *type, const expr_symbol_t *rows) {
+  for (unsigned i = 0; rows != NULL && i < type->rank; i++)
+    if (expr_mentions(type->dim[i], rows)) return true;
+  return false;
+}
+
+/* How many products of numbers make one element of the result. */
+static const expr_t *chain_of(expr_pool_t *pool, const ir_op_t *op) {
+  const ir_type_t *type = &op->in[0].value->type;
+  if (op->code != OP_CONVOLVE) return type->dim[type->rank - 1];
+  const expr_t *chain = expr_const(pool, 1);
+  type = &op->in[1].value->type; /* w[M, C, K..] */
+  for (unsigned i = 1; i < type->rank; i++)
+    chain = times(pool, chain, type->dim[i]);
+  return chain;
+}
+
+static bool is_product(const ir_op_t *op) {
+  return op->code == OP_MATMUL || op->code == OP_PRODUCT ||
+         op->code == OP_CONVOLVE;
+}
+
+static bool computes(const ir_op_t *op) {
+  switch (op->code) {
+    case OP_REDUCE_SUM:
+    case OP_REDUCE_PROD:
+    case OP_REDUCE_MAX:
+    case OP_REDUCE_MIN:
+    case OP_ARG_MAX:
+    case OP_ARG_MIN:
+    case OP_CUM_SUM:
+    case OP_CUM_PROD:
+    case OP_SOFTMAX:
+    case OP_LOG_SOFTMAX:
+    case OP_TOPK:
+      return true;
+    default:
+      return ir_has_trait(op, ELEMENTWISE) && op->code != OP_CAST;
+  }
+}
+
+static void add_op(expr_pool_t *pool, const ir_op_t *op,
+                   const expr_symbol_t *rows, moe_cost_t *cost) {
+  if (op->n_regions > 0) { /* how often they run is not known here */
+    cost->multiply_adds = cost->elementwise = NULL;
+    return;
+  }
+  if (op->n_out == 0) return;
+  if (is_product(op)) {
+    if (!has_rows(&op->out[0].type, rows)) return;
+    const expr_t *count = count_of(pool, &op->out[0].type);
+    const expr_t *all = times(pool, count, chain_of(pool, op));
+    cost->multiply_adds = plus(pool, cost->multiply_adds, all);
+  } else if (computes(op)) {
+    /* Of a reduction the elements that go in. */
+    const ir_type_t *type = ir_has_trait(op, ELEMENTWISE)
+                                ? &op->out[0].type
+                                : &op->in[0].value->type;
+    if (!has_rows(type, rows)) return;
+    const expr_t *count = count_of(pool, type);
+    cost->elementwise = plus(pool, cost->elementwise, count);
+  }
+}
+
+/* The cost where there is one row. */
+static const expr_t *of_one_row(ir_module_t *module, const expr_t *e,
+                                const expr_symbol_t *rows) {
+  expr_pool_t *pool = module->exprs;
+  if (e == NULL || rows == NULL || !expr_mentions(e, rows)) return e;
+  const expr_t **values =
+      ARENA_ARRAY(module->arena, const expr_t *, expr_n_symbols(pool));
+  values[rows->index] = expr_const(pool, 1);
+  return expr_substitute(pool, e, values);
+}
+
+moe_cost_t moe_region_cost(ir_module_t *module, const moe_region_t *region) {
+  expr_pool_t *pool = module->exprs;
+  const expr_t *zero = expr_const(pool, 0);
+  moe_cost_t cost = {zero, zero, zero};
+  const ir_region_t *r = region->region;
+  for (const ir_op_t *op = r->first; op != NULL && op != r->last; op = op->next)
+    add_op(pool, op, region->rows, &cost);
+  for (unsigned i = region->token_values + region->route_values; i < r->n_args;
+       i++) {
+    const ir_type_t *type = &r->args[i].type;
+    const expr_t *bits = expr_const(pool, dtype_bits(type->dtype));
+    const expr_t *count = count_of(pool, type);
+    const expr_t *all = times(pool, count, bits);
+    int64_t n;
+    if (all != NULL && expr_is_const(all, &n)) /* of packed types rounded up */
+      all = expr_const(pool, n / 8 + (n % 8 != 0));
+    else if (all != NULL)
+      all = expr_ceildiv(pool, all, expr_const(pool, 8));
+    cost.weight_bytes = plus(pool, cost.weight_bytes, all);
+  }
+  cost.multiply_adds = of_one_row(module, cost.multiply_adds, region->rows);
+  cost.elementwise = of_one_row(module, cost.elementwise, region->rows);
+  return cost;
+}
+
+/* ---- Layers ----------------------------------------------------------------
+ */
+
+/* The larger one where that is known, else their maximum. */
+static const expr_t *larger(expr_pool_t *pool, const expr_t *a,
+                            const expr_t *b) {
+  if (a == NULL || b == NULL) return NULL;
+  if (a->size + b->size > EXPR_MAX_SIZE / 4 || a->depth > EXPR_MAX_DEPTH / 2 ||
+      b->depth > EXPR_MAX_DEPTH / 2)
+    return NULL;
+  return expr_max(pool, a, b);
+}
+
+static moe_cost_t sum_of(expr_pool_t *pool, moe_cost_t a, moe_cost_t b) {
+  return (moe_cost_t){plus(pool, a.multiply_adds, b.multiply_adds),
+                      plus(pool, a.elementwise, b.elementwise),
+                      plus(pool, a.weight_bytes, b.weight_bytes)};
+}
+
+static moe_cost_t multiple_of(expr_pool_t *pool, moe_cost_t a,
+                              const expr_t *n) {
+  return (moe_cost_t){times(pool, a.multiply_adds, n),
+                      times(pool, a.elementwise, n),
+                      times(pool, a.weight_bytes, n)};
+}
+
+static moe_cost_t most_of(expr_pool_t *pool, moe_cost_t a, moe_cost_t b) {
+  return (moe_cost_t){larger(pool, a.multiply_adds, b.multiply_adds),
+                      larger(pool, a.elementwise, b.elementwise),
+                      larger(pool, a.weight_bytes, b.weight_bytes)};
+}
+
+static moe_work_t work_of(moe_cost_t cost) {
+  return (moe_work_t){.multiply_adds = cost.multiply_adds,
+                      .elementwise = cost.elementwise,
+                      .weight_bytes = cost.weight_bytes};
+}
+
+/* How many experts compute each region, and at the end how many give zero. */
+static int64_t *count_users(const ir_op_t *experts, arena_t *arena) {
+  unsigned n;
+  const int64_t *structure =
+      ir_get_ints(experts, ATTR_MOE_EXPERTS_structure, &n);
+  int64_t *users = ARENA_ARRAY(arena, int64_t, experts->n_regions + 1);
+  for (unsigned e = 0; e < n; e++) {
+    const bool none = structure[e] < 0 || structure[e] >= experts->n_regions;
+    users[none ? experts->n_regions : (uint64_t)structure[e]]++;
+  }
+  return users;
+}
+
+/* "f, 32 -> 32" of all; "f of 6 experts; identity of 2" of several kinds. */
+static const char *structures_of(moe_report_t *report, const ir_op_t *experts,
+                                 const int64_t *users, unsigned n_structures) {
+  enum { MAX_TOLD = 6 };
+  text_t out;
+  unsigned told = 0;
+  text_init(&out, report->arena);
+  for (unsigned i = 0; i <= experts->n_regions; i++) {
+    if (users[i] == 0) continue;
+    if (told == MAX_TOLD) {
+      text_printf(&out, "; %u more", n_structures - told);
+      break;
+    }
+    text_printf(&out, "%s", told++ > 0 ? "; " : "");
+    if (i == experts->n_regions) {
+      text_printf(&out, "zero");
+    } else {
+      const moe_region_t region = moe_region_of(experts, i);
+      text_printf(&out, "%s", moe_describe_region(report->arena, &region));
+    }
+    if (n_structures > 1)
+      text_printf(&out, " of %lld expert%s", (long long)users[i],
+                  users[i] == 1 ? "" : "s");
+  }
+  return out.data;
+}
+
+void moe_describe_experts(moe_report_t *report, moe_layer_t *layer,
+                          const ir_op_t *experts, bool all) {
+  if (layer == NULL) return;
+  ir_module_t *module = experts->module;
+  expr_pool_t *pool = module->exprs;
+  const int64_t *users = count_users(experts, report->arena);
+  const expr_t *zero = expr_const(pool, 0);
+  moe_cost_t sum = {zero, zero, zero}, most = sum;
+  layer->n_structures = users[experts->n_regions] > 0;
+  for (unsigned i = 0; i < experts->n_regions; i++) {
+    if (users[i] == 0) continue;
+    const moe_region_t region = moe_region_of(experts, i);
+    const moe_cost_t cost = moe_region_cost(module, &region);
+    most = most_of(pool, most, cost);
+    sum =
+        sum_of(pool, sum, multiple_of(pool, cost, expr_const(pool, users[i])));
+    layer->n_structures++;
+  }
+  layer->experts = ir_get_int(experts, ATTR_MOE_EXPERTS_experts);
+  layer->structure = structures_of(report, experts, users, layer->n_structures);
+  const expr_t *k = ir_has_attr(experts, ATTR_MOE_EXPERTS_k)
+                        ? ir_get_expr(experts, ATTR_MOE_EXPERTS_k)
+                        : NULL;
+  if (k != NULL && !expr_is_const(k, &layer->k)) layer->k = 0;
+  if (k == NULL && layer->k > 0) k = expr_const(pool, layer->k);
+  layer->after = work_of(multiple_of(pool, most, k));
+  layer->before = all ? work_of(sum) : layer->after;
+}
