@@ -355,9 +355,11 @@ static void emit_check_equal(scheduler_t *s, const ir_op_t *op) {
 }
 
 static void place_constant(scheduler_t *s, const ir_op_t *op) {
-  weights_entry_t entry = {.data = ir_get_data(op, ATTR_CONSTANT_data),
-                           .dtype = ir_get_dtype(op, ATTR_CONSTANT_dtype),
-                           .layout = WEIGHTS_PLAIN};
+  weights_entry_t entry = {
+      .data = ir_get_data(op, ATTR_CONSTANT_data),
+      .dtype = ir_get_dtype(op, ATTR_CONSTANT_dtype),
+      .data_dtype = ir_get_dtype(op, ATTR_CONSTANT_data_dtype),
+      .layout = WEIGHTS_PLAIN};
   s->places[op->out[0].number] =
       (place_t){AT_WEIGHTS, weights_add(s->weights, &entry)};
 }
@@ -367,8 +369,10 @@ static void place_panels(scheduler_t *s, const ir_op_t *op) {
   const int64_t *strides = ir_get_ints(op, ATTR_PANELS_strides, &n);
   const ir_data_t *whole = ir_get_data(op, ATTR_PANELS_data);
   dtype_t dtype = op->out[0].type.dtype;
+  dtype_t source = ir_get_dtype(op, ATTR_PANELS_data_dtype);
+  if (source == DT_NONE) source = dtype;
   uint64_t skip =
-      (uint64_t)ir_get_int(op, ATTR_PANELS_offset) * (dtype_bits(dtype) / 8);
+      (uint64_t)ir_get_int(op, ATTR_PANELS_offset) * (dtype_bits(source) / 8);
   ir_data_t *data = ARENA_NEW(s->module->arena, ir_data_t); /* outlives em */
   MOEC_ASSERT(skip <= whole->size);
   *data = (ir_data_t){.bytes = (const char *)whole->bytes + skip,
@@ -376,6 +380,7 @@ static void place_panels(scheduler_t *s, const ir_op_t *op) {
   weights_entry_t entry = {
       .data = data,
       .dtype = dtype,
+      .data_dtype = source,
       .layout = WEIGHTS_PANELS,
       .n_batch = (uint64_t)ir_get_int(op, ATTR_PANELS_n_batch),
       .K = (uint64_t)ir_get_int(op, ATTR_PANELS_K),

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "backend/elf_patch.h"
+#include "ir/half.h"
 
 enum {
   BUFFER_BYTES = 4 << 20,
@@ -110,12 +111,24 @@ static uint64_t panel_count(const weights_entry_t *entry) {
          (entry->N % WEIGHTS_PANEL_COLUMNS != 0);
 }
 
+/* As it is written. */
 static uint64_t element_bytes(const weights_entry_t *entry) {
   return dtype_bits(entry->dtype) / 8;
 }
 
+static uint64_t source_bytes(const weights_entry_t *entry) {
+  return dtype_bits(weights_data_dtype(entry)) / 8;
+}
+
+static bool narrows(const weights_entry_t *entry) {
+  return weights_data_dtype(entry) != entry->dtype;
+}
+
 uint64_t weights_entry_bytes(const weights_entry_t *entry) {
-  if (entry->layout == WEIGHTS_PLAIN) return entry->data->size;
+  if (entry->layout == WEIGHTS_PLAIN)
+    return narrows(entry)
+               ? entry->data->size / source_bytes(entry) * element_bytes(entry)
+               : entry->data->size;
   uint64_t bytes = element_bytes(entry) * WEIGHTS_PANEL_COLUMNS;
   if (entry->n_batch == 0 || entry->K == 0 || entry->N == 0) return 0;
   if (__builtin_mul_overflow(bytes, panel_count(entry), &bytes) ||
@@ -127,7 +140,7 @@ uint64_t weights_entry_bytes(const weights_entry_t *entry) {
 
 /* Every element that packing reads lies inside the data. */
 static void check_bounds(const weights_entry_t *entry) {
-  const uint64_t bits = dtype_bits(entry->dtype);
+  const uint64_t bits = 8 * source_bytes(entry);
   MOEC_ASSERT(bits == 8 || bits == 16 || bits == 32 || bits == 64);
   const uint64_t counts[] = {entry->n_batch, entry->K, entry->N};
   const uint64_t strides[] = {entry->stride_batch, entry->stride_k,
@@ -143,6 +156,8 @@ static void check_bounds(const weights_entry_t *entry) {
 /* Whether the layouts are the same map from source bytes to bytes. */
 static bool same_layout(const weights_entry_t *a, const weights_entry_t *b) {
   if (a->layout != b->layout || a->data->size != b->data->size) return false;
+  if (narrows(a) != narrows(b) || (narrows(a) && a->dtype != b->dtype))
+    return false;
   if (a->layout == WEIGHTS_PLAIN) return true;
   return element_bytes(a) == element_bytes(b) && a->n_batch == b->n_batch &&
          a->K == b->K && a->N == b->N && a->stride_batch == b->stride_batch &&
@@ -295,8 +310,24 @@ static void drop(const writer_t *writer, const uint8_t *data, uint64_t size) {
   }
 }
 
+static moec_status_t write_narrowed(writer_t *writer, const record_t *record) {
+  const weights_entry_t *entry = &record->entry;
+  const uint8_t *data = entry->data->bytes;
+  const uint64_t from_size = source_bytes(entry), size = element_bytes(entry);
+  const uint64_t count = record->bytes / size, most = BUFFER_BYTES / size;
+  for (uint64_t at = 0; at < count; at += most) {
+    const uint64_t n = count - at < most ? count - at : most;
+    half_narrow(entry->dtype, writer->buffer, data + at * from_size, n);
+    MOEC_TRY(
+        emit(writer, record->offset + at * size, writer->buffer, n * size));
+    drop(writer, data + at * from_size, n * from_size);
+  }
+  return MOEC_OK;
+}
+
 static moec_status_t write_plain(writer_t *writer, const record_t *record) {
   const uint8_t *data = record->entry.data->bytes;
+  if (narrows(&record->entry)) return write_narrowed(writer, record);
   for (uint64_t at = 0; at < record->bytes; at += BUFFER_BYTES) {
     uint64_t n = record->bytes - at;
     if (n > BUFFER_BYTES) n = BUFFER_BYTES;
@@ -314,8 +345,11 @@ static moec_status_t write_block(writer_t *writer, const record_t *record,
   const uint64_t row = element_bytes(entry) * WEIGHTS_PANEL_COLUMNS;
   const uint64_t rows = block.k_end - block.k_begin;
   const uint64_t panels = block.p_end - block.p_begin;
-  MOEC_ASSERT(panels * rows * row <= BUFFER_BYTES);
+  const uint64_t count = panels * rows * WEIGHTS_PANEL_COLUMNS;
+  MOEC_ASSERT(count * source_bytes(entry) <= BUFFER_BYTES);
   weights_pack(writer->buffer, from, entry, block);
+  if (narrows(entry))
+    half_narrow(entry->dtype, writer->buffer, writer->buffer, count);
   if (rows == entry->K) /* whole panels follow one another in the output */
     return emit(writer, offset + block.p_begin * entry->K * row, writer->buffer,
                 panels * rows * row);
@@ -329,7 +363,7 @@ static moec_status_t write_block(writer_t *writer, const record_t *record,
 /* How many rows and panels to pack at a time. */
 static void choose_block(const weights_entry_t *entry, uint64_t *out_rows,
                          uint64_t *out_panels) {
-  const uint64_t row = element_bytes(entry) * WEIGHTS_PANEL_COLUMNS;
+  const uint64_t row = source_bytes(entry) * WEIGHTS_PANEL_COLUMNS;
   const uint64_t panels = panel_count(entry);
   const uint64_t group = panels < GROUP_PANELS ? panels : GROUP_PANELS;
   *out_rows = BUFFER_BYTES / (row * group);
@@ -353,7 +387,7 @@ static uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static moec_status_t write_matrix(writer_t *writer, const record_t *record,
                                   uint64_t offset, const uint8_t *from) {
   const weights_entry_t *entry = &record->entry;
-  const uint64_t size = element_bytes(entry);
+  const uint64_t size = source_bytes(entry);
   const uint64_t n_panels = panel_count(entry);
   const bool rows_first = entry->stride_n == 1;
   uint64_t rows, panels;
@@ -390,7 +424,7 @@ static moec_status_t write_panels(writer_t *writer, const record_t *record) {
   for (uint64_t b = 0; b < entry->n_batch; b++)
     MOEC_TRY(write_matrix(writer, record, record->offset + b * matrix,
                           (const uint8_t *)entry->data->bytes +
-                              b * entry->stride_batch * element_bytes(entry)));
+                              b * entry->stride_batch * source_bytes(entry)));
   drop(writer, entry->data->bytes, entry->data->size);
   return MOEC_OK;
 }
@@ -401,7 +435,8 @@ moec_status_t weights_write(const weights_t *weights, weights_sink_fn sink,
   if (out_digest != NULL) *out_digest = 0;
   for (size_t i = 0; i < weights->n_records; i++) {
     const record_t *record = &weights->records[i];
-    if (record->entry.layout == WEIGHTS_PANELS && writer.buffer == NULL)
+    const bool packs = record->entry.layout == WEIGHTS_PANELS;
+    if ((packs || narrows(&record->entry)) && writer.buffer == NULL)
       writer.buffer = arena_alloc(weights->arena, BUFFER_BYTES);
     MOEC_TRY(record->entry.layout == WEIGHTS_PLAIN
                  ? write_plain(&writer, record)

@@ -12,7 +12,7 @@ enum {
 };
 
 typedef enum {
-  /* The bytes as they are. */
+  /* In the same order. */
   WEIGHTS_PLAIN,
   /* Matrices B[batch][k][n] in panels of 32 columns:
    *     to[batch][p][k][j] = from[batch * stride_batch + k * stride_k +
@@ -25,7 +25,9 @@ typedef enum {
 typedef struct weights_entry {
   const ir_data_t *data; /* bytes and size are used; a view that must outlive
                             the weights_t. Not a string tensor */
-  dtype_t dtype;         /* of the elements */
+  dtype_t dtype;         /* of the elements as they are written */
+  dtype_t data_dtype;    /* f32: data that half_narrow makes f16 or bf16;
+                            DT_NONE or dtype: data is written as it is */
   weights_layout_t layout;
   /* Panels only. Strides are in elements, at least 0, into data. */
   uint64_t n_batch, K, N;
@@ -99,8 +101,10 @@ typedef struct weights_block {
   uint64_t k_begin, k_end, p_begin, p_end;
 } weights_block_t;
 
-/* Packs a block of the entry's matrix that begins at `from`. Row k of panel p
- * goes to to[(p - p_begin) * (k_end - k_begin) + k - k_begin][32]. */
+/* Packs a block of the entry's matrix that begins at `from`, in the type of its
+ * data. Row k of panel p goes to
+ * to[(p - p_begin) * (k_end - k_begin) + k - k_begin][32]. */
+dtype_t weights_data_dtype(const weights_entry_t *entry);
 void weights_pack(uint8_t *to, const uint8_t *from,
                   const weights_entry_t *entry, weights_block_t block);
 

@@ -148,9 +148,14 @@ ALWAYS_INLINE void pack(uint8_t *to, const uint8_t *from,
     pack_any(to, from, entry, block, size);
 }
 
+dtype_t weights_data_dtype(const weights_entry_t *entry) {
+  return entry->data_dtype != DT_NONE ? entry->data_dtype : entry->dtype;
+}
+
 void weights_pack(uint8_t *to, const uint8_t *from,
                   const weights_entry_t *entry, weights_block_t block) {
-  switch (dtype_bits(entry->dtype)) { /* the size as a constant in each copy */
+  switch (dtype_bits(
+      weights_data_dtype(entry))) { /* the size as a constant in each copy */
     case 8:
       pack(to, from, entry, block, 1);
       break;
@@ -164,6 +169,6 @@ void weights_pack(uint8_t *to, const uint8_t *from,
       pack(to, from, entry, block, 8);
       break;
     default:
-      MOEC_BUG("panels of %s", dtype_name(entry->dtype));
+      MOEC_BUG("panels of %s", dtype_name(weights_data_dtype(entry)));
   }
 }

@@ -69,3 +69,10 @@ uint64_t ir_data_digest(ir_data_t *data) {
   data->digest = hash != 0 ? hash : 1;
   return data->digest;
 }
+
+bool ir_data_is_known(const ir_data_t *data) {
+  if (data->digest == 0) return true;
+  ir_data_t copy = *data;
+  copy.digest = 0;
+  return ir_data_digest(&copy) == data->digest;
+}

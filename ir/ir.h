@@ -352,6 +352,8 @@ void ir_set_exprs(ir_op_t *op, ir_attr_id_t id, unsigned n,
 void ir_set_data(ir_op_t *op, ir_attr_id_t id, ir_data_t *data);
 void ir_remove_attr(ir_op_t *op, ir_attr_id_t id);
 uint64_t ir_data_digest(ir_data_t *data); /* computes it once */
+/* False where a text gave the digest alone, for which zeros stand. */
+bool ir_data_is_known(const ir_data_t *data);
 
 /* Copies an operation with its attributes and regions into `module`; operands
  * are looked up by map(user, value); NULL map keeps them. Detached. */

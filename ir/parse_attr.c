@@ -217,8 +217,9 @@ static moec_status_t parse_list_attr(parser_t *p, ir_op_t *op, ir_attr_id_t id,
 }
 
 /* DT_NONE when it is not there yet. */
-static dtype_t constant_dtype(const ir_op_t *op) {
-  const ir_attr_t *attr = ir_find_attr(op, ATTR_CONSTANT_dtype);
+static dtype_t data_dtype(const ir_op_t *op) {
+  const ir_attr_t *attr = ir_find_attr(op, ATTR_CONSTANT_data_dtype);
+  if (attr == NULL) attr = ir_find_attr(op, ATTR_CONSTANT_dtype);
   return attr != NULL ? attr->v.dtype : DT_NONE;
 }
 
@@ -251,7 +252,7 @@ static moec_status_t parse_attr_value(parser_t *p, ir_op_t *op,
       return MOEC_OK;
     case IR_ATTR_DATA:
       dtype = DT_U8; /* of operations that do not say */
-      if (op->code == OP_CONSTANT) dtype = constant_dtype(op);
+      if (op->code == OP_CONSTANT) dtype = data_dtype(op);
       if (dtype == DT_NONE)
         return parse_error(p, "data needs the attribute dtype before it");
       MOEC_TRY(parse_data(p, dtype, &data));

@@ -52,7 +52,8 @@ static void print_list_item(text_t *out, const ir_attr_t *attr,
 /* Data of operations that do not say what it is are bytes. */
 static void print_data(text_t *out, const ir_op_t *op, ir_data_t *data,
                        const char *data_dir) {
-  const ir_attr_t *dtype = ir_find_attr(op, ATTR_CONSTANT_dtype);
+  const ir_attr_t *dtype = ir_find_attr(op, ATTR_CONSTANT_data_dtype);
+  if (dtype == NULL) dtype = ir_find_attr(op, ATTR_CONSTANT_dtype);
   if (op->code == OP_CONSTANT && dtype != NULL)
     literal_print_data(out, dtype->v.dtype, count_of(op), data, data_dir);
   else

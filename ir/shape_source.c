@@ -7,10 +7,15 @@ moec_status_t infer_constant(ir_module_t *module, ir_op_t *op,
   unsigned rank;
   const int64_t *shape = ir_get_ints(op, ATTR_CONSTANT_shape, &rank);
   dtype_t dtype = ir_get_dtype(op, ATTR_CONSTANT_dtype);
+  dtype_t stored = ir_get_dtype(op, ATTR_CONSTANT_data_dtype);
   const ir_data_t *data = ir_get_data(op, ATTR_CONSTANT_data);
   const expr_t *dim[IR_MAX_RANK];
   int64_t count;
   if (dtype == DT_NONE) SHAPE_FAIL("constant without an element type");
+  if (stored != DT_NONE &&
+      (stored != DT_F32 || (dtype != DT_F16 && dtype != DT_BF16)))
+    SHAPE_FAIL("constant of %s with data of %s", dtype_name(dtype),
+               dtype_name(stored));
   if (rank > IR_MAX_RANK)
     return diag_error(diag, op->loc, MOEC_E_LIMIT,
                       "constant of rank %u, expected at most %d", rank,
@@ -25,7 +30,8 @@ moec_status_t infer_constant(ir_module_t *module, ir_op_t *op,
   const ir_type_t *type = &op->out[0].type;
   if (!ir_type_static_count(type, &count))
     SHAPE_FAIL("constant %s has too many elements", shape_str(module, type));
-  uint64_t size = dtype_bytes(dtype, (uint64_t)count);
+  uint64_t size =
+      dtype_bytes(stored != DT_NONE ? stored : dtype, (uint64_t)count);
   if (data->size != size)
     SHAPE_FAIL("constant %s has %llu bytes of data, expected %llu",
                shape_str(module, type), (unsigned long long)data->size,

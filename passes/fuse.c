@@ -218,15 +218,21 @@ static bool use_is_fine(const ir_op_t *op, const ir_use_t *use,
   return !where->repeated || may_repeat(op);
 }
 
-/* Views of constants cost nothing however often they are used. */
+static bool is_narrowed(const ir_op_t *op) {
+  return op->code == OP_CONSTANT && ir_has_attr(op, ATTR_CONSTANT_data_dtype);
+}
+
+/* Views of constants cost nothing however often they are used; so does to widen
+ * those that `narrow` has narrowed. */
 static bool is_constant_view(const ir_op_t *op) {
-  while (is_view_op(op->code)) {
-    const ir_op_t *def = op->in[0].value->def;
-    if (def == NULL) return false;
-    if (def->code == OP_CONSTANT) return true;
-    op = def;
+  bool widens = op->code == OP_CAST;
+  if (widens) op = op->in[0].value->def;
+  while (op != NULL && is_view_op(op->code)) {
+    op = op->in[0].value->def;
+    if (op != NULL && op->code == OP_CONSTANT)
+      return !widens || is_narrowed(op);
   }
-  return false;
+  return op != NULL && widens && is_narrowed(op);
 }
 
 static bool all_pull(const ir_op_t *op) {
@@ -244,7 +250,8 @@ static bool may_fuse(const fuser_t *f, const ir_op_t *op, place_t *out_place) {
   const lowering_t *l = lowering_of(op->code);
   if (op->n_out != 1 || op->out[0].uses == NULL) return false;
   if (op->code == OP_CONSTANT)
-    return ir_type_static_count(&op->out[0].type, &count) && count == 1;
+    return ir_type_static_count(&op->out[0].type, &count) && count == 1 &&
+           !is_narrowed(op);
   if (is_source(op->code)) return true;
   if (l->elem == NULL && !lower_is_product(op)) return false;
   bool stored = l->root != NULL && !lower_is_product(op);

@@ -309,6 +309,10 @@ static ir_op_t *constant_panels(lower_t *lo, const ir_op_t *op) {
   }
   ir_op_t *panels = ir_op_create(lo->module, OP_PANELS, op->loc, 0, NULL, 1);
   ir_data_t *data = ir_get_data(view.base->def, ATTR_CONSTANT_data);
+  const ir_op_t *constant = view.base->def;
+  if (ir_has_attr(constant, ATTR_CONSTANT_data_dtype))
+    ir_set_dtype(panels, ATTR_PANELS_data_dtype,
+                 ir_get_dtype(constant, ATTR_CONSTANT_data_dtype));
   ir_set_data(panels, ATTR_PANELS_data, data);
   ir_set_int(panels, ATTR_PANELS_n_batch, n_batch);
   ir_set_int(panels, ATTR_PANELS_K, dim[batch]);

@@ -10,6 +10,7 @@ typedef struct pass_options {
   const char *disabled; /* "a,b": not run; NULL: none */
   int level;            /* -O: 0..3 */
   bool verify_each;
+  bool no_f16;             /* no variant of the target widens f16 in one step */
   long rewrite_limit;      /* rewrites allowed in all, -1: any number */
   FILE *trace;             /* where rewrites are told, or NULL */
   const char *print_after; /* pass name or "all"; NULL: never */

@@ -63,6 +63,7 @@ const ir_op_t *rule_splat(const ir_value_t *value) {
     op = op->in[0].value->def;
   }
   if (op == NULL || op->code != OP_CONSTANT) return NULL;
+  if (ir_has_attr(op, ATTR_CONSTANT_data_dtype)) return NULL;
   if (op->out[0].type.dtype == DT_STR) return NULL;
   return rule_has_one_element(&op->out[0].type) ? op : NULL;
 }
@@ -137,6 +138,9 @@ ir_value_t *rule_reshape_constant(ir_builder_t *b, const ir_op_t *constant,
   ir_op_t *op = ir_begin(b, OP_CONSTANT, 0, NULL, 1);
   ir_set_dtype(op, ATTR_CONSTANT_dtype, constant->out[0].type.dtype);
   ir_set_ints(op, ATTR_CONSTANT_shape, rank, shape);
+  if (ir_has_attr(constant, ATTR_CONSTANT_data_dtype))
+    ir_set_dtype(op, ATTR_CONSTANT_data_dtype,
+                 ir_get_dtype(constant, ATTR_CONSTANT_data_dtype));
   ir_set_data(op, ATTR_CONSTANT_data,
               ir_get_data(constant, ATTR_CONSTANT_data));
   return ir_place(b, op);

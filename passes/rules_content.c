@@ -86,26 +86,19 @@ ir_value_t *apply_check_equal_proved(ir_op_t *op, ir_builder_t *b) {
 /* ---- Constants of equal elements -------------------------------------------
  */
 
-/* Bytes whose digest was given without them are zero and no constant at all. */
-static bool bytes_are_real(const ir_data_t *data) {
-  if (data->digest == 0) return true;
-  ir_data_t copy = *data;
-  copy.digest = 0;
-  return ir_data_digest(&copy) == data->digest;
-}
-
 bool match_splat_constant(const ir_op_t *op) {
   const ir_type_t *type = &op->out[0].type;
   const ir_data_t *data = ir_get_data(op, ATTR_CONSTANT_data);
   unsigned bits = dtype_bits(type->dtype);
   int64_t count;
   if (type->dtype == DT_STR || bits < 8 || data->bytes == NULL) return false;
+  if (ir_has_attr(op, ATTR_CONSTANT_data_dtype)) return false;
   if (!ir_type_static_count(type, &count) || count < 2) return false;
   if (!used_elementwise(op)) return false;
   const char *bytes = data->bytes;
   uint64_t step = bits / 8;
   return memcmp(bytes, bytes + step, data->size - step) == 0 &&
-         bytes_are_real(data);
+         ir_data_is_known(data);
 }
 
 ir_value_t *apply_splat_constant(ir_op_t *op, ir_builder_t *b) {

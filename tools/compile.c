@@ -28,6 +28,8 @@ static void tell(const compile_options_t *options, const char *stage) {
 /* ---- Reading
  * ------------------------------------------------------------------ */
 
+enum { MAX_VARIANTS = 32 };
+
 typedef struct session { /* everything to be released, also after a jump */
   const compile_options_t *options;
   diag_sink_t *diag;
@@ -35,6 +37,7 @@ typedef struct session { /* everything to be released, also after a jump */
   onnx_store_t *store;
   char *text; /* of a .moeir file */
   const target_t *target;
+  unsigned variants[MAX_VARIANTS], n_variants; /* rows of targets.def */
   describe_parts_t parts;
   evaluator_t evaluator;
 } session_t;
@@ -122,18 +125,16 @@ static moec_status_t check_variants(session_t *s, const char *wanted,
 }
 
 /* Rows of targets.def for the architecture, or those that `isas` names. */
-static moec_status_t choose_variants(session_t *s, const char *arch,
-                                     unsigned *variants, unsigned *out_n) {
-  const char *wanted = s->options->isas;
-  *out_n = 0;
+static moec_status_t choose_variants(session_t *s) {
+  const char *wanted = s->options->isas, *arch = s->target->arch;
   if (wanted != NULL) MOEC_TRY(check_variants(s, wanted, arch));
   for (unsigned i = 0; i < isa_count(); i++)
     if (strcmp(isa_at(i)->arch, arch) == 0 &&
         (wanted == NULL || lists(wanted, isa_at(i)->name)))
-      variants[(*out_n)++] = i;
-  return *out_n > 0 ? MOEC_OK
-                    : diag_error(s->diag, (ir_loc_t){0}, MOEC_E_USAGE,
-                                 "the list of variants is empty");
+      s->variants[s->n_variants++] = i;
+  return s->n_variants > 0 ? MOEC_OK
+                           : diag_error(s->diag, (ir_loc_t){0}, MOEC_E_USAGE,
+                                        "the list of variants is empty");
 }
 
 static moec_status_t write_ir(session_t *s, ir_module_t *module) {
@@ -177,12 +178,10 @@ static void add_mapping(void *user, const void *bytes, size_t size) {
 }
 
 static moec_status_t write_product(session_t *s, ir_module_t *module) {
-  enum { MAX_VARIANTS = 32 };
-  unsigned variants[MAX_VARIANTS], n;
+  const unsigned *variants = s->variants, n = s->n_variants;
   const char *kind = suffix_of(s->options->output);
   if (strcmp(kind, ".moeir") == 0) return write_ir(s, module);
   MOEC_TRY(check_finished(s, module));
-  MOEC_TRY(choose_variants(s, s->target->arch, variants, &n));
   s->parts.code = describe_code(s->arena, module, variants, n);
   describe_parts_t brief = s->parts; /* the rest has notes of its own */
   brief.signature = brief.code = NULL;
@@ -276,9 +275,13 @@ static double end_stage(session_t *s, const char *name, double start) {
 
 static moec_status_t compile(session_t *s) {
   ir_module_t *module = NULL;
-  const pass_options_t *passes = &s->options->passes;
+  pass_options_t with_target = s->options->passes;
+  const pass_options_t *passes = &with_target;
   MOEC_TRY(check_output(s));
   MOEC_TRY(choose_target(s));
+  MOEC_TRY(choose_variants(s));
+  const isa_t *best = isa_at(s->variants[s->n_variants - 1]);
+  with_target.no_f16 = !isa_has(best, ISA_F16);
   double start = timing_wall();
   tell(s->options, "import");
   MOEC_TRY(import(s, &module));

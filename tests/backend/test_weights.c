@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include "backend/elf_patch.h"
+#include "ir/half.h"
 #include "link_support.h"
 
 static const dtype_t dtypes[] = {DT_I8, DT_F16, DT_F32, DT_F64};
@@ -133,6 +134,55 @@ static void overlapping_strides_match_their_definition(void **state) {
     const uint64_t at = weights_add(weights, &e);
     check_panels(&e, to_memory(f, weights) + at);
   }
+}
+
+/* Writes an entry of f32 as it is and narrowed; in both the same elements lie
+ * at the same places. */
+static void check_narrowed(link_fixture_t *f, weights_entry_t e, dtype_t to) {
+  weights_t *wide = weights_create(f->arena);
+  weights_t *narrow = weights_create(f->arena);
+  const uint64_t bytes = weights_entry_bytes(&e);
+  assert_int_equal(weights_add(wide, &e), 0);
+  e.data_dtype = DT_F32;
+  e.dtype = to;
+  assert_int_equal(weights_entry_bytes(&e), bytes / 2);
+  assert_int_equal(weights_add(narrow, &e), 0);
+  uint8_t *want = to_memory(f, wide);
+  half_narrow(to, want, want, bytes / 4);
+  assert_memory_equal(to_memory(f, narrow), want, bytes / 2);
+}
+
+static void narrowed_entries_are_those_of_f32_in_half_the_bytes(void **state) {
+  link_fixture_t *f = *state;
+  static const uint64_t sizes[][3] = {
+      {1, 1, 1}, {3, 33, 70}, {2, 100, 64}, {1, 9000, 300}, {1, 3, 40000}};
+  enum { N = sizeof sizes / sizeof sizes[0] };
+  for (unsigned i = 0; i < 2 * N; i++) {
+    const dtype_t to = i % 2 == 0 ? DT_BF16 : DT_F16;
+    const uint64_t *size = sizes[i / 2];
+    for (unsigned order = 0; order < N_ORDERS; order++) {
+      weights_entry_t e = panels(f, DT_F32, order, size[0], size[1], size[2]);
+      check_narrowed(f, e, to);
+      e = (weights_entry_t){.data = e.data, .dtype = DT_F32};
+      check_narrowed(f, e, to);
+    }
+  }
+}
+
+static void equal_data_of_other_types_is_stored_apart(void **state) {
+  link_fixture_t *f = *state;
+  static const dtype_t types[] = {DT_F32, DT_BF16, DT_F16};
+  weights_entry_t e = panels(f, DT_F32, ROWS, 1, 64, 64);
+  weights_t *weights = weights_create(f->arena);
+  for (unsigned layout = 0; layout < 2; layout++)
+    for (unsigned i = 0; i < 6; i++) {
+      e.layout = layout == 0 ? WEIGHTS_PANELS : WEIGHTS_PLAIN;
+      e.dtype = types[i % 3];
+      e.data_dtype = DT_F32;
+      (void)weights_add(weights, &e);
+    }
+  assert_int_equal(weights_stats(weights).n_entries, 12);
+  assert_int_equal(weights_stats(weights).n_shared, 6);
 }
 
 static weights_entry_t plain(link_fixture_t *f, const void *bytes,
@@ -398,6 +448,8 @@ int main(void) {
       LINK_TEST(panels_match_their_definition),
       LINK_TEST(large_panels_match_their_definition),
       LINK_TEST(overlapping_strides_match_their_definition),
+      LINK_TEST(narrowed_entries_are_those_of_f32_in_half_the_bytes),
+      LINK_TEST(equal_data_of_other_types_is_stored_apart),
       LINK_TEST(offsets_are_aligned_and_apart),
       LINK_TEST(equal_data_is_stored_once),
       LINK_TEST(nearly_equal_data_is_stored_apart),

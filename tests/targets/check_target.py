@@ -3,6 +3,8 @@
 
 math: elementary functions, conversions and integers of a text model give the
 same bits as on this machine with fused multiply-add (any NaN equals any other); exit code 77 where it has none.
+narrow: weights that are elements of bf16 or f16 give the same bits with and without
+the pass that stores them so, and take half the bytes.
 models: cases of tests/models within their tolerances, the same bits for 1 and 3
 threads.
 """
@@ -150,6 +152,49 @@ def check_math(args, tmp):
     return bad
 
 
+# ---- Narrowed weights -------------------------------------------------------
+
+def narrow_text(table, panels):
+    """Rows of one constant, and a product with another."""
+    def constant(a):
+        shape = ", ".join(map(str, a.shape))
+        return f'constant {{dtype = f32, shape = [{shape}], data = hex("{a.tobytes().hex()}")}}'
+
+    return ('module "narrow" tensor {\nsymbols { n >= 0 }\n'
+            'func @main(%0 "ids": i64[n], %1 "x": f32[n,128]) -> ("rows", "y") {\n'
+            f"  %2 = {constant(table)}\n  %3 = gather(%2, %0) {{axis = 0}}\n"
+            f"  %4 = {constant(panels)}\n  %5 = matmul(%1, %4)\n"
+            "  return(%3, %5)\n}\n}\n")
+
+
+def check_narrow(args, tmp):
+    bad = 0
+    rng = np.random.default_rng(2)
+    bf16 = rng.integers(0, 1 << 16, (200, 128), np.uint32) << 16
+    bf16 = np.where(bf16 & 0x7f800000 == 0x7f800000, 0, bf16).view(np.float32)
+    f16 = rng.integers(0, 0x7c00, (200, 128), np.uint16) | rng.integers(
+        0, 2, (200, 128), np.uint16) << 15
+    f16 = f16.view(np.float16).astype(np.float32)
+    tame = (rng.standard_normal((128, 333)) * 0.1).astype(np.float16).astype(np.float32)
+    tame_bf16 = (tame.view(np.uint32) & 0xffff0000).view(np.float32)
+    inputs = [rng.integers(0, 200, 17), rng.standard_normal((17, 128)).astype(np.float32)]
+    source, so, wide = tmp / "narrow.moeir", tmp / "narrow.so", tmp / "wide.so"
+    for kind, table, panels in (("bf16", bf16, tame_bf16), ("f16", f16, tame)):
+        source.write_text(narrow_text(table, panels))
+        run([args.moec, source, "-o", so, f"--target={args.target}"])
+        run([args.moec, source, "-o", wide, f"--target={args.target}",
+             "--disable-pass=narrow"])
+        got, want = (execute(args.runner, each, inputs, 1, tmp) for each in (so, wide))
+        bad += got[0].tobytes() != table[inputs[0]].tobytes()
+        bad += any(a.tobytes() != b.tobytes() for a, b in zip(got, want, strict=True))
+        saved = wide.stat().st_size - so.stat().st_size
+        halves = kind == "bf16" or "f16" in args.converts
+        expected = (table.nbytes + panels.nbytes) / 2 if halves else 0
+        bad += abs(saved - expected) > 24 << 10  # code differs, too
+        print(f"weights of {kind}: {saved} bytes saved of {int(expected)}, {bad} problems")
+    return bad
+
+
 # ---- Models -----------------------------------------------------------------
 
 def load_set(directory, prefix):
@@ -192,11 +237,17 @@ def main():
     ap.add_argument("--sysroot", required=True)
     ap.add_argument("--runner", required=True)
     ap.add_argument("--cases", nargs="*", type=pathlib.Path, default=[])
+    ap.add_argument("--narrow", action="store_true")
+    ap.add_argument("--converts", default="", help="f16 where the target converts it")
     args = ap.parse_args()
     args.runner = [args.emulator, "-L", args.sysroot, args.runner]
     with tempfile.TemporaryDirectory() as directory:
         tmp = pathlib.Path(directory)
-        bad = 0 if args.cases else check_math(args, tmp)
+        bad = 0
+        if args.narrow:
+            bad = check_narrow(args, tmp)
+        elif not args.cases:
+            bad = check_math(args, tmp)
         for case in args.cases:
             bad += check_model(args, case, tmp)
     print(f"{args.target}: {bad} problems")
