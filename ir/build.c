@@ -294,12 +294,14 @@ const expr_t *ir_known(const ir_value_t *v, int64_t index) {
   return v->content[index];
 }
 
-/* Whether a known size may lie within [lower, upper]. */
-static bool may_be_within(ir_builder_t *b, const expr_t *e, int64_t lower,
-                          const expr_t *upper) {
+/* Whether a known size lies within [lower, upper]: 0 no, 1 yes, -1 unknown. */
+static int is_within(ir_builder_t *b, const expr_t *e, int64_t lower,
+                     const expr_t *upper) {
   expr_pool_t *pool = b->module->exprs;
-  return expr_compare_less(pool, e, expr_const(pool, lower)) != 1 &&
-         (upper == NULL || expr_compare_less(pool, upper, e) != 1);
+  int below = expr_compare_less(pool, e, expr_const(pool, lower));
+  int above = upper != NULL ? expr_compare_less(pool, upper, e) : 0;
+  if (below == 1 || above == 1) return 0;
+  return below == 0 && above == 0 ? 1 : -1;
 }
 
 static const char *expr_str(arena_t *arena, const expr_t *e) {
@@ -309,18 +311,9 @@ static const char *expr_str(arena_t *arena, const expr_t *e) {
   return text.data;
 }
 
-const expr_t *ir_bind(ir_builder_t *b, ir_value_t *v, int64_t index,
-                      const char *hint, int64_t lower, const expr_t *upper) {
-  const expr_t *known = ir_known(v, index);
-  if (known != NULL) {
-    if (may_be_within(b, known, lower, upper)) return known;
-    arena_t *arena = b->module->arena;
-    fail(b, diag_error(b->diag, b->loc, MOEC_E_INVALID_MODEL,
-                       "%s = %s is not within %lld..%s", hint,
-                       expr_str(arena, known), (long long)lower,
-                       upper != NULL ? expr_str(arena, upper) : ""));
-    return NULL;
-  }
+static const expr_t *new_symbol(ir_builder_t *b, ir_value_t *v, int64_t index,
+                                const char *hint, int64_t lower,
+                                const expr_t *upper) {
   ir_op_t *op = ir_begin(b, OP_BIND, 1, &v, 0);
   if (op == NULL) return NULL;
   const expr_t *symbol = expr_new_symbol(b->module->exprs, hint, lower, upper);
@@ -332,6 +325,32 @@ const expr_t *ir_bind(ir_builder_t *b, ir_value_t *v, int64_t index,
   bool placed = b->status == MOEC_OK;
   if (before != MOEC_OK) b->status = before;
   return placed ? symbol : NULL;
+}
+
+static const expr_t *bind_known(ir_builder_t *b, const expr_t *known,
+                                const char *hint, int64_t lower,
+                                const expr_t *upper) {
+  int within = is_within(b, known, lower, upper);
+  arena_t *arena = b->module->arena;
+  if (within == 0) {
+    fail(b, diag_error(b->diag, b->loc, MOEC_E_INVALID_MODEL,
+                       "%s = %s is not within %lld..%s", hint,
+                       expr_str(arena, known), (long long)lower,
+                       upper != NULL ? expr_str(arena, upper) : ""));
+    return NULL;
+  }
+  /* Sizes below 0 are found where they are used; what is above a bound is not.
+   */
+  if (within == 1 || upper == NULL) return known;
+  ir_value_t *value = ir_expr_scalar(b, known);
+  return new_symbol(b, value, 0, hint, lower, upper) != NULL ? known : NULL;
+}
+
+const expr_t *ir_bind(ir_builder_t *b, ir_value_t *v, int64_t index,
+                      const char *hint, int64_t lower, const expr_t *upper) {
+  const expr_t *known = ir_known(v, index);
+  return known != NULL ? bind_known(b, known, hint, lower, upper)
+                       : new_symbol(b, v, index, hint, lower, upper);
 }
 
 void ir_check_equal(ir_builder_t *b, const expr_t *x, const expr_t *y,

@@ -138,6 +138,20 @@ def value_cases():
              one("TopK", [x, ("k", w.INT64, [1])], outputs=("y", "i")),
              run=of_run(MALFORMED, "", npy(F, [2, 3], range(6)),
                         npy(w.INT64, [1], [k])))
+    any_size = ("x", F, [2, "N"])
+    case("m62-topk-of-any-size", 0, "",
+         one("TopK", [any_size, ints("k", 4)], outputs=("y", "i")),
+         run=of_run(MALFORMED, "k is 4, outside its range of 0 to 3",
+                    npy(F, [2, 3], range(6))))
+    split = w.node("SplitToSequence", ["x", "n"], ["s"], [w.a_int("axis", 1)])
+    at = w.node("SequenceAt", ["s", "i"], ["y"])
+    for name, values, words in [("last", [2], ""), ("beyond", [3], "position")]:
+        graph = w.graph([split, at], [ints("i", 1, dims=[])],
+                        [w.value_info(*any_size),
+                         w.value_info("n", w.INT64, [])], [w.untyped("y")])
+        case(f"m62-sequence-at-{name}", 0, "", w.model(graph),
+             run=of_run(MALFORMED if words else 0, words,
+                        npy(F, [2, 3], range(6)), npy(w.INT64, [], values)))
     case("m62-topk-none", 0, "",
          one("TopK", [x, ints("k", 0)], outputs=("y", "i")),
          run=of_run(0, "", npy(F, [2, 3], range(6))))
