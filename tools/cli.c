@@ -95,6 +95,7 @@ moec_status_t cli_compile_options(cli_t *cli, const char *model,
   out->isas = o->isa;
   out->target = o->target;
   out->report = o->report;
+  if (o->explain_moe) out->explain_moe = cli->err;
   out->debug_info = o->debug_info;
   out->depfile = o->depfile;
   out->soname = o->soname;

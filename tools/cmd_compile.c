@@ -4,7 +4,7 @@
 /* Without -o only what looks at the compilation makes sense. */
 static bool only_looks(const options_t *o) {
   return o->given[OPTION_report] || o->given[OPTION_dump_ir] ||
-         o->given[OPTION_print_ir_after];
+         o->given[OPTION_print_ir_after] || o->explain_moe;
 }
 
 moec_status_t cmd_compile(cli_t *cli) {

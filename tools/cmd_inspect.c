@@ -7,7 +7,8 @@
 #include "tools/cli.h"
 #include "tools/json.h"
 
-/* In order; as text the report is there with --verbose only. */
+/* In order; as text the report is there with --verbose only, else just its
+ * layers. */
 static const struct section {
   uint32_t type;
   const char *name;
@@ -132,11 +133,10 @@ static size_t table_heads(const json_t *rows, arena_t *arena,
   return n;
 }
 
-/* The last column is not padded. */
-static void append_table(const json_t *rows, const char *indent, text_t *out) {
+/* The n columns of the table; the last one is not padded. */
+static void append_columns(const json_t *rows, const char *const *heads,
+                           size_t n, const char *indent, text_t *out) {
   arena_t *arena = out->arena;
-  const char **heads;
-  const size_t n = table_heads(rows, arena, &heads);
   const char **cells = ARENA_ARRAY(arena, const char *, (rows->n + 1) * n);
   for (size_t c = 0; c < n; c++) {
     text_t head; /* keys come from the file too */
@@ -162,6 +162,12 @@ static void append_table(const json_t *rows, const char *indent, text_t *out) {
   }
 }
 
+static void append_table(const json_t *rows, const char *indent, text_t *out) {
+  const char **heads;
+  const size_t n = table_heads(rows, out->arena, &heads);
+  append_columns(rows, heads, n, indent, out);
+}
+
 static void append_member(const char *name, const json_t *value,
                           const char *indent, text_t *out) {
   text_printf(out, "%s", indent);
@@ -181,6 +187,20 @@ static void append_member(const char *name, const json_t *value,
   }
 }
 
+/* The Mixture-of-Experts layers of the report, in brief. */
+static void append_layers(const inspect_t *in, text_t *out) {
+  static const char *const columns[] = {"name", "experts", "k",
+                                        "form", "sparse",  "structure"};
+  const json_t *layers = NULL;
+  for (unsigned i = 0; i < N_SECTIONS; i++)
+    if (sections[i].type == NOTE_REPORT)
+      layers = json_get(in->sections[i], "layers");
+  if (layers == NULL || !is_table(layers)) return;
+  text_printf(out, "layers (%zu):\n", layers->n);
+  append_columns(layers, columns, sizeof columns / sizeof columns[0], "  ",
+                 out);
+}
+
 static void print_text(const inspect_t *in) {
   const note_file_t *f = &in->file;
   char file[24], code[24], data[24], weights[24];
@@ -197,6 +217,7 @@ static void print_text(const inspect_t *in) {
     if (in->sections[i] != NULL &&
         (sections[i].type != NOTE_REPORT || in->cli->options.verbose))
       append_member(sections[i].name, in->sections[i], "", &out);
+  if (!in->cli->options.verbose) append_layers(in, &out);
   fputs(out.data, in->cli->out);
 }
 

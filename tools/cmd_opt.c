@@ -5,6 +5,7 @@
 #include "ir/verify.h"
 #include "passes/rules.h"
 #include "tools/cli.h"
+#include "tools/describe_moe.h"
 #include "tools/evaluate.h"
 #include "tools/targets.h"
 
@@ -138,11 +139,20 @@ static moec_status_t optimise(cli_t *cli, ir_module_t *module) {
   if (scratch == NULL) return MOEC_E_NO_MEMORY;
   evaluator_t evaluator;
   module->evaluator = evaluator_init(&evaluator, options.memory_limit);
+  options.passes.moe = moe_report_create(cli->arena);
   moec_status_t status =
       pass_run_all(module, scratch, &options.passes, &cli->diag);
   module->evaluator = NULL;
-  if (status == MOEC_OK) cli_print_timings(cli, options.passes.timings);
-  return status;
+  if (status != MOEC_OK) return status;
+  cli_print_timings(cli, options.passes.timings);
+  warn_of_missing_experts(options.passes.moe, &cli->diag);
+  if (o->explain_moe) {
+    text_t text;
+    text_init(&text, cli->arena);
+    explain_moe(options.passes.moe, &text);
+    fputs(text.data, cli->err);
+  }
+  return MOEC_OK;
 }
 
 static moec_status_t read_and_optimise(cli_t *cli, text_t *out) {

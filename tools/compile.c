@@ -9,6 +9,7 @@
 #include "backend/output.h"
 #include "frontend/import.h"
 #include "tools/describe.h"
+#include "tools/describe_moe.h"
 #include "tools/evaluate.h"
 #include "tools/expose.h"
 
@@ -217,6 +218,21 @@ static moec_status_t write_report(session_t *s) {
                            s->diag);
 }
 
+/* Runs the passes and tells what they found. */
+static moec_status_t run_passes(session_t *s, ir_module_t *module) {
+  pass_options_t options = s->options->passes;
+  moe_report_t *moe = options.moe = moe_report_create(s->arena);
+  MOEC_TRY(pass_run_all(module, s->scratch, &options, s->diag));
+  s->parts.moe = moe;
+  warn_of_missing_experts(moe, s->diag);
+  if (s->options->explain_moe == NULL) return MOEC_OK;
+  text_t text;
+  text_init(&text, s->arena);
+  explain_moe(moe, &text);
+  fputs(text.data, s->options->explain_moe);
+  return MOEC_OK;
+}
+
 /* A file name in a rule of make. */
 static void append_prerequisite(void *user, const char *name) {
   text_t *rule = user;
@@ -298,7 +314,7 @@ static moec_status_t compile(session_t *s) {
       .imported = describe_import(s->arena, module)};
   module->evaluator = evaluator_init(&s->evaluator, s->options->memory_limit);
   tell(s->options, "passes");
-  MOEC_TRY(pass_run_all(module, s->scratch, passes, s->diag));
+  MOEC_TRY(run_passes(s, module));
   (void)end_stage(s, "passes", start);
   s->parts.signature = describe_signature(s->arena, module);
   if (s->options->output == NULL) return write_report(s);

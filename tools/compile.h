@@ -18,6 +18,7 @@ typedef struct compile_options {
   const char *target;        /* a triple; NULL: the host's architecture */
   const char *isas;          /* "a,b" of targets.def; NULL: all of the target */
   const char *report;        /* JSON report, or NULL */
+  FILE *explain_moe;         /* told of MoE layers in words, or NULL */
   const char *depfile;       /* rule of make, or NULL */
   const char *soname;        /* of a .so, or NULL */
   bool instrument;           /* the model can record its steps */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backend/emit.h"
+#include "tools/describe_moe.h"
 #include "tools/json.h"
 
 /* ---- Signature ------------------------------------------------------------
@@ -338,6 +339,7 @@ const char *describe_report(arena_t *arena, const describe_parts_t *parts) {
       parts->level);
   json_write_string(parts->passes, &out);
   append_part("imported", parts->imported, &out);
+  if (parts->moe != NULL) describe_moe(parts->moe, &out);
   append_part("signature", parts->signature, &out);
   append_part("code", parts->code, &out);
   text_printf(&out, "}\n");

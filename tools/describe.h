@@ -40,13 +40,16 @@ const char *describe_import(arena_t *arena, const ir_module_t *module);
  *
  *   {"compiler": "moec 0.1.0", "level": 2, "passes": "dce,lower",
  *    "imported": {...}, as describe_import
+ *    "layers": [...], "refusals": [...], "losses": [...], as describe_moe
  *    "signature": {...}, "code": {...}}  the latter two of the finished module
  *
- * `passes` are those that ran. */
+ * `passes` are those that ran. docs/reference/report.schema.json is its schema.
+ */
 typedef struct describe_parts {
   int level;
   const char *passes;
   const char *imported, *signature, *code; /* JSON; NULL: left out */
+  const struct moe_report *moe;            /* NULL: left out */
 } describe_parts_t;
 const char *describe_report(arena_t *arena, const describe_parts_t *parts);
 

@@ -45,6 +45,7 @@ static moec_status_t choose_options(checker_t *c, const char *model) {
   MOEC_TRY(cli_compile_options(c->cli, model, NULL, optimised));
   cli_only_variant(c->cli, optimised);
   optimised->report = NULL;
+  optimised->explain_moe = NULL;
   c->options[PLAIN] = *optimised;
   c->options[PLAIN].passes = (pass_options_t){
       .rewrite_limit = -1, .verify_each = optimised->passes.verify_each};

@@ -98,6 +98,16 @@ static void compiling_is_silent_unless_verbose(void **state) {
   assert_contains(f->err, " peak ");
 }
 
+static void layers_are_explained_on_request(void **state) {
+  cli_fixture_t *f = *state;
+  static const char nothing[] = "no Mixture-of-Experts layer was found\n";
+  write_text(f, "sum.moeir", sum_text);
+  assert_exit(f, 0, in_folder(f, "sum.moeir"), "--explain-moe");
+  assert_string_equal(f->err, nothing);
+  assert_exit(f, 0, "opt", in_folder(f, "sum.moeir"), "-O2", "--explain-moe");
+  assert_string_equal(f->err, nothing);
+}
+
 static void fixed_dimensions_are_no_symbols(void **state) {
   cli_fixture_t *f = *state;
   const char *model = model_case("classic_noisy_topk_einsum_ts/model.onnx");
@@ -628,6 +638,7 @@ int main(void) {
       TEST(wrong_usage_exits_with_2),
       TEST(colours_are_an_option),
       TEST(compiling_is_silent_unless_verbose),
+      TEST(layers_are_explained_on_request),
       TEST(fixed_dimensions_are_no_symbols),
       TEST(time_is_told_by_pass_and_variant),
       TEST(configuration_is_read),
