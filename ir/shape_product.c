@@ -17,8 +17,9 @@ static moec_status_t product_dtype(ir_module_t *module, ir_op_t *op,
   *out_dtype = DT_NONE;
   MOEC_TRY(shape_class(module, op, 0, SHAPE_NUMBER, diag));
   /* A product may read f32 rows and 16-bit panels. */
-  bool mixed = op->code == OP_PRODUCT && a == DT_F32 && dtype_is_float(b) &&
-               dtype_bits(b) == 16;
+  bool panels = op->code == OP_PRODUCT || op->code == OP_GROUPED_PRODUCT;
+  bool mixed =
+      panels && a == DT_F32 && dtype_is_float(b) && dtype_bits(b) == 16;
   if (!small && !mixed) MOEC_TRY(shape_same_dtype(module, op, 0, 1, diag));
   if (small && a != b && wanted == DT_NONE)
     SHAPE_FAIL("%s of %s and %s needs out_dtype",
@@ -88,6 +89,19 @@ moec_status_t infer_pack_panels(ir_module_t *module, ir_op_t *op,
   return shape_set(module, op, 0, x->dtype, n + 3, dim, diag);
 }
 
+/* Operand 1 has that many columns. */
+static moec_status_t check_panels(ir_module_t *module, ir_op_t *op,
+                                  const expr_t *columns, diag_sink_t *diag) {
+  const ir_type_t *b = shape_in(op, 1);
+  MOEC_TRY(shape_at_least(module, op, columns, 0, "columns =", diag));
+  if (!expr_equals_const(b->dim[b->rank - 1], PANEL_COLUMNS) ||
+      shape_differ(module, b->dim[b->rank - 3], count_panels(module, columns)))
+    SHAPE_FAIL("operand 1 of %s is %s, expected panels of %s columns",
+               ir_op_info(op->code)->mnemonic, shape_str(module, b),
+               shape_expr_str(module, columns));
+  return MOEC_OK;
+}
+
 moec_status_t infer_product(ir_module_t *module, ir_op_t *op,
                             diag_sink_t *diag) {
   dtype_t dtype, wanted = ir_get_dtype(op, ATTR_PRODUCT_out_dtype);
@@ -96,10 +110,96 @@ moec_status_t infer_product(ir_module_t *module, ir_op_t *op,
   MOEC_TRY(shape_min_rank(module, op, 0, 2, diag));
   MOEC_TRY(shape_min_rank(module, op, 1, 3, diag));
   MOEC_TRY(product_dtype(module, op, wanted, &dtype, diag));
-  MOEC_TRY(shape_at_least(module, op, columns, 0, "columns =", diag));
-  if (!expr_equals_const(b->dim[b->rank - 1], PANEL_COLUMNS) ||
-      shape_differ(module, b->dim[b->rank - 3], count_panels(module, columns)))
-    SHAPE_FAIL("operand 1 of product is %s, expected panels of %s columns",
-               shape_str(module, b), shape_expr_str(module, columns));
+  MOEC_TRY(check_panels(module, op, columns, diag));
   return set_product(module, op, dtype, 3, b->dim[b->rank - 2], columns, diag);
+}
+
+/* ---- Groups of rows --------------------------------------------------------
+ */
+
+/* A group has at most one tile that is not full, and no tile is empty. */
+static const expr_t *most_tiles(expr_pool_t *pool, const expr_t *rows,
+                                int64_t groups) {
+  const expr_t *full =
+      expr_floordiv(pool, rows, expr_const(pool, PRODUCT_TILE_ROWS));
+  return expr_min(pool, rows,
+                  expr_add(pool, full, expr_const(pool, groups + 1)));
+}
+
+moec_status_t infer_group_rows(ir_module_t *module, ir_op_t *op,
+                               diag_sink_t *diag) {
+  expr_pool_t *pool = module->exprs;
+  const ir_type_t *x = shape_in(op, 0);
+  int64_t groups = ir_get_int(op, ATTR_GROUP_ROWS_groups);
+  if (x->rank != 1 || x->dtype != DT_I64)
+    SHAPE_FAIL("operand 0 of group_rows is %s, expected i64 of rank 1",
+               shape_str(module, x));
+  if (groups < 0 || groups > INT32_MAX)
+    SHAPE_FAIL("group_rows of %lld groups", (long long)groups);
+  for (unsigned i = 0; i < 3; i++) shape_set_like(op, i, DT_I64, x);
+  const expr_t *offsets = expr_const(pool, groups + 2);
+  const expr_t *tiles[] = {most_tiles(pool, x->dim[0], groups),
+                           expr_const(pool, 3)};
+  const expr_t *one = expr_const(pool, 1);
+  MOEC_TRY(shape_set(module, op, 3, DT_I64, 1, &offsets, diag));
+  MOEC_TRY(shape_set(module, op, 4, DT_I64, 2, tiles, diag));
+  return shape_set(module, op, 5, DT_I64, 1, &one, diag);
+}
+
+/* x, and what group_rows says of its rows, whose groups have matrices w[groups,
+ * ..]. */
+static moec_status_t check_grouped(ir_module_t *module, const ir_op_t *op,
+                                   unsigned w_rank, const expr_t *tiles,
+                                   diag_sink_t *diag) {
+  expr_pool_t *pool = module->exprs;
+  const ir_type_t *x = shape_in(op, 0), *w = shape_in(op, 1);
+  const ir_type_t *offsets = shape_in(op, 2), *table = shape_in(op, 3);
+  if (x->rank != 2 || w->rank != w_rank)
+    SHAPE_FAIL("operands of %s are %s and %s, expected rank 2 and %u",
+               ir_op_info(op->code)->mnemonic, shape_str(module, x),
+               shape_str(module, w), w_rank);
+  bool fits = offsets->rank == 1 && offsets->dtype == DT_I64 &&
+              table->rank == 2 && table->dtype == DT_I64 &&
+              expr_equals_const(table->dim[1], 3) &&
+              !shape_differ(module, offsets->dim[0],
+                            expr_add(pool, w->dim[0], expr_const(pool, 2)));
+  if (!fits)
+    SHAPE_FAIL("%s of %s by offsets %s and tiles %s",
+               ir_op_info(op->code)->mnemonic, shape_str(module, w),
+               shape_str(module, offsets), shape_str(module, table));
+  return shape_at_least(module, op, tiles, 0, "tiles =", diag);
+}
+
+static moec_status_t set_grouped(ir_module_t *module, ir_op_t *op,
+                                 dtype_t dtype, const expr_t *k,
+                                 const expr_t *columns, diag_sink_t *diag) {
+  const ir_type_t *x = shape_in(op, 0);
+  const expr_t *dim[] = {x->dim[0], columns};
+  if (shape_differ(module, x->dim[1], k))
+    SHAPE_FAIL("%s of %s and %s, which differ in what is summed over",
+               ir_op_info(op->code)->mnemonic, shape_str(module, x),
+               shape_str(module, shape_in(op, 1)));
+  return shape_set(module, op, 0, dtype, 2, dim, diag);
+}
+
+moec_status_t infer_grouped_matmul(ir_module_t *module, ir_op_t *op,
+                                   diag_sink_t *diag) {
+  const ir_type_t *w = shape_in(op, 1);
+  dtype_t dtype, wanted = ir_get_dtype(op, ATTR_GROUPED_MATMUL_out_dtype);
+  MOEC_TRY(check_grouped(module, op, 3,
+                         ir_get_expr(op, ATTR_GROUPED_MATMUL_tiles), diag));
+  MOEC_TRY(product_dtype(module, op, wanted, &dtype, diag));
+  return set_grouped(module, op, dtype, w->dim[1], w->dim[2], diag);
+}
+
+moec_status_t infer_grouped_product(ir_module_t *module, ir_op_t *op,
+                                    diag_sink_t *diag) {
+  const ir_type_t *w = shape_in(op, 1);
+  const expr_t *columns = ir_get_expr(op, ATTR_GROUPED_PRODUCT_columns);
+  dtype_t dtype, wanted = ir_get_dtype(op, ATTR_GROUPED_PRODUCT_out_dtype);
+  MOEC_TRY(check_grouped(module, op, 4,
+                         ir_get_expr(op, ATTR_GROUPED_PRODUCT_tiles), diag));
+  MOEC_TRY(product_dtype(module, op, wanted, &dtype, diag));
+  MOEC_TRY(check_panels(module, op, columns, diag));
+  return set_grouped(module, op, dtype, w->dim[2], columns, diag);
 }

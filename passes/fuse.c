@@ -106,11 +106,13 @@ static bool pulls(const ir_use_t *use) {
     case OP_TOPK:
     case OP_NONZERO:
     case OP_SORT_ROWS:
+    case OP_GROUP_ROWS:
     case OP_CHECK_EQUAL:
     case OP_PACK:
       return false;
     case OP_PRODUCT:
     case OP_WINDOW_PRODUCT:
+    case OP_GROUPED_PRODUCT:
       return use->index == 0 && is_view_op(def->code) &&
              def->code != OP_RESHAPE;
     case OP_RESHAPE:

@@ -28,6 +28,8 @@ static bool is_work(ir_opcode_t code) {
   switch (code) {
     case OP_MATMUL:
     case OP_PRODUCT:
+    case OP_GROUPED_MATMUL:
+    case OP_GROUPED_PRODUCT:
     case OP_PACK_PANELS:
     case OP_REDUCE_SUM:
     case OP_REDUCE_PROD:

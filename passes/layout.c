@@ -90,6 +90,20 @@ static ir_value_t *by_panels(ir_builder_t *b, ir_value_t *x, ir_value_t *y,
   return ir_place(b, product);
 }
 
+static ir_value_t *by_groups(ir_builder_t *b, const ir_op_t *op) {
+  ir_value_t *w = layout_without_widening(op->in[1].value);
+  ir_op_t *pack = ir_begin(b, OP_PACK_PANELS, 1, &w, 1);
+  ir_value_t *in[] = {op->in[0].value, ir_place(b, pack), op->in[2].value,
+                      op->in[3].value};
+  ir_op_t *product = ir_begin(b, OP_GROUPED_PRODUCT, 4, in, 1);
+  if (product == NULL) return NULL;
+  ir_set_expr(product, ATTR_GROUPED_PRODUCT_columns, w->type.dim[2]);
+  ir_set_expr(product, ATTR_GROUPED_PRODUCT_tiles,
+              ir_get_expr(op, ATTR_GROUPED_MATMUL_tiles));
+  ir_set_dtype(product, ATTR_GROUPED_PRODUCT_out_dtype, op->out[0].type.dtype);
+  return ir_place(b, product);
+}
+
 static ir_value_t *compute(ir_builder_t *b, const ir_op_t *op) {
   ir_value_t *x = op->in[0].value, *y = op->in[1].value;
   const ir_type_t *out = &op->out[0].type;
@@ -118,6 +132,8 @@ static ir_value_t *replacement(ir_builder_t *b, const ir_op_t *op) {
   switch (op->code) {
     case OP_MATMUL:
       return compute(b, op);
+    case OP_GROUPED_MATMUL:
+      return by_groups(b, op);
     case OP_UNFOLD:
       return layout_unfold(b, op);
     case OP_CONVOLVE:
@@ -130,6 +146,7 @@ static ir_value_t *replacement(ir_builder_t *b, const ir_op_t *op) {
 static const char *rewrite_of(ir_opcode_t code) {
   switch (code) {
     case OP_MATMUL:
+    case OP_GROUPED_MATMUL:
       return "choose-product";
     case OP_UNFOLD:
       return "choose-windows";

@@ -468,9 +468,23 @@ static void lower_func(ir_module_t *module, ir_func_t *old,
   *status = lo.status;
 }
 
+/* Operations that other passes turn into ones that become loops. */
+static moec_status_t check_all_lower(const ir_func_t *func, diag_sink_t *diag) {
+  for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op)) {
+    const lowering_t *l = lowering_of(op->code);
+    if (l->elem != NULL || l->root != NULL || ir_has_trait(op, LOOP)) continue;
+    return diag_error(diag, op->loc, MOEC_E_USAGE,
+                      "%s is left: the pass that turns it into operations with "
+                      "loops did not run",
+                      ir_op_info(op->code)->mnemonic);
+  }
+  return MOEC_OK;
+}
+
 moec_status_t run_lower(pass_ctx_t *ctx, ir_func_t *func) {
   kernel_table_t *table = ARENA_NEW(ctx->module->arena, kernel_table_t);
   moec_status_t status = MOEC_OK;
+  MOEC_TRY(check_all_lower(func, ctx->diag));
   ctx->changed = true;
   ctx->module->level = IR_LEVEL_LOOP;
   lower_func(ctx->module, func, table, ctx->diag, &status);

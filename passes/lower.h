@@ -40,7 +40,8 @@ extern const lowering_t lowering_reduce, lowering_arg_reduce;
 
 /* Operations whose kernels compute tiles and take an epilogue. */
 static inline bool lower_is_product(const ir_op_t *op) {
-  return op->code == OP_PRODUCT || op->code == OP_WINDOW_PRODUCT;
+  return op->code == OP_PRODUCT || op->code == OP_WINDOW_PRODUCT ||
+         op->code == OP_GROUPED_PRODUCT;
 }
 
 /* NULL functions for operations that have none. */
@@ -155,6 +156,8 @@ ir_value_t *lower_find_product(const lower_t *lo, ir_value_t *tensor);
 ir_value_t *lower_product(lower_t *lo, ir_value_t *tensor, ir_value_t *product);
 ir_value_t *lower_window_product(lower_t *lo, ir_value_t *tensor,
                                  ir_value_t *product);
+ir_value_t *lower_grouped_product(lower_t *lo, ir_value_t *tensor,
+                                  ir_value_t *product);
 /* Stores what tensor's operation makes of the product's elements, the anchor,
  * at idx; ends the kernel and launches it. */
 ir_value_t *lower_finish_product(lower_t *lo, kernel_t *k, ir_value_t *tensor,

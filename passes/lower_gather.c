@@ -32,6 +32,22 @@ static bool is_trip_of(const kernel_t *k, const ir_value_t *x,
   return ir_known(op->in[0].value, 0) == expr_sub(pool, n, expr_const(pool, 1));
 }
 
+/* Whether x are places, rows or groups of an axis of that size. */
+static bool is_from_groups(const ir_value_t *x, const expr_t *n) {
+  while (x->def != NULL && x->def->code == OP_RESHAPE) x = x->def->in[0].value;
+  const ir_op_t *op = x->def;
+  int64_t size;
+  if (op == NULL || op->code != OP_GROUP_ROWS) return false;
+  if (x->index <= 1) return op->out[0].type.dim[0] == n;
+  return x->index == 2 && expr_is_const(n, &size) && size > 0 &&
+         size == ir_get_int(op, ATTR_GROUP_ROWS_groups);
+}
+
+static bool needs_no_check(const kernel_t *k, const ir_value_t *x,
+                           const expr_t *n) {
+  return is_trip_of(k, x, n) || is_from_groups(x, n);
+}
+
 static ir_value_t *elem_gather(kernel_t *k, const ir_op_t *op, unsigned result,
                                ir_value_t *const *idx) {
   (void)result;
@@ -42,7 +58,7 @@ static ir_value_t *elem_gather(kernel_t *k, const ir_op_t *op, unsigned result,
   const expr_t *size = x->type.dim[axis];
   for (unsigned d = 0; d < axis; d++) at[d] = idx[d];
   at[axis] = lower_elem(k, index, idx + axis);
-  if (!is_trip_of(k, index, size))
+  if (!needs_no_check(k, index, size))
     at[axis] = lower_wrap_index(k, at[axis], size, &ok);
   for (unsigned d = axis + 1; d < x->type.rank; d++) at[d] = idx[d - 1 + n];
   return ok != NULL ? checked_elem(k, x, at, ok) : lower_elem(k, x, at);

@@ -170,6 +170,8 @@ ir_value_t *lower_product(lower_t *lo, ir_value_t *tensor,
                           ir_value_t *product) {
   if (product->def->code == OP_WINDOW_PRODUCT)
     return lower_window_product(lo, tensor, product);
+  if (product->def->code == OP_GROUPED_PRODUCT)
+    return lower_grouped_product(lo, tensor, product);
   expr_pool_t *pool = lo->module->exprs;
   product_shape_t s;
   study_product(lo, tensor, product, &s);

@@ -39,6 +39,7 @@ static bool is_arithmetic(const ir_op_t *op) {
     case OP_SOFTMAX:
     case OP_LOG_SOFTMAX:
     case OP_MATMUL:
+    case OP_GROUPED_MATMUL:
     case OP_CONVOLVE:
     case OP_CUM_SUM:
     case OP_CUM_PROD:
@@ -102,6 +103,9 @@ static moec_status_t widen_op(widener_t *w, ir_op_t *op) {
   ir_op_t *copy = ir_clone(w->ctx->module, op, widen_operand, w);
   if (op->code == OP_MATMUL && ir_has_attr(copy, ATTR_MATMUL_out_dtype))
     ir_set_dtype(copy, ATTR_MATMUL_out_dtype, DT_F32);
+  if (op->code == OP_GROUPED_MATMUL &&
+      ir_has_attr(copy, ATTR_GROUPED_MATMUL_out_dtype))
+    ir_set_dtype(copy, ATTR_GROUPED_MATMUL_out_dtype, DT_F32);
   if (op->code == OP_CONVOLVE && ir_has_attr(copy, ATTR_CONVOLVE_out_dtype))
     ir_set_dtype(copy, ATTR_CONVOLVE_out_dtype, DT_F32);
   ir_value_t *wide = ir_place(&w->b, copy);

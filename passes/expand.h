@@ -1,0 +1,55 @@
+/* Between the files of the moe_expand pass. */
+#ifndef PASSES_EXPAND_H
+#define PASSES_EXPAND_H
+
+#include "ir/build.h"
+
+/* ---- A copy of a region's operations elsewhere (expand_inline.c) ----------
+ */
+
+typedef struct inliner {
+  ir_builder_t *b; /* where the copies go */
+  arena_t *scratch;
+  const ir_region_t *region;
+  unsigned first, n;      /* numbers of the region's own values */
+  ir_value_t **map;       /* by number - first: what stands for it, or NULL */
+  const expr_t **symbols; /* by index: what stands for it, or NULL */
+  unsigned n_symbols;
+} inliner_t;
+
+/* Sizes `rows` of the region become `n`. Values must be numbered. */
+void inline_begin(inliner_t *in, ir_builder_t *b, arena_t *scratch,
+                  const ir_region_t *region, const expr_t *rows,
+                  const expr_t *n);
+/* Whether the region itself defines the value: as an argument or a result. */
+bool inline_owns(const inliner_t *in, const ir_value_t *value);
+/* What stands for a value of the region; any other value is itself. */
+ir_value_t *inline_value(const inliner_t *in, ir_value_t *value);
+void inline_set(inliner_t *in, const ir_value_t *value, ir_value_t *by);
+const expr_t *inline_expr(const inliner_t *in, const expr_t *e);
+/* Copies an operation; sizes that it or what is in it defines become new ones.
+ */
+void inline_op(inliner_t *in, const ir_op_t *op);
+/* Copies all operations; what the region yields. */
+ir_value_t *inline_all(inliner_t *in);
+
+/* ---- Experts of one structure at once (expand_grouped.c) -------------------
+ */
+
+/* Rows that lie group by group, and what group_rows says of them. */
+typedef struct grouping {
+  const expr_t *n; /* rows */
+  ir_value_t *group, *offsets, *tiles;
+  const expr_t *n_tiles;
+} grouping_t;
+
+/* Whether the banks of this region of moe.experts are used in such a way that
+ * it can be computed for the rows of all groups at once. */
+bool grouped_fits(const ir_op_t *experts, unsigned region, arena_t *scratch);
+/* The region's result for rows (one value for each argument that is not a
+ * bank); groups are elements of its banks. */
+ir_value_t *grouped_build(ir_builder_t *b, arena_t *scratch,
+                          const ir_op_t *experts, unsigned region,
+                          ir_value_t *const *rows, const grouping_t *grouping);
+
+#endif

@@ -1,0 +1,332 @@
+/* Experts of one structure computed for all rows at once: operations on rows
+ * stay as they are, operations on elements of banks are done on whole banks,
+ * where constants fold, and where rows meet elements of banks, a product
+ * becomes one of groups, and elementwise operations gather the element for each
+ * row. */
+#include "passes/expand.h"
+
+/* What a value of the region is. */
+typedef enum {
+  KIND_OTHER, /* the same for all rows and experts */
+  KIND_ROWS,
+  KIND_BANK, /* made of elements of banks alone */
+} value_kind_t;
+
+typedef struct grouper {
+  inliner_t in; /* map: values for all rows; of KIND_BANK for whole banks */
+  value_kind_t *kind; /* by number, as in the inliner's map */
+  const expr_t *rows; /* in the region */
+  const ir_op_t *experts;
+  const grouping_t *grouping; /* NULL while looking only */
+} grouper_t;
+
+static value_kind_t kind_of(const grouper_t *g, const ir_value_t *x) {
+  if (x == NULL || !inline_owns(&g->in, x)) return KIND_OTHER;
+  return g->kind[x->number - g->in.first];
+}
+
+static void set_kind(grouper_t *g, const ir_value_t *x, value_kind_t kind) {
+  g->kind[x->number - g->in.first] = kind;
+}
+
+/* ---- What fits --------------------------------------------------------------
+ */
+
+static bool mentions_rows(const grouper_t *g, const ir_op_t *op) {
+  const expr_symbol_t *rows = expr_as_symbol(g->rows);
+  for (unsigned i = 0; i < op->n_out; i++)
+    for (unsigned d = 0; d < op->out[i].type.rank; d++)
+      if (expr_mentions(op->out[i].type.dim[d], rows)) return true;
+  return false;
+}
+
+/* The kinds of all operands of op and of what is in it. */
+static void find_operands(const grouper_t *g, const ir_op_t *op, bool *out_rows,
+                          bool *out_bank) {
+  for (unsigned i = 0; i < op->n_in; i++) {
+    value_kind_t kind = kind_of(g, op->in[i].value);
+    *out_rows |= kind == KIND_ROWS;
+    *out_bank |= kind == KIND_BANK;
+  }
+  for (unsigned r = 0; r < op->n_regions; r++)
+    for (const ir_op_t *in = op->regions[r].first; in != NULL; in = in->next)
+      find_operands(g, in, out_rows, out_bank);
+}
+
+/* Operations that can be done on whole banks, axes moved on by one. */
+static bool can_lift(const grouper_t *g, const ir_op_t *op) {
+  if (op->n_out != 1 || op->n_regions > 0 || mentions_rows(g, op) ||
+      op->out[0].type.rank >= IR_MAX_RANK)
+    return false;
+  switch (op->code) {
+    case OP_RESHAPE:
+    case OP_EXPAND:
+    case OP_TRANSPOSE:
+    case OP_SLICE:
+    case OP_UNPACK:
+      return true;
+    case OP_GATHER:
+      return kind_of(g, op->in[0].value) == KIND_BANK &&
+             kind_of(g, op->in[1].value) == KIND_OTHER;
+    case OP_CONCAT:
+      for (unsigned i = 0; i < op->n_in; i++)
+        if (kind_of(g, op->in[i].value) != KIND_BANK) return false;
+      return true;
+    default:
+      return ir_has_trait(op, ELEMENTWISE);
+  }
+}
+
+static bool has_row_axis(const grouper_t *g, const ir_type_t *type) {
+  return type->rank > 0 && type->dim[0] == g->rows;
+}
+
+static bool are_ones(const ir_type_t *type, unsigned begin, unsigned end) {
+  for (unsigned d = begin; d < end; d++)
+    if (!expr_equals_const(type->dim[d], 1)) return false;
+  return true;
+}
+
+/* x[rows, 1.., K] * w[1.., K, N] */
+static bool is_grouped_product(const grouper_t *g, const ir_op_t *op) {
+  const ir_value_t *x = op->in[0].value, *w = op->in[1].value;
+  dtype_t dtype = x->type.dtype;
+  bool multiplies = dtype == w->type.dtype &&
+                    (dtype_is_float(dtype) || dtype_bits(dtype) >= 32);
+  return multiplies && kind_of(g, x) == KIND_ROWS &&
+         kind_of(g, w) == KIND_BANK && has_row_axis(g, &x->type) &&
+         are_ones(&x->type, 1, x->type.rank - 1) &&
+         are_ones(&w->type, 0, w->type.rank - 2);
+}
+
+/* Rows lie along axis 0 of the result and of all operands that have any. */
+static bool meets_rows(const grouper_t *g, const ir_op_t *op) {
+  const ir_type_t *out = &op->out[0].type;
+  if (!has_row_axis(g, out)) return false;
+  for (unsigned i = 0; i < op->n_in; i++) {
+    const ir_value_t *x = op->in[i].value;
+    value_kind_t kind = kind_of(g, x);
+    if (kind == KIND_ROWS &&
+        (x->type.rank != out->rank || !has_row_axis(g, &x->type)))
+      return false;
+    if (kind == KIND_BANK && x->type.rank == out->rank &&
+        !expr_equals_const(x->type.dim[0], 1))
+      return false;
+  }
+  return true;
+}
+
+static bool can_meet(const grouper_t *g, const ir_op_t *op) {
+  if (op->n_out != 1 || op->n_regions > 0) return false;
+  if (op->code == OP_MATMUL) return is_grouped_product(g, op);
+  return ir_has_trait(op, ELEMENTWISE) && meets_rows(g, op);
+}
+
+/* Finds the kinds of all results; false if an operation does not fit. */
+static bool classify(grouper_t *g) {
+  const ir_region_t *region = g->in.region;
+  unsigned n_values = ir_moe_first_bank(g->experts, 0) - 2;
+  for (unsigned i = 0; i < region->n_args; i++)
+    set_kind(g, &region->args[i], i < n_values ? KIND_ROWS : KIND_BANK);
+  for (const ir_op_t *op = region->first; op != region->last; op = op->next) {
+    bool rows = false, bank = false;
+    find_operands(g, op, &rows, &bank);
+    if (bank && !(rows ? can_meet(g, op) : can_lift(g, op))) return false;
+    value_kind_t kind = bank && !rows                  ? KIND_BANK
+                        : rows || mentions_rows(g, op) ? KIND_ROWS
+                                                       : KIND_OTHER;
+    for (unsigned i = 0; i < op->n_out; i++) set_kind(g, &op->out[i], kind);
+  }
+  return kind_of(g, region->last->in[0].value) != KIND_BANK;
+}
+
+static void start(grouper_t *g, ir_builder_t *b, arena_t *scratch,
+                  const ir_op_t *experts, unsigned region, const expr_t *n) {
+  *g = (grouper_t){.experts = experts};
+  g->rows = ir_get_expr(experts, ATTR_MOE_EXPERTS_rows);
+  inline_begin(&g->in, b, scratch, &experts->regions[region], g->rows, n);
+  g->kind = ARENA_ARRAY(scratch, value_kind_t, g->in.n);
+}
+
+bool grouped_fits(const ir_op_t *experts, unsigned region, arena_t *scratch) {
+  grouper_t g;
+  ir_builder_t b = {.module = experts->module};
+  start(&g, &b, scratch, experts, region,
+        ir_get_expr(experts, ATTR_MOE_EXPERTS_rows));
+  return classify(&g);
+}
+
+/* ---- Whole banks ------------------------------------------------------------
+ */
+
+/* A value of KIND_BANK, of all elements, with ones behind axis 0 so that its
+ * elements have `rank`; or with its leading ones dropped. */
+static ir_value_t *bank_of_rank(grouper_t *g, ir_value_t *x, unsigned rank) {
+  const ir_type_t *type = &x->type;
+  ir_value_t *whole = inline_value(&g->in, x);
+  const expr_t *dim[IR_MAX_RANK];
+  unsigned n = 0;
+  if (whole == NULL) return NULL;
+  dim[n++] = whole->type.dim[0];
+  for (unsigned i = type->rank; i < rank; i++)
+    dim[n++] = expr_const(g->in.b->module->exprs, 1);
+  for (unsigned i = type->rank > rank ? type->rank - rank : 0; i < type->rank;
+       i++)
+    dim[n++] = inline_expr(&g->in, type->dim[i]);
+  return ir_reshape(g->in.b, whole, n, dim);
+}
+
+/* op's attribute of sizes with one more in front. */
+static void shift_exprs(const grouper_t *g, const ir_op_t *op, ir_op_t *to,
+                        ir_attr_id_t id, const expr_t *front) {
+  unsigned n;
+  const expr_t *shifted[IR_MAX_RANK];
+  const expr_t *const *e = ir_get_exprs(op, id, &n);
+  shifted[0] = front;
+  for (unsigned i = 0; i < n; i++) shifted[i + 1] = inline_expr(&g->in, e[i]);
+  ir_set_exprs(to, id, n + 1, shifted);
+}
+
+static ir_op_t *begin_lifted(grouper_t *g, const ir_op_t *op, unsigned rank) {
+  ir_value_t **in = ARENA_ARRAY(g->in.scratch, ir_value_t *, op->n_in);
+  for (unsigned i = 0; i < op->n_in; i++) {
+    ir_value_t *x = op->in[i].value;
+    bool bank = kind_of(g, x) == KIND_BANK;
+    unsigned own = x->type.rank;
+    in[i] = bank ? bank_of_rank(g, x, own > rank ? own : rank)
+                 : inline_value(&g->in, x);
+  }
+  return ir_begin(g->in.b, op->code, op->n_in, in, 1);
+}
+
+static void shift_axis(ir_op_t *to, const ir_op_t *op, ir_attr_id_t id,
+                       unsigned rank) {
+  int64_t axis = ir_get_int(op, id);
+  ir_set_int(to, id, (axis < 0 ? axis + rank : axis) + 1);
+}
+
+static void shift_perm(ir_op_t *to, const ir_op_t *op) {
+  unsigned n;
+  int64_t perm[IR_MAX_RANK] = {0};
+  const int64_t *old = ir_get_ints(op, ATTR_TRANSPOSE_perm, &n);
+  for (unsigned i = 0; i < n; i++) perm[i + 1] = old[i] + 1;
+  ir_set_ints(to, ATTR_TRANSPOSE_perm, n + 1, perm);
+}
+
+static void copy_attrs(ir_op_t *to, const ir_op_t *op) {
+  for (unsigned i = 0; i < op->n_attrs; i++)
+    to->attrs[to->n_attrs++] = op->attrs[i];
+}
+
+/* The operation on whole banks. */
+static ir_value_t *lift(grouper_t *g, const ir_op_t *op) {
+  expr_pool_t *pool = g->in.b->module->exprs;
+  unsigned own = op->in[0].value->type.rank, rank = op->out[0].type.rank;
+  bool aligned = ir_has_trait(op, ELEMENTWISE) || op->code == OP_EXPAND;
+  ir_op_t *to = begin_lifted(g, op, aligned ? rank : 0);
+  if (to == NULL) return NULL;
+  const expr_t *n = to->in[0].value->type.dim[0], *one = expr_const(pool, 1);
+  switch (op->code) {
+    case OP_RESHAPE:
+      shift_exprs(g, op, to, ATTR_RESHAPE_shape, n);
+      break;
+    case OP_EXPAND:
+      shift_exprs(g, op, to, ATTR_EXPAND_shape, n);
+      break;
+    case OP_TRANSPOSE:
+      shift_perm(to, op);
+      break;
+    case OP_SLICE:
+      shift_exprs(g, op, to, ATTR_SLICE_start, expr_const(pool, 0));
+      shift_exprs(g, op, to, ATTR_SLICE_length, n);
+      shift_exprs(g, op, to, ATTR_SLICE_step, one);
+      break;
+    case OP_GATHER:
+      shift_axis(to, op, ATTR_GATHER_axis, own);
+      break;
+    case OP_CONCAT:
+      shift_axis(to, op, ATTR_CONCAT_axis, rank);
+      break;
+    default:
+      copy_attrs(to, op);
+  }
+  return ir_place(g->in.b, to);
+}
+
+/* ---- Rows and banks ---------------------------------------------------------
+ */
+
+static ir_value_t *group_product(grouper_t *g, const ir_op_t *op) {
+  ir_builder_t *b = g->in.b;
+  const ir_type_t *out = &op->out[0].type;
+  ir_value_t *x = inline_value(&g->in, op->in[0].value);
+  ir_value_t *w = bank_of_rank(g, op->in[1].value, 2);
+  if (x == NULL || w == NULL) return NULL;
+  const expr_t *dim[IR_MAX_RANK] = {x->type.dim[0],
+                                    x->type.dim[x->type.rank - 1]};
+  x = ir_reshape(b, x, 2, dim);
+  ir_value_t *in[] = {x, w, g->grouping->offsets, g->grouping->tiles};
+  ir_op_t *product = ir_begin(b, OP_GROUPED_MATMUL, 4, in, 1);
+  if (product == NULL) return NULL;
+  ir_set_expr(product, ATTR_GROUPED_MATMUL_tiles, g->grouping->n_tiles);
+  dtype_t dtype = ir_get_dtype(op, ATTR_MATMUL_out_dtype);
+  if (dtype != DT_NONE)
+    ir_set_dtype(product, ATTR_GROUPED_MATMUL_out_dtype, dtype);
+  for (unsigned d = 0; d < out->rank; d++)
+    dim[d] = inline_expr(&g->in, out->dim[d]);
+  ir_value_t *y = ir_place(b, product);
+  return ir_reshape(b, y, out->rank, dim);
+}
+
+static ir_value_t *gather_elementwise(grouper_t *g, const ir_op_t *op) {
+  ir_builder_t *b = g->in.b;
+  unsigned rank = op->out[0].type.rank;
+  ir_value_t **in = ARENA_ARRAY(g->in.scratch, ir_value_t *, op->n_in);
+  for (unsigned i = 0; i < op->n_in; i++) {
+    ir_value_t *x = op->in[i].value;
+    in[i] = inline_value(&g->in, x);
+    if (kind_of(g, x) != KIND_BANK) continue;
+    in[i] = bank_of_rank(g, x, rank - 1);
+    in[i] = ir_gather(b, in[i], g->grouping->group, 0);
+  }
+  ir_op_t *to = ir_begin(b, op->code, op->n_in, in, 1);
+  if (to == NULL) return NULL;
+  copy_attrs(to, op);
+  return ir_place(b, to);
+}
+
+static void build_op(grouper_t *g, const ir_op_t *op) {
+  bool rows = false, bank = false;
+  find_operands(g, op, &rows, &bank);
+  if (!bank) {
+    inline_op(&g->in, op);
+    return;
+  }
+  g->in.b->loc = op->loc;
+  ir_value_t *y = !rows                   ? lift(g, op)
+                  : op->code == OP_MATMUL ? group_product(g, op)
+                                          : gather_elementwise(g, op);
+  inline_set(&g->in, &op->out[0], y);
+}
+
+ir_value_t *grouped_build(ir_builder_t *b, arena_t *scratch,
+                          const ir_op_t *experts, unsigned region,
+                          ir_value_t *const *rows, const grouping_t *grouping) {
+  grouper_t g;
+  start(&g, b, scratch, experts, region, grouping->n);
+  g.grouping = grouping;
+  bool fits = classify(&g);
+  MOEC_ASSERT(fits);
+  const ir_region_t *body = g.in.region;
+  unsigned n_values = ir_moe_first_bank(experts, 0) - 2;
+  unsigned bank = ir_moe_first_bank(experts, region) - n_values;
+  for (unsigned i = 0; i < body->n_args; i++)
+    inline_set(&g.in, &body->args[i],
+               i < n_values ? rows[i] : experts->in[bank + i].value);
+  for (const ir_op_t *op = body->first; op != body->last; op = op->next) {
+    if (b->status != MOEC_OK) return NULL;
+    build_op(&g, op);
+  }
+  if (b->status != MOEC_OK) return NULL;
+  return inline_value(&g.in, body->last->in[0].value);
+}
