@@ -56,7 +56,7 @@ static bool is_reduction(ir_opcode_t code) {
 static bool widens_itself(const ir_use_t *use) {
   const ir_op_t *op = use->user;
   const ir_type_t *out = &op->out[0].type;
-  if (op->code == OP_PRODUCT)
+  if (op->code == OP_PRODUCT || op->code == OP_GROUPED_PRODUCT)
     return use->index == 1 && out->dtype == DT_F32 &&
            op->in[0].value->type.dtype == DT_F32;
   if (op->code == OP_WINDOW_PRODUCT)
