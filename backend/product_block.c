@@ -240,6 +240,7 @@ static void fetch_ahead(emitter_t *em, const product_types_t *types,
 /* Columns of B: in a panel, or at offsets[k] of b. */
 typedef struct columns {
   LLVMValueRef b, offsets; /* NULL: a panel */
+  LLVMValueRef wide;       /* of a panel: where widened rows go, or NULL */
 } columns_t;
 
 static columns_t columns_from(emitter_t *em, const product_types_t *types,
@@ -249,6 +250,8 @@ static columns_t columns_from(emitter_t *em, const product_types_t *types,
   } else {
     LLVMValueRef at = product_mul(em, k, product_const(em, PANEL_COLUMNS));
     from.b = product_element(em, types->b, from.b, at, "b.line");
+    if (from.wide != NULL)
+      from.wide = product_element(em, types->acc, from.wide, at, "wide.line");
   }
   return from;
 }
@@ -265,14 +268,17 @@ static LLVMValueRef columns_at(emitter_t *em, const product_types_t *types,
 /* One step in k: next[r][v] = sums[r][v] + a[r] * b[v]. */
 static void emit_step(emitter_t *em, const product_types_t *types,
                       micro_t micro, LLVMValueRef a, LLVMValueRef b,
-                      bool in_sequence, LLVMValueRef const *sums,
-                      LLVMValueRef *out_next) {
+                      LLVMValueRef wide, bool in_sequence,
+                      LLVMValueRef const *sums, LLVMValueRef *out_next) {
   LLVMValueRef b_k[PANEL_COLUMNS];
   for (unsigned v = 0; v < micro.vectors; v++) {
-    LLVMValueRef from = product_element(
-        em, types->b, b, product_const(em, v * types->lanes), "b.ptr");
+    LLVMValueRef at = product_const(em, v * types->lanes);
+    LLVMValueRef from = product_element(em, types->b, b, at, "b.ptr");
     b_k[v] = product_widen(em, types, types->b_dtype,
                            product_load(em, types->b, types->lanes, from, "b"));
+    if (wide != NULL)
+      product_store(em, b_k[v],
+                    product_element(em, types->acc, wide, at, "wide.ptr"));
   }
   fetch_ahead(em, types, micro, b, in_sequence);
   for (unsigned r = 0; r < micro.rows; r++) {
@@ -357,8 +363,9 @@ static void emit_micro(emitter_t *em, const product_types_t *types,
   LLVMValueRef rows[PRODUCT_MAX_STEP];
   step_rows(em, types, b_line, k.index, count, rows);
   bool in_sequence = b.offsets == NULL;
+  LLVMValueRef wide = columns_from(em, types, b_line, k.index).wide;
   if (types->step == 1)
-    emit_step(em, types, micro, a_k, rows[0], in_sequence, k.carry, acc);
+    emit_step(em, types, micro, a_k, rows[0], wide, in_sequence, k.carry, acc);
   else
     emit_dot_step(em, types, micro, a_k, rows, in_sequence, k.carry, acc);
   emit_loop_end(em, &k, acc);
@@ -395,6 +402,9 @@ static void emit_micro_panel(emitter_t *em, const product_types_t *types,
       product_min(em, product_sub(em, depth, k.index), product_const(em, near));
   emit_loop_t strip = product_loop(em, zero, panel, width, "strip");
   b_near.b = product_element(em, types->b, b_near.b, strip.index, "b.strip");
+  if (b_near.wide != NULL)
+    b_near.wide =
+        product_element(em, types->acc, b_near.wide, strip.index, "wide.strip");
   sums = product_element(em, types->acc, sums, strip.index, "sum.strip");
   packed = product_element(em, types->packed, packed, a_at, "a.near");
   emit_micro(em, types, micro, sums, packed, n_rows, left, b_near);
@@ -412,44 +422,108 @@ enum {
   N_COLUMNS,
   DEPTH,
   PANEL_STEP, /* from a panel to the next; windows: from 32 columns */
+  FIRST_ROW,  /* where rows before it are done: a register tile begins there */
   N_PARAMS,
   N_POINTERS = N_ROWS
 };
 
-static void fill_block(emitter_t *em, const product_types_t *types,
-                       LLVMValueRef func, bool in_windows) {
-  LLVMValueRef n_rows = LLVMGetParam(func, N_ROWS);
-  LLVMValueRef depth = LLVMGetParam(func, DEPTH);
-  micros_t micros = choose_micros(em, types);
-  row_range_t ranges[MAX_MICRO];
-  divide_rows(em, &micros, n_rows, ranges);
-  emit_loop_t panel =
-      product_loop(em, product_const(em, 0), LLVMGetParam(func, N_COLUMNS),
-                   PANEL_COLUMNS, "panel");
-  LLVMValueRef number = product_quotient(em, panel.index, PANEL_COLUMNS);
-  columns_t b = {
-      product_element(em, types->b, LLVMGetParam(func, B),
-                      product_mul(em, number, LLVMGetParam(func, PANEL_STEP)),
-                      "panel"),
-      in_windows ? LLVMGetParam(func, OFFSETS) : NULL};
-  LLVMValueRef sums = product_element(em, types->acc, LLVMGetParam(func, SUMS),
-                                      panel.index, "sum.panel");
-  for (unsigned i = 0; i < micros.n; i++) {
-    emit_loop_t row = product_loop(em, ranges[i].begin, ranges[i].end,
-                                   micros.at[i].rows, "row");
+/* Whether several register tiles had better not widen B each for itself. */
+static bool widens_once(const product_types_t *types, bool in_windows) {
+  return !in_windows && types->acc_dtype == DT_F32 &&
+         dtype_is_float(types->b_dtype) && dtype_bits(types->b_dtype) == 16;
+}
+
+/* The highest register tile at the top of a panel, which leaves the panel in
+ * f32 behind for those below it; a part of K after the other, so that it stays
+ * near. The end of what of K is done so is given: 0 or all. */
+static void emit_widening(emitter_t *em, const product_types_t *types,
+                          micro_t micro, const product_block_t *panel,
+                          LLVMValueRef end) {
+  product_types_t wide_types =
+      product_types(em, types->a_dtype, DT_F32, types->acc_dtype);
+  LLVMValueRef wide =
+      product_stack(em, types->acc, PRODUCT_WIDE_ROWS * PANEL_COLUMNS, "wide");
+  emit_loop_t k =
+      product_loop(em, product_const(em, 0), end, PRODUCT_WIDE_ROWS, "wide");
+  LLVMValueRef depth = product_min(em, product_sub(em, end, k.index),
+                                   product_const(em, PRODUCT_WIDE_ROWS));
+  columns_t b = columns_from(em, types, (columns_t){.b = panel->b}, k.index);
+  b.wide = wide;
+  product_block_t below = *panel;
+  below.packed =
+      product_element(em, types->packed, panel->packed,
+                      product_mul(em, k.index, panel->n_rows), "a.wide");
+  below.b = wide;
+  below.depth = depth;
+  below.n_columns = product_const(em, PANEL_COLUMNS);
+  below.panel_step = product_const(em, 0);
+  below.first_row = product_const(em, micro.rows);
+  emit_micro_panel(em, types, micro, panel->sums, below.packed, panel->n_rows,
+                   depth, b);
+  product_add_block(em, &wide_types, &below);
+  emit_loop_end(em, &k, NULL);
+}
+
+/* All register tiles of a panel from the first row on. */
+static void emit_rows(emitter_t *em, const product_types_t *types,
+                      const micros_t *micros, const row_range_t *ranges,
+                      const product_block_t *panel) {
+  for (unsigned i = 0; i < micros->n; i++) {
+    LLVMValueRef begin = ranges[i].begin;
+    LLVMValueRef before = LLVMBuildICmp(em->builder, LLVMIntSLT, begin,
+                                        panel->first_row, "before");
+    begin = LLVMBuildSelect(em->builder, before, panel->first_row, begin, "");
+    emit_loop_t row =
+        product_loop(em, begin, ranges[i].end, micros->at[i].rows, "row");
     LLVMValueRef to =
         product_mul(em, row.index, product_const(em, types->columns));
     LLVMValueRef from =
         product_mul(em, row.index, product_const(em, types->line));
-    LLVMValueRef sums_row =
-        product_element(em, types->acc, sums, to, "sum.row");
-    LLVMValueRef a_row = product_element(
-        em, types->packed, LLVMGetParam(func, PACKED), from, "a.row");
-    emit_micro_panel(em, types, micros.at[i], sums_row, a_row, n_rows, depth,
-                     b);
+    LLVMValueRef sums =
+        product_element(em, types->acc, panel->sums, to, "sum.row");
+    LLVMValueRef packed =
+        product_element(em, types->packed, panel->packed, from, "a.row");
+    columns_t b = {.b = panel->b, .offsets = panel->offsets};
+    emit_micro_panel(em, types, micros->at[i], sums, packed, panel->n_rows,
+                     panel->depth, b);
     emit_loop_end(em, &row, NULL);
   }
-  emit_loop_end(em, &panel, NULL);
+}
+
+static void fill_block(emitter_t *em, const product_types_t *types,
+                       LLVMValueRef func, bool in_windows) {
+  product_block_t panel = {.packed = LLVMGetParam(func, PACKED),
+                           .n_rows = LLVMGetParam(func, N_ROWS),
+                           .depth = LLVMGetParam(func, DEPTH),
+                           .first_row = LLVMGetParam(func, FIRST_ROW)};
+  if (in_windows) panel.offsets = LLVMGetParam(func, OFFSETS);
+  micros_t micros = choose_micros(em, types);
+  row_range_t ranges[MAX_MICRO];
+  divide_rows(em, &micros, panel.n_rows, ranges);
+  emit_loop_t each =
+      product_loop(em, product_const(em, 0), LLVMGetParam(func, N_COLUMNS),
+                   PANEL_COLUMNS, "panel");
+  LLVMValueRef number = product_quotient(em, each.index, PANEL_COLUMNS);
+  panel.b = product_element(
+      em, types->b, LLVMGetParam(func, B),
+      product_mul(em, number, LLVMGetParam(func, PANEL_STEP)), "panel");
+  panel.sums = product_element(em, types->acc, LLVMGetParam(func, SUMS),
+                               each.index, "sum.panel");
+  if (widens_once(types, in_windows)) {
+    LLVMValueRef highest = product_const(em, micros.at[0].rows);
+    LLVMValueRef some = LLVMBuildICmp(em->builder, LLVMIntSGT, ranges[0].end,
+                                      product_const(em, 0), "");
+    LLVMValueRef more =
+        LLVMBuildICmp(em->builder, LLVMIntSGT, panel.n_rows, highest, "");
+    LLVMValueRef once = LLVMBuildAnd(em->builder, some, more, "once");
+    emit_widening(em, types, micros.at[0], &panel,
+                  LLVMBuildSelect(em->builder, once, panel.depth,
+                                  product_const(em, 0), ""));
+    panel.first_row = LLVMBuildSelect(em->builder, once, panel.n_rows,
+                                      panel.first_row, "first");
+  }
+  emit_rows(em, types, &micros, ranges, &panel);
+  emit_loop_end(em, &each, NULL);
   LLVMBuildRetVoid(em->builder);
 }
 
@@ -478,6 +552,8 @@ void product_add_block(emitter_t *em, const product_types_t *types,
       [N_COLUMNS] = block->n_columns,
       [DEPTH] = block->depth,
       [PANEL_STEP] = block->panel_step,
+      [FIRST_ROW] =
+          block->first_row != NULL ? block->first_row : product_const(em, 0),
   };
   product_call(em, func, N_PARAMS, args);
 }

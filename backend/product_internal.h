@@ -12,6 +12,7 @@ enum {
   PRODUCT_PACKED_LINES = 384, /* of the packed block of A */
   PRODUCT_AHEAD_BYTES = 4096, /* from reading B to asking for it */
   PRODUCT_NEAR_BYTES = 8192,  /* of a panel that is read in several strips */
+  PRODUCT_WIDE_ROWS = 128,    /* of a panel that is widened for several tiles */
   PRODUCT_TAIL_BYTES = 32768, /* of the copy of a part of a panel of windows */
 };
 
@@ -77,6 +78,7 @@ typedef struct product_block {
   LLVMValueRef n_rows, n_columns, depth;
   LLVMValueRef panel_step;    /* elements of b from 32 columns to the next */
   LLVMValueRef channel, room; /* of windows: see product_spec_t */
+  LLVMValueRef first_row;     /* rows before it are left alone; NULL: none */
 } product_block_t;
 
 /* Adds it:

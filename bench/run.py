@@ -7,6 +7,7 @@ docs/performance.md.
     run.py compile [CASE...]   time and memory of compiling
     run.py chain [N...]        compiling N elementwise nodes
     run.py big [MIB]           compiling that many MiB of weights
+    run.py narrow [MIB]        running such weights in 16 bits and in 32
 
 A CASE is a folder with model.onnx and test_data_set_<i>/, or a folder of such.
 """
@@ -29,7 +30,7 @@ def parse():
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("what", nargs="?", default="runs",
                         choices=("runs", "conv", "compile", "chain",
-                                 "big"))
+                                 "big", "narrow"))
     parser.add_argument("paths", nargs="*", metavar="CASE|WORD|N")
     parser.add_argument("--build", type=pathlib.Path,
                         default=ROOT / "build" / "release")
@@ -51,6 +52,9 @@ def parse():
                         help="of what chain makes: see make_chain.py [all]")
     parser.add_argument("--storage", nargs="+", choices=("raw", "external"),
                         default=("raw", "external"), help="of what big makes")
+    parser.add_argument("--rows", type=int, nargs="+",
+                        default=(1, 2, 4, 8, 16, 64, 512),
+                        help="of the input of narrow")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.05,
                         help="of one sample [0.05]")
@@ -74,6 +78,9 @@ def main():
         args.paths = make_convolutions.make_cases(args.out / "convolutions",
                                                   args.paths)
         result = runs.main(args)
+    elif args.what == "narrow":
+        import narrow
+        result = narrow.main(args)
     elif args.what == "compile":
         import compiling
         args.paths = args.paths or [ROOT / "tests" / "models"]
