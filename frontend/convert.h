@@ -64,8 +64,10 @@ typedef struct convert_ctx {
   slot_t *out;      /* slot_t[n_out] */
   unsigned n_attrs;
   node_attr_t *attrs;
-  moec_status_t status; /* first failure reported through the ctx */
-  bool differs; /* an If whose branches differ in rank, see import_rest.c */
+  moec_status_t status;  /* first failure reported through the ctx */
+  const char *differs;   /* how branches of an If differ in rank, or NULL: see
+                            import_rest.c */
+  struct outlet *outlet; /* what follows the node, ditto */
 } convert_ctx_t;
 
 typedef moec_status_t (*convert_fn)(convert_ctx_t *ctx);
@@ -87,6 +89,12 @@ const slot_list_t *ctx_list(convert_ctx_t *ctx, unsigned index);
  * initialiser are the n_args slots, its outputs go to out[graph->n_output]. */
 moec_status_t ctx_inline(convert_ctx_t *ctx, const Onnx__GraphProto *graph,
                          unsigned n_args, const slot_t *args, slot_t *out);
+
+/* The same for a subgraph that takes the node's place in any case: when its
+ * outputs differ in rank what follows the node may be built with it, and `out`
+ * stays as it was. */
+moec_status_t ctx_inline_all(convert_ctx_t *ctx, const Onnx__GraphProto *graph,
+                             slot_t *out);
 
 /* The operation after which the next one is built, or NULL. */
 ir_op_t *ctx_last_op(const convert_ctx_t *ctx);

@@ -49,15 +49,15 @@ moec_status_t convert_if(convert_ctx_t *ctx) {
   slot_t *results = ARENA_ARRAY(ctx->arena, slot_t, ctx->n_out);
   bool known;
   if (ctx_known_bool(ctx, condition, &known)) {
-    MOEC_TRY(ctx_inline(ctx, branches.graph[known ? 0 : 1], 0, NULL, results));
+    MOEC_TRY(ctx_inline_all(ctx, branches.graph[known ? 0 : 1], results));
   } else {
     if_spec_t spec = {.condition = ir_reshape(ctx->b, condition, 0, NULL),
                       .n_out = ctx->n_out,
                       .branch = inline_branch,
                       .user = &branches,
                       .differs = &ctx->differs};
-    MOEC_TRY(ctx_if(ctx, &spec, results));
-    if (ctx->differs) return MOEC_OK;
+    MOEC_TRY(ctx_if_of_ranks(ctx, &spec, results));
+    if (ctx->differs != NULL) return MOEC_OK;
   }
   for (unsigned i = 0; i < ctx->n_out; i++) give(ctx, i, results[i]);
   return MOEC_OK;

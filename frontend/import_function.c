@@ -186,11 +186,16 @@ moec_status_t import_call(importer_t *im, const frame_t *frame,
                                           : (slot_t){.kind = SLOT_NONE}});
   import_declare(&scope, proto->n_value_info, proto->value_info);
   ir_loc_t loc = ctx->b->loc;
-  body_t body = {proto->n_node, proto->node, function->order, proto->n_output,
-                 (const char *const *)proto->output};
+  body_t body = {proto->n_node,
+                 proto->node,
+                 function->order,
+                 proto->n_output,
+                 (const char *const *)proto->output,
+                 ctx->outlet};
   moec_status_t status = import_nodes(im, &inner, &scope, ctx->b, &body);
   ctx->b->loc = loc;
-  if (status == MOEC_E_LIMIT) return status;
+  if (status == MOEC_E_LIMIT || im->escape != NULL || ctx->outlet->taken)
+    return status;
   for (unsigned i = 0; i < ctx->n_out; i++) {
     binding_t *binding = scope_find(&scope, proto->output[i]);
     if (binding == NULL) {

@@ -211,6 +211,8 @@ static moec_status_t import_node(importer_t *im, const frame_t *frame,
                                  scope_t *scope, ir_builder_t *b,
                                  const Onnx__NodeProto *node, size_t index,
                                  body_t *rest) {
+  outlet_t outlet = {
+      .frame = frame, .scope = scope, .node = node, .rest = rest};
   convert_ctx_t ctx = {
       .importer = im,
       .b = b,
@@ -222,6 +224,7 @@ static moec_status_t import_node(importer_t *im, const frame_t *frame,
       .scope = scope,
       .frame = frame,
       .code = OP_COUNT,
+      .outlet = &outlet,
   };
   b->loc = ctx.loc;
   b->status = MOEC_OK;
@@ -250,8 +253,11 @@ static moec_status_t import_node(importer_t *im, const frame_t *frame,
       if (usable && status == MOEC_OK) status = convert_node(&ctx, row);
     }
   }
-  if (status == MOEC_OK && ctx.differs) {
+  if (status == MOEC_OK && ctx.differs != NULL) {
     status = import_rest(&ctx, scope, rest);
+    outlet.taken = true;
+  }
+  if (outlet.taken) {
     rest->n_nodes = 0;
     return status;
   }
@@ -278,7 +284,7 @@ moec_status_t import_nodes(importer_t *im, const frame_t *frame, scope_t *scope,
     moec_status_t done =
         import_node(im, frame, scope, b, rest.node[index], index, &rest);
     if (done != MOEC_OK) status = import_note(im, done);
-    if (done == MOEC_E_LIMIT) return done;
+    if (done == MOEC_E_LIMIT || im->escape != NULL) return done;
   }
   return status;
 }
@@ -288,7 +294,8 @@ body_t import_graph_body(arena_t *arena, const Onnx__GraphProto *graph,
   const char **result = ARENA_ARRAY(arena, const char *, graph->n_output);
   for (size_t i = 0; i < graph->n_output; i++)
     result[i] = onnx_str(graph->output[i]->name);
-  return (body_t){graph->n_node, graph->node, order, graph->n_output, result};
+  return (body_t){graph->n_node,   graph->node, order,
+                  graph->n_output, result,      NULL};
 }
 
 moec_status_t import_graph_names(importer_t *im, scope_t *scope,

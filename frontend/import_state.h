@@ -42,7 +42,18 @@ typedef struct body {
   const uint32_t *order;
   size_t n_results;
   const char *const *result;
+  struct outlet *outlet; /* where the results go, as far as that is known */
 } body_t;
+
+/* What follows a node: where the body of a function or a branch stands for the
+ * node, its results go there. See import_rest.c. */
+typedef struct outlet {
+  bool taken; /* all of it has been built, its results are defined in `scope` */
+  const struct frame *frame;
+  scope_t *scope;
+  const Onnx__NodeProto *node;
+  body_t *rest;
+} outlet_t;
 
 /* A call of a model-local function, or the model itself (function == NULL). */
 typedef struct frame {
@@ -81,8 +92,11 @@ struct importer {
   bool chosen_by_input; /* see import_type.c: dim_params may not be believed */
   ir_op_t *last_constant; /* constants stand first in main */
   name_map_t warned_domains;
-  name_map_t checks; /* broadcasts that main has checked */
-  unsigned n_trials; /* open ctx_try: what main holds now may be dropped */
+  name_map_t checks;   /* broadcasts that main has checked */
+  unsigned n_trials;   /* open ctx_try: what main holds now may be dropped */
+  unsigned n_catching; /* open branches that give `escape` another try */
+  const char *escape;  /* how results of an If differ that leave all bodies that
+                          are known, or NULL */
   uint64_t n_nodes, max_nodes;
   moec_status_t status; /* first failure */
 };
@@ -163,8 +177,8 @@ moec_status_t import_nodes(importer_t *im, const frame_t *frame, scope_t *scope,
                            ir_builder_t *b, const body_t *body);
 body_t import_graph_body(arena_t *arena, const Onnx__GraphProto *graph,
                          const uint32_t *order);
-/* import_rest.c: an If whose branches differ in rank, and the nodes after it.
- */
+/* import_rest.c: an If whose branches differ in rank, and the nodes after it in
+ * the body, and as much of what follows the body as it takes. */
 moec_status_t import_rest(convert_ctx_t *ctx, scope_t *scope,
                           const body_t *rest);
 /* A graph's initialisers and value_info into a scope. */

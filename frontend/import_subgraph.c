@@ -37,8 +37,10 @@ void ctx_drop(convert_ctx_t *ctx, const ir_op_t *last) {
   }
 }
 
-moec_status_t ctx_inline(convert_ctx_t *ctx, const Onnx__GraphProto *graph,
-                         unsigned n_args, const slot_t *args, slot_t *out) {
+static moec_status_t inline_graph(convert_ctx_t *ctx,
+                                  const Onnx__GraphProto *graph,
+                                  unsigned n_args, const slot_t *args,
+                                  outlet_t *outlet, slot_t *out) {
   importer_t *im = ctx->importer;
   scope_t scope;
   scope_init(&scope, ctx->scope, im->arena);
@@ -49,10 +51,12 @@ moec_status_t ctx_inline(convert_ctx_t *ctx, const Onnx__GraphProto *graph,
       import_order(im, ctx->frame, graph->n_node, graph->node, &scope, &order));
   ir_loc_t loc = ctx->b->loc;
   body_t body = import_graph_body(im->arena, graph, order);
+  body.outlet = outlet;
   moec_status_t status = import_nodes(im, ctx->frame, &scope, ctx->b, &body);
   ctx->b->loc = loc;
   if (status != MOEC_OK) ctx->status = status;
   MOEC_TRY(status);
+  if (outlet != NULL && outlet->taken) return ctx->status;
   for (size_t i = 0; i < graph->n_output; i++) {
     const char *name = onnx_str(graph->output[i]->name);
     binding_t *binding = scope_find(&scope, name);
@@ -65,4 +69,14 @@ moec_status_t ctx_inline(convert_ctx_t *ctx, const Onnx__GraphProto *graph,
     }
   }
   return ctx->status;
+}
+
+moec_status_t ctx_inline(convert_ctx_t *ctx, const Onnx__GraphProto *graph,
+                         unsigned n_args, const slot_t *args, slot_t *out) {
+  return inline_graph(ctx, graph, n_args, args, NULL, out);
+}
+
+moec_status_t ctx_inline_all(convert_ctx_t *ctx, const Onnx__GraphProto *graph,
+                             slot_t *out) {
+  return inline_graph(ctx, graph, 0, NULL, ctx->outlet, out);
 }

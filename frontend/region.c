@@ -192,6 +192,13 @@ static void select_values(convert_ctx_t *ctx, ir_op_t *op, unsigned n,
   ir_erase(op);
 }
 
+static const char *one_and_other(convert_ctx_t *ctx, unsigned i,
+                                 const ir_value_t *x, const ir_value_t *y) {
+  return arena_printf(ctx->arena,
+                      "output %u is %s in one branch and %s in the other", i,
+                      ctx_type_str(ctx, x), ctx_type_str(ctx, y));
+}
+
 /* Dimensions of the results: what both branches say, or a symbol. */
 static bool merge_dims(convert_ctx_t *ctx, unsigned n, ir_value_t *const *then,
                        ir_value_t *const *other, unsigned n_before,
@@ -200,9 +207,7 @@ static bool merge_dims(convert_ctx_t *ctx, unsigned n, ir_value_t *const *then,
   for (unsigned i = 0; i < n; i++) {
     const ir_type_t *x = &then[i]->type, *y = &other[i]->type;
     if (x->dtype != y->dtype || x->rank != y->rank) {
-      ctx_unsupported(ctx, "output %u is %s in one branch and %s in the other",
-                      i, ctx_type_str(ctx, then[i]),
-                      ctx_type_str(ctx, other[i]));
+      ctx_unsupported(ctx, "%s", one_and_other(ctx, i, then[i], other[i]));
       return false;
     }
     for (unsigned d = 0; d < x->rank; d++) {
@@ -269,13 +274,14 @@ static moec_status_t place_if(convert_ctx_t *ctx, ir_op_t *op, unsigned n,
   return ctx_status(ctx);
 }
 
-static bool ranks_differ(unsigned n, ir_value_t *const *x,
-                         ir_value_t *const *y) {
+/* The first two that differ in rank, in words, or NULL. */
+static const char *ranks_differ(convert_ctx_t *ctx, unsigned n,
+                                ir_value_t *const *x, ir_value_t *const *y) {
   for (unsigned i = 0; i < n; i++)
     if (x[i]->type.dtype == y[i]->type.dtype &&
         x[i]->type.rank != y[i]->type.rank)
-      return true;
-  return false;
+      return one_and_other(ctx, i, x[i], y[i]);
+  return NULL;
 }
 
 moec_status_t ctx_if(convert_ctx_t *ctx, const if_spec_t *spec, slot_t *out) {
@@ -295,10 +301,12 @@ moec_status_t ctx_if(convert_ctx_t *ctx, const if_spec_t *spec, slot_t *out) {
     if (!ctx_flatten(ctx, spec->n_out, slots[r], &n[r], &values[r]) ||
         !all_tensors(ctx, n[r], values[r]))
       return ctx_status(ctx);
-  if (spec->differs != NULL && ranks_differ(n[0], values[0], values[1])) {
-    *spec->differs = true;
-    ir_erase(op);
-    return MOEC_OK;
+  if (spec->differs != NULL) {
+    *spec->differs = ranks_differ(ctx, n[0], values[0], values[1]);
+    if (*spec->differs != NULL) {
+      ir_erase(op);
+      return MOEC_OK;
+    }
   }
   ir_value_t **results = ARENA_ARRAY(ctx->arena, ir_value_t *, n[0] + 1);
   if (is_small(op) && same_types(n[0], values[0], values[1])) {

@@ -34,10 +34,17 @@ typedef struct if_spec {
   moec_status_t (*branch)(convert_ctx_t *ctx, void *user, unsigned index,
                           slot_t *out);
   void *user;
-  bool *differs; /* set where ranks differ, nothing is built then; or NULL */
+  /* Set, in words, where ranks differ; nothing is built then. NULL: an error.
+   */
+  const char **differs;
 } if_spec_t;
 
 moec_status_t ctx_if(convert_ctx_t *ctx, const if_spec_t *spec, slot_t *out);
+
+/* The same, where also an If in a branch may give what differs in rank and is
+ * to leave the branch: import_rest.c. spec->differs is not NULL. */
+moec_status_t ctx_if_of_ranks(convert_ctx_t *ctx, const if_spec_t *spec,
+                              slot_t *out);
 
 /* ---- While -----------------------------------------------------------------
  */

@@ -383,6 +383,9 @@ static void what_follows_branches_of_other_ranks_is_in_both(void **state) {
        "input x f32[8]\ninput y f32[4,2]\ninput c bool[]\n" \
        "init s i64[1] 8\n"                                  \
        "node If(c) -> z {then_branch = body T, else_branch = body E}\n"
+#define ONLY                                                          \
+  "\"the branch taken and the only one that fits what follows (1 is " \
+  "then, 0 is else)\""
   MAIN_IS(BRANCHES
           "node Abs(z) -> w\nnode Reshape(w, s) -> r\noutput r\noutput x\n",
           "%4 = abs(%1) : f32[4,2]\n%5 = reshape(%4) {shape = [8]} : f32[8]\n"
@@ -390,17 +393,22 @@ static void what_follows_branches_of_other_ranks_is_in_both(void **state) {
           "return(%7, %0)\n");
   MAIN_IS(BRANCHES "node Concat(z, y) -> r {axis = 1}\noutput r\n",
           "%3 = cast(%2) {to = i64} : i64[]\n"
-          "bind(%3) {symbol = branch_that_fits_what_follows, index = 0}\n"
+          "bind(%3) {symbol = branch, index = 0}\n"
+          "check_equal {a = branch, b = 1, what = " ONLY
+          "}\n"
           "%4 = concat(%1, %1) {axis = 1} : f32[4,4]\nreturn(%4)\n");
   MAIN_IS(BRANCHES "node Concat(z, x) -> r {axis = 0}\noutput r\n",
-          "%3 = not(%2) : bool[]\n%4 = cast(%3) {to = i64} : i64[]\n"
-          "bind(%4) {symbol = branch_that_fits_what_follows, index = 0}\n"
-          "%5 = concat(%0, %0) {axis = 0} : f32[16]\nreturn(%5)\n");
+          "%3 = cast(%2) {to = i64} : i64[]\n"
+          "bind(%3) {symbol = branch, index = 0}\n"
+          "check_equal {a = branch, b = 0, what = " ONLY
+          "}\n"
+          "%4 = concat(%0, %0) {axis = 0} : f32[16]\nreturn(%4)\n");
   INVALID(BRANCHES
           "input v f32[1,1,1]\n"
           "node Concat(z, v) -> r {axis = 0}\noutput r\n",
           "input 1 is f32[1,1,1], input 0 is f32[8]");
 #undef BRANCHES
+#undef ONLY
 }
 
 static void loops_of_constant_length_are_unrolled(void **state) {

@@ -435,6 +435,111 @@ def scan_of_batch(h, c, x):
     return h, c + steps, c[:, None] + 1 + np.arange(steps)
 
 
+@case("branches of different ranks leave functions, one in the other, and branches around them",
+      """<ir_version: 8, opset_import: ["" : 17, "local" : 1]>
+      agraph (float[A,B,8] x, bool c, bool d) => (float[M,4] y, float[K] v, float[L,4] z, int64 rank) {
+        s = local.squeezed (x)
+        w = Constant <value = float[8] {1, 2, 3, 4, 5, 6, 7, 8}> ()
+        m = Mul (s, w)
+        fours = Constant <value_ints = [-1, 4]> ()
+        y = Reshape (m, fours)
+        u = If (c) <
+          then_branch = t () => (a) {
+            n = Neg (x)
+            a = local.twice (n)
+          },
+          else_branch = e () => (b) {
+            b = If (d) <
+              then_branch = t2 () => (p) { p = ReduceSum <keepdims = 0> (x) },
+              else_branch = e2 () => (q) {
+                axis = Constant <value_ints = [2]> ()
+                q = ReduceSum <keepdims = 0> (x, axis)
+              }
+            >
+          }
+        >
+        flat = Constant <value_ints = [-1]> ()
+        a1 = Abs (u)
+        v = Reshape (a1, flat)
+        z = local.rows (x)
+        shape = Shape (a1)
+        rank = Size (shape)
+      }
+      <domain: "local", opset_import: ["" : 17]>
+      squeezed (x) => (s) {
+        one = Constant <value_int = 1> ()
+        axis = Constant <value_ints = [1]> ()
+        size = Shape (x)
+        b = Gather <axis = 0> (size, one)
+        is_one = Equal (b, one)
+        s = If (is_one) <
+          then_branch = t () => (p) { p = Squeeze (x, axis) },
+          else_branch = e () => (q) { q = Identity (x) }
+        >
+      }
+      <domain: "local", opset_import: ["" : 17, "local" : 1]>
+      twice (x) => (y) {
+        s = local.squeezed (x)
+        y = Add (s, s)
+      }
+      <domain: "local", opset_import: ["" : 17, "local" : 1]>
+      rows (x) => (y) {
+        s = local.twice (x)
+        fours = Constant <value_ints = [-1, 4]> ()
+        y = Reshape (s, fours)
+      }""",
+      *((f32(a, b, 8, seed=a), flag(c), flag(d)) for a, b in ((2, 3), (3, 1))
+        for c, d in ((True, False), (False, True), (False, False))))
+def if_of_ranks_in_functions(x, c, d):
+    s = x[:, 0] if x.shape[1] == 1 else x
+    u = -2 * s if c else x.sum() if d else x.sum(axis=2)
+    y = s * np.arange(1, 9, dtype=np.float32)
+    return (y.reshape(-1, 4), np.abs(u).reshape(-1), (2 * s).reshape(-1, 4),
+            i64(np.ndim(u)))
+
+
+@case("an inner If decides the rank of what its branch gives, in a loop",
+      """agraph (float[A,B] x, int64 n) => (float[K] y, float[N,2] rows) {
+        zero = Constant <value = float[2] {0, 0}> ()
+        y, rows = Loop (n, , zero) <
+          body = each (int64 i, bool go, float[2] had) => (bool more, float[2] has, float[2] row) {
+            more = Identity (go)
+            two = Constant <value_int = 2> ()
+            k = Mod (i, two)
+            one = Constant <value_int = 1> ()
+            odd = Equal (k, one)
+            many = Less (one, i)
+            s = If (odd) <
+              then_branch = t () => (a) {
+                a = If (many) <
+                  then_branch = t1 () => (b) { b = ReduceSum <keepdims = 0> (x) },
+                  else_branch = e1 () => (c) { c = Identity (x) }
+                >
+              },
+              else_branch = e () => (d) {
+                d = ReduceMax <axes = [1], keepdims = 0> (x)
+              }
+            >
+            scaled = Mul (s, s)
+            total = ReduceSum <keepdims = 0> (scaled)
+            flat = Constant <value_ints = [1]> ()
+            t3 = Reshape (total, flat)
+            has = Add (had, t3)
+            row = Sub (t3, had)
+          }
+        >
+      }""",
+      (f32(2, 3), i64(5)), (f32(1, 1), i64(2)), (f32(4, 2), i64(0)))
+def if_of_ranks_in_if(x, n):
+    had, rows = np.zeros(2, np.float32), []
+    for i in range(n):
+        s = x.max(axis=1) if i % 2 == 0 else x.sum() if i > 1 else x
+        total = np.square(s).sum(dtype=np.float32)
+        rows.append(total - had)
+        had = had + total
+    return had, np.array(rows, np.float32).reshape(n, 2)
+
+
 @case("a sequence grows in a loop; all ways to join it",
       """agraph (int64 n, float[K,3] x) => (float[M,3] rows, float[K,P] columns, float[K,T,3] stacked, int64 length) {
         yes = Constant <value = bool {1}> ()
