@@ -222,6 +222,8 @@ static moec_status_t write_report(session_t *s) {
 static moec_status_t run_passes(session_t *s, ir_module_t *module) {
   pass_options_t options = s->options->passes;
   moe_report_t *moe = options.moe = moe_report_create(s->arena);
+  const isa_t *best = isa_at(s->variants[s->n_variants - 1]);
+  options.no_f16 = !isa_has(best, ISA_F16);
   MOEC_TRY(pass_run_all(module, s->scratch, &options, s->diag));
   s->parts.moe = moe;
   warn_of_missing_experts(moe, s->diag);
@@ -291,13 +293,10 @@ static double end_stage(session_t *s, const char *name, double start) {
 
 static moec_status_t compile(session_t *s) {
   ir_module_t *module = NULL;
-  pass_options_t with_target = s->options->passes;
-  const pass_options_t *passes = &with_target;
+  const pass_options_t *passes = &s->options->passes;
   MOEC_TRY(check_output(s));
   MOEC_TRY(choose_target(s));
   MOEC_TRY(choose_variants(s));
-  const isa_t *best = isa_at(s->variants[s->n_variants - 1]);
-  with_target.no_f16 = !isa_has(best, ISA_F16);
   double start = timing_wall();
   tell(s->options, "import");
   MOEC_TRY(import(s, &module));

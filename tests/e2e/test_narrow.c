@@ -262,15 +262,16 @@ static void compare_on(const char *path, const char *const *isa, unsigned n,
   dlclose(wide.library);
 }
 
-/* All variants in one library, whose size is to be within these limits. */
-static void compare(const precision_t *precision, bool spoil, double least,
-                    double most) {
+/* All variants in one library, or only one; its size is to be within these
+ * limits. */
+static void compare(const precision_t *precision, bool spoil, const isa_t *only,
+                    double least, double most) {
   enum { MAX_ISAS = 16 };
   const char *isa[MAX_ISAS];
   char path[] = "/tmp/moec-narrow-XXXXXX.moeir", list[256] = "";
   unsigned n = 0;
   for (unsigned i = 0; i < isa_count() && n < MAX_ISAS; i++) {
-    if (!cpu_runs(isa_at(i))) continue;
+    if (!cpu_runs(isa_at(i)) || (only != NULL && isa_at(i) != only)) continue;
     isa[n] = isa_at(i)->name;
     snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s",
              n > 0 ? "," : "", isa[n]);
@@ -295,37 +296,50 @@ static void compare(const precision_t *precision, bool spoil, double least,
 static void weights_of_bf16_take_half_the_bytes(void **state) {
   (void)state;
   static const precision_t all[] = {BF16, BF16, BF16, BF16, BF16, BF16};
-  compare(all, false, 0.5, 0.6);
+  compare(all, false, NULL, 0.5, 0.6);
 }
 
-/* Where the best variant of the host converts f16. */
+static const precision_t all_f16[] = {F16, F16, F16, F16, F16, F16};
+
+/* Where the best variant of the library converts f16. */
 static void weights_of_f16_take_half_the_bytes(void **state) {
   (void)state;
-  static const precision_t all[] = {F16, F16, F16, F16, F16, F16};
-  bool has_f16 = false;
+  const isa_t *best = NULL;
   for (unsigned i = 0; i < isa_count(); i++)
-    if (cpu_runs(isa_at(i))) has_f16 = isa_has(isa_at(i), ISA_F16);
-  compare(all, false, has_f16 ? 0.5 : 1, has_f16 ? 0.6 : 1);
+    if (cpu_runs(isa_at(i))) best = isa_at(i);
+  const bool converts = isa_has(best, ISA_F16);
+  compare(all_f16, false, NULL, converts ? 0.5 : 1, converts ? 0.6 : 1);
+}
+
+static void weights_of_f16_stay_where_no_variant_converts_them(void **state) {
+  (void)state;
+  for (unsigned i = 0; i < isa_count(); i++) {
+    const bool converts = isa_has(isa_at(i), ISA_F16);
+    if (cpu_runs(isa_at(i)))
+      compare(all_f16, false, isa_at(i), converts ? 0.4 : 1,
+              converts ? 0.6 : 1);
+  }
 }
 
 static void each_constant_is_judged_by_itself(void **state) {
   (void)state;
   static const precision_t some[] = {F32, BF16, F16, BF16, F32, F16};
   static const precision_t others[] = {BF16, F32, F32, F16, BF16, F32};
-  compare(some, false, 0.5, 0.95);
-  compare(others, false, 0.5, 0.95);
+  compare(some, false, NULL, 0.5, 0.95);
+  compare(others, false, NULL, 0.5, 0.95);
 }
 
 static void one_other_element_keeps_a_constant_as_it_is(void **state) {
   (void)state;
   static const precision_t all[] = {BF16, BF16, BF16, F16, F16, F16};
-  compare(all, true, 1, 1);
+  compare(all, true, NULL, 1, 1);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(weights_of_bf16_take_half_the_bytes),
       cmocka_unit_test(weights_of_f16_take_half_the_bytes),
+      cmocka_unit_test(weights_of_f16_stay_where_no_variant_converts_them),
       cmocka_unit_test(each_constant_is_judged_by_itself),
       cmocka_unit_test(one_other_element_keeps_a_constant_as_it_is),
   };
