@@ -46,6 +46,8 @@ const pass_info_t *pass_at(unsigned index); /* order of passes.def */
 
 /* The passes of an -O level, "a,b,c". */
 const char *pass_pipeline(int level);
+/* Those of them that come before anything is chosen for a machine. */
+const char *pass_portable_pipeline(int level);
 /* MOEC_E_USAGE where a list names a pass that does not exist; NULL is fine. */
 moec_status_t pass_check_list(const char *list, diag_sink_t *diag);
 /* Runs a pipeline over the module's main function; `scratch` is reset. */

@@ -11,7 +11,12 @@ static const pass_info_t passes[] = {
 
 /* What each -O level runs, in order. */
 static const char *const pipelines[] = {
-#define PIPELINE(level, list) [level] = list,
+#define PIPELINE(level, portable, code) [level] = portable "," code,
+#include "passes/pipelines.def"
+};
+
+static const char *const portable_pipelines[] = {
+#define PIPELINE(level, portable, code) [level] = portable,
 #include "passes/pipelines.def"
 };
 
@@ -22,9 +27,15 @@ const pass_info_t *pass_at(unsigned index) {
   return &passes[index];
 }
 
-const char *pass_pipeline(int level) {
+static int level_within(int level) {
   int most = (int)(sizeof pipelines / sizeof pipelines[0]) - 1;
-  return pipelines[level < 0 ? 0 : level > most ? most : level];
+  return level < 0 ? 0 : level > most ? most : level;
+}
+
+const char *pass_pipeline(int level) { return pipelines[level_within(level)]; }
+
+const char *pass_portable_pipeline(int level) {
+  return portable_pipelines[level_within(level)];
 }
 
 bool pass_allow_rewrite(pass_ctx_t *ctx, const char *rule, const ir_op_t *at) {

@@ -13,14 +13,15 @@ MAY_INCLUDE = {
     "ir": {"moec", "ir"},
     "frontend": {"moec", "ir", "frontend", "onnx.pb-c.h", "protobuf-c"},
     "passes": {"moec", "ir", "passes"},
+    "export": {"moec", "ir", "export"},
     "backend": {"moec", "ir", "backend", "llvm-c", "llvm", "lld"},
     "runtime": {"moec", "runtime", "ir/dtypes.def"},
     "runtime/embed": {"runtime", "backend/runtime_blob.h", "backend/targets.def", "runtime_blob_files.h"},
-    "tools": {"moec", "ir", "frontend", "passes", "backend", "tools", "llvm-c"},
+    "tools": {"moec", "ir", "frontend", "passes", "export", "backend", "tools", "llvm-c"},
     "examples": {"moec"},
     "python": {"moec"},
 }
-OWN = {"moec", "ir", "frontend", "passes", "backend", "runtime", "tools", "tests",
+OWN = {"moec", "ir", "frontend", "passes", "export", "backend", "runtime", "tools", "tests",
        "bench", "llvm-c", "llvm", "lld", "onnx.pb-c.h", "protobuf-c"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*["<]([^">]+)[">]', re.M)
 

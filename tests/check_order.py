@@ -11,12 +11,12 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-FOLDERS = ["ir", "frontend", "passes", "backend"]
+FOLDERS = ["ir", "frontend", "passes", "export", "backend"]
 # What places an operation, makes a parameter or a name, emits an instruction or
 # reports.
 BUILDS = re.compile(r"LLVMBuild\w+|LLVMAppendBasicBlock\w*|LLVMAddGlobal\w*|LLVMAddFunction"
                     r"|ir_append|ir_insert_before|ir_place|expr_new_symbol"
-                    r"|kernel_operand|kernel_size|diag_error|diag_warning")
+                    r"|kernel_operand|kernel_size|og_node|og_tensor|og_input|diag_error|diag_warning")
 MACRO = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)\(((?:\\\n|[^\n])*)", re.M)
 BLANKED = re.compile(r"""/\*.*?\*/ | //[^\n]* | ^[ \t]*\#(?:\\\n|[^\n])*
                        | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*'""", re.S | re.M | re.X)

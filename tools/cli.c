@@ -99,6 +99,7 @@ moec_status_t cli_compile_options(cli_t *cli, const char *model,
   out->debug_info = o->debug_info;
   out->depfile = o->depfile;
   out->soname = o->soname;
+  if (o->given[OPTION_inline_limit]) out->inline_limit = o->inline_limit;
   out->instrument = o->instrument || o->trace != NULL;
   out->memory_limit =
       o->memory_limit > SIZE_MAX ? SIZE_MAX : (size_t)o->memory_limit;

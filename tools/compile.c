@@ -12,9 +12,11 @@
 #include "tools/describe_moe.h"
 #include "tools/evaluate.h"
 #include "tools/expose.h"
+#include "tools/write_onnx.h"
 
 void compile_options_init(compile_options_t *options) {
-  *options = (compile_options_t){.entry = "moec_model"};
+  *options =
+      (compile_options_t){.entry = "moec_model", .inline_limit = UINT64_MAX};
   options->passes = (pass_options_t){.level = 2, .rewrite_limit = -1};
 #ifndef NDEBUG
   options->passes.verify_each = true;
@@ -182,6 +184,9 @@ static moec_status_t write_product(session_t *s, ir_module_t *module) {
   const unsigned *variants = s->variants, n = s->n_variants;
   const char *kind = suffix_of(s->options->output);
   if (strcmp(kind, ".moeir") == 0) return write_ir(s, module);
+  if (strcmp(kind, ".onnx") == 0)
+    return write_onnx(module, s->options->output, s->options->inline_limit,
+                      s->diag);
   MOEC_TRY(check_finished(s, module));
   s->parts.code = describe_code(s->arena, module, variants, n);
   describe_parts_t brief = s->parts; /* the rest has notes of its own */
@@ -219,12 +224,12 @@ static moec_status_t write_report(session_t *s) {
 }
 
 /* Runs the passes and tells what they found. */
-static moec_status_t run_passes(session_t *s, ir_module_t *module) {
-  pass_options_t options = s->options->passes;
-  moe_report_t *moe = options.moe = moe_report_create(s->arena);
+static moec_status_t run_passes(session_t *s, ir_module_t *module,
+                                pass_options_t *passes) {
+  moe_report_t *moe = passes->moe = moe_report_create(s->arena);
   const isa_t *best = isa_at(s->variants[s->n_variants - 1]);
-  options.no_f16 = !isa_has(best, ISA_F16);
-  MOEC_TRY(pass_run_all(module, s->scratch, &options, s->diag));
+  passes->no_f16 = !isa_has(best, ISA_F16);
+  MOEC_TRY(pass_run_all(module, s->scratch, passes, s->diag));
   s->parts.moe = moe;
   warn_of_missing_experts(moe, s->diag);
   if (s->options->explain_moe == NULL) return MOEC_OK;
@@ -263,8 +268,8 @@ static moec_status_t write_depfile(session_t *s) {
 }
 
 static moec_status_t check_output(session_t *s) {
-  static const char *const kinds[] = {".so", ".o", ".ll",
-                                      ".bc", ".s", ".moeir"};
+  static const char *const kinds[] = {".so", ".o",     ".ll",  ".bc",
+                                      ".s",  ".moeir", ".onnx"};
   if (s->options->output == NULL && s->options->depfile != NULL)
     return diag_error(s->diag, (ir_loc_t){0}, MOEC_E_USAGE,
                       "there is no rule for '%s' to write without an output",
@@ -275,8 +280,20 @@ static moec_status_t check_output(session_t *s) {
   return diag_error(
       s->diag, (ir_loc_t){0}, MOEC_E_USAGE,
       "the suffix of '%s' names no product; expected .so, .o, .ll, "
-      ".bc, .s or .moeir",
+      ".bc, .s, .moeir or .onnx",
       s->options->output);
+}
+
+/* The passes that were asked for, or those of the level: a product that is for
+ * any machine ends before one is thought of. */
+static pass_options_t choose_passes(const session_t *s) {
+  pass_options_t passes = s->options->passes;
+  const char *output = s->options->output;
+  if (passes.passes == NULL)
+    passes.passes = output != NULL && strcmp(suffix_of(output), ".onnx") == 0
+                        ? pass_portable_pipeline(passes.level)
+                        : pass_pipeline(passes.level);
+  return passes;
 }
 
 /* ---- The whole
@@ -291,9 +308,15 @@ static double end_stage(session_t *s, const char *name, double start) {
   return now;
 }
 
+static void remove_product(session_t *s) {
+  remove(s->options->output);
+  if (strcmp(suffix_of(s->options->output), ".onnx") == 0)
+    remove(write_onnx_data_path(s->arena, s->options->output));
+}
+
 static moec_status_t compile(session_t *s) {
   ir_module_t *module = NULL;
-  const pass_options_t *passes = &s->options->passes;
+  pass_options_t passes = choose_passes(s);
   MOEC_TRY(check_output(s));
   MOEC_TRY(choose_target(s));
   MOEC_TRY(choose_variants(s));
@@ -307,13 +330,12 @@ static moec_status_t compile(session_t *s) {
     expose_values(module, s->options->expose);
   }
   start = end_stage(s, "import", start);
-  s->parts = (describe_parts_t){
-      .level = passes->level,
-      .passes = passes->passes ? passes->passes : pass_pipeline(passes->level),
-      .imported = describe_import(s->arena, module)};
+  s->parts = (describe_parts_t){.level = passes.level,
+                                .passes = passes.passes,
+                                .imported = describe_import(s->arena, module)};
   module->evaluator = evaluator_init(&s->evaluator, s->options->memory_limit);
   tell(s->options, "passes");
-  MOEC_TRY(run_passes(s, module));
+  MOEC_TRY(run_passes(s, module, &passes));
   (void)end_stage(s, "passes", start);
   s->parts.signature = describe_signature(s->arena, module);
   if (s->options->output == NULL) return write_report(s);
@@ -322,7 +344,8 @@ static moec_status_t compile(session_t *s) {
   MOEC_TRY(write_report(s));
   MOEC_TRY(write_depfile(s));
   moec_status_t status = onnx_store_check(s->store, s->diag);
-  if (status != MOEC_OK) remove(s->options->output); /* of a changed model */
+  if (status != MOEC_OK) /* of a changed model */
+    remove_product(s);
   return status;
 }
 

@@ -10,7 +10,7 @@
 typedef struct compile_options {
   const char *model;  /* path of the ONNX file */
   const char *output; /* its suffix chooses the product: .so .o .ll .bc .s
-                         .moeir; NULL: nothing is written */
+                         .moeir .onnx; NULL: nothing is written */
   const char *entry;  /* exported function, "moec_model" by default */
   const char *external_root; /* --external-data-root, or NULL */
   bool verify_checksums;     /* of external data, where the model has them */
@@ -23,6 +23,7 @@ typedef struct compile_options {
   const char *soname;        /* of a .so, or NULL */
   bool instrument;           /* the model can record its steps */
   bool debug_info;           /* lines of OUTPUT.nodes, one for each ONNX node */
+  uint64_t inline_limit;     /* see export_options_t */
   unsigned n_dims;
   const onnx_pin_t *dims; /* fixed before the import of an ONNX model */
   struct expose *expose;  /* values that become outputs, or NULL: expose.h */

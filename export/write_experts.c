@@ -1,0 +1,106 @@
+/* Rows sorted by groups, and products of groups. */
+#include "export/put.h"
+
+/* What only code needs of group_rows: tiles, and how many there are. */
+enum { ORDER, PLACE, GROUP, OFFSETS, TILES, N_TILES };
+
+/* Stable: TopK gives equal values in ascending order of their places. */
+static og_value_t *sort_keys(export_t *e, og_value_t *keys, const expr_t *rows,
+                             og_value_t **out_sorted) {
+  og_value_t *k = put_size(e, rows);
+  og_node_t *node = put_node(e, "TopK", 2, (og_value_t *[]){keys, k}, 2);
+  node->out[0].dtype = keys->dtype;
+  node->out[1].dtype = DT_I64;
+  set_int(e, &node->out[0], "axis", 0);
+  set_int(e, &node->out[0], "largest", 0);
+  set_int(e, &node->out[0], "sorted", 1);
+  *out_sorted = &node->out[0];
+  return &node->out[1];
+}
+
+/* offsets[j]: how many keys are below j, for j = 0 .. groups + 1 */
+static og_value_t *put_offsets(export_t *e, og_value_t *keys, int64_t groups) {
+  int64_t *ends = ARENA_ARRAY(e->arena, int64_t, (size_t)groups + 2);
+  for (int64_t j = 0; j < groups + 2; j++) ends[j] = j;
+  og_value_t *column =
+      put_tensor(e, DT_I64, 2, (int64_t[]){groups + 2, 1}, ends,
+                 (uint64_t)(groups + 2) * sizeof ends[0]);
+  og_value_t *below = put_test(e, "Less", keys, column);
+  og_value_t *counted = put_cast(e, below, DT_I64);
+  og_value_t *axis = put_int1(e, 1);
+  og_value_t *offsets = put2(e, "ReduceSum", counted, axis);
+  set_int(e, offsets, "keepdims", 0);
+  return offsets;
+}
+
+/* Code alone asks for tiles. */
+static void check_tiles(export_t *e, unsigned result) {
+  for (const ir_use_t *use = e->op->out[result].uses; use; use = use->next) {
+    ir_opcode_t user = use->user->code;
+    if (user == OP_BIND || user == OP_GROUPED_MATMUL) continue;
+    refuse(e, "its tiles are used by '%s'", ir_op_info(user)->mnemonic);
+    give(e, result, put_int1(e, 0));
+    return;
+  }
+}
+
+void write_group_rows(export_t *e, const writer_row_t *row) {
+  const expr_t *rows = in_type(e, 0)->dim[0];
+  int64_t groups = ir_get_int(e->op, ATTR_GROUP_ROWS_groups);
+  og_value_t *group = in_value(e, 0), *sorted;
+  og_value_t *zero = put_scalar_int(e, DT_I64, 0);
+  og_value_t *none = put_scalar_int(e, DT_I64, groups);
+  og_value_t *from_zero = put_test(e, "LessOrEqual", zero, group);
+  og_value_t *below = put_test(e, "Less", group, none);
+  og_value_t *named = put2(e, "And", from_zero, below);
+  og_value_t *keys = put_where(e, named, group, none);
+  og_value_t *order = sort_keys(e, keys, rows, &sorted);
+  og_value_t *places = put_range(e, rows);
+  (void)row;
+  give(e, ORDER, order);
+  give(e, PLACE, put3(e, "ScatterElements", places, order, places));
+  og_value_t *some = put_test(e, "Less", sorted, none);
+  give(e, GROUP, put_where(e, some, sorted, zero));
+  give(e, OFFSETS, put_offsets(e, keys, groups));
+  check_tiles(e, TILES);
+  check_tiles(e, N_TILES);
+}
+
+/* Rows [offsets[g], offsets[g + 1]) of x times w[g], one group after the other;
+ * zeros behind the last one. */
+void write_grouped_matmul(export_t *e, const writer_row_t *row) {
+  const ir_type_t *x_type = in_type(e, 0), *w_type = in_type(e, 1);
+  int64_t groups = 0;
+  if (!expr_is_const(w_type->dim[0], &groups))
+    refuse(e, "the number of groups is not known");
+  dtype_t out = e->op->out[0].type.dtype;
+  dtype_t carrier = carrier_of(e, out, row->types);
+  og_value_t *x = put_cast(e, in_value(e, 0), carrier);
+  og_value_t *w = put_cast(e, in_value(e, 1), carrier);
+  og_value_t *offsets = in_value(e, 2), *axis = put_int1(e, 0);
+  unsigned n = (unsigned)groups;
+  og_value_t **parts = ARENA_ARRAY(e->arena, og_value_t *, n + 1);
+  og_value_t *start = put_int1(e, 0);
+  for (unsigned g = 0; g < n; g++) {
+    og_value_t *next = put_int1(e, (int64_t)g + 1);
+    og_value_t *end = put_gather(e, offsets, next, 0);
+    og_node_t *slice =
+        put_node(e, "Slice", 4, (og_value_t *[]){x, start, end, axis}, 1);
+    slice->out[0].dtype = carrier;
+    og_value_t *index = put_scalar_int(e, DT_I64, g);
+    og_value_t *matrix = put_gather(e, w, index, 0);
+    parts[g] = put2(e, row->onnx, &slice->out[0], matrix);
+    start = end;
+  }
+  og_value_t *rows = put_size(e, x_type->dim[0]);
+  og_value_t *rest = put2(e, "Sub", rows, start);
+  og_value_t *columns = put_size(e, w_type->dim[2]);
+  og_value_t *shape = put2(e, "Concat", rest, columns);
+  set_int(e, shape, "axis", 0);
+  og_value_t *zero = put_scalar_int(e, carrier, 0);
+  parts[n] = put2(e, "Expand", zero, shape);
+  og_node_t *all = put_node(e, "Concat", n + 1, parts, 1);
+  all->out[0].dtype = carrier;
+  set_int(e, &all->out[0], "axis", 0);
+  give(e, 0, &all->out[0]);
+}
