@@ -76,8 +76,15 @@ static void large_bytes_are_referred_to_and_stand_in_their_place(void **state) {
   const char *bytes = flat(&outer);
   /* 7: 2026 { 5: 1009 { 1: "a", 9: large, 2: "b" } .. } */
   assert_int_equal(outer.size, 3 + 2 * (3 + 3 + 3 + 1000 + 3));
-  assert_memory_equal(bytes + 3, "\x2a\xf1\x07\x0a\x01" "a\x4a\xe8\x07" "ww", 11);
-  assert_memory_equal(bytes + 3 + 9 + 1000, "\x12\x01" "b\x2a", 4);
+  assert_memory_equal(bytes + 3,
+                      "\x2a\xf1\x07\x0a\x01"
+                      "a\x4a\xe8\x07"
+                      "ww",
+                      11);
+  assert_memory_equal(bytes + 3 + 9 + 1000,
+                      "\x12\x01"
+                      "b\x2a",
+                      4);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
