@@ -19,6 +19,7 @@ static ir_value_t *strings_constant(convert_ctx_t *ctx, unsigned rank,
   int64_t dim = n;
   ir_data_t *data = ARENA_NEW(ctx->arena, ir_data_t);
   data->strings = values;
+  data->size = dtype_bytes(DT_STR, n);
   return import_bytes(ctx->importer, DT_STR, rank, &dim, data, ctx->loc);
 }
 

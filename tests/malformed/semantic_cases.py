@@ -152,6 +152,18 @@ def value_cases():
         case(f"m62-sequence-at-{name}", 0, "", w.model(graph),
              run=of_run(MALFORMED if words else 0, words,
                         npy(F, [2, 3], range(6)), npy(w.INT64, [], values)))
+    words = w.node("Constant", [], ["s"], [w.a_strings("value_strings",
+                                                       ["a", "b"])])
+    relu = w.node("Relu", ["x"], ["y"])
+    x_info = w.value_info(*x)
+    case("m62-strings-unused", 0, "", w.model(w.graph(
+        [words, relu], [], [x_info], [w.untyped("y")])),
+        run=of_run(0, "", npy(F, [2, 3], range(6))))
+    case("m62-strings-given", UNSUPPORTED, "of strings", w.model(w.graph(
+        [words, relu], [], [x_info], [w.untyped("y"), w.untyped("s")])))
+    case("m62-strings-taken", UNSUPPORTED, 'input "s" has strings', w.model(
+        w.graph([relu], [], [x_info, w.value_info("s", w.STRING, [2])],
+                [w.untyped("y")])))
     case("m62-topk-none", 0, "",
          one("TopK", [x, ints("k", 0)], outputs=("y", "i")),
          run=of_run(0, "", npy(F, [2, 3], range(6))))

@@ -103,6 +103,10 @@ def a_string(name, value):
     return attribute(name, 3, blob(4, value))
 
 
+def a_strings(name, values):
+    return attribute(name, 8, b"".join(blob(9, v) for v in values))
+
+
 def a_ints(name, values):
     return attribute(name, 7, packed(8, values))
 
