@@ -149,6 +149,10 @@ moec_status_t import_check_type(importer_t *im, const Onnx__TypeProto *declared,
 void import_declare(scope_t *scope, size_t n,
                     Onnx__ValueInfoProto *const *info);
 
+/* import_rank.c: dimensions of the elements of an input that is a sequence, by
+ * the nodes that use it; -1 if they do not tell. */
+int import_rank_of_elements(const importer_t *im, const char *sequence);
+
 /* import_order.c: nodes in an order where operands come first; the order of the
  * file is kept where possible. Warns when nodes had to move, an error names the
  * nodes of a cycle. `scope` has the names that are defined beforehand. */

@@ -179,6 +179,18 @@ static moec_status_t read_tensor_type(importer_t *im, const char *name,
   return MOEC_OK;
 }
 
+/* The type of a sequence's elements: no names of dimensions. */
+static moec_status_t read_element_type(importer_t *im, const char *sequence,
+                                       const Onnx__TypeProto__Tensor *tensor,
+                                       ir_loc_t loc, ir_type_t *out_type) {
+  int rank = tensor->shape != NULL ? -1 : import_rank_of_elements(im, sequence);
+  if (rank < 0 || rank > IR_MAX_RANK || dtype_of(tensor->elem_type) == DT_NONE)
+    return read_tensor_type(im, NULL, tensor, loc, out_type);
+  const expr_t **dim = ARENA_ARRAY(im->arena, const expr_t *, (unsigned)rank);
+  *out_type = ir_tensor_type(dtype_of(tensor->elem_type), (unsigned)rank, dim);
+  return MOEC_OK;
+}
+
 /* The dimensions of what may be absent bind no symbol of other inputs. */
 static void loosen_dims(importer_t *im, const char *name, ir_type_t *type) {
   const expr_t **dim = ARENA_ARRAY(im->arena, const expr_t *, type->rank);
@@ -220,8 +232,10 @@ moec_status_t import_input_type(importer_t *im,
                       "the input %s %s, expected tensors",
                       type == info->type ? "is" : "holds",
                       type != NULL ? kind_name(type) : "nothing");
-  MOEC_TRY(read_tensor_type(im, is_sequence ? NULL : name, type->tensor_type,
-                            loc, &out_types[0]));
+  const Onnx__TypeProto__Tensor *tensor = type->tensor_type;
+  MOEC_TRY(is_sequence
+               ? read_element_type(im, name, tensor, loc, &out_types[0])
+               : read_tensor_type(im, name, tensor, loc, &out_types[0]));
   if (out_port->kind == IR_OPTIONAL && !is_sequence)
     loosen_dims(im, name, &out_types[0]);
   if (out_port->kind != IR_TENSOR && dtype_is_packed(out_types[0].dtype))
