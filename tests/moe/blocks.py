@@ -211,11 +211,13 @@ class Experts:
                 return g.const(self.weights[e][name])
             return g.op("Gather", g.const(self.bank(name)), g.const(np.int64(e)), axis=0)
 
-        if mutate == "mixes_rows":
-            x = g.op("Sub", x, g.op("ReduceMean", x, g.const([0]), keepdims=1))
-        if mutate == "softmax_over_rows":
-            x = g.op("Softmax", x, axis=0)
-        return body(g, self.kinds[e], self.act, x, get)
+        y = body(g, self.kinds[e], self.act, x, get)
+        # Of the results: what comes before is a value of the token like any other.
+        if mutate == "mean" or (mutate == "mean_of_one" and e == 1):
+            y = g.op("Sub", y, g.op("ReduceMean", y, g.const([0]), keepdims=1))
+        if mutate == "softmax" or (mutate == "softmax_of_one" and e == 1):
+            y = g.op("Softmax", y, axis=0)
+        return y
 
     def call_all(self, x):
         """All experts on x[1, T, D] or [E, n, D]: [E, T, H]."""

@@ -159,7 +159,7 @@ def loop(g, spec, x, idx, w, experts):
     terms = []
     for e in range(spec["experts"]):
         token, slot = selected(g, spec, e, idx, gate)
-        y = experts.call(e, rows_of(g, spec, x, token), mutation if e == 1 else None)
+        y = experts.call(e, rows_of(g, spec, x, token), mutation)
         y = g.op("Mul", y, weights_of(g, spec, e, token, slot, w, gate))
         if mutation == "shifted_rows" and e == 1:
             n = g.size(x, 0)
@@ -217,7 +217,7 @@ def grouped(g, spec, x, idx, w, experts):
     token = g.op("Div", perm, g.const(np.int64(k)))
     counts, ends = ends_of_groups(g, spec, ids, e)
     parts = group_rows(g, spec, rows_of(g, spec, x, token), counts, ends)
-    ys = [experts.call(i, part, mutation if i == 1 else None) for i, part in enumerate(parts)]
+    ys = [experts.call(i, part, mutation) for i, part in enumerate(parts)]
     y = g.op("Concat", *ys, axis=0)
     if spec["combine"] in ("scatter_nd", "scatter_elements"):
         weight = g.unsqueeze(g.op("Gather", g.reshape(w, -1), perm, axis=0), -1)
@@ -245,7 +245,7 @@ def dense_chain(g, spec, x, gate, experts):
     """Every expert on every token, one after the other."""
     mutation, terms = spec.get("mutation"), []
     for e in range(spec["experts"]):
-        y = experts.call(e, x, mutation if e == 1 else None)
+        y = experts.call(e, x, mutation)
         c = column(g, gate, e)
         if mutation == "unmasked" and e == 1:
             terms.append(y)

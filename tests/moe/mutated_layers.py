@@ -26,18 +26,22 @@ GROUPS = {"form": "grouped", "k": 2, "experts": 4}
 CHAIN = {"form": "dense", "dispatch": "chain", "k": 2, "experts": 4}
 BATCHED = {"form": "dense", "k": 2, "experts": 4}
 MASKED = {"router": "masked_softmax"}
-NO_MLP = {"kind": "mlp_bias"}
+BIASED = {"kind": "mlp_bias"}
 
 REFUSED, DIFFERS = "refused", "differs"
 # name, what is mutated, and what is claimed of it
 MUTATIONS = [
-    # An expert that mixes its rows is none of one row.
-    ("mixes_rows", LOOPS | NO_MLP, {REFUSED, DIFFERS}),
-    ("softmax_over_rows", LOOPS | NO_MLP, {REFUSED, DIFFERS}),
-    ("mixes_rows", GROUPS | NO_MLP, {REFUSED, DIFFERS}),
-    ("softmax_over_rows", GROUPS | NO_MLP, {REFUSED, DIFFERS}),
-    ("mixes_rows", CHAIN | NO_MLP | {"mask": "mul"}, {REFUSED, DIFFERS}),
-    ("softmax_over_rows", CHAIN | NO_MLP | {"mask": "mul"}, {REFUSED, DIFFERS}),
+    # An expert that mixes its rows is none of one row. Where only one does, the
+    # others may still be taken for a layer, and a difference for two layers.
+    ("mean", LOOPS | BIASED, {DIFFERS}),
+    ("softmax", LOOPS | BIASED, {REFUSED, DIFFERS}),
+    ("mean", GROUPS | BIASED, {DIFFERS}),
+    ("softmax", GROUPS | BIASED, {REFUSED, DIFFERS}),
+    ("mean", CHAIN | BIASED | {"mask": "mul"}, {DIFFERS}),
+    ("softmax", CHAIN | BIASED | {"mask": "where"}, {REFUSED, DIFFERS}),
+    ("mean_of_one", LOOPS, {DIFFERS}),
+    ("mean_of_one", GROUPS, {DIFFERS}),
+    ("softmax_of_one", CHAIN, {DIFFERS}),
     # The weight of an unselected expert is not exactly zero.
     ("fill", CHAIN | {"router": "softmax_topk", "mask": "mul"}, {REFUSED, DIFFERS}),
     ("fill", BATCHED | {"dispatch": "batched", "router": "topk_softmax"}, {REFUSED, DIFFERS}),
@@ -46,8 +50,8 @@ MUTATIONS = [
     ("finite_mask", CHAIN | MASKED | {"mask": "mul"}, {REFUSED}),
     ("finite_mask", BATCHED | MASKED | {"dispatch": "tile"}, {REFUSED}),
     # Rows come back elsewhere than they were taken.
-    ("shifted_rows", LOOPS | {"combine": "scatter_nd"}, {REFUSED, DIFFERS}),
-    ("shifted_rows", LOOPS | {"combine": "scatter_elements"}, {REFUSED, DIFFERS}),
+    ("shifted_rows", LOOPS | {"combine": "scatter_nd"}, {DIFFERS}),
+    ("shifted_rows", LOOPS | {"combine": "scatter_elements"}, {DIFFERS}),
     ("wrong_inverse", GROUPS | {"combine": "reduce"}, {REFUSED, DIFFERS}),
     ("shifted_group", GROUPS | {"ranges": "slice"}, {DIFFERS}),
     ("shifted_group", GROUPS | {"ranges": "range"}, {DIFFERS}),
@@ -63,7 +67,7 @@ MUTATIONS = [
     ("other_router", {"form": "gathered", "router": "softmax_topk", "k": 2}, {DIFFERS}),
     ("shifted_weights", {"form": "gathered", "router": "softmax_topk", "k": 2}, {DIFFERS}),
     ("shifted_weights", GROUPS | {"combine": "einsum", "router": "softmax_topk"}, {DIFFERS}),
-    ("unmasked", CHAIN | NO_MLP, {DIFFERS}),
+    ("unmasked", CHAIN | BIASED, {DIFFERS}),
     ("second_use", LOOPS, set()),
     ("second_use", GROUPS, set()),
     ("second_use", CHAIN, set()),
@@ -73,7 +77,7 @@ MUTATIONS = [
 
 def expose_some(g, rng):
     """Makes inner values outputs too: an expert's hidden rows, its rows' weights."""
-    candidates = [n for n in g.nodes if n.op_type in ("Relu", "Erf", "Tanh", "Sigmoid", "Mul")]
+    candidates = [n for n in g.nodes if n.op_type in ("Relu", "Erf", "Tanh", "Sigmoid", "MatMul")]
     for i, at in enumerate(rng.permutation(len(candidates))[:2]):
         g.outputs.append((g.reshape(candidates[at].output[0], -1), F32, [f"N{i}"]))
 
