@@ -159,8 +159,8 @@ static void say_convolve(describer_t *d, const ir_op_t *op) {
 static void say_slice(describer_t *d, const ir_op_t *op, binding_t binding) {
   unsigned n;
   int64_t start, length, step;
-  const ir_op_t *of = formula_def(op->in[0].value, OP_MATMUL);
-  if (of != NULL && d->role != NULL) { /* the halves have names of their own */
+  if (d->role != NULL && has_product(d, op->in[0].value, 0)) {
+    /* The halves have names of their own. */
     say(d, op->in[0].value, binding);
     return;
   }

@@ -44,6 +44,52 @@ moe_loss_t *moe_report_add_loss(moe_report_t *report) {
   return loss;
 }
 
+/* ---- Settling --------------------------------------------------------------
+ */
+
+/* A set of nodes: open addressing. */
+typedef struct node_set {
+  const ir_loc_t **slot;
+  uint32_t mask;
+} node_set_t;
+
+static bool same_node(const ir_loc_t *a, const ir_loc_t *b) {
+  if (a->index != b->index || (a->node == NULL) != (b->node == NULL))
+    return false;
+  return a->node == NULL || strcmp(a->node, b->node) == 0;
+}
+
+/* Adds a node; false if it was there. Those without an index are no nodes. */
+static bool add_node(node_set_t *set, const ir_loc_t *loc) {
+  uint32_t hash = UINT32_C(2166136261) ^ (uint32_t)loc->index; /* FNV-1a */
+  if (loc->index <= 0) return true;
+  for (const char *c = loc->node; c != NULL && *c != '\0'; c++)
+    hash = (hash ^ (unsigned char)*c) * UINT32_C(16777619);
+  uint32_t at = (hash * UINT32_C(2654435769)) & set->mask;
+  for (; set->slot[at] != NULL; at = (at + 1) & set->mask)
+    if (same_node(set->slot[at], loc)) return false;
+  set->slot[at] = loc;
+  return true;
+}
+
+void moe_report_settle(moe_report_t *report) {
+  uint32_t size = 16;
+  unsigned n = 0;
+  while (size < 2 * ((uint64_t)report->n_layers + report->n_refusals))
+    size *= 2;
+  node_set_t set = {ARENA_ARRAY(report->arena, const ir_loc_t *, size),
+                    size - 1};
+  for (unsigned i = 0; i < report->n_layers; i++)
+    (void)add_node(&set, &report->layers[i]->loc);
+  for (unsigned i = 0; i < report->n_refusals; i++)
+    if (add_node(&set, &report->refusals[i]->loc))
+      report->refusals[n++] = report->refusals[i];
+  report->n_refusals = n;
+}
+
+/* ---- Words -----------------------------------------------------------------
+ */
+
 void moe_words_add(moe_report_t *report, moe_words_t *words, const char *word) {
   for (unsigned i = 0; i < words->n; i++)
     if (strcmp(words->word[i], word) == 0) return;

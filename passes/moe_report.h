@@ -93,6 +93,10 @@ moe_layer_t *moe_report_add_layer(moe_report_t *report);
 moe_refusal_t *moe_report_add_refusal(moe_report_t *report);
 moe_loss_t *moe_report_add_loss(moe_report_t *report);
 
+/* Forgets refusals of what has become a layer all the same, and all but the
+ * first of a node's. */
+void moe_report_settle(moe_report_t *report);
+
 /* Appends a copy of a word, unless it is there already. */
 void moe_words_add(moe_report_t *report, moe_words_t *words, const char *word);
 

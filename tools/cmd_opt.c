@@ -145,6 +145,7 @@ static moec_status_t optimise(cli_t *cli, ir_module_t *module) {
   module->evaluator = NULL;
   if (status != MOEC_OK) return status;
   cli_print_timings(cli, options.passes.timings);
+  moe_report_settle(options.passes.moe);
   warn_of_missing_experts(options.passes.moe, &cli->diag);
   if (o->explain_moe) {
     text_t text;

@@ -230,6 +230,7 @@ static moec_status_t run_passes(session_t *s, ir_module_t *module,
   const isa_t *best = isa_at(s->variants[s->n_variants - 1]);
   passes->no_f16 = !isa_has(best, ISA_F16);
   MOEC_TRY(pass_run_all(module, s->scratch, passes, s->diag));
+  moe_report_settle(moe);
   s->parts.moe = moe;
   warn_of_missing_experts(moe, s->diag);
   if (s->options->explain_moe == NULL) return MOEC_OK;

@@ -26,14 +26,14 @@ def gates(g, spec, idx, w):
         value = numpy_helper.from_array(np.full(1, fill, np.float32))
         zeros = g.op("ConstantOfShape", shape, value=value)
         return g.op("ScatterElements", zeros, idx, w, axis=1)
-    if spelling == "one_hot":
+    if spelling.startswith("one_hot"):
         hot = g.op("OneHot", idx, g.const(np.int64(e)), g.const(np.array([fill, 1], np.float32)),
                    axis=-1)
     else:
         hot = g.cast(g.op("Equal", g.unsqueeze(idx, -1), g.const(np.arange(e))), F32)
         if fill:
             hot = g.op("Max", hot, g.const(fill))
-    if g.pick(True, False):
+    if spelling.endswith("product"):
         return g.squeeze(g.op("MatMul", g.unsqueeze(w, 1), hot), 1)
     return g.sum(g.op("Mul", hot, g.unsqueeze(w, -1)), 1)
 
@@ -352,7 +352,8 @@ def draw(rng, form=None, **fixed):
                         "capacity", "images")
     spec = {"form": form, "router": pick(*blocks.ROUTERS), "experts": pick(4, 8),
             "k": pick(1, 2, 2), "kind": pick(*KINDS), "act": pick(*blocks.ACTIVATIONS),
-            "gates": pick("scatter", "one_hot", "equal")}
+            "gates": pick("scatter", "scatter", "one_hot_sum", "one_hot_product", "equal_sum",
+                          "equal_product")}
     if form == "gathered":
         spec |= {"dispatch": pick("flat", "slots"), "by_nd": pick(True, False),
                  "combine": pick("reduce", "matmul", "einsum", "slots")}

@@ -136,6 +136,14 @@ static void gated_experts_name_their_matrices(void **state) {
                  "%25 = mul(%24, %22)\n%26 = matmul(%25, %13)\n"
                  "%27 = add(%26, %15)\nyield(%27)\n",
                  "(silu(x W_gate) * (x W_up)) W_down + b, 4 -> 6 -> 4");
+  /* Every other column of one product and its bias. */
+  assert_formula(f,
+                 "%20 = matmul(%10, %9)\n%30 = add(%20, %18)\n"
+                 "%21 = slice(%30) {start = [0, 0], length = [n, 6], step = "
+                 "[1, 2]}\n%22 = slice(%30) {start = [0, 1], length = [n, 6], "
+                 "step = [1, 2]}\n%23 = sigmoid(%21)\n%24 = mul(%21, %23)\n"
+                 "%25 = mul(%24, %22)\n%26 = matmul(%25, %13)\nyield(%26)\n",
+                 "(silu(x W_gate + 7) * (x W_up + 7)) W_down, 4 -> 6 -> 4");
   /* With limits and a slope, as GPT-OSS has it. */
   assert_formula(
       f,

@@ -49,11 +49,36 @@ static void a_word_is_listed_once(void **state) {
   arena_destroy(arena);
 }
 
+static void a_layer_settles_refusals_of_its_node(void **state) {
+  fixture_t *f = *state;
+  moe_report_t *report = moe_report_create(f->arena);
+  static const struct {
+    const char *node;
+    int index;
+    const char *obligation;
+  } refusals[] = {{"a", 1, "first"},   {"b", 2, "second"}, {"a", 1, "third"},
+                  {NULL, 0, "fourth"}, {NULL, 0, "fifth"}, {"c", 2, "sixth"}};
+  for (unsigned i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
+    moe_refusal_t *refusal = moe_report_add_refusal(report);
+    refusal->loc =
+        (ir_loc_t){.node = refusals[i].node, .index = refusals[i].index};
+    refusal->obligation = refusals[i].obligation;
+  }
+  moe_report_add_layer(report)->loc = (ir_loc_t){.node = "b", .index = 2};
+  moe_report_settle(report);
+  text_t left;
+  text_init(&left, f->arena);
+  for (unsigned i = 0; i < report->n_refusals; i++)
+    text_printf(&left, "%s ", report->refusals[i]->obligation);
+  assert_string_equal(left.data, "first fourth fifth sixth ");
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(entries_stay_where_they_are_when_lists_grow),
       cmocka_unit_test(nobody_who_asks_gets_nothing),
       cmocka_unit_test(a_word_is_listed_once),
+      TEST(a_layer_settles_refusals_of_its_node),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
