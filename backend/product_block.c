@@ -265,22 +265,21 @@ static LLVMValueRef columns_at(emitter_t *em, const product_types_t *types,
   return product_element(em, types->b, from.b, offset, "b.window");
 }
 
-/* One step in k: next[r][v] = sums[r][v] + a[r] * b[v]. */
+/* One step in k: next[r][v] = sums[r][v] + a[r] * row.b[v]. */
 static void emit_step(emitter_t *em, const product_types_t *types,
-                      micro_t micro, LLVMValueRef a, LLVMValueRef b,
-                      LLVMValueRef wide, bool in_sequence,
+                      micro_t micro, LLVMValueRef a, columns_t row,
                       LLVMValueRef const *sums, LLVMValueRef *out_next) {
   LLVMValueRef b_k[PANEL_COLUMNS];
   for (unsigned v = 0; v < micro.vectors; v++) {
     LLVMValueRef at = product_const(em, v * types->lanes);
-    LLVMValueRef from = product_element(em, types->b, b, at, "b.ptr");
+    LLVMValueRef from = product_element(em, types->b, row.b, at, "b.ptr");
     b_k[v] = product_widen(em, types, types->b_dtype,
                            product_load(em, types->b, types->lanes, from, "b"));
-    if (wide != NULL)
+    if (row.wide != NULL)
       product_store(em, b_k[v],
-                    product_element(em, types->acc, wide, at, "wide.ptr"));
+                    product_element(em, types->acc, row.wide, at, "wide.ptr"));
   }
-  fetch_ahead(em, types, micro, b, in_sequence);
+  fetch_ahead(em, types, micro, row.b, row.offsets == NULL);
   for (unsigned r = 0; r < micro.rows; r++) {
     LLVMValueRef from = product_element(
         em, types->acc, a, product_const(em, r * types->line), "a.ptr");
@@ -363,9 +362,10 @@ static void emit_micro(emitter_t *em, const product_types_t *types,
   LLVMValueRef rows[PRODUCT_MAX_STEP];
   step_rows(em, types, b_line, k.index, count, rows);
   bool in_sequence = b.offsets == NULL;
-  LLVMValueRef wide = columns_from(em, types, b_line, k.index).wide;
+  columns_t row = columns_from(em, types, b_line, k.index);
+  row.b = rows[0];
   if (types->step == 1)
-    emit_step(em, types, micro, a_k, rows[0], wide, in_sequence, k.carry, acc);
+    emit_step(em, types, micro, a_k, row, k.carry, acc);
   else
     emit_dot_step(em, types, micro, a_k, rows, in_sequence, k.carry, acc);
   emit_loop_end(em, &k, acc);
