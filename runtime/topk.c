@@ -2,7 +2,8 @@
  * lower index first and NaN is the largest number.
  *
  * Elements become unsigned keys of the same order, negated for the smallest, so
- * that one selection of the largest keys serves all types. A few are kept in a
+ * that one selection of the largest keys serves all types. A few of f32 are
+ * found by lanes (topk_lanes.h); otherwise a few are kept in a
  * sorted list on the stack, many in a heap inside the results themselves, with
  * keys where the values will be, which are as wide, and sorted there. Index
  * breaks ties, so the order is total and the result is the same by any method.
@@ -132,6 +133,24 @@ static void select_few(const topk_t *t, const char *in, int64_t out_at) {
     write_result(t, in, out_at + j * t->inner, list[j].index);
 }
 
+#include "runtime/topk_lanes.h"
+
+/* Rows of f32 by lanes, where that can be. */
+static bool select_by_lanes(const topk_t *t, const char *in, int64_t out_at) {
+  int32_t order[MOST_CANDIDATES];
+  const float *x = (const void *)in;
+  float *values = (float *)(void *)t->values + out_at;
+  int64_t *indices = t->indices + out_at;
+  if (t->largest ? !order_few(x, t->n, t->k, false, order)
+                 : !order_few(x, t->n, t->k, true, order))
+    return false;
+  for (int64_t j = 0; j < t->k; j++) {
+    indices[j] = order[j];
+    values[j] = x[order[j]];
+  }
+  return true;
+}
+
 #define KEY_BITS 8
 #include "runtime/topk_many.h"
 #define KEY_BITS 16
@@ -142,6 +161,9 @@ static void select_few(const topk_t *t, const char *in, int64_t out_at) {
 #include "runtime/topk_many.h"
 
 static void select_row(const topk_t *t, const char *in, int64_t out_at) {
+  if (t->dtype == MOEC_F32 && t->inner == 1 && t->k <= LIST_LIMIT &&
+      select_by_lanes(t, in, out_at))
+    return;
   if (t->k <= LIST_LIMIT)
     select_few(t, in, out_at);
   else if (t->element == 1)

@@ -331,8 +331,32 @@ static void many_rows_are_split_among_threads(void **state) {
   free(in);
 }
 
+/* Rows as routers have them: numbers that differ, some equal, a NaN now and
+ * then, in a buffer that ends with the row. */
+static void few_of_f32_rows_are_found_by_lanes(void **state) {
+  (void)state;
+  enum { ROWS = 6 };
+  for (int64_t n = 1; n <= 300; n += n < 70 ? 1 : 23)
+    for (int64_t k = 1; k <= n && k <= 34; k += k < 3 ? 1 : 5) {
+      float *in = malloc((size_t)(ROWS * n) * sizeof *in);
+      for (int64_t i = 0; i < ROWS * n; i++) {
+        uint64_t bits = random_bits();
+        in[i] = (float)(int64_t)(bits % 1000003) * 1e-3F - 500;
+        if (i / n == 1) in[i] = (float)(bits % 5);
+        if (i / n == 2 && bits % 3 == 0) in[i] = -0.0F;
+        if (i / n == 3 && bits % 60 == 0) in[i] = (float)NAN;
+        if (i / n == 4) in[i] = bits % 9 == 0 ? 1 : (float)-INFINITY;
+      }
+      in[ROWS * n - 1] = n % 2 == 0 ? (float)NAN : 1e9F;
+      check(MOEC_F32, in, ROWS, n, 1, k, true);
+      check(MOEC_F32, in, ROWS, n, 1, k, false);
+      free(in);
+    }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(few_of_f32_rows_are_found_by_lanes),
       cmocka_unit_test(all_types_agree_with_the_definition),
       cmocka_unit_test(sizes_around_the_limits_work),
       cmocka_unit_test(ordered_rows_sort),
