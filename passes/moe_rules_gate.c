@@ -1,0 +1,415 @@
+/* Facts of gates: values whose elements are known where an expert is not one of
+ * the token's. Arithmetic is done on two constants, that of the other experts
+ * and, where there is one, that of the token's own ones. */
+#include <math.h>
+#include <string.h>
+
+#include "passes/moe_rules.h"
+
+static const moe_constant_t unknown = {false, 0};
+
+static moe_constant_t constant(double x) { return (moe_constant_t){true, x}; }
+
+static bool is_zero(moe_constant_t c) { return c.known && c.x == 0; }
+
+/* ---- Arithmetic ----------------------------------------------------------- */
+
+static moe_constant_t compute_unary(ir_opcode_t code, double x) {
+  bool low = isinf(x) && x < 0;
+  switch (code) {
+    case OP_NEG:
+      return constant(-x);
+    case OP_ABS:
+      return constant(fabs(x));
+    case OP_NOT:
+      return constant(x == 0);
+    case OP_EXP:
+      return low ? constant(0) : x == 0 ? constant(1) : unknown;
+    case OP_SIGMOID:
+      return low ? constant(0) : unknown;
+    case OP_SQRT:
+    case OP_SIGN:
+    case OP_TANH:
+    case OP_ERF:
+    case OP_FLOOR:
+    case OP_CEIL:
+    case OP_ROUND:
+    case OP_TRUNC:
+      return x == 0 ? constant(0) : unknown;
+    default:
+      return unknown;
+  }
+}
+
+/* With one operand that is not known: finite, and not 0 as a divisor. */
+static moe_constant_t compute_half(ir_opcode_t code, moe_constant_t x,
+                                   moe_constant_t y) {
+  switch (code) {
+    case OP_MUL:
+    case OP_AND:
+      return is_zero(x) || is_zero(y) ? constant(0) : unknown;
+    case OP_DIV:
+      return is_zero(x) ? constant(0) : unknown;
+    case OP_ADD: /* what is infinite stays so */
+    case OP_SUB:
+      if (x.known && isinf(x.x)) return x;
+      if (y.known && isinf(y.x))
+        return constant(code == OP_ADD ? y.x : -y.x);
+      return unknown;
+    case OP_OR:
+      return (x.known && x.x != 0) || (y.known && y.x != 0) ? constant(1)
+                                                            : unknown;
+    default:
+      return unknown;
+  }
+}
+
+static moe_constant_t compute_binary(ir_opcode_t code, moe_constant_t x,
+                                     moe_constant_t y) {
+  if (!x.known || !y.known) return compute_half(code, x, y);
+  double a = x.x, b = y.x, result;
+  switch (code) {
+    case OP_ADD:
+      result = a + b;
+      break;
+    case OP_SUB:
+      result = a - b;
+      break;
+    case OP_MUL:
+      result = a * b;
+      break;
+    case OP_DIV:
+      result = b != 0 ? a / b : NAN;
+      break;
+    case OP_MIN:
+      result = a < b ? a : b;
+      break;
+    case OP_MAX:
+      result = a > b ? a : b;
+      break;
+    case OP_AND:
+      result = a != 0 && b != 0;
+      break;
+    case OP_OR:
+      result = a != 0 || b != 0;
+      break;
+    case OP_XOR:
+      result = (a != 0) != (b != 0);
+      break;
+    case OP_EQ:
+      result = a == b;
+      break;
+    case OP_LT:
+      result = a < b;
+      break;
+    case OP_LE:
+      result = a <= b;
+      break;
+    default:
+      return unknown;
+  }
+  return isnan(result) ? unknown : constant(result);
+}
+
+static moe_constant_t compute_cast(const ir_op_t *op, double x) {
+  if (op->out[0].type.dtype == DT_BOOL) return constant(x != 0);
+  return isinf(x) || x == floor(x) ? constant(x) : unknown;
+}
+
+static moe_constant_t compute(const ir_op_t *op, const moe_constant_t *in) {
+  if (op->code == OP_SELECT) {
+    if (in[0].known) return in[0].x != 0 ? in[1] : in[2];
+    bool same = in[1].known && in[2].known && in[1].x == in[2].x;
+    return same ? in[1] : unknown;
+  }
+  if (op->n_in == 2) return compute_binary(op->code, in[0], in[1]);
+  if (op->n_in != 1 || !in[0].known) return unknown;
+  return op->code == OP_CAST ? compute_cast(op, in[0].x)
+                             : compute_unary(op->code, in[0].x);
+}
+
+/* ---- One expert, or each of them, compared with the chosen ones ------------- */
+
+static void broadcast_tags(const ir_type_t *from, const uint8_t *tag,
+                           const ir_type_t *to, uint8_t *out) {
+  unsigned shift = to->rank - from->rank;
+  for (unsigned d = 0; d < to->rank; d++) {
+    bool grows = d < shift || from->dim[d - shift] != to->dim[d];
+    out[d] = grows ? TAG_INNER : tag[d - shift];
+  }
+}
+
+/* The expert whose number this is; -1: none, or several. */
+static int64_t expert_of_number(const moe_fact_t *fact, int64_t number) {
+  int64_t found = -1;
+  for (int64_t e = 0; e < fact->source->experts; e++) {
+    double x = fact->map != NULL ? fact->map[e] : (double)e;
+    if (x != (double)number) continue;
+    if (found >= 0) return -1;
+    found = e;
+  }
+  return found;
+}
+
+static const moe_fact_t *one_hot(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  unsigned side = moe_fact(facts, ir_in(op, 0))->kind == FACT_EXPERT ? 0 : 1;
+  const moe_fact_t *fact = moe_fact(facts, ir_in(op, side));
+  if (op->code != OP_EQ || fact->kind != FACT_EXPERT) return NULL;
+  const ir_value_t *with = ir_in(op, 1 - side);
+  moe_fact_t *out = moe_fact_new(facts, FACT_GATE, fact->source);
+  out->off = constant(0);
+  out->on = constant(1);
+  out->space = fact->space;
+  broadcast_tags(&ir_in(op, side)->type, fact->tag, &value->type, out->tag);
+  int64_t number;
+  if (rule_splat_int(with, &number)) {
+    out->expert = expert_of_number(fact, number);
+    return out->expert >= 0 ? out : NULL;
+  }
+  int axis = moe_counting_axis(with, fact->source->experts);
+  if (axis < 0 || !moe_is_expert(fact)) return NULL;
+  unsigned d = (unsigned)axis + value->type.rank - with->type.rank;
+  if (out->tag[d] != TAG_INNER) return NULL;
+  out->tag[d] = TAG_EXPERT;
+  return out;
+}
+
+/* ---- Elementwise ----------------------------------------------------------- */
+
+/* Tags of the result; false where operands disagree. */
+static bool merge_tags(moe_facts_t *facts, ir_value_t *value,
+                       const moe_fact_t *lead, moe_fact_t *out) {
+  const ir_op_t *op = value->def;
+  for (unsigned d = 0; d < value->type.rank; d++) out->tag[d] = TAG_INNER;
+  for (unsigned i = 0; i < op->n_in; i++) {
+    const moe_fact_t *fact = moe_fact(facts, ir_in(op, i));
+    if (fact->kind != FACT_GATE || fact->source != lead->source ||
+        fact->space != lead->space)
+      continue;
+    uint8_t tag[IR_MAX_RANK];
+    broadcast_tags(&ir_in(op, i)->type, fact->tag, &value->type, tag);
+    for (unsigned d = 0; d < value->type.rank; d++) {
+      if (tag[d] == TAG_INNER) continue;
+      if (out->tag[d] != TAG_INNER && out->tag[d] != tag[d]) return false;
+      out->tag[d] = tag[d];
+    }
+  }
+  return true;
+}
+
+/* What is known of an operand, seen from the result. */
+static void operand_constants(moe_facts_t *facts, const moe_fact_t *lead,
+                              bool by_slot, ir_value_t *operand,
+                              moe_constant_t *off, moe_constant_t *on) {
+  const moe_fact_t *fact = moe_fact(facts, operand);
+  int64_t number;
+  double x;
+  *off = *on = unknown;
+  if (rule_splat_float(operand, &x)) {
+    *off = *on = constant(x);
+  } else if (rule_splat_int(operand, &number)) {
+    *off = *on = constant((double)number);
+  } else if (fact->kind == FACT_GATE && fact->source == lead->source &&
+             fact->space == lead->space && fact->expert == lead->expert) {
+    unsigned tags = moe_tag_union(operand->type.rank, fact->tag);
+    if (!by_slot || (tags & TAG_SLOT) != 0) *off = fact->off;
+    *on = fact->on;
+  }
+}
+
+/* A value whose elements, in order, are those of the routes. */
+static bool lies_by_route(const moe_source_t *source, const ir_type_t *type,
+                          const uint8_t *tag) {
+  unsigned seen = 0;
+  for (unsigned d = 0; d < type->rank; d++) {
+    if (rule_is_one(type->dim[d]) && (tag[d] & (TAG_INNER | TAG_GONE)) != 0)
+      continue;
+    if ((tag[d] & ~(unsigned)(TAG_TOKEN | TAG_SLOT)) != 0) return false;
+    if ((seen & TAG_SLOT) != 0) return false;
+    seen |= tag[d];
+  }
+  bool has_slots = (seen & TAG_SLOT) != 0 || rule_is_one(source->k);
+  return (seen & TAG_TOKEN) != 0 && has_slots;
+}
+
+/* The operand that the result equals where the expert is the token's own. */
+static void keep_route_value(moe_facts_t *facts, ir_value_t *value,
+                             const moe_constant_t *on, moe_fact_t *out) {
+  const ir_op_t *op = value->def;
+  int from = -1;
+  if (op->code == OP_SELECT && on[0].known)
+    from = on[0].x != 0 ? 1 : 2;
+  else if (op->code == OP_MUL && on[0].known && on[0].x == 1)
+    from = 1;
+  else if (op->code == OP_MUL && on[1].known && on[1].x == 1)
+    from = 0;
+  if (from < 0) return;
+  ir_value_t *operand = ir_in(op, (unsigned)from);
+  const moe_fact_t *fact = moe_fact(facts, operand);
+  uint8_t tag[IR_MAX_RANK];
+  if (fact->kind == FACT_GATE)
+    out->at_route = fact->at_route;
+  else if (moe_tags_broadcast(&value->type, out->tag, &operand->type, tag) &&
+           lies_by_route(out->source, &operand->type, tag))
+    out->at_route = operand;
+}
+
+static const moe_fact_t *gate_arithmetic(moe_facts_t *facts,
+                                         ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  enum { MAX_IN = 3 };
+  moe_constant_t off[MAX_IN], on[MAX_IN];
+  const moe_fact_t *lead = &moe_no_fact;
+  for (unsigned i = 0; i < op->n_in && i < MAX_IN; i++) {
+    const moe_fact_t *fact = moe_fact(facts, ir_in(op, i));
+    if (fact->kind == FACT_GATE && lead->kind == FACT_NONE) lead = fact;
+  }
+  if (lead->kind == FACT_NONE || op->n_in > MAX_IN) return NULL;
+  moe_fact_t *out = moe_fact_new(facts, FACT_GATE, lead->source);
+  out->space = lead->space;
+  out->expert = lead->expert;
+  if (!merge_tags(facts, value, lead, out)) return NULL;
+  bool by_slot =
+      (moe_tag_union(value->type.rank, out->tag) & TAG_SLOT) != 0;
+  for (unsigned i = 0; i < op->n_in; i++)
+    operand_constants(facts, lead, by_slot, ir_in(op, i), &off[i], &on[i]);
+  out->off = compute(op, off);
+  out->on = compute(op, on);
+  keep_route_value(facts, value, on, out);
+  bool useful = out->off.known || out->on.known;
+  return useful ? out : NULL;
+}
+
+const moe_fact_t *moe_rule_elementwise(moe_facts_t *facts, ir_value_t *value) {
+  const moe_fact_t *fact = gate_arithmetic(facts, value);
+  if (fact == NULL) fact = one_hot(facts, value);
+  return fact != NULL ? fact : moe_rule_number(facts, value);
+}
+
+/* ---- Reductions ------------------------------------------------------------ */
+
+/* How many routes each expert has: all of a mask of ones added up. */
+static const moe_fact_t *count_routes(moe_facts_t *facts, ir_value_t *value,
+                                      const moe_fact_t *gate,
+                                      unsigned reduced, unsigned kept) {
+  bool whole = is_zero(gate->off) && gate->on.known && gate->on.x == 1;
+  bool all_rows = (reduced & TAG_TOKEN) != 0 || (reduced & TAG_ROW) != 0;
+  bool slots = (reduced & TAG_SLOT) != 0 || gate->source->distinct;
+  if (!whole || !all_rows || !slots || value->type.rank > 1 ||
+      (kept & ~(unsigned)(TAG_EXPERT | TAG_INNER)) != 0)
+    return NULL;
+  moe_fact_t *out = moe_fact_new(facts, FACT_COUNT, gate->source);
+  out->first = gate->expert >= 0 ? gate->expert : 0;
+  return out;
+}
+
+const moe_fact_t *moe_rule_reduce(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  const ir_value_t *from = ir_in(op, 0);
+  const moe_fact_t *gate = moe_fact(facts, ir_in(op, 0));
+  if (gate->kind != FACT_GATE) return NULL;
+  bool is_sum = op->code == OP_REDUCE_SUM;
+  unsigned n;
+  const int64_t *axes = ir_get_ints(
+      op, is_sum ? ATTR_REDUCE_SUM_axes : ATTR_REDUCE_MAX_axes, &n);
+  bool keeps = ir_get_int(op, is_sum ? ATTR_REDUCE_SUM_keepdims
+                                     : ATTR_REDUCE_MAX_keepdims) != 0;
+  moe_fact_t *out = moe_fact_copy(facts, gate);
+  unsigned to = 0, reduced = 0, kept = 0;
+  for (unsigned d = 0, i = 0; d < from->type.rank; d++) {
+    bool goes = i < n && axes[i] == (int64_t)d;
+    if (goes) i++;
+    *(goes ? &reduced : &kept) |= gate->tag[d];
+    if (goes && !keeps) continue;
+    out->tag[to++] = goes ? TAG_INNER : gate->tag[d];
+  }
+  if (is_sum) {
+    const moe_fact_t *count = count_routes(facts, value, gate, reduced, kept);
+    if (count != NULL) return count;
+  }
+  if ((reduced & (TAG_TOKEN | TAG_EXPERT | TAG_ROW)) != 0) return NULL;
+  bool sum_of_zeros = is_sum && is_zero(gate->off);
+  if (!sum_of_zeros && is_sum) return NULL;
+  bool over_slots = (reduced & TAG_SLOT) != 0;
+  bool hits_once = gate->source->distinct && (reduced & TAG_INNER) == 0;
+  if (!is_sum && over_slots && gate->off.known && gate->on.known) {
+    out->on = constant(fmax(gate->off.x, gate->on.x));
+    out->at_route = NULL;
+  } else if (over_slots ? !hits_once || !is_sum : is_sum) {
+    bool nothing = true; /* inner dimensions of size 1 change nothing */
+    for (unsigned i = 0; i < n; i++)
+      nothing = nothing && rule_is_one(from->type.dim[axes[i]]);
+    if (!nothing) {
+      out->on = unknown;
+      out->at_route = NULL;
+    }
+  }
+  return out;
+}
+
+const moe_fact_t *moe_rule_softmax(moe_facts_t *facts, ir_value_t *value) {
+  const moe_fact_t *gate = moe_fact(facts, ir_in(value->def, 0));
+  int64_t axis = ir_get_int(value->def, ATTR_SOFTMAX_axis);
+  if (axis < 0) axis += value->type.rank;
+  if (gate->kind != FACT_GATE || gate->tag[axis] != TAG_EXPERT ||
+      !gate->off.known || !isinf(gate->off.x) || gate->off.x > 0)
+    return NULL;
+  moe_fact_t *out = moe_fact_copy(facts, gate);
+  out->off = constant(0);
+  out->on = unknown;
+  out->at_route = NULL;
+  return out;
+}
+
+/* ---- Products --------------------------------------------------------------- */
+
+const moe_fact_t *moe_rule_matmul(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  unsigned side = moe_fact(facts, ir_in(op, 0))->kind == FACT_GATE ? 0 : 1;
+  const moe_fact_t *gate = moe_fact(facts, ir_in(op, side));
+  if (gate->kind != FACT_GATE || !is_zero(gate->off)) return NULL;
+  unsigned rank = ir_in(op, side)->type.rank, out_rank = value->type.rank;
+  unsigned summed = side == 0 ? rank - 1 : rank - 2;
+  unsigned kept = side == 0 ? rank - 2 : rank - 1;
+  if (gate->tag[summed] != TAG_INNER) return NULL;
+  moe_fact_t *out = moe_fact_copy(facts, gate);
+  for (unsigned d = 0; d < out_rank; d++) out->tag[d] = TAG_INNER;
+  for (unsigned d = 0; d + 2 < rank; d++)
+    out->tag[out_rank - rank + d] = gate->tag[d];
+  out->tag[side == 0 ? out_rank - 2 : out_rank - 1] = gate->tag[kept];
+  out->on = unknown;
+  out->at_route = NULL;
+  return out;
+}
+
+/* ---- Branches ---------------------------------------------------------------- */
+
+const moe_fact_t *moe_rule_if(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  const moe_fact_t *found = &moe_no_fact;
+  moe_constant_t off[2];
+  for (unsigned i = 0; i < 2; i++) {
+    ir_value_t *given = ir_in(op->regions[i].last, value->index);
+    const moe_fact_t *fact = moe_fact(facts, given);
+    off[i] = unknown;
+    if (rule_splat_float(given, &off[i].x)) {
+      off[i].known = true;
+    } else if (fact->kind == FACT_GATE) {
+      bool same = found->kind == FACT_NONE ||
+                  (found->source == fact->source &&
+                   found->expert == fact->expert &&
+                   memcmp(found->tag, fact->tag, value->type.rank) == 0);
+      if (same) off[i] = fact->off;
+      found = fact;
+    }
+  }
+  if (found->kind == FACT_NONE || !off[0].known || !off[1].known ||
+      off[0].x != off[1].x)
+    return NULL;
+  moe_fact_t *out = moe_fact_copy(facts, found);
+  out->off = off[0];
+  out->on = unknown;
+  out->at_route = NULL;
+  return out;
+}

@@ -1,0 +1,478 @@
+/* Facts of routers: chosen experts, sorted routes, rows of masks, counts. */
+#include "ir/element.h"
+#include "passes/moe_rules.h"
+
+/* ---- Routers ------------------------------------------------------------- */
+
+static const moe_source_t *new_source(moe_facts_t *facts, ir_value_t *index,
+                                      int slot, int64_t experts) {
+  moe_source_t *source = ARENA_NEW(facts->arena, moe_source_t);
+  const expr_t *one = expr_const(facts->pool, 1);
+  *source = (moe_source_t){index, slot, true, experts, one, one, one};
+  for (unsigned d = 0; d < index->type.rank; d++) {
+    if ((int)d == slot)
+      source->k = index->type.dim[d];
+    else
+      source->tokens =
+          expr_mul(facts->pool, source->tokens, index->type.dim[d]);
+  }
+  source->routes = expr_mul(facts->pool, source->tokens, source->k);
+  return source;
+}
+
+static const moe_fact_t *new_router(moe_facts_t *facts, ir_value_t *index,
+                                    int slot, int64_t experts) {
+  moe_fact_t *fact = moe_fact_new(facts, FACT_EXPERT,
+                                  new_source(facts, index, slot, experts));
+  for (unsigned d = 0; d < index->type.rank; d++)
+    fact->tag[d] = (int)d == slot ? TAG_SLOT : TAG_TOKEN;
+  return fact;
+}
+
+bool moe_is_expert(const moe_fact_t *fact) {
+  if (fact->kind != FACT_EXPERT) return false;
+  if (fact->map == NULL) return true;
+  for (int64_t e = 0; e < fact->source->experts; e++)
+    if (fact->map[e] != (double)e) return false;
+  return true;
+}
+
+/* Rows in ascending order of what they are sorted by, all of them. */
+static bool sorts_all(const ir_op_t *op) {
+  return ir_get_int(op, ATTR_TOPK_largest) == 0 &&
+         ir_get_int(op, ATTR_TOPK_sorted) != 0 &&
+         ir_in(op, 0)->type.rank == 1 &&
+         ir_get_expr(op, ATTR_TOPK_k) == ir_in(op, 0)->type.dim[0];
+}
+
+static const moe_fact_t *sorted_rows(moe_facts_t *facts, ir_value_t *value,
+                                     const moe_fact_t *by) {
+  if (!sorts_all(value->def)) return NULL;
+  if (moe_is_expert(by) && by->space == NULL) {
+    moe_fact_t *fact = moe_fact_new(
+        facts, value->index == 0 ? FACT_EXPERT : FACT_ROUTE, by->source);
+    fact->space = value->def;
+    fact->tag[0] = TAG_ROW;
+    return fact;
+  }
+  if (by->kind == FACT_ROUTE && by->space != NULL && by->linear == NULL &&
+      value->index == 1) { /* places of the routes among the sorted ones */
+    moe_fact_t *fact = moe_fact_new(facts, FACT_PLACE, by->source);
+    fact->space = by->space;
+    fact->tag[0] = TAG_TOKEN | TAG_SLOT;
+    return fact;
+  }
+  return NULL;
+}
+
+const moe_fact_t *moe_rule_topk(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  ir_value_t *scores = ir_in(op, 0);
+  const moe_fact_t *by = moe_fact(facts, scores);
+  if (by->kind != FACT_NONE) {
+    const moe_fact_t *sorted = sorted_rows(facts, value, by);
+    if (sorted != NULL || by->kind != FACT_GATE) return sorted;
+  }
+  int64_t axis = ir_get_int(op, ATTR_TOPK_axis), experts;
+  if (axis < 0) axis += scores->type.rank;
+  if (value->index != 1 || !expr_is_const(scores->type.dim[axis], &experts) ||
+      experts < 2)
+    return NULL;
+  return new_router(facts, value, (int)axis, experts);
+}
+
+const moe_fact_t *moe_rule_arg_max(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  const ir_type_t *scores = &ir_in(op, 0)->type;
+  int64_t axis = ir_get_int(op, ATTR_ARG_MAX_axis), experts;
+  if (axis < 0) axis += scores->rank;
+  if (!expr_is_const(scores->dim[axis], &experts) || experts < 2) return NULL;
+  bool keeps = ir_get_int(op, ATTR_ARG_MAX_keepdims) != 0;
+  return new_router(facts, value, keeps ? (int)axis : -1, experts);
+}
+
+/* ---- Masks ---------------------------------------------------------------- */
+
+const moe_fact_t *moe_rule_nonzero(moe_facts_t *facts, ir_value_t *value) {
+  ir_value_t *mask = ir_in(value->def, 0);
+  const moe_fact_t *gate = moe_fact(facts, mask);
+  if (gate->kind != FACT_GATE || !gate->off.known || gate->off.x != 0)
+    return NULL;
+  moe_fact_t *fact = moe_fact_new(facts, FACT_COORDS, gate->source);
+  fact->space = value->def;
+  fact->expert = gate->expert;
+  unsigned n = mask->type.rank;
+  moe_linear_t *linear = ARENA_NEW_ARRAY(facts->arena, n, moe_linear_t);
+  for (unsigned i = 0; i < n; i++) {
+    linear[i].n = n;
+    linear[i].coefficient = ARENA_NEW_ARRAY(facts->arena, n, const expr_t *);
+    for (unsigned d = 0; d < n; d++)
+      linear[i].coefficient[d] = expr_const(facts->pool, d == i ? 1 : 0);
+  }
+  fact->linear = linear;
+  fact->tag[1] = TAG_ROW;
+  return fact;
+}
+
+/* ---- Counts --------------------------------------------------------------- */
+
+const moe_fact_t *moe_rule_cum_sum(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  const moe_fact_t *count = moe_fact(facts, ir_in(op, 0));
+  if (count->kind != FACT_COUNT || count->first != 0 ||
+      value->type.rank != 1 || ir_get_int(op, ATTR_CUM_SUM_reverse) != 0)
+    return NULL;
+  moe_fact_t *out = moe_fact_copy(facts, count);
+  out->kind = FACT_BOUND;
+  out->first = ir_get_int(op, ATTR_CUM_SUM_exclusive) != 0 ? 0 : 1;
+  return out;
+}
+
+/* Ones added up at the expert of each route, from zeros. */
+static const moe_fact_t *histogram(moe_facts_t *facts, const ir_op_t *op,
+                                   const moe_fact_t *index) {
+  double zero, one;
+  int64_t i_zero = 1, i_one = 0, experts;
+  const ir_value_t *data = ir_in(op, 0), *ones = ir_in(op, 2);
+  bool from_zero = rule_splat_float(data, &zero)
+                       ? zero == 0
+                       : rule_splat_int(data, &i_zero) && i_zero == 0;
+  bool adds_one = rule_splat_float(ones, &one)
+                      ? one == 1
+                      : rule_splat_int(ones, &i_one) && i_one == 1;
+  unsigned tags = moe_tag_union(ir_in(op, 1)->type.rank, index->tag) &
+                  ~(unsigned)TAG_INNER;
+  if (!from_zero || !adds_one || data->type.rank != 1 ||
+      !expr_is_const(data->type.dim[0], &experts) ||
+      experts < index->source->experts)
+    return NULL;
+  if (index->space == NULL && tags != (TAG_TOKEN | TAG_SLOT) &&
+      !(tags == TAG_TOKEN && rule_is_one(index->source->k)))
+    return NULL;
+  return moe_fact_new(facts, FACT_COUNT, index->source);
+}
+
+static bool is_reduction(const ir_op_t *op, const char *name) {
+  const char *reduction = op->code == OP_SCATTER_ND
+                              ? ir_get_str(op, ATTR_SCATTER_ND_reduction)
+                              : ir_get_str(op, ATTR_SCATTER_ELEMENTS_reduction);
+  if (reduction == NULL) reduction = "none";
+  for (; *name != 0 && *name == *reduction; name++) reduction++;
+  return *name == *reduction;
+}
+
+/* Something at each of a token's experts, a constant at all others. */
+static const moe_fact_t *scattered_gate(moe_facts_t *facts, ir_value_t *value,
+                                        const moe_fact_t *index) {
+  const ir_op_t *op = value->def;
+  int64_t axis = ir_get_int(op, ATTR_SCATTER_ELEMENTS_axis);
+  if (axis < 0) axis += value->type.rank;
+  unsigned rank = value->type.rank;
+  const moe_source_t *source = index->source;
+  bool is_sum = is_reduction(op, "add");
+  if (index->space != NULL || index->tag[axis] == TAG_TOKEN ||
+      !expr_equals_const(value->type.dim[axis], source->experts) ||
+      (!is_sum && !is_reduction(op, "none")))
+    return NULL;
+  moe_fact_t *out = moe_fact_new(facts, FACT_GATE, source);
+  for (unsigned d = 0; d < rank; d++) {
+    if ((int64_t)d == axis)
+      out->tag[d] = TAG_EXPERT;
+    else if (index->tag[d] == TAG_TOKEN &&
+             value->type.dim[d] == ir_in(op, 1)->type.dim[d])
+      out->tag[d] = TAG_TOKEN;
+    else if (rule_is_one(value->type.dim[d]))
+      out->tag[d] = TAG_INNER;
+    else
+      return NULL;
+  }
+  int64_t number;
+  if (rule_splat_float(ir_in(op, 0), &out->off.x))
+    out->off.known = true;
+  else if (rule_splat_int(ir_in(op, 0), &number))
+    out->off = (moe_constant_t){true, (double)number};
+  bool replaces = !is_sum || (out->off.known && out->off.x == 0);
+  if (replaces && source->distinct) {
+    if (rule_splat_float(ir_in(op, 2), &out->on.x))
+      out->on.known = true;
+    else if (rule_splat_int(ir_in(op, 2), &number))
+      out->on = (moe_constant_t){true, (double)number};
+    out->at_route = ir_in(op, 2);
+  }
+  return out;
+}
+
+/* The inverse of a sorting order: 0, 1, .. written at the sorted routes. */
+static const moe_fact_t *inverse_order(moe_facts_t *facts, ir_value_t *value,
+                                       const moe_fact_t *route) {
+  const ir_op_t *op = value->def;
+  const ir_op_t *numbers = rule_def(op, 2, OP_IOTA);
+  if (route->kind != FACT_ROUTE || route->space == NULL ||
+      route->linear != NULL || numbers == NULL || value->type.rank != 1 ||
+      !is_reduction(op, "none") || value->type.dim[0] != route->source->routes)
+    return NULL;
+  moe_fact_t *fact = moe_fact_new(facts, FACT_PLACE, route->source);
+  fact->space = route->space;
+  fact->tag[0] = TAG_TOKEN | TAG_SLOT;
+  return fact;
+}
+
+const moe_fact_t *moe_rule_scatter(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  const moe_fact_t *index = moe_fact(facts, ir_in(op, 1));
+  const moe_fact_t *inverse = inverse_order(facts, value, index);
+  if (inverse != NULL) return inverse;
+  if (!moe_is_expert(index)) return NULL;
+  if (is_reduction(op, "add")) {
+    const moe_fact_t *count = histogram(facts, op, index);
+    if (count != NULL) return count;
+  }
+  return op->code == OP_SCATTER_ELEMENTS ? scattered_gate(facts, value, index)
+                                         : NULL;
+}
+
+/* ---- Gathers -------------------------------------------------------------- */
+
+/* One number of a tensor: x[c] along an axis, c a constant. */
+static const moe_fact_t *gather_one(moe_facts_t *facts, ir_value_t *value,
+                                    const moe_fact_t *fact, int64_t c) {
+  const ir_op_t *op = value->def;
+  const ir_type_t *from = &ir_in(op, 0)->type;
+  int64_t axis = ir_get_int(op, ATTR_GATHER_axis);
+  if (axis < 0) axis += from->rank;
+  if (c < 0) return NULL;
+  unsigned kept = ir_in(op, 1)->type.rank;
+  if (kept > 1) return NULL;
+  moe_fact_t *out = moe_fact_copy(facts, fact);
+  if (fact->kind == FACT_COUNT || fact->kind == FACT_BOUND) {
+    out->first += c;
+    return out;
+  }
+  if (fact->kind == FACT_COORDS || fact->kind == FACT_TUPLE) {
+    unsigned over = fact->kind == FACT_COORDS ? 0 : 1;
+    if (axis != over) return NULL;
+    out->kind = FACT_ROUTE;
+    out->linear = &fact->linear[c];
+    for (unsigned d = 0; d < value->type.rank; d++) out->tag[d] = TAG_ROW;
+    if (kept == 1) out->tag[over] = TAG_INNER;
+    return out;
+  }
+  if (fact->kind != FACT_GATE || fact->tag[axis] != TAG_EXPERT) return NULL;
+  out->expert = c;
+  for (unsigned d = 0; d < from->rank; d++) {
+    unsigned to = (int64_t)d > axis && kept == 0 ? d - 1 : d;
+    if ((int64_t)d != axis)
+      out->tag[to] = fact->tag[d];
+    else if (kept == 1)
+      out->tag[d] = TAG_INNER;
+  }
+  return out;
+}
+
+const moe_fact_t *moe_rule_gather(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  const moe_fact_t *from = moe_fact(facts, ir_in(op, 0));
+  const moe_fact_t *index = moe_fact(facts, ir_in(op, 1));
+  int64_t c;
+  if (from->kind != FACT_NONE && rule_splat_int(ir_in(op, 1), &c))
+    return gather_one(facts, value, from, c);
+  /* numbers of routes, in the order of sorted routes */
+  bool whole = ir_in(op, 0)->type.rank == 1 && value->type.rank == 1;
+  if (index->kind != FACT_ROUTE || index->linear != NULL || !whole ||
+      from->kind != FACT_EXPERT || from->space != NULL ||
+      from->source != index->source)
+    return NULL;
+  moe_fact_t *out = moe_fact_copy(facts, index);
+  out->kind = FACT_EXPERT;
+  out->map = from->map;
+  return out;
+}
+
+/* ---- Numbers -------------------------------------------------------------- */
+
+int moe_counting_axis(const ir_value_t *value, int64_t n) {
+  const ir_op_t *op = value != NULL ? value->def : NULL;
+  if (op == NULL) return -1;
+  if (op->code == OP_RESHAPE) {
+    int inner = moe_counting_axis(ir_in(op, 0), n);
+    if (inner < 0) return -1;
+  } else if (op->code == OP_CONSTANT) {
+    const ir_data_t *data = ir_get_data(op, ATTR_CONSTANT_data);
+    dtype_t dtype = value->type.dtype;
+    if (data->bytes == NULL || data->strings != NULL) return -1;
+    int64_t count;
+    if (!ir_type_static_count(&value->type, &count) || count != n) return -1;
+    for (int64_t i = 0; i < n; i++)
+      if (ir_element_float(dtype, data->bytes, (uint64_t)i) != (double)i)
+        return -1;
+  } else if (op->code != OP_IOTA) {
+    return -1;
+  }
+  for (unsigned d = 0; d < value->type.rank; d++)
+    if (expr_equals_const(value->type.dim[d], n)) return (int)d;
+  return -1;
+}
+
+/* f(expert) for all experts: what elementwise arithmetic with constants makes
+ * of the number, in the arithmetic of its type. */
+static bool apply_to_number(const ir_op_t *op, double x, double y, bool swap,
+                            double *out) {
+  dtype_t dtype = op->out[0].type.dtype;
+  double a = swap ? y : x, b = swap ? x : y;
+  switch (op->code) {
+    case OP_ADD:
+      *out = a + b;
+      break;
+    case OP_SUB:
+      *out = a - b;
+      break;
+    case OP_MUL:
+      *out = a * b;
+      break;
+    case OP_MIN:
+      *out = a < b ? a : b;
+      break;
+    case OP_MAX:
+      *out = a > b ? a : b;
+      break;
+    case OP_DIV:
+      if (b == 0) return false;
+      *out = a / b;
+      break;
+    case OP_CAST:
+      *out = x;
+      break;
+    default:
+      return false;
+  }
+  if (dtype == DT_F32)
+    *out = (float)*out;
+  else if (dtype_is_integer(dtype))
+    *out = (double)(int64_t)*out; /* truncates, as division and casts do */
+  else if (dtype != DT_F64)
+    return false;
+  return true;
+}
+
+static const moe_fact_t *map_experts(moe_facts_t *facts, ir_value_t *value,
+                                     const moe_fact_t *fact, double other,
+                                     bool swap) {
+  int64_t n = fact->source->experts;
+  double *map = ARENA_NEW_ARRAY(facts->arena, (size_t)n, double);
+  for (int64_t e = 0; e < n; e++) {
+    double x = fact->map != NULL ? fact->map[e] : (double)e;
+    if (!apply_to_number(value->def, x, other, swap, &map[e])) return NULL;
+  }
+  moe_fact_t *out = moe_fact_copy(facts, fact);
+  out->map = map;
+  return out;
+}
+
+static const expr_t *known_number(const ir_value_t *value) {
+  if (value->content != NULL) {
+    int64_t count;
+    if (ir_type_static_count(&value->type, &count) && count == 1)
+      return value->content[0];
+  }
+  int64_t number;
+  return rule_splat_int(value, &number)
+             ? expr_const(value->def->module->exprs, number)
+             : NULL;
+}
+
+/* Sums of coordinates and their multiples. */
+static const moe_fact_t *combine_coordinates(moe_facts_t *facts,
+                                             ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  const moe_fact_t *a = moe_fact(facts, ir_in(op, 0));
+  const moe_fact_t *b = moe_fact(facts, ir_in(op, 1));
+  const moe_fact_t *base = a->linear != NULL ? a : b;
+  moe_linear_t *sum = ARENA_NEW(facts->arena, moe_linear_t);
+  sum->n = base->linear->n;
+  sum->coefficient =
+      ARENA_NEW_ARRAY(facts->arena, sum->n, const expr_t *);
+  if (op->code == OP_MUL) {
+    const expr_t *factor = known_number(base == a ? ir_in(op, 1) : ir_in(op, 0));
+    if (factor == NULL) return NULL;
+    for (unsigned d = 0; d < sum->n; d++)
+      sum->coefficient[d] =
+          expr_mul(facts->pool, base->linear->coefficient[d], factor);
+  } else {
+    if (a->linear == NULL || b->linear == NULL || a->space != b->space)
+      return NULL;
+    for (unsigned d = 0; d < sum->n; d++)
+      sum->coefficient[d] =
+          expr_add(facts->pool, a->linear->coefficient[d],
+                   b->linear->coefficient[d]);
+  }
+  moe_fact_t *out = moe_fact_copy(facts, base);
+  out->linear = sum;
+  const ir_type_t *from = &ir_in(op, base == a ? 0 : 1)->type;
+  if (from->rank != value->type.rank) return NULL;
+  return out;
+}
+
+/* Sorted routes divided by k are tokens. */
+static const moe_fact_t *token_of_route(moe_facts_t *facts, ir_value_t *value,
+                                        const moe_fact_t *route) {
+  const expr_t *k = known_number(ir_in(value->def, 1));
+  if (value->def->code != OP_DIV || route->kind != FACT_ROUTE ||
+      route->linear != NULL || k == NULL || k != route->source->k)
+    return NULL;
+  moe_fact_t *out = moe_fact_copy(facts, route);
+  out->kind = FACT_TOKEN;
+  return out;
+}
+
+static const moe_fact_t *bound_difference(moe_facts_t *facts,
+                                          ir_value_t *value) {
+  const moe_fact_t *a = moe_fact(facts, ir_in(value->def, 0));
+  const moe_fact_t *b = moe_fact(facts, ir_in(value->def, 1));
+  if (value->def->code != OP_SUB || a->kind != FACT_BOUND ||
+      a->source != b->source)
+    return NULL;
+  bool is_count = b->kind == FACT_BOUND && b->first == a->first - 1;
+  bool is_bound = b->kind == FACT_COUNT && b->first == a->first - 1;
+  if (!is_count && !is_bound) return NULL;
+  moe_fact_t *out = moe_fact_copy(facts, b);
+  out->kind = is_count ? FACT_COUNT : FACT_BOUND;
+  out->first = a->first - 1;
+  return out;
+}
+
+const moe_fact_t *moe_rule_number(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  const moe_fact_t *a = moe_fact(facts, ir_in(op, 0));
+  if (op->n_in == 1)
+    return op->code != OP_CAST ? NULL
+           : a->kind == FACT_EXPERT
+               ? map_experts(facts, value, a, 0, false)
+               : a;
+  if (op->n_in != 2) return NULL;
+  const moe_fact_t *b = moe_fact(facts, ir_in(op, 1));
+  const moe_fact_t *difference = bound_difference(facts, value);
+  if (difference != NULL) return difference;
+  if (a->linear != NULL || b->linear != NULL)
+    return op->code == OP_ADD || op->code == OP_MUL
+               ? combine_coordinates(facts, value)
+               : NULL;
+  const moe_fact_t *token = token_of_route(facts, value, a);
+  if (token != NULL) return token;
+  bool swap = b->kind == FACT_EXPERT;
+  const moe_fact_t *fact = swap ? b : a;
+  double other;
+  int64_t number;
+  const ir_value_t *constant = ir_in(op, swap ? 0 : 1);
+  if (rule_splat_int(constant, &number))
+    other = (double)number;
+  else if (!rule_splat_float(constant, &other))
+    return NULL;
+  if (fact->kind == FACT_EXPERT &&
+      ir_in(op, swap ? 1 : 0)->type.rank == value->type.rank)
+    return map_experts(facts, value, fact, other, swap);
+  bool limits = (op->code == OP_MAX && other <= 0) ||
+                (op->code == OP_ADD && other == 0);
+  bool counts = fact->kind == FACT_COUNT || fact->kind == FACT_BOUND ||
+                fact->kind == FACT_ROUTE || fact->kind == FACT_TOKEN;
+  return limits && counts ? fact : NULL;
+}

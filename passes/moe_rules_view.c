@@ -1,0 +1,163 @@
+/* Facts through changes of shape. */
+#include <string.h>
+
+#include "passes/moe_rules.h"
+
+const moe_fact_t *moe_rule_expand(moe_facts_t *facts, ir_value_t *value) {
+  ir_value_t *from = ir_in(value->def, 0);
+  const moe_fact_t *fact = moe_fact(facts, from);
+  if (fact->kind == FACT_NONE || fact->kind == FACT_COUNT ||
+      fact->kind == FACT_BOUND)
+    return NULL;
+  moe_fact_t *out = moe_fact_copy(facts, fact);
+  unsigned shift = value->type.rank - from->type.rank;
+  for (unsigned d = 0; d < value->type.rank; d++) {
+    out->tag[d] = TAG_INNER;
+    if (d < shift) continue;
+    unsigned tag = fact->tag[d - shift];
+    bool same = from->type.dim[d - shift] == value->type.dim[d];
+    out->tag[d] = (uint8_t)(same || !rule_is_one(from->type.dim[d - shift])
+                                ? tag
+                                : TAG_INNER);
+  }
+  return out;
+}
+
+const moe_fact_t *moe_rule_reshape(moe_facts_t *facts, ir_value_t *value) {
+  ir_value_t *from = ir_in(value->def, 0);
+  const moe_fact_t *fact = moe_fact(facts, from);
+  if (fact->kind == FACT_NONE) return NULL;
+  if (fact->kind == FACT_COUNT || fact->kind == FACT_BOUND)
+    return value->type.rank <= 1 ? fact : NULL;
+  if (fact->kind == FACT_COORDS || fact->kind == FACT_TUPLE) return NULL;
+  moe_fact_t *out = moe_fact_copy(facts, fact);
+  return moe_tags_reshape(fact->source, &from->type, fact->tag, &value->type,
+                          out->tag)
+             ? out
+             : NULL;
+}
+
+const moe_fact_t *moe_rule_transpose(moe_facts_t *facts, ir_value_t *value) {
+  const moe_fact_t *fact = moe_fact(facts, ir_in(value->def, 0));
+  if (fact->kind == FACT_NONE) return NULL;
+  unsigned n;
+  const int64_t *perm = ir_get_ints(value->def, ATTR_TRANSPOSE_perm, &n);
+  moe_fact_t *out = moe_fact_copy(facts, fact);
+  if (fact->kind == FACT_COORDS || fact->kind == FACT_TUPLE) {
+    out->kind = fact->kind == FACT_COORDS ? FACT_TUPLE : FACT_COORDS;
+    return n == 2 && perm[0] == 1 ? out : NULL;
+  }
+  int64_t last_token = -1;
+  for (unsigned d = 0; d < n; d++) {
+    out->tag[d] = fact->tag[perm[d]];
+    if ((out->tag[d] & TAG_TOKEN) == 0) continue;
+    if (perm[d] < last_token) return NULL; /* tokens keep their order */
+    last_token = perm[d];
+  }
+  return out;
+}
+
+/* Whether a slice takes all of dimension d. */
+static bool takes_all(const ir_op_t *op, unsigned d) {
+  unsigned n;
+  const expr_t *const *start = ir_get_exprs(op, ATTR_SLICE_start, &n);
+  const expr_t *const *length = ir_get_exprs(op, ATTR_SLICE_length, &n);
+  return expr_equals_const(start[d], 0) &&
+         length[d] == ir_in(op, 0)->type.dim[d];
+}
+
+/* Some consecutive numbers of experts' counts or bounds. */
+static const moe_fact_t *slice_counts(moe_facts_t *facts, ir_value_t *value,
+                                      const moe_fact_t *fact) {
+  unsigned n;
+  int64_t start, step;
+  const ir_op_t *op = value->def;
+  if (value->type.rank != 1 ||
+      !expr_is_const(ir_get_exprs(op, ATTR_SLICE_start, &n)[0], &start) ||
+      !expr_is_const(ir_get_exprs(op, ATTR_SLICE_step, &n)[0], &step) ||
+      step != 1)
+    return NULL;
+  moe_fact_t *out = moe_fact_copy(facts, fact);
+  out->first += start;
+  return out;
+}
+
+/* One row or column of coordinates. */
+static const moe_fact_t *slice_coords(moe_facts_t *facts, ir_value_t *value,
+                                      const moe_fact_t *fact) {
+  unsigned n, axis = fact->kind == FACT_COORDS ? 0 : 1;
+  int64_t start;
+  const ir_op_t *op = value->def;
+  if (value->type.rank != 2 || !takes_all(op, 1 - axis) ||
+      !rule_is_one(value->type.dim[axis]) ||
+      !expr_is_const(ir_get_exprs(op, ATTR_SLICE_start, &n)[axis], &start))
+    return NULL;
+  moe_fact_t *out = moe_fact_copy(facts, fact);
+  out->kind = FACT_ROUTE;
+  out->linear = &fact->linear[start];
+  out->tag[axis] = TAG_INNER;
+  out->tag[1 - axis] = TAG_ROW;
+  return out;
+}
+
+const moe_fact_t *moe_rule_slice(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  const moe_fact_t *fact = moe_fact(facts, ir_in(op, 0));
+  if (fact->kind == FACT_NONE) return NULL;
+  if (fact->kind == FACT_COUNT || fact->kind == FACT_BOUND)
+    return slice_counts(facts, value, fact);
+  if (fact->kind == FACT_COORDS || fact->kind == FACT_TUPLE)
+    return slice_coords(facts, value, fact);
+  moe_fact_t *out = moe_fact_copy(facts, fact);
+  for (unsigned d = 0; d < value->type.rank; d++) {
+    unsigned n;
+    int64_t start;
+    if (takes_all(op, d) || fact->tag[d] == TAG_INNER) continue;
+    if (fact->tag[d] != TAG_EXPERT || !rule_is_one(value->type.dim[d]) ||
+        !expr_is_const(ir_get_exprs(op, ATTR_SLICE_start, &n)[d], &start))
+      return NULL;
+    out->expert = start;
+    out->tag[d] = TAG_INNER;
+  }
+  return out;
+}
+
+/* Columns of coordinates side by side: the indices of gather_nd, scatter_nd. */
+static const moe_fact_t *concat_tuple(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  if (value->type.rank != 2 || ir_get_int(op, ATTR_CONCAT_axis) != 1)
+    return NULL;
+  const moe_fact_t *first = moe_fact(facts, ir_in(op, 0));
+  moe_linear_t *linear = ARENA_NEW_ARRAY(facts->arena, op->n_in, moe_linear_t);
+  for (unsigned i = 0; i < op->n_in; i++) {
+    const moe_fact_t *fact = moe_fact(facts, ir_in(op, i));
+    if (fact->linear == NULL || fact->space != first->space ||
+        fact->tag[0] != TAG_ROW || !rule_is_one(ir_in(op, i)->type.dim[1]))
+      return NULL;
+    linear[i] = *fact->linear;
+  }
+  moe_fact_t *out = moe_fact_copy(facts, first);
+  out->kind = FACT_TUPLE;
+  out->linear = linear;
+  return out;
+}
+
+/* Experts of several slots side by side, from one router each. */
+static const moe_fact_t *concat_bounds(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  int64_t zero;
+  if (value->type.rank != 1 || op->n_in != 2 ||
+      !rule_splat_int(ir_in(op, 0), &zero) || zero != 0 ||
+      !rule_is_one(ir_in(op, 0)->type.dim[0]))
+    return NULL;
+  const moe_fact_t *fact = moe_fact(facts, ir_in(op, 1));
+  if (fact->kind != FACT_BOUND || fact->first != 1) return NULL;
+  moe_fact_t *out = moe_fact_copy(facts, fact);
+  out->first = 0;
+  return out;
+}
+
+const moe_fact_t *moe_rule_concat(moe_facts_t *facts, ir_value_t *value) {
+  const moe_fact_t *fact = concat_tuple(facts, value);
+  return fact != NULL ? fact : concat_bounds(facts, value);
+}

@@ -1,0 +1,202 @@
+/* Terms: equal ones are shared; those of several experts become one. */
+#include "passes/moe_term.h"
+
+#include <string.h>
+
+void moe_terms_init(moe_terms_t *terms, arena_t *arena, expr_pool_t *pool) {
+  *terms = (moe_terms_t){.arena = arena, .pool = pool};
+}
+
+/* ---- Sharing --------------------------------------------------------------- */
+
+static uint64_t mix(uint64_t hash, uint64_t value) {
+  hash = (hash ^ value) * UINT64_C(0x9e3779b97f4a7c15);
+  return hash ^ hash >> 29;
+}
+
+static uint64_t hash_term(const moe_term_t *term) {
+  uint64_t hash = mix(term->kind, (uint64_t)term->code << 8 | term->rank);
+  hash = mix(hash, (uintptr_t)term->value);
+  for (unsigned i = 0; i < term->n_each; i++)
+    hash = mix(hash, (uintptr_t)term->each[i]);
+  for (unsigned i = 0; i < term->n; i++)
+    hash = mix(hash, (uintptr_t)term->in[i]);
+  for (unsigned i = 0; i < term->n_exprs; i++)
+    hash = mix(hash, (uintptr_t)term->exprs[i]);
+  for (unsigned d = 0; d < term->rank; d++)
+    hash = mix(hash, (uintptr_t)term->dim[d]);
+  return hash;
+}
+
+static bool same_list(const void *a, const void *b, size_t size) {
+  return size == 0 || memcmp(a, b, size) == 0;
+}
+
+static bool same_attrs(const ir_op_t *a, const ir_op_t *b) {
+  if (a == b) return true;
+  if (a == NULL || b == NULL || a->n_attrs != b->n_attrs) return false;
+  for (unsigned i = 0; i < a->n_attrs; i++) {
+    const ir_attr_t *x = &a->attrs[i], *y = &b->attrs[i];
+    if (x->id != y->id || x->n != y->n) return false;
+    switch (ir_attr_info(x->id)->kind) {
+      case IR_ATTR_INT:
+        if (x->v.i != y->v.i) return false;
+        break;
+      case IR_ATTR_DTYPE:
+        if (x->v.dtype != y->v.dtype) return false;
+        break;
+      case IR_ATTR_FLOAT:
+        if (memcmp(&x->v.f, &y->v.f, sizeof x->v.f) != 0) return false;
+        break;
+      case IR_ATTR_STR:
+        if (strcmp(x->v.s, y->v.s) != 0) return false;
+        break;
+      default:
+        return false;
+    }
+  }
+  return true;
+}
+
+static bool same_term(const moe_term_t *a, const moe_term_t *b) {
+  return a->hash == b->hash && a->kind == b->kind && a->dtype == b->dtype &&
+         a->rank == b->rank && a->code == b->code && a->n == b->n &&
+         a->value == b->value && a->n_each == b->n_each &&
+         a->n_exprs == b->n_exprs &&
+         same_list(a->dim, b->dim, a->rank * sizeof *a->dim) &&
+         same_list(a->each, b->each, a->n_each * sizeof *a->each) &&
+         same_list(a->in, b->in, a->n * sizeof *a->in) &&
+         same_list(a->exprs, b->exprs, a->n_exprs * sizeof *a->exprs) &&
+         (a->value == NULL || a->tag == b->tag ||
+          same_list(a->tag, b->tag, a->value->type.rank)) &&
+         same_attrs(a->model, b->model);
+}
+
+static moe_term_t *intern(moe_terms_t *terms, const moe_term_t *wanted) {
+  moe_term_t *copy = ARENA_NEW(terms->arena, moe_term_t);
+  *copy = *wanted;
+  copy->hash = hash_term(copy);
+  size_t n_buckets = sizeof terms->bucket / sizeof terms->bucket[0];
+  moe_term_t **slot = &terms->bucket[copy->hash % n_buckets];
+  for (moe_term_t *t = *slot; t != NULL; t = t->next)
+    if (same_term(t, copy)) return t;
+  copy->next = *slot;
+  *slot = copy;
+  return copy;
+}
+
+/* ---- Making ---------------------------------------------------------------- */
+
+moe_term_t *moe_term_leaf(moe_terms_t *terms, moe_term_kind_t kind,
+                          ir_value_t *value, const uint8_t *tag) {
+  unsigned rank = value->type.rank;
+  uint8_t *kept = ARENA_NEW_ARRAY(terms->arena, rank + 1, uint8_t);
+  const expr_t **dim = ARENA_NEW_ARRAY(terms->arena, rank + 1, const expr_t *);
+  moe_term_t term = {.kind = kind, .dtype = value->type.dtype, .value = value};
+  for (unsigned d = 0; d < rank; d++) {
+    kept[d] = tag[d];
+    if (tag[d] == TAG_INNER) dim[term.rank++] = value->type.dim[d];
+  }
+  term.dim = dim;
+  term.tag = kept;
+  term.rows = kind == TERM_TOKEN || kind == TERM_ROUTE || kind == TERM_GATE;
+  term.tokens = kind == TERM_TOKEN;
+  term.banks = kind == TERM_BANK;
+  return intern(terms, &term);
+}
+
+moe_term_t *moe_term_op(moe_terms_t *terms, ir_opcode_t code,
+                        const ir_op_t *model, dtype_t dtype, unsigned rank,
+                        const expr_t *const *dim, unsigned n,
+                        moe_term_t *const *in, unsigned n_exprs,
+                        const expr_t *const *exprs) {
+  const expr_t **dims =
+      ARENA_NEW_ARRAY(terms->arena, rank + n_exprs + 1, const expr_t *);
+  moe_term_t **ins = ARENA_NEW_ARRAY(terms->arena, n + 1, moe_term_t *);
+  moe_term_t term = {.kind = TERM_OP,
+                     .dtype = dtype,
+                     .rank = rank,
+                     .dim = dims,
+                     .code = code,
+                     .model = model,
+                     .n = n,
+                     .in = ins,
+                     .n_exprs = n_exprs,
+                     .exprs = dims + rank};
+  for (unsigned d = 0; d < rank; d++) dims[d] = dim[d];
+  for (unsigned i = 0; i < n_exprs; i++) dims[rank + i] = exprs[i];
+  for (unsigned i = 0; i < n; i++) {
+    ins[i] = in[i];
+    term.rows = term.rows || in[i]->rows;
+    term.banks = term.banks || in[i]->banks;
+    term.tokens = term.tokens || in[i]->tokens;
+  }
+  return intern(terms, &term);
+}
+
+moe_term_t *moe_term_reshape(moe_terms_t *terms, moe_term_t *x, unsigned rank,
+                             const expr_t *const *dim) {
+  if (x->kind == TERM_OP && x->code == OP_RESHAPE) x = x->in[0];
+  if (x->rank == rank && same_list(x->dim, dim, rank * sizeof *dim)) return x;
+  return moe_term_op(terms, OP_RESHAPE, NULL, x->dtype, rank, dim, 1, &x, 0,
+                     NULL);
+}
+
+/* ---- Several experts -------------------------------------------------------- */
+
+static moe_term_t *bank_of(moe_terms_t *terms, unsigned n,
+                           moe_term_t *const *member,
+                           const moe_term_t *first) {
+  ir_value_t **each = ARENA_NEW_ARRAY(terms->arena, n, ir_value_t *);
+  for (unsigned e = 0; e < n; e++) {
+    if (member[e] == NULL) continue;
+    each[e] = member[e]->value;
+    if (!ir_type_equal(&each[e]->type, &first->value->type)) return NULL;
+  }
+  moe_term_t bank = {.kind = TERM_BANK,
+                     .dtype = first->dtype,
+                     .rank = first->rank,
+                     .dim = first->dim,
+                     .banks = true,
+                     .each = each,
+                     .n_each = n};
+  return intern(terms, &bank);
+}
+
+static bool alike(const moe_term_t *a, const moe_term_t *b) {
+  return a->kind == b->kind && a->dtype == b->dtype && a->rank == b->rank &&
+         a->code == b->code && a->n == b->n && a->n_exprs == b->n_exprs &&
+         same_list(a->dim, b->dim, a->rank * sizeof *a->dim) &&
+         same_list(a->exprs, b->exprs, a->n_exprs * sizeof *a->exprs) &&
+         same_attrs(a->model, b->model);
+}
+
+moe_term_t *moe_term_unify(moe_terms_t *terms, unsigned n,
+                           moe_term_t *const *member) {
+  const moe_term_t *first = NULL;
+  bool same = true;
+  for (unsigned e = 0; e < n; e++) {
+    if (member[e] == NULL) continue;
+    if (first == NULL) first = member[e];
+    same = same && member[e] == first;
+    if (!alike(member[e], first)) return NULL;
+  }
+  if (first == NULL) return NULL;
+  if (same) {
+    for (unsigned e = 0; e < n; e++)
+      if (member[e] != NULL) return member[e];
+  }
+  if (first->kind == TERM_STEADY) return bank_of(terms, n, member, first);
+  if (first->kind != TERM_OP) return NULL;
+  moe_term_t **in = ARENA_NEW_ARRAY(terms->arena, first->n + 1, moe_term_t *);
+  moe_term_t **of = ARENA_NEW_ARRAY(terms->arena, n, moe_term_t *);
+  for (unsigned i = 0; i < first->n; i++) {
+    for (unsigned e = 0; e < n; e++)
+      of[e] = member[e] != NULL ? member[e]->in[i] : NULL;
+    in[i] = moe_term_unify(terms, n, of);
+    if (in[i] == NULL) return NULL;
+  }
+  return moe_term_op(terms, first->code, first->model, first->dtype,
+                     first->rank, first->dim, first->n, in, first->n_exprs,
+                     first->exprs);
+}

@@ -1,0 +1,67 @@
+/* What one expert computes for one row, apart from how the graph lays rows out.
+ *
+ * A term is an operation over the features of a row: rows and experts are no
+ * dimensions of it. Leaves are a row's token, a row's route, what an expert of
+ * its own has (a bank), and what is the same for all. Equal terms are one
+ * object, so that forms that differ only in layout become the same term. */
+#ifndef PASSES_MOE_TERM_H
+#define PASSES_MOE_TERM_H
+
+#include "passes/moe_facts.h"
+
+typedef enum {
+  TERM_TOKEN,  /* the row's token in `value` */
+  TERM_ROUTE,  /* the row's route in `value` */
+  TERM_GATE,   /* the row's token and expert in `value` */
+  TERM_BANK,   /* the expert in `value`, or each[expert] */
+  TERM_STEADY, /* `value` */
+  TERM_OP,
+} moe_term_kind_t;
+
+typedef struct moe_term moe_term_t;
+struct moe_term {
+  moe_term_kind_t kind;
+  dtype_t dtype;
+  unsigned rank; /* features only */
+  const expr_t *const *dim;
+  bool rows, banks, tokens; /* depends on the row, the expert, the token */
+  ir_value_t *value;
+  const uint8_t *tag;  /* of value */
+  ir_value_t **each;   /* BANK from separate values */
+  unsigned n_each;
+  ir_opcode_t code;
+  const ir_op_t *model; /* has the attributes of elementwise operations */
+  unsigned n;
+  moe_term_t **in;
+  /* TRANSPOSE: perm; REDUCE_*: axes; SOFTMAX, CONCAT, CUM_SUM: axis; SLICE:
+   * start, length and step of every dimension, one after the other */
+  unsigned n_exprs;
+  const expr_t *const *exprs;
+  uint64_t hash;
+  moe_term_t *next; /* same bucket */
+};
+
+typedef struct moe_terms {
+  arena_t *arena;
+  expr_pool_t *pool;
+  moe_term_t *bucket[1024];
+} moe_terms_t;
+
+void moe_terms_init(moe_terms_t *terms, arena_t *arena, expr_pool_t *pool);
+/* Leaves. The features are the dimensions of value with TAG_INNER. */
+moe_term_t *moe_term_leaf(moe_terms_t *terms, moe_term_kind_t kind,
+                          ir_value_t *value, const uint8_t *tag);
+/* An operation on terms. dim are those of the result. */
+moe_term_t *moe_term_op(moe_terms_t *terms, ir_opcode_t code,
+                        const ir_op_t *model, dtype_t dtype, unsigned rank,
+                        const expr_t *const *dim, unsigned n,
+                        moe_term_t *const *in, unsigned n_exprs,
+                        const expr_t *const *exprs);
+moe_term_t *moe_term_reshape(moe_terms_t *terms, moe_term_t *x, unsigned rank,
+                             const expr_t *const *dim);
+/* One term for what n experts compute, member[i] (NULL: nothing), where these
+ * differ in steady values only: those become banks. NULL: they differ. */
+moe_term_t *moe_term_unify(moe_terms_t *terms, unsigned n,
+                           moe_term_t *const *member);
+
+#endif
