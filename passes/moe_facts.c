@@ -1,4 +1,5 @@
-/* Facts of values: who makes them, and where the rules of each operation are. */
+/* Facts of values: who makes them, and where the rules of each operation are.
+ */
 #include "passes/moe_rules.h"
 
 enum { MAX_NESTED = 400 }; /* values that a fact may rest on, one on another */
@@ -8,9 +9,9 @@ moe_facts_t *moe_facts_create(arena_t *arena, ir_func_t *func) {
   *facts = (moe_facts_t){.arena = arena, .func = func};
   facts->pool = func->module->exprs;
   facts->n_values = ir_count_values(func);
-  facts->of = ARENA_NEW_ARRAY(arena, facts->n_values, const moe_fact_t *);
+  facts->of = ARENA_ARRAY(arena, const moe_fact_t *, facts->n_values);
   facts->n_symbols = expr_n_symbols(facts->pool);
-  facts->bound_by = ARENA_NEW_ARRAY(arena, facts->n_symbols, const ir_op_t *);
+  facts->bound_by = ARENA_ARRAY(arena, const ir_op_t *, facts->n_symbols);
   for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op)) {
     if (op->code != OP_BIND) continue;
     const expr_symbol_t *symbol =
@@ -102,8 +103,8 @@ static ir_value_t *bound_number(ir_value_t *value) {
     const ir_op_t *op = value->def;
     int64_t number;
     if (op == NULL) return value;
-    if (op->code == OP_SELECT &&
-        rule_splat_int(ir_in(op, 1), &number) && number < 0)
+    if (op->code == OP_SELECT && rule_splat_int(ir_in(op, 1), &number) &&
+        number < 0)
       value = ir_in(op, 2);
     else if (op->code == OP_MAX && rule_splat_int(ir_in(op, 1), &number) &&
              number <= 0)
@@ -131,8 +132,7 @@ const moe_fact_t *moe_fact_of_symbol(moe_facts_t *facts,
   ir_value_t *value = moe_bound_value(facts, symbol, &index);
   if (value == NULL) return &moe_no_fact;
   const moe_fact_t *fact = moe_fact(facts, value);
-  if (fact->kind != FACT_COUNT && fact->kind != FACT_BOUND)
-    return &moe_no_fact;
+  if (fact->kind != FACT_COUNT && fact->kind != FACT_BOUND) return &moe_no_fact;
   moe_fact_t *one = moe_fact_copy(facts, fact);
   one->first += index;
   return one;

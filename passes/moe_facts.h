@@ -31,15 +31,15 @@ typedef struct moe_source {
 
 typedef enum {
   FACT_NONE,
-  FACT_EXPERT,  /* the row's expert */
-  FACT_TOKEN,   /* the row's token */
-  FACT_ROUTE,   /* the row's route: token * k + slot */
-  FACT_PLACE,   /* the route's place among the sorted ones */
-  FACT_GATE,    /* known where the expert is not one of the token's */
-  FACT_COORDS,  /* i64[dimensions of a mask, rows]: where it is true */
-  FACT_TUPLE,   /* the same, some of them, as [rows, n] */
-  FACT_COUNT,   /* routes of an expert: [experts] or one number */
-  FACT_BOUND,   /* routes of the experts before one: likewise */
+  FACT_EXPERT, /* the row's expert */
+  FACT_TOKEN,  /* the row's token */
+  FACT_ROUTE,  /* the row's route: token * k + slot */
+  FACT_PLACE,  /* the route's place among the sorted ones */
+  FACT_GATE,   /* known where the expert is not one of the token's */
+  FACT_COORDS, /* i64[dimensions of a mask, rows]: where it is true */
+  FACT_TUPLE,  /* the same, some of them, as [rows, n] */
+  FACT_COUNT,  /* routes of an expert: [experts] or one number */
+  FACT_BOUND,  /* routes of the experts before one: likewise */
 } moe_fact_kind_t;
 
 typedef struct moe_constant {
@@ -68,7 +68,7 @@ typedef struct moe_fact {
   moe_constant_t off, on;
   ir_value_t *at_route;
   const moe_linear_t *linear; /* TOKEN and ROUTE of a mask's rows, TUPLE: n */
-  int64_t first; /* BOUND, COUNT: expert of the first element */
+  int64_t first;              /* BOUND, COUNT: expert of the first element */
 } moe_fact_t;
 
 typedef struct moe_facts moe_facts_t;
@@ -82,7 +82,8 @@ const moe_fact_t *moe_fact(moe_facts_t *facts, ir_value_t *value);
 const moe_fact_t *moe_fact_of_symbol(moe_facts_t *facts,
                                      const expr_symbol_t *symbol);
 
-/* ---- Tags (moe_tags.c) ------------------------------------------------------ */
+/* ---- Tags (moe_tags.c) ------------------------------------------------------
+ */
 
 /* Tags of the operand of a reshape from those of its result, or the other way
  * round: from has the tags, to gets them. False where the shape mixes what must

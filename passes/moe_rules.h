@@ -24,9 +24,8 @@ moe_fact_t *moe_fact_copy(moe_facts_t *facts, const moe_fact_t *fact);
 ir_value_t *moe_bound_value(moe_facts_t *facts, const expr_symbol_t *symbol,
                             int64_t *out_index);
 
-#define MOE_RULE(name)                               \
-  const moe_fact_t *moe_rule_##name(moe_facts_t *facts, \
-                                    ir_value_t *value)
+#define MOE_RULE(name) \
+  const moe_fact_t *moe_rule_##name(moe_facts_t *facts, ir_value_t *value)
 /* moe_rules_route.c: routers, sorting, masks' rows, counts */
 MOE_RULE(topk);
 MOE_RULE(arg_max);
@@ -52,6 +51,8 @@ MOE_RULE(if);
 const moe_fact_t *moe_rule_number(moe_facts_t *facts, ir_value_t *value);
 /* EXPERT facts whose numbers are the experts themselves. */
 bool moe_is_expert(const moe_fact_t *fact);
+/* The number that all elements of a value are, of any numeric type. */
+bool moe_fill_number(const ir_value_t *value, double *out);
 /* The dimension of a constant along which it counts 0, 1, .., n-1, all others
  * being 1; -1: it does not. */
 int moe_counting_axis(const ir_value_t *value, int64_t n);

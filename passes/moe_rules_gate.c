@@ -12,7 +12,8 @@ static moe_constant_t constant(double x) { return (moe_constant_t){true, x}; }
 
 static bool is_zero(moe_constant_t c) { return c.known && c.x == 0; }
 
-/* ---- Arithmetic ----------------------------------------------------------- */
+/* ---- Arithmetic -----------------------------------------------------------
+ */
 
 static moe_constant_t compute_unary(ir_opcode_t code, double x) {
   bool low = isinf(x) && x < 0;
@@ -53,8 +54,7 @@ static moe_constant_t compute_half(ir_opcode_t code, moe_constant_t x,
     case OP_ADD: /* what is infinite stays so */
     case OP_SUB:
       if (x.known && isinf(x.x)) return x;
-      if (y.known && isinf(y.x))
-        return constant(code == OP_ADD ? y.x : -y.x);
+      if (y.known && isinf(y.x)) return constant(code == OP_ADD ? y.x : -y.x);
       return unknown;
     case OP_OR:
       return (x.known && x.x != 0) || (y.known && y.x != 0) ? constant(1)
@@ -128,7 +128,8 @@ static moe_constant_t compute(const ir_op_t *op, const moe_constant_t *in) {
                              : compute_unary(op->code, in[0].x);
 }
 
-/* ---- One expert, or each of them, compared with the chosen ones ------------- */
+/* ---- One expert, or each of them, compared with the chosen ones -------------
+ */
 
 static void broadcast_tags(const ir_type_t *from, const uint8_t *tag,
                            const ir_type_t *to, uint8_t *out) {
@@ -175,7 +176,8 @@ static const moe_fact_t *one_hot(moe_facts_t *facts, ir_value_t *value) {
   return out;
 }
 
-/* ---- Elementwise ----------------------------------------------------------- */
+/* ---- Elementwise -----------------------------------------------------------
+ */
 
 /* Tags of the result; false where operands disagree. */
 static bool merge_tags(moe_facts_t *facts, ir_value_t *value,
@@ -203,13 +205,10 @@ static void operand_constants(moe_facts_t *facts, const moe_fact_t *lead,
                               bool by_slot, ir_value_t *operand,
                               moe_constant_t *off, moe_constant_t *on) {
   const moe_fact_t *fact = moe_fact(facts, operand);
-  int64_t number;
   double x;
   *off = *on = unknown;
-  if (rule_splat_float(operand, &x)) {
+  if (moe_fill_number(operand, &x)) {
     *off = *on = constant(x);
-  } else if (rule_splat_int(operand, &number)) {
-    *off = *on = constant((double)number);
   } else if (fact->kind == FACT_GATE && fact->source == lead->source &&
              fact->space == lead->space && fact->expert == lead->expert) {
     unsigned tags = moe_tag_union(operand->type.rank, fact->tag);
@@ -270,8 +269,7 @@ static const moe_fact_t *gate_arithmetic(moe_facts_t *facts,
   out->space = lead->space;
   out->expert = lead->expert;
   if (!merge_tags(facts, value, lead, out)) return NULL;
-  bool by_slot =
-      (moe_tag_union(value->type.rank, out->tag) & TAG_SLOT) != 0;
+  bool by_slot = (moe_tag_union(value->type.rank, out->tag) & TAG_SLOT) != 0;
   for (unsigned i = 0; i < op->n_in; i++)
     operand_constants(facts, lead, by_slot, ir_in(op, i), &off[i], &on[i]);
   out->off = compute(op, off);
@@ -287,12 +285,13 @@ const moe_fact_t *moe_rule_elementwise(moe_facts_t *facts, ir_value_t *value) {
   return fact != NULL ? fact : moe_rule_number(facts, value);
 }
 
-/* ---- Reductions ------------------------------------------------------------ */
+/* ---- Reductions ------------------------------------------------------------
+ */
 
 /* How many routes each expert has: all of a mask of ones added up. */
 static const moe_fact_t *count_routes(moe_facts_t *facts, ir_value_t *value,
-                                      const moe_fact_t *gate,
-                                      unsigned reduced, unsigned kept) {
+                                      const moe_fact_t *gate, unsigned reduced,
+                                      unsigned kept) {
   bool whole = is_zero(gate->off) && gate->on.known && gate->on.x == 1;
   bool all_rows = (reduced & TAG_TOKEN) != 0 || (reduced & TAG_ROW) != 0;
   bool slots = (reduced & TAG_SLOT) != 0 || gate->source->distinct;
@@ -311,8 +310,8 @@ const moe_fact_t *moe_rule_reduce(moe_facts_t *facts, ir_value_t *value) {
   if (gate->kind != FACT_GATE) return NULL;
   bool is_sum = op->code == OP_REDUCE_SUM;
   unsigned n;
-  const int64_t *axes = ir_get_ints(
-      op, is_sum ? ATTR_REDUCE_SUM_axes : ATTR_REDUCE_MAX_axes, &n);
+  const int64_t *axes =
+      ir_get_ints(op, is_sum ? ATTR_REDUCE_SUM_axes : ATTR_REDUCE_MAX_axes, &n);
   bool keeps = ir_get_int(op, is_sum ? ATTR_REDUCE_SUM_keepdims
                                      : ATTR_REDUCE_MAX_keepdims) != 0;
   moe_fact_t *out = moe_fact_copy(facts, gate);
@@ -362,7 +361,8 @@ const moe_fact_t *moe_rule_softmax(moe_facts_t *facts, ir_value_t *value) {
   return out;
 }
 
-/* ---- Products --------------------------------------------------------------- */
+/* ---- Products ---------------------------------------------------------------
+ */
 
 const moe_fact_t *moe_rule_matmul(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
@@ -383,7 +383,8 @@ const moe_fact_t *moe_rule_matmul(moe_facts_t *facts, ir_value_t *value) {
   return out;
 }
 
-/* ---- Branches ---------------------------------------------------------------- */
+/* ---- Branches
+ * ---------------------------------------------------------------- */
 
 const moe_fact_t *moe_rule_if(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
@@ -393,13 +394,13 @@ const moe_fact_t *moe_rule_if(moe_facts_t *facts, ir_value_t *value) {
     ir_value_t *given = ir_in(op->regions[i].last, value->index);
     const moe_fact_t *fact = moe_fact(facts, given);
     off[i] = unknown;
-    if (rule_splat_float(given, &off[i].x)) {
+    if (moe_fill_number(given, &off[i].x)) {
       off[i].known = true;
     } else if (fact->kind == FACT_GATE) {
-      bool same = found->kind == FACT_NONE ||
-                  (found->source == fact->source &&
-                   found->expert == fact->expert &&
-                   memcmp(found->tag, fact->tag, value->type.rank) == 0);
+      bool same =
+          found->kind == FACT_NONE ||
+          (found->source == fact->source && found->expert == fact->expert &&
+           memcmp(found->tag, fact->tag, value->type.rank) == 0);
       if (same) off[i] = fact->off;
       found = fact;
     }

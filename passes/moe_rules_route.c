@@ -22,8 +22,8 @@ static const moe_source_t *new_source(moe_facts_t *facts, ir_value_t *index,
 
 static const moe_fact_t *new_router(moe_facts_t *facts, ir_value_t *index,
                                     int slot, int64_t experts) {
-  moe_fact_t *fact = moe_fact_new(facts, FACT_EXPERT,
-                                  new_source(facts, index, slot, experts));
+  moe_fact_t *fact =
+      moe_fact_new(facts, FACT_EXPERT, new_source(facts, index, slot, experts));
   for (unsigned d = 0; d < index->type.rank; d++)
     fact->tag[d] = (int)d == slot ? TAG_SLOT : TAG_TOKEN;
   return fact;
@@ -91,7 +91,8 @@ const moe_fact_t *moe_rule_arg_max(moe_facts_t *facts, ir_value_t *value) {
   return new_router(facts, value, keeps ? (int)axis : -1, experts);
 }
 
-/* ---- Masks ---------------------------------------------------------------- */
+/* ---- Masks ----------------------------------------------------------------
+ */
 
 const moe_fact_t *moe_rule_nonzero(moe_facts_t *facts, ir_value_t *value) {
   ir_value_t *mask = ir_in(value->def, 0);
@@ -102,10 +103,10 @@ const moe_fact_t *moe_rule_nonzero(moe_facts_t *facts, ir_value_t *value) {
   fact->space = value->def;
   fact->expert = gate->expert;
   unsigned n = mask->type.rank;
-  moe_linear_t *linear = ARENA_NEW_ARRAY(facts->arena, n, moe_linear_t);
+  moe_linear_t *linear = ARENA_ARRAY(facts->arena, moe_linear_t, n);
   for (unsigned i = 0; i < n; i++) {
     linear[i].n = n;
-    linear[i].coefficient = ARENA_NEW_ARRAY(facts->arena, n, const expr_t *);
+    linear[i].coefficient = ARENA_ARRAY(facts->arena, const expr_t *, n);
     for (unsigned d = 0; d < n; d++)
       linear[i].coefficient[d] = expr_const(facts->pool, d == i ? 1 : 0);
   }
@@ -114,13 +115,14 @@ const moe_fact_t *moe_rule_nonzero(moe_facts_t *facts, ir_value_t *value) {
   return fact;
 }
 
-/* ---- Counts --------------------------------------------------------------- */
+/* ---- Counts ---------------------------------------------------------------
+ */
 
 const moe_fact_t *moe_rule_cum_sum(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   const moe_fact_t *count = moe_fact(facts, ir_in(op, 0));
-  if (count->kind != FACT_COUNT || count->first != 0 ||
-      value->type.rank != 1 || ir_get_int(op, ATTR_CUM_SUM_reverse) != 0)
+  if (count->kind != FACT_COUNT || count->first != 0 || value->type.rank != 1 ||
+      ir_get_int(op, ATTR_CUM_SUM_reverse) != 0)
     return NULL;
   moe_fact_t *out = moe_fact_copy(facts, count);
   out->kind = FACT_BOUND;
@@ -132,16 +134,12 @@ const moe_fact_t *moe_rule_cum_sum(moe_facts_t *facts, ir_value_t *value) {
 static const moe_fact_t *histogram(moe_facts_t *facts, const ir_op_t *op,
                                    const moe_fact_t *index) {
   double zero, one;
-  int64_t i_zero = 1, i_one = 0, experts;
-  const ir_value_t *data = ir_in(op, 0), *ones = ir_in(op, 2);
-  bool from_zero = rule_splat_float(data, &zero)
-                       ? zero == 0
-                       : rule_splat_int(data, &i_zero) && i_zero == 0;
-  bool adds_one = rule_splat_float(ones, &one)
-                      ? one == 1
-                      : rule_splat_int(ones, &i_one) && i_one == 1;
-  unsigned tags = moe_tag_union(ir_in(op, 1)->type.rank, index->tag) &
-                  ~(unsigned)TAG_INNER;
+  int64_t experts;
+  const ir_value_t *data = ir_in(op, 0);
+  bool from_zero = moe_fill_number(data, &zero) && zero == 0;
+  bool adds_one = moe_fill_number(ir_in(op, 2), &one) && one == 1;
+  unsigned tags =
+      moe_tag_union(ir_in(op, 1)->type.rank, index->tag) & ~(unsigned)TAG_INNER;
   if (!from_zero || !adds_one || data->type.rank != 1 ||
       !expr_is_const(data->type.dim[0], &experts) ||
       experts < index->source->experts)
@@ -186,17 +184,10 @@ static const moe_fact_t *scattered_gate(moe_facts_t *facts, ir_value_t *value,
     else
       return NULL;
   }
-  int64_t number;
-  if (rule_splat_float(ir_in(op, 0), &out->off.x))
-    out->off.known = true;
-  else if (rule_splat_int(ir_in(op, 0), &number))
-    out->off = (moe_constant_t){true, (double)number};
+  out->off.known = moe_fill_number(ir_in(op, 0), &out->off.x);
   bool replaces = !is_sum || (out->off.known && out->off.x == 0);
   if (replaces && source->distinct) {
-    if (rule_splat_float(ir_in(op, 2), &out->on.x))
-      out->on.known = true;
-    else if (rule_splat_int(ir_in(op, 2), &number))
-      out->on = (moe_constant_t){true, (double)number};
+    out->on.known = moe_fill_number(ir_in(op, 2), &out->on.x);
     out->at_route = ir_in(op, 2);
   }
   return out;
@@ -231,7 +222,8 @@ const moe_fact_t *moe_rule_scatter(moe_facts_t *facts, ir_value_t *value) {
                                          : NULL;
 }
 
-/* ---- Gathers -------------------------------------------------------------- */
+/* ---- Gathers --------------------------------------------------------------
+ */
 
 /* One number of a tensor: x[c] along an axis, c a constant. */
 static const moe_fact_t *gather_one(moe_facts_t *facts, ir_value_t *value,
@@ -288,7 +280,34 @@ const moe_fact_t *moe_rule_gather(moe_facts_t *facts, ir_value_t *value) {
   return out;
 }
 
-/* ---- Numbers -------------------------------------------------------------- */
+/* ---- Numbers --------------------------------------------------------------
+ */
+
+bool moe_fill_number(const ir_value_t *value, double *out) {
+  int64_t number, count;
+  if (value == NULL) return false;
+  if (rule_splat_float(value, out)) return true;
+  if (rule_splat_int(value, &number)) {
+    *out = (double)number;
+    return true;
+  }
+  const ir_op_t *op = value->def;
+  enum { MAX_COUNT = 1 << 16 };
+  if (op == NULL || op->code != OP_CONSTANT ||
+      !ir_type_static_count(&value->type, &count) || count == 0 ||
+      count > MAX_COUNT)
+    return false;
+  const ir_data_t *data = ir_get_data(op, ATTR_CONSTANT_data);
+  dtype_t dtype = value->type.dtype;
+  dtype_class_t class = dtype_class(dtype);
+  if (data->bytes == NULL || class == DT_CLASS_STRING ||
+      class == DT_CLASS_COMPLEX)
+    return false;
+  *out = ir_element_float(dtype, data->bytes, 0);
+  for (int64_t i = 1; i < count; i++)
+    if (ir_element_float(dtype, data->bytes, (uint64_t)i) != *out) return false;
+  return true;
+}
 
 int moe_counting_axis(const ir_value_t *value, int64_t n) {
   const ir_op_t *op = value != NULL ? value->def : NULL;
@@ -358,7 +377,7 @@ static const moe_fact_t *map_experts(moe_facts_t *facts, ir_value_t *value,
                                      const moe_fact_t *fact, double other,
                                      bool swap) {
   int64_t n = fact->source->experts;
-  double *map = ARENA_NEW_ARRAY(facts->arena, (size_t)n, double);
+  double *map = ARENA_ARRAY(facts->arena, double, (size_t)n);
   for (int64_t e = 0; e < n; e++) {
     double x = fact->map != NULL ? fact->map[e] : (double)e;
     if (!apply_to_number(value->def, x, other, swap, &map[e])) return NULL;
@@ -389,10 +408,10 @@ static const moe_fact_t *combine_coordinates(moe_facts_t *facts,
   const moe_fact_t *base = a->linear != NULL ? a : b;
   moe_linear_t *sum = ARENA_NEW(facts->arena, moe_linear_t);
   sum->n = base->linear->n;
-  sum->coefficient =
-      ARENA_NEW_ARRAY(facts->arena, sum->n, const expr_t *);
+  sum->coefficient = ARENA_ARRAY(facts->arena, const expr_t *, sum->n);
   if (op->code == OP_MUL) {
-    const expr_t *factor = known_number(base == a ? ir_in(op, 1) : ir_in(op, 0));
+    const expr_t *factor =
+        known_number(base == a ? ir_in(op, 1) : ir_in(op, 0));
     if (factor == NULL) return NULL;
     for (unsigned d = 0; d < sum->n; d++)
       sum->coefficient[d] =
@@ -401,9 +420,8 @@ static const moe_fact_t *combine_coordinates(moe_facts_t *facts,
     if (a->linear == NULL || b->linear == NULL || a->space != b->space)
       return NULL;
     for (unsigned d = 0; d < sum->n; d++)
-      sum->coefficient[d] =
-          expr_add(facts->pool, a->linear->coefficient[d],
-                   b->linear->coefficient[d]);
+      sum->coefficient[d] = expr_add(facts->pool, a->linear->coefficient[d],
+                                     b->linear->coefficient[d]);
   }
   moe_fact_t *out = moe_fact_copy(facts, base);
   out->linear = sum;
@@ -444,10 +462,9 @@ const moe_fact_t *moe_rule_number(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   const moe_fact_t *a = moe_fact(facts, ir_in(op, 0));
   if (op->n_in == 1)
-    return op->code != OP_CAST ? NULL
-           : a->kind == FACT_EXPERT
-               ? map_experts(facts, value, a, 0, false)
-               : a;
+    return op->code != OP_CAST      ? NULL
+           : a->kind == FACT_EXPERT ? map_experts(facts, value, a, 0, false)
+                                    : a;
   if (op->n_in != 2) return NULL;
   const moe_fact_t *b = moe_fact(facts, ir_in(op, 1));
   const moe_fact_t *difference = bound_difference(facts, value);
@@ -461,17 +478,12 @@ const moe_fact_t *moe_rule_number(moe_facts_t *facts, ir_value_t *value) {
   bool swap = b->kind == FACT_EXPERT;
   const moe_fact_t *fact = swap ? b : a;
   double other;
-  int64_t number;
-  const ir_value_t *constant = ir_in(op, swap ? 0 : 1);
-  if (rule_splat_int(constant, &number))
-    other = (double)number;
-  else if (!rule_splat_float(constant, &other))
-    return NULL;
+  if (!moe_fill_number(ir_in(op, swap ? 0 : 1), &other)) return NULL;
   if (fact->kind == FACT_EXPERT &&
       ir_in(op, swap ? 1 : 0)->type.rank == value->type.rank)
     return map_experts(facts, value, fact, other, swap);
-  bool limits = (op->code == OP_MAX && other <= 0) ||
-                (op->code == OP_ADD && other == 0);
+  bool limits =
+      (op->code == OP_MAX && other <= 0) || (op->code == OP_ADD && other == 0);
   bool counts = fact->kind == FACT_COUNT || fact->kind == FACT_BOUND ||
                 fact->kind == FACT_ROUTE || fact->kind == FACT_TOKEN;
   return limits && counts ? fact : NULL;

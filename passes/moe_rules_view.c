@@ -16,9 +16,9 @@ const moe_fact_t *moe_rule_expand(moe_facts_t *facts, ir_value_t *value) {
     if (d < shift) continue;
     unsigned tag = fact->tag[d - shift];
     bool same = from->type.dim[d - shift] == value->type.dim[d];
-    out->tag[d] = (uint8_t)(same || !rule_is_one(from->type.dim[d - shift])
-                                ? tag
-                                : TAG_INNER);
+    out->tag[d] =
+        (uint8_t)(same || !rule_is_one(from->type.dim[d - shift]) ? tag
+                                                                  : TAG_INNER);
   }
   return out;
 }
@@ -128,7 +128,7 @@ static const moe_fact_t *concat_tuple(moe_facts_t *facts, ir_value_t *value) {
   if (value->type.rank != 2 || ir_get_int(op, ATTR_CONCAT_axis) != 1)
     return NULL;
   const moe_fact_t *first = moe_fact(facts, ir_in(op, 0));
-  moe_linear_t *linear = ARENA_NEW_ARRAY(facts->arena, op->n_in, moe_linear_t);
+  moe_linear_t *linear = ARENA_ARRAY(facts->arena, moe_linear_t, op->n_in);
   for (unsigned i = 0; i < op->n_in; i++) {
     const moe_fact_t *fact = moe_fact(facts, ir_in(op, i));
     if (fact->linear == NULL || fact->space != first->space ||

@@ -7,7 +7,8 @@ void moe_terms_init(moe_terms_t *terms, arena_t *arena, expr_pool_t *pool) {
   *terms = (moe_terms_t){.arena = arena, .pool = pool};
 }
 
-/* ---- Sharing --------------------------------------------------------------- */
+/* ---- Sharing ---------------------------------------------------------------
+ */
 
 static uint64_t mix(uint64_t hash, uint64_t value) {
   hash = (hash ^ value) * UINT64_C(0x9e3779b97f4a7c15);
@@ -51,6 +52,17 @@ static bool same_attrs(const ir_op_t *a, const ir_op_t *b) {
       case IR_ATTR_STR:
         if (strcmp(x->v.s, y->v.s) != 0) return false;
         break;
+      case IR_ATTR_INTS:
+        if (!same_list(x->v.ints, y->v.ints, x->n * sizeof *x->v.ints))
+          return false;
+        break;
+      case IR_ATTR_EXPR:
+        if (x->v.expr != y->v.expr) return false;
+        break;
+      case IR_ATTR_EXPRS:
+        if (!same_list(x->v.exprs, y->v.exprs, x->n * sizeof *x->v.exprs))
+          return false;
+        break;
       default:
         return false;
     }
@@ -85,13 +97,14 @@ static moe_term_t *intern(moe_terms_t *terms, const moe_term_t *wanted) {
   return copy;
 }
 
-/* ---- Making ---------------------------------------------------------------- */
+/* ---- Making ----------------------------------------------------------------
+ */
 
 moe_term_t *moe_term_leaf(moe_terms_t *terms, moe_term_kind_t kind,
                           ir_value_t *value, const uint8_t *tag) {
   unsigned rank = value->type.rank;
-  uint8_t *kept = ARENA_NEW_ARRAY(terms->arena, rank + 1, uint8_t);
-  const expr_t **dim = ARENA_NEW_ARRAY(terms->arena, rank + 1, const expr_t *);
+  uint8_t *kept = ARENA_ARRAY(terms->arena, uint8_t, rank + 1);
+  const expr_t **dim = ARENA_ARRAY(terms->arena, const expr_t *, rank + 1);
   moe_term_t term = {.kind = kind, .dtype = value->type.dtype, .value = value};
   for (unsigned d = 0; d < rank; d++) {
     kept[d] = tag[d];
@@ -111,8 +124,8 @@ moe_term_t *moe_term_op(moe_terms_t *terms, ir_opcode_t code,
                         moe_term_t *const *in, unsigned n_exprs,
                         const expr_t *const *exprs) {
   const expr_t **dims =
-      ARENA_NEW_ARRAY(terms->arena, rank + n_exprs + 1, const expr_t *);
-  moe_term_t **ins = ARENA_NEW_ARRAY(terms->arena, n + 1, moe_term_t *);
+      ARENA_ARRAY(terms->arena, const expr_t *, rank + n_exprs + 1);
+  moe_term_t **ins = ARENA_ARRAY(terms->arena, moe_term_t *, n + 1);
   moe_term_t term = {.kind = TERM_OP,
                      .dtype = dtype,
                      .rank = rank,
@@ -142,16 +155,56 @@ moe_term_t *moe_term_reshape(moe_terms_t *terms, moe_term_t *x, unsigned rank,
                      NULL);
 }
 
-/* ---- Several experts -------------------------------------------------------- */
+/* ---- Several experts --------------------------------------------------------
+ */
+
+/* The one tensor whose parts along `axis` the experts' values are, in order;
+ * NULL: there is none. */
+static ir_value_t *stacked_value(unsigned n, ir_value_t *const *each,
+                                 unsigned *out_axis) {
+  ir_value_t *stack = NULL;
+  unsigned axis = 0;
+  for (unsigned e = 0; e < n; e++) {
+    const ir_op_t *op = each[e] != NULL ? each[e]->def : NULL;
+    if (op == NULL || op->code != OP_SLICE) return NULL;
+    ir_value_t *from = ir_in(op, 0);
+    if (stack == NULL) {
+      stack = from;
+      while (axis < from->type.rank &&
+             from->type.dim[axis] == op->out[0].type.dim[axis])
+        axis++;
+      if (axis == from->type.rank) return NULL;
+    }
+    unsigned n_dims;
+    const expr_t *const *start = ir_get_exprs(op, ATTR_SLICE_start, &n_dims);
+    if (from != stack || !expr_equals_const(op->out[0].type.dim[axis], 1) ||
+        !expr_equals_const(from->type.dim[axis], n))
+      return NULL;
+    for (unsigned d = 0; d < n_dims; d++) {
+      bool whole = from->type.dim[d] == op->out[0].type.dim[d];
+      if (d == axis ? !expr_equals_const(start[d], e) : !whole) return NULL;
+    }
+  }
+  *out_axis = axis;
+  return stack;
+}
 
 static moe_term_t *bank_of(moe_terms_t *terms, unsigned n,
-                           moe_term_t *const *member,
-                           const moe_term_t *first) {
-  ir_value_t **each = ARENA_NEW_ARRAY(terms->arena, n, ir_value_t *);
+                           moe_term_t *const *member, const moe_term_t *first) {
+  ir_value_t **each = ARENA_ARRAY(terms->arena, ir_value_t *, n);
   for (unsigned e = 0; e < n; e++) {
     if (member[e] == NULL) continue;
     each[e] = member[e]->value;
     if (!ir_type_equal(&each[e]->type, &first->value->type)) return NULL;
+  }
+  unsigned axis;
+  ir_value_t *stack = stacked_value(n, each, &axis);
+  if (stack != NULL) {
+    uint8_t tag[IR_MAX_RANK];
+    for (unsigned d = 0; d < stack->type.rank; d++)
+      tag[d] = d == axis ? TAG_EXPERT : TAG_INNER;
+    moe_term_t *leaf = moe_term_leaf(terms, TERM_BANK, stack, tag);
+    return moe_term_reshape(terms, leaf, first->rank, first->dim);
   }
   moe_term_t bank = {.kind = TERM_BANK,
                      .dtype = first->dtype,
@@ -171,9 +224,28 @@ static bool alike(const moe_term_t *a, const moe_term_t *b) {
          same_attrs(a->model, b->model);
 }
 
-moe_term_t *moe_term_unify(moe_terms_t *terms, unsigned n,
-                           moe_term_t *const *member) {
-  const moe_term_t *first = NULL;
+struct moe_unified {
+  moe_term_t *const *member;
+  unsigned n;
+  moe_term_t *term;
+  moe_unified_t *next;
+};
+
+static moe_unified_t **unified_slot(moe_terms_t *terms, unsigned n,
+                                    moe_term_t *const *member) {
+  uint64_t hash = n;
+  for (unsigned e = 0; e < n; e++) hash = mix(hash, (uintptr_t)member[e]);
+  size_t n_slots = sizeof terms->unified / sizeof terms->unified[0];
+  moe_unified_t **slot = &terms->unified[hash % n_slots];
+  while (*slot != NULL && ((*slot)->n != n || memcmp((*slot)->member, member,
+                                                     n * sizeof *member) != 0))
+    slot = &(*slot)->next;
+  return slot;
+}
+
+static moe_term_t *unify(moe_terms_t *terms, unsigned n,
+                         moe_term_t *const *member) {
+  moe_term_t *first = NULL;
   bool same = true;
   for (unsigned e = 0; e < n; e++) {
     if (member[e] == NULL) continue;
@@ -181,16 +253,12 @@ moe_term_t *moe_term_unify(moe_terms_t *terms, unsigned n,
     same = same && member[e] == first;
     if (!alike(member[e], first)) return NULL;
   }
-  if (first == NULL) return NULL;
-  if (same) {
-    for (unsigned e = 0; e < n; e++)
-      if (member[e] != NULL) return member[e];
-  }
+  if (first == NULL || same) return first;
   if (first->kind == TERM_STEADY) return bank_of(terms, n, member, first);
   if (first->kind != TERM_OP) return NULL;
-  moe_term_t **in = ARENA_NEW_ARRAY(terms->arena, first->n + 1, moe_term_t *);
-  moe_term_t **of = ARENA_NEW_ARRAY(terms->arena, n, moe_term_t *);
+  moe_term_t **in = ARENA_ARRAY(terms->arena, moe_term_t *, first->n + 1);
   for (unsigned i = 0; i < first->n; i++) {
+    moe_term_t **of = ARENA_ARRAY(terms->arena, moe_term_t *, n);
     for (unsigned e = 0; e < n; e++)
       of[e] = member[e] != NULL ? member[e]->in[i] : NULL;
     in[i] = moe_term_unify(terms, n, of);
@@ -199,4 +267,17 @@ moe_term_t *moe_term_unify(moe_terms_t *terms, unsigned n,
   return moe_term_op(terms, first->code, first->model, first->dtype,
                      first->rank, first->dim, first->n, in, first->n_exprs,
                      first->exprs);
+}
+
+moe_term_t *moe_term_unify(moe_terms_t *terms, unsigned n,
+                           moe_term_t *const *member) {
+  moe_unified_t **slot = unified_slot(terms, n, member);
+  if (*slot != NULL) return (*slot)->term;
+  moe_term_t *term = unify(terms, n, member);
+  moe_term_t **copy = ARENA_ARRAY(terms->arena, moe_term_t *, n);
+  memcpy(copy, member, n * sizeof *copy);
+  moe_unified_t *entry = ARENA_NEW(terms->arena, moe_unified_t);
+  *entry = (moe_unified_t){copy, n, term, NULL};
+  *unified_slot(terms, n, member) = entry; /* others may have come since */
+  return term;
 }

@@ -26,8 +26,8 @@ struct moe_term {
   const expr_t *const *dim;
   bool rows, banks, tokens; /* depends on the row, the expert, the token */
   ir_value_t *value;
-  const uint8_t *tag;  /* of value */
-  ir_value_t **each;   /* BANK from separate values */
+  const uint8_t *tag; /* of value */
+  ir_value_t **each;  /* BANK from separate values */
   unsigned n_each;
   ir_opcode_t code;
   const ir_op_t *model; /* has the attributes of elementwise operations */
@@ -41,10 +41,13 @@ struct moe_term {
   moe_term_t *next; /* same bucket */
 };
 
+typedef struct moe_unified moe_unified_t;
+
 typedef struct moe_terms {
   arena_t *arena;
   expr_pool_t *pool;
   moe_term_t *bucket[1024];
+  moe_unified_t *unified[256]; /* what was asked before */
 } moe_terms_t;
 
 void moe_terms_init(moe_terms_t *terms, arena_t *arena, expr_pool_t *pool);

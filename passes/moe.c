@@ -1,0 +1,199 @@
+/* Recognises Mixture-of-Experts layers, in whatever form they were written, and
+ * rewrites each as moe.experts and moe.combine.
+ *
+ * Facts (moe_facts.h) say what values have to do with the choice of experts.
+ * Where a sum over experts or slots is found (moe_sum.h, moe_match.h), what is
+ * summed up is read backwards as a term of one row (moe_build.h). All layers
+ * are found first; then each is written (moe_emit.h). A layer is EX1: sums run
+ * over a token's slots in ascending order, and what is multiplied by zero is
+ * left out, which assumes that experts' results are finite. */
+#include <string.h>
+
+#include "passes/moe_describe.h"
+#include "passes/moe_match.h"
+#include "passes/moe_report.h"
+#include "passes/moe_rules.h"
+
+typedef struct search {
+  pass_ctx_t *ctx;
+  ir_func_t *func;
+  moe_builder_t *b;
+  moe_terms_t *terms;
+  bool *settled; /* by number: results of layers found */
+  const moe_source_t **source;
+  unsigned n_sources;
+  moe_found_t *first, **last;
+  ir_value_t **stands; /* by number: what took a root's place */
+} search_t;
+
+/* ---- Finding
+ * ----------------------------------------------------------------- */
+
+/* A fresh builder for each candidate: what it learns is about one root. */
+static void aim(search_t *s, const ir_op_t *root) {
+  moe_builder_t *b = s->b;
+  struct routed_memo *routed = b->routed;
+  moe_layout_list_t *layouts = b->layouts;
+  moe_facts_t *facts = b->facts;
+  *b = (moe_builder_t){.arena = s->ctx->scratch,
+                       .pool = s->ctx->module->exprs,
+                       .facts = facts,
+                       .terms = s->terms,
+                       .root = root,
+                       .settled = s->settled,
+                       .layouts = layouts,
+                       .routed = routed};
+}
+
+static void refuse(search_t *s, const ir_op_t *at, const char *candidate) {
+  if (s->b->obligation == NULL) return;
+  moe_refusal_t *refusal = moe_report_add_refusal(s->ctx->options->moe);
+  if (refusal == NULL) return;
+  refusal->loc = at->loc;
+  refusal->candidate = candidate;
+  if (s->b->blocker != NULL) refusal->blocker = s->b->blocker->loc;
+  refusal->obligation = s->b->obligation;
+}
+
+static bool keep(search_t *s, moe_found_t *found) {
+  if (found == NULL) return false;
+  s->settled[found->root->number] = true;
+  *s->last = found;
+  s->last = &found->next;
+  return true;
+}
+
+static void find_sources(search_t *s) {
+  for (ir_op_t *op = ir_walk_first(s->func); op != NULL;
+       op = ir_walk_next(op)) {
+    if (op->code != OP_TOPK && op->code != OP_ARG_MAX) continue;
+    const moe_fact_t *fact = moe_fact(s->b->facts, &op->out[op->n_out - 1]);
+    if (fact->kind != FACT_EXPERT || fact->space != NULL) continue;
+    s->source = arena_grow_array(s->ctx->scratch, s->source, s->n_sources,
+                                 s->n_sources + 1, sizeof *s->source);
+    s->source[s->n_sources++] = fact->source;
+  }
+}
+
+/* Whether a user of a sum adds more parts of the router. */
+static bool grows_on(search_t *s, const ir_value_t *value,
+                     const moe_source_t *source, unsigned n) {
+  for (const ir_use_t *use = value->uses; use != NULL; use = use->next) {
+    ir_op_t *user = use->user;
+    if (user->code == OP_YIELD && user->parent->owner != NULL &&
+        user->parent->owner->code == OP_IF)
+      user = user->parent->owner;
+    if (!moe_is_sum(user) || user->n_out != 1) continue;
+    moe_sum_t sum;
+    moe_sum_parts(s->b, &user->out[0], &sum);
+    if (moe_sum_count(&sum, source) > n) return true;
+  }
+  return false;
+}
+
+static bool try_sum(search_t *s, ir_op_t *op) {
+  moe_sum_t sum;
+  if (op->n_out != 1) return false;
+  ir_value_t *root = &op->out[0];
+  moe_sum_parts(s->b, root, &sum);
+  for (unsigned i = 0; i < sum.n; i++) {
+    if (sum.part[i].layout == NULL) continue;
+    const moe_source_t *source = sum.part[i].layout->source;
+    unsigned n = moe_sum_count(&sum, source);
+    bool alone = sum.n == 1 && sum.part[0].value == root;
+    if (alone || grows_on(s, root, source, n)) return false;
+    aim(s, op);
+    if (keep(s, moe_match_sum(s->b, root, &sum, source))) return true;
+    refuse(s, op, "a sum over experts");
+    return false;
+  }
+  return false;
+}
+
+static bool try_op(search_t *s, ir_op_t *op) {
+  if (op->n_out == 1 && s->settled[op->out[0].number]) return true;
+  aim(s, op);
+  if (moe_is_sum(op) && try_sum(s, op)) return true;
+  for (unsigned i = 0; i < s->n_sources; i++) {
+    moe_found_t *found = NULL;
+    aim(s, op);
+    if (op->code == OP_REDUCE_SUM)
+      found = moe_match_slots(s->b, op, s->source[i]);
+    else if (op->code == OP_MATMUL)
+      found = moe_match_product(s->b, op, s->source[i]);
+    if (found == NULL && s->b->obligation == NULL)
+      found = moe_match_single(s->b, op, s->source[i]);
+    if (keep(s, found)) return true;
+    refuse(s, op, "a sum over a token's experts");
+  }
+  return false;
+}
+
+/* ---- Writing
+ * ------------------------------------------------------------------ */
+
+static ir_value_t *now(void *user, ir_value_t *value) {
+  const search_t *s = user;
+  ir_value_t *other = s->stands[value->number];
+  return other != NULL ? other : value;
+}
+
+static void tell_missing(const search_t *s, const moe_found_t *found,
+                         moe_layer_t *layer) {
+  int64_t n = found->source->experts, n_missing = 0;
+  if (found->present == NULL) return;
+  int64_t *missing =
+      ARENA_ARRAY(s->ctx->options->moe->arena, int64_t, (size_t)n);
+  for (int64_t e = 0; e < n; e++)
+    if (!found->present[e]) missing[n_missing++] = e;
+  layer->missing = missing;
+  layer->n_missing = (unsigned)n_missing;
+}
+
+static void tell(search_t *s, const moe_found_t *found, const ir_op_t *op) {
+  moe_layer_t *layer = moe_report_add_layer(s->ctx->options->moe);
+  if (layer == NULL) return;
+  int64_t k;
+  layer->loc = found->root->def->loc;
+  layer->name = layer->loc.node != NULL ? layer->loc.node : found->root->name;
+  layer->form = found->form;
+  layer->experts = found->source->experts;
+  layer->k = expr_is_const(found->source->k, &k) ? k : 0;
+  layer->n_structures = op->n_regions;
+  layer->exactness = MOE_EX1;
+  layer->sparse = true;
+  moe_words_add(s->ctx->options->moe, &layer->assumptions,
+                "results of experts are finite");
+  tell_missing(s, found, layer);
+  moe_describe_experts(s->ctx->options->moe, layer, op,
+                       strcmp(found->form, "dense, masked") == 0);
+}
+
+static void write_all(search_t *s) {
+  for (moe_found_t *found = s->first; found != NULL; found = found->next) {
+    ir_value_t *sum;
+    const ir_op_t *op = moe_emit(s->ctx, found, now, s, &sum);
+    if (op == NULL) continue;
+    s->stands[found->root->number] = sum;
+    s->ctx->changed = true;
+    tell(s, found, op);
+  }
+}
+
+moec_status_t run_moe(pass_ctx_t *ctx, ir_func_t *func) {
+  ir_renumber(func);
+  unsigned n = ir_count_values(func);
+  moe_terms_t terms;
+  moe_terms_init(&terms, ctx->scratch, ctx->module->exprs);
+  moe_builder_t b = {.facts = moe_facts_create(ctx->scratch, func)};
+  search_t s = {.ctx = ctx, .func = func, .b = &b, .terms = &terms};
+  s.last = &s.first;
+  s.settled = ARENA_ARRAY(ctx->scratch, bool, n);
+  s.stands = ARENA_ARRAY(ctx->scratch, ir_value_t *, n);
+  find_sources(&s);
+  if (s.n_sources == 0) return MOEC_OK;
+  for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
+    try_op(&s, op);
+  write_all(&s);
+  return MOEC_OK;
+}

@@ -1,0 +1,121 @@
+/* Branches that are taken when any token chose an expert. */
+#include "ir/element.h"
+#include "passes/moe_read.h"
+#include "passes/rules.h"
+
+/* ---- Numbers that are never negative
+ * ------------------------------------------ */
+
+static bool constant_is_nonnegative(const ir_op_t *op) {
+  int64_t count;
+  const ir_data_t *data = ir_get_data(op, ATTR_CONSTANT_data);
+  const ir_type_t *type = &op->out[0].type;
+  enum { MAX_COUNT = 1 << 16 };
+  if (data->bytes == NULL || data->strings != NULL ||
+      !ir_type_static_count(type, &count) || count > MAX_COUNT)
+    return false;
+  for (int64_t i = 0; i < count; i++)
+    if (!(ir_element_float(type->dtype, data->bytes, (uint64_t)i) >= 0))
+      return false;
+  return true;
+}
+
+static bool is_nonnegative(const ir_value_t *value, unsigned depth) {
+  const ir_op_t *op = value != NULL ? value->def : NULL;
+  if (op == NULL || depth > 24) return false;
+  switch (op->code) {
+    case OP_CONSTANT:
+      return constant_is_nonnegative(op);
+    case OP_SOFTMAX:
+    case OP_SIGMOID:
+    case OP_EXP:
+    case OP_ABS:
+    case OP_SQRT:
+      return true;
+    case OP_RESHAPE:
+    case OP_EXPAND:
+    case OP_TRANSPOSE:
+    case OP_SLICE:
+    case OP_GATHER:
+    case OP_GATHER_ELEMENTS:
+    case OP_GATHER_ND:
+    case OP_CAST:
+    case OP_REDUCE_SUM:
+    case OP_REDUCE_MAX:
+    case OP_TOPK:
+      return is_nonnegative(ir_in(op, 0), depth + 1);
+    case OP_SCATTER_ELEMENTS:
+      return is_nonnegative(ir_in(op, 0), depth + 1) &&
+             is_nonnegative(ir_in(op, 2), depth + 1);
+    case OP_SELECT:
+      return is_nonnegative(ir_in(op, 1), depth + 1) &&
+             is_nonnegative(ir_in(op, 2), depth + 1);
+    case OP_MAX:
+      return is_nonnegative(ir_in(op, 0), depth + 1) ||
+             is_nonnegative(ir_in(op, 1), depth + 1);
+    case OP_ADD:
+    case OP_MUL:
+    case OP_DIV:
+    case OP_MIN:
+      return is_nonnegative(ir_in(op, 0), depth + 1) &&
+             is_nonnegative(ir_in(op, 1), depth + 1);
+    default:
+      return false;
+  }
+}
+
+/* ---- Conditions
+ * ----------------------------------------------------------------- */
+
+static bool is_zero(const ir_value_t *value) {
+  double x;
+  int64_t number;
+  if (rule_splat_float(value, &x)) return x == 0;
+  return rule_splat_int(value, &number) && number == 0;
+}
+
+/* A mask that is true at all tokens whose weight for the expert is not 0. */
+static bool covers_expert(moe_builder_t *b, ir_value_t *mask,
+                          const moe_layout_t *layout) {
+  const moe_fact_t *fact = moe_fact(b->facts, mask);
+  if (fact->kind != FACT_GATE || fact->source != layout->source ||
+      fact->expert != layout->expert)
+    return false;
+  if (fact->on.known) return fact->on.x != 0;
+  const ir_op_t *op = mask->def;
+  if (op->code == OP_LT && is_zero(ir_in(op, 0)))
+    return is_nonnegative(ir_in(op, 1), 0);
+  return mask->type.dtype != DT_BOOL && is_nonnegative(mask, 0);
+}
+
+bool moe_is_any(moe_builder_t *b, ir_value_t *condition,
+                const moe_layout_t *layout) {
+  ir_value_t *value = condition;
+  bool reduced = false;
+  for (unsigned i = 0; i < 12 && value->def != NULL; i++) {
+    const ir_op_t *op = value->def;
+    const moe_fact_t *fact = moe_fact(b->facts, value);
+    if (fact->kind == FACT_COUNT && fact->source == layout->source &&
+        fact->first == layout->expert && value->type.rank == 0)
+      return true;
+    if (reduced && covers_expert(b, value, layout)) return true;
+    if (op->code == OP_LT && is_zero(ir_in(op, 0)))
+      value = ir_in(op, 1);
+    else if (op->code == OP_CAST || op->code == OP_RESHAPE ||
+             op->code == OP_NOT)
+      value = ir_in(op, 0);
+    else if (op->code == OP_REDUCE_SUM || op->code == OP_REDUCE_MAX) {
+      reduced = true;
+      value = ir_in(op, 0);
+    } else {
+      return false;
+    }
+    if (op->code == OP_NOT) { /* not (x == 0) */
+      if (value->def == NULL || value->def->code != OP_EQ ||
+          !is_zero(ir_in(value->def, 1)))
+        return false;
+      value = ir_in(value->def, 0);
+    }
+  }
+  return false;
+}

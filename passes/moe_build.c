@@ -1,0 +1,188 @@
+/* Reading terms backwards: where it ends, and which operation is read how. */
+#include "passes/moe_build.h"
+
+#include <string.h>
+
+#include "passes/moe_read.h"
+#include "passes/rules.h"
+
+enum { MAX_DEPTH = 300, MAX_STEPS = 200000 };
+
+struct moe_memo {
+  const ir_value_t *value;
+  const moe_layout_t *layout;
+  const uint8_t *tag;
+  moe_term_t *term;
+  moe_memo_t *next;
+};
+
+moe_term_t *moe_fail(moe_builder_t *b, const ir_op_t *op, const char *why) {
+  if (b->obligation == NULL) {
+    b->blocker = op;
+    b->obligation = why;
+  }
+  return NULL;
+}
+
+bool moe_visible(const moe_builder_t *b, const ir_value_t *value) {
+  const ir_region_t *home =
+      value->def != NULL ? value->def->parent : value->region;
+  for (const ir_region_t *r = b->root->parent; r != NULL;
+       r = r->owner != NULL ? r->owner->parent : NULL)
+    if (r == home) return true;
+  return false;
+}
+
+const moe_layout_t *moe_layout(moe_builder_t *b, moe_layout_kind_t kind,
+                               const moe_source_t *source, const ir_op_t *space,
+                               int64_t expert) {
+  for (const moe_layout_list_t *l = b->layouts; l != NULL; l = l->next)
+    if (l->layout.kind == kind && l->layout.source == source &&
+        l->layout.space == space && l->layout.expert == expert)
+      return &l->layout;
+  moe_layout_list_t *entry = ARENA_NEW(b->arena, moe_layout_list_t);
+  *entry = (moe_layout_list_t){{kind, source, space, expert}, b->layouts};
+  b->layouts = entry;
+  return &entry->layout;
+}
+
+/* ---- Leaves ----------------------------------------------------------------
+ */
+
+/* Routes and tokens in order; all else has one element per row. */
+static bool is_scalar_row(const ir_type_t *type, const uint8_t *tag) {
+  for (unsigned d = 0; d < type->rank; d++)
+    if (tag[d] == TAG_INNER && !rule_is_one(type->dim[d])) return false;
+  return true;
+}
+
+/* A gate at the chosen experts: the values it was made from, or itself. */
+static moe_term_t *gate_leaf(moe_builder_t *b, ir_value_t *value,
+                             const uint8_t *tag, const moe_fact_t *fact) {
+  unsigned tags = moe_tag_union(value->type.rank, tag);
+  if (fact->at_route != NULL &&
+      ir_type_count(b->pool, &fact->at_route->type) == fact->source->routes) {
+    /* of the same shape as here, so that it broadcasts as before */
+    uint8_t flat[1] = {TAG_TOKEN | TAG_SLOT};
+    moe_term_t *leaf = NULL;
+    ir_value_t *from = fact->at_route;
+    const ir_type_t whole = ir_tensor_type(
+        from->type.dtype, 1, (const expr_t *const[]){fact->source->routes});
+    uint8_t from_tag[IR_MAX_RANK];
+    if (moe_tags_reshape(fact->source, &whole, flat, &from->type, from_tag))
+      leaf = moe_term_leaf(b->terms, TERM_ROUTE, from, from_tag);
+    if (leaf == NULL) return NULL;
+    const expr_t *ones[IR_MAX_RANK];
+    unsigned rank = 0;
+    for (unsigned d = 0; d < value->type.rank; d++)
+      if (tag[d] == TAG_INNER) ones[rank++] = value->type.dim[d];
+    return moe_term_reshape(b->terms, leaf, rank, ones);
+  }
+  bool stacked = (tags & TAG_EXPERT) != 0 && (tags & TAG_SLOT) == 0;
+  return stacked ? moe_term_leaf(b->terms, TERM_GATE, value, tag) : NULL;
+}
+
+/* A value that does not depend on the row or the expert. */
+static moe_term_t *steady_leaf(moe_builder_t *b, ir_value_t *value,
+                               const uint8_t *tag, const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  bool view =
+      op != NULL && (op->code == OP_RESHAPE || op->code == OP_TRANSPOSE);
+  bool constant = op != NULL && op->code == OP_CONSTANT;
+  if (constant || (moe_visible(b, value) && !view))
+    return moe_term_leaf(b->terms, TERM_STEADY, value, tag);
+  return moe_read_op(b, value, tag, layout);
+}
+
+/* A token's value that is repeated for each slot. */
+static moe_term_t *repeated_token(moe_builder_t *b, ir_value_t *value,
+                                  const uint8_t *tag,
+                                  const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  if (op == NULL || (op->code != OP_RESHAPE && op->code != OP_EXPAND &&
+                     op->code != OP_GATHER && op->code != OP_TRANSPOSE))
+    return NULL;
+  const ir_op_t *blocker = b->blocker;
+  const char *obligation = b->obligation;
+  moe_term_t *term = moe_read_op(b, value, tag, layout);
+  b->blocker = blocker;
+  b->obligation = obligation;
+  return term;
+}
+
+static moe_term_t *route_leaf(moe_builder_t *b, ir_value_t *value,
+                              const uint8_t *tag, const moe_layout_t *layout) {
+  unsigned tags = moe_tag_union(value->type.rank, tag);
+  if ((tags & TAG_SLOT) == 0)
+    return moe_term_leaf(b->terms, TERM_TOKEN, value, tag);
+  moe_term_t *term = repeated_token(b, value, tag, layout);
+  return term != NULL ? term : moe_term_leaf(b->terms, TERM_ROUTE, value, tag);
+}
+
+/* Where reading ends in this layout; NULL: it goes on. */
+static moe_term_t *leaf(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
+                        const moe_layout_t *layout) {
+  unsigned tags = moe_tag_union(value->type.rank, tag);
+  bool rows = (tags & (TAG_TOKEN | TAG_SLOT | TAG_ROW)) != 0;
+  if (!rows && (tags & TAG_EXPERT) != 0)
+    return moe_term_leaf(b->terms, TERM_BANK, value, tag);
+  if (!rows) return steady_leaf(b, value, tag, layout);
+  const moe_fact_t *fact = moe_fact(b->facts, value);
+  bool gate = fact->kind == FACT_GATE && fact->source == layout->source &&
+              is_scalar_row(&value->type, tag);
+  switch (layout->kind) {
+    case LAYOUT_ROUTES:
+      return moe_is_routed(b, value, layout->source)
+                 ? NULL
+                 : route_leaf(b, value, tag, layout);
+    case LAYOUT_STACK:
+      if (gate) return gate_leaf(b, value, tag, fact);
+      return (tags & TAG_EXPERT) == 0
+                 ? moe_term_leaf(b->terms, TERM_TOKEN, value, tag)
+                 : NULL;
+    case LAYOUT_DENSE:
+      if (gate && fact->expert == layout->expert) {
+        moe_term_t *term = gate_leaf(b, value, tag, fact);
+        if (term != NULL) return term;
+      }
+      return b->shared != NULL && b->shared[value->number]
+                 ? moe_term_leaf(b->terms, TERM_TOKEN, value, tag)
+                 : NULL;
+    default:
+      return NULL;
+  }
+}
+
+/* ---- Reading
+ * ----------------------------------------------------------------- */
+
+static moe_memo_t **memo_slot(moe_builder_t *b, const ir_value_t *value,
+                              const uint8_t *tag, const moe_layout_t *layout) {
+  uint64_t hash =
+      value->number * UINT64_C(0x9e3779b97f4a7c15) ^ (uintptr_t)layout >> 4;
+  moe_memo_t **slot =
+      &b->memo[(hash ^ hash >> 32) % (sizeof b->memo / sizeof b->memo[0])];
+  while (*slot != NULL &&
+         ((*slot)->value != value || (*slot)->layout != layout ||
+          memcmp((*slot)->tag, tag, value->type.rank) != 0))
+    slot = &(*slot)->next;
+  return slot;
+}
+
+moe_term_t *moe_build(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
+                      const moe_layout_t *layout) {
+  const moe_memo_t *known = *memo_slot(b, value, tag, layout);
+  if (known != NULL) return known->term;
+  if (b->depth >= MAX_DEPTH || ++b->steps > MAX_STEPS)
+    return moe_fail(b, value->def, "the expert is small enough to be read");
+  b->depth++;
+  moe_term_t *term = leaf(b, value, tag, layout);
+  if (term == NULL) term = moe_read_op(b, value, tag, layout);
+  b->depth--;
+  moe_memo_t *entry = ARENA_NEW(b->arena, moe_memo_t);
+  uint8_t *kept = ARENA_ARRAY(b->arena, uint8_t, value->type.rank + 1);
+  memcpy(kept, tag, value->type.rank);
+  *entry = (moe_memo_t){value, layout, kept, term, NULL};
+  *memo_slot(b, value, tag, layout) = entry;
+  return term;
+}

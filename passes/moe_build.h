@@ -1,0 +1,71 @@
+/* Reads backwards from a value what an expert computes, as a term. */
+#ifndef PASSES_MOE_BUILD_H
+#define PASSES_MOE_BUILD_H
+
+#include "passes/moe_facts.h"
+#include "passes/moe_term.h"
+
+/* How rows lie in a value. */
+typedef enum {
+  LAYOUT_ROUTES, /* tokens and slots */
+  LAYOUT_SORTED, /* routes sorted by expert: rows of `space` */
+  LAYOUT_GROUP,  /* those of one expert among them */
+  LAYOUT_ROWS,   /* rows of one expert's mask: of `space`, a nonzero */
+  LAYOUT_DENSE,  /* all tokens, for one expert */
+  LAYOUT_STACK,  /* all tokens for all experts */
+} moe_layout_kind_t;
+
+typedef struct moe_layout {
+  moe_layout_kind_t kind;
+  const moe_source_t *source;
+  const ir_op_t *space;
+  int64_t expert; /* GROUP, ROWS, DENSE */
+} moe_layout_t;
+
+typedef struct moe_layout_list {
+  moe_layout_t layout;
+  struct moe_layout_list *next;
+} moe_layout_list_t;
+
+typedef struct moe_memo moe_memo_t;
+
+typedef struct moe_builder {
+  arena_t *arena;
+  expr_pool_t *pool;
+  moe_facts_t *facts;
+  moe_terms_t *terms;
+  const ir_op_t *root; /* terms are read in front of it */
+  /* Values that several experts compute with: where reading ends if the layout
+   * is DENSE; by number. */
+  const bool *shared;
+  const bool *settled; /* results of layers that were found before, by number */
+  moe_memo_t *memo[1024];
+  moe_layout_list_t *layouts; /* each once */
+  struct routed_memo *routed;
+  unsigned depth, steps;
+  /* The first thing that stood in the way, and what it broke. */
+  const ir_op_t *blocker;
+  const char *obligation;
+} moe_builder_t;
+
+/* The one layout object of these; compared by address. */
+const moe_layout_t *moe_layout(moe_builder_t *b, moe_layout_kind_t kind,
+                               const moe_source_t *source, const ir_op_t *space,
+                               int64_t expert);
+/* The term of a value whose dimensions have these tags; NULL where it is none
+ * (blocker and obligation say why). */
+moe_term_t *moe_build(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
+                      const moe_layout_t *layout);
+
+/* Whether a size is the number of rows of an expert (start: of all before it)
+ * whatever the routing is. */
+bool moe_is_count(moe_facts_t *facts, const moe_source_t *source,
+                  int64_t expert, const expr_t *size);
+bool moe_is_start(moe_facts_t *facts, const moe_source_t *source,
+                  int64_t expert, const expr_t *size);
+/* Whether a linear number of a mask's coordinates is the token's, or the
+ * route's, number. */
+bool moe_is_token_number(moe_facts_t *facts, const moe_fact_t *fact);
+bool moe_is_route_number(moe_facts_t *facts, const moe_fact_t *fact);
+
+#endif

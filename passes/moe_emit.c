@@ -1,0 +1,525 @@
+/* Layers as operations: operands by token, route and expert in front of the
+ * layer, the term as the region of moe.experts. */
+#include "passes/moe_emit.h"
+
+#include "ir/build.h"
+#include "passes/rules.h"
+
+typedef struct written {
+  const moe_term_t *term;
+  ir_value_t *value;
+  struct written *next;
+} written_t;
+
+typedef struct emitter {
+  pass_ctx_t *ctx;
+  const moe_found_t *found;
+  ir_value_t *(*now)(void *user, ir_value_t *value);
+  void *user;
+  expr_pool_t *pool;
+  ir_builder_t *outer, *inner; /* in front of the layer, in the region */
+  const expr_t *rows;          /* how many rows `inner` has */
+  const moe_term_t **leaf;     /* operands, by kind */
+  unsigned n_leaves;
+  ir_value_t *route_index; /* [T, k] */
+  written_t *table[256];
+} emitter_t;
+
+static written_t **written_slot(emitter_t *e, const moe_term_t *term) {
+  written_t **slot =
+      &e->table[(term->hash >> 7) % (sizeof e->table / sizeof e->table[0])];
+  while (*slot != NULL && (*slot)->term != term) slot = &(*slot)->next;
+  return slot;
+}
+
+static void remember(emitter_t *e, const moe_term_t *term, ir_value_t *value) {
+  written_t *entry = ARENA_NEW(e->ctx->scratch, written_t);
+  *entry = (written_t){term, value, NULL};
+  *written_slot(e, term) = entry;
+}
+
+/* ---- Operands
+ * ----------------------------------------------------------------- */
+
+/* Reorders dimensions: those with a tag of `first` in front, then `second`,
+ * then the rest. */
+static ir_value_t *bring_forward(ir_builder_t *b, ir_value_t *x,
+                                 const uint8_t *tag, unsigned first,
+                                 unsigned second) {
+  int64_t perm[IR_MAX_RANK];
+  unsigned n = 0, rank = x->type.rank;
+  bool moves = false;
+  for (unsigned pass = 0; pass < 3; pass++)
+    for (unsigned d = 0; d < rank; d++) {
+      unsigned at = (tag[d] & first) != 0 ? 0 : (tag[d] & second) != 0 ? 1 : 2;
+      if (at != pass) continue;
+      moves = moves || n != d;
+      perm[n++] = d;
+    }
+  return moves ? ir_transpose(b, x, perm) : x;
+}
+
+static ir_value_t *with_dims(emitter_t *e, ir_builder_t *b, ir_value_t *x,
+                             const expr_t *lead, unsigned rank,
+                             const expr_t *const *dim) {
+  const expr_t *all[IR_MAX_RANK + 1];
+  unsigned n = 0;
+  if (lead != NULL) all[n++] = lead;
+  for (unsigned d = 0; d < rank; d++) all[n++] = dim[d];
+  bool same = x->type.rank == n;
+  for (unsigned d = 0; same && d < n; d++) same = x->type.dim[d] == all[d];
+  (void)e;
+  return same ? x : ir_reshape(b, x, n, all);
+}
+
+/* A value that is defined in a region as it can be used in front of the layer:
+ * constants, and shapes of them. */
+static ir_value_t *outside(emitter_t *e, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  const ir_region_t *home = op != NULL ? op->parent : value->region;
+  for (const ir_region_t *r = e->outer->region; r != NULL;
+       r = r->owner != NULL ? r->owner->parent : NULL)
+    if (r == home) return e->now(e->user, value);
+  MOEC_ASSERT(op != NULL && op->code == OP_CONSTANT);
+  ir_op_t *copy = ir_clone(e->ctx->module, op, NULL, NULL);
+  return ir_place(e->outer, copy);
+}
+
+/* [T, k] of the chosen experts at their gate, flattened. */
+static ir_value_t *gate_at_routes(emitter_t *e, const moe_term_t *leaf) {
+  ir_builder_t *b = e->outer;
+  const moe_source_t *source = e->found->source;
+  ir_value_t *x = bring_forward(b, outside(e, leaf->value), leaf->tag,
+                                TAG_TOKEN, TAG_EXPERT);
+  const expr_t *dim[2] = {source->tokens, expr_const(e->pool, source->experts)};
+  x = with_dims(e, b, x, NULL, 2, dim);
+  ir_value_t *in[2] = {x, e->route_index};
+  ir_op_t *op = ir_begin(b, OP_GATHER_ELEMENTS, 2, in, 1);
+  if (op == NULL) return NULL;
+  ir_set_int(op, ATTR_GATHER_ELEMENTS_axis, 1);
+  return with_dims(e, b, ir_place(b, op), source->routes, leaf->rank,
+                   leaf->dim);
+}
+
+static ir_value_t *stack_each(emitter_t *e, const moe_term_t *leaf) {
+  ir_builder_t *b = e->outer;
+  const expr_t *one = expr_const(e->pool, 1);
+  ir_value_t **part =
+      ARENA_ARRAY(e->ctx->scratch, ir_value_t *, leaf->n_each + 1);
+  unsigned n = 0;
+  for (unsigned i = 0; i < leaf->n_each; i++) {
+    if (leaf->each[i] == NULL) continue;
+    part[n] = outside(e, leaf->each[i]);
+    part[n] = with_dims(e, b, part[n], one, leaf->rank, leaf->dim);
+    n++;
+  }
+  return n == 1 ? part[0] : ir_concat(b, n, part, 0);
+}
+
+static ir_value_t *operand_of(emitter_t *e, const moe_term_t *leaf) {
+  ir_builder_t *b = e->outer;
+  const moe_source_t *source = e->found->source;
+  ir_value_t *x;
+  switch (leaf->kind) {
+    case TERM_TOKEN:
+      x = bring_forward(b, outside(e, leaf->value), leaf->tag, TAG_TOKEN, 0);
+      return with_dims(e, b, x, source->tokens, leaf->rank, leaf->dim);
+    case TERM_ROUTE:
+      x = bring_forward(b, outside(e, leaf->value), leaf->tag, TAG_TOKEN,
+                        TAG_SLOT);
+      return with_dims(e, b, x, source->routes, leaf->rank, leaf->dim);
+    case TERM_GATE:
+      return gate_at_routes(e, leaf);
+    default:
+      if (leaf->value == NULL) return stack_each(e, leaf);
+      x = bring_forward(b, outside(e, leaf->value), leaf->tag, TAG_EXPERT, 0);
+      return with_dims(e, b, x, expr_const(e->pool, source->experts),
+                       leaf->rank, leaf->dim);
+  }
+}
+
+/* ---- Terms
+ * --------------------------------------------------------------------- */
+
+static ir_value_t *write_term(emitter_t *e, const moe_term_t *term);
+
+/* The operand with as many features as the result, so that rows line up. */
+static ir_value_t *line_up(emitter_t *e, const moe_term_t *x, ir_value_t *value,
+                           unsigned rank) {
+  if (!x->rows || x->rank >= rank) return value;
+  const expr_t *dim[IR_MAX_RANK];
+  for (unsigned d = 0; d < rank; d++)
+    dim[d] = d < rank - x->rank ? expr_const(e->pool, 1)
+                                : x->dim[d - (rank - x->rank)];
+  return with_dims(e, e->inner, value, e->rows, rank, dim);
+}
+
+static void copy_attrs(ir_op_t *to, const ir_op_t *from) {
+  if (from == NULL) return;
+  for (unsigned i = 0; i < from->n_attrs; i++) {
+    const ir_attr_t *a = &from->attrs[i];
+    switch (ir_attr_info(a->id)->kind) {
+      case IR_ATTR_INT:
+        ir_set_int(to, a->id, a->v.i);
+        break;
+      case IR_ATTR_FLOAT:
+        ir_set_float(to, a->id, a->v.f);
+        break;
+      case IR_ATTR_STR:
+        ir_set_str(to, a->id, a->v.s);
+        break;
+      case IR_ATTR_DTYPE:
+        ir_set_dtype(to, a->id, a->v.dtype);
+        break;
+      case IR_ATTR_INTS:
+        ir_set_ints(to, a->id, a->n, a->v.ints);
+        break;
+      case IR_ATTR_EXPR:
+        ir_set_expr(to, a->id, a->v.expr);
+        break;
+      case IR_ATTR_EXPRS:
+        ir_set_exprs(to, a->id, a->n, a->v.exprs);
+        break;
+      default:
+        break;
+    }
+  }
+}
+
+static int64_t number(const expr_t *e) {
+  int64_t value = 0;
+  bool known = expr_is_const(e, &value);
+  MOEC_ASSERT(known);
+  return value;
+}
+
+static ir_value_t *write_slice(emitter_t *e, const moe_term_t *term,
+                               ir_value_t *x) {
+  unsigned lead = term->rows ? 1 : 0;
+  const expr_t *zero = expr_const(e->pool, 0), *one = expr_const(e->pool, 1);
+  const expr_t *part[3][IR_MAX_RANK + 1] = {{zero}, {e->rows}, {one}};
+  for (unsigned d = 0; d < term->rank; d++)
+    for (unsigned i = 0; i < 3; i++) part[i][lead + d] = term->exprs[3 * d + i];
+  ir_op_t *op = ir_begin(e->inner, OP_SLICE, 1, &x, 1);
+  if (op == NULL) return NULL;
+  ir_set_exprs(op, ATTR_SLICE_start, term->rank + lead, part[0]);
+  ir_set_exprs(op, ATTR_SLICE_length, term->rank + lead, part[1]);
+  ir_set_exprs(op, ATTR_SLICE_step, term->rank + lead, part[2]);
+  return ir_place(e->inner, op);
+}
+
+/* Operations whose attributes name dimensions. */
+static ir_value_t *write_shaped(emitter_t *e, const moe_term_t *term,
+                                ir_value_t *const *in) {
+  int64_t lead = term->rows ? 1 : 0, list[IR_MAX_RANK + 1];
+  const expr_t *rows = term->rows ? e->rows : NULL;
+  const expr_t *dim[IR_MAX_RANK + 1];
+  switch (term->code) {
+    case OP_RESHAPE:
+      return with_dims(e, e->inner, in[0], rows, term->rank, term->dim);
+    case OP_EXPAND:
+      for (unsigned d = 0; d < term->rank; d++) dim[lead + d] = term->dim[d];
+      dim[0] = rows != NULL ? rows : dim[0];
+      return ir_expand(e->inner, line_up(e, term->in[0], in[0], term->rank),
+                       term->rank + (unsigned)lead, dim);
+    case OP_TRANSPOSE:
+      list[0] = 0;
+      for (unsigned d = 0; d < term->rank; d++)
+        list[lead + d] = number(term->exprs[d]) + lead;
+      return ir_transpose(e->inner, in[0], list);
+    case OP_SLICE:
+      return write_slice(e, term, in[0]);
+    default:
+      break;
+  }
+  ir_op_t *op = ir_begin(e->inner, term->code, term->n, in, 1);
+  if (op == NULL) return NULL;
+  ir_attr_id_t first = ir_op_info(term->code)->attr_first;
+  if (term->code == OP_SOFTMAX || term->code == OP_LOG_SOFTMAX ||
+      term->code == OP_CONCAT) {
+    ir_set_int(op, first, number(term->exprs[0]) + lead);
+  } else { /* a reduction */
+    for (unsigned i = 0; i < term->n_exprs; i++)
+      list[i] = number(term->exprs[i]) + lead;
+    ir_set_ints(op, first, term->n_exprs, list);
+    ir_set_int(op, (ir_attr_id_t)(first + 1), 0);
+  }
+  return ir_place(e->inner, op);
+}
+
+static bool is_shaped(ir_opcode_t code) {
+  switch (code) {
+    case OP_RESHAPE:
+    case OP_EXPAND:
+    case OP_TRANSPOSE:
+    case OP_SLICE:
+    case OP_SOFTMAX:
+    case OP_LOG_SOFTMAX:
+    case OP_CONCAT:
+    case OP_REDUCE_SUM:
+    case OP_REDUCE_MAX:
+    case OP_REDUCE_MIN:
+    case OP_REDUCE_PROD:
+      return true;
+    default:
+      return false;
+  }
+}
+
+static ir_value_t *write_op(emitter_t *e, const moe_term_t *term) {
+  ir_value_t **in = ARENA_ARRAY(e->ctx->scratch, ir_value_t *, term->n + 1);
+  bool elementwise = (ir_op_info(term->code)->traits & ELEMENTWISE) != 0;
+  bool batched = term->code == OP_MATMUL && term->in[0]->rank > 1;
+  unsigned rank = elementwise ? term->rank : 0;
+  for (unsigned i = 0; i < term->n; i++) {
+    in[i] = write_term(e, term->in[i]);
+    if (in[i] == NULL) return NULL;
+    if (batched && term->in[i]->rank > rank) rank = term->in[i]->rank;
+  }
+  for (unsigned i = 0; i < term->n; i++) {
+    const moe_term_t *x = term->in[i];
+    in[i] = line_up(e, x, in[i], rank);
+    if (term->code != OP_CONCAT || !term->rows || x->rows) continue;
+    const expr_t *dim[IR_MAX_RANK + 1] = {e->rows};
+    for (unsigned d = 0; d < x->rank; d++) dim[1 + d] = x->dim[d];
+    in[i] = ir_expand(e->inner, in[i], x->rank + 1, dim);
+  }
+  if (is_shaped(term->code)) return write_shaped(e, term, in);
+  ir_op_t *op = ir_begin(e->inner, term->code, term->n, in, 1);
+  if (op == NULL) return NULL;
+  copy_attrs(op, term->model);
+  return ir_place(e->inner, op);
+}
+
+static ir_value_t *write_term(emitter_t *e, const moe_term_t *term) {
+  const written_t *known = *written_slot(e, term);
+  if (known != NULL) return known->value;
+  ir_value_t *value;
+  if (term->kind == TERM_OP) {
+    value = write_op(e, term);
+  } else { /* the same for all; operands are in the table already */
+    MOEC_ASSERT(term->kind == TERM_STEADY);
+    value = with_dims(e, e->inner, outside(e, term->value), NULL, term->rank,
+                      term->dim);
+  }
+  if (value != NULL) remember(e, term, value);
+  return value;
+}
+
+/* ---- Layers
+ * -------------------------------------------------------------------- */
+
+/* Leaves of a kind, each once, behind those that are in the list. */
+static void collect(emitter_t *e, const moe_term_t *term,
+                    moe_term_kind_t kind) {
+  if (*written_slot(e, term) != NULL) return;
+  bool wanted =
+      term->kind == kind || (kind == TERM_ROUTE && term->kind == TERM_GATE);
+  if (wanted) {
+    for (unsigned i = 0; i < e->n_leaves; i++)
+      if (e->leaf[i] == term) return;
+    e->leaf = arena_grow_array(e->ctx->scratch, e->leaf, e->n_leaves,
+                               e->n_leaves + 1, sizeof *e->leaf);
+    e->leaf[e->n_leaves++] = term;
+  }
+  remember(e, term, NULL);
+  for (unsigned i = 0; i < term->n; i++) collect(e, term->in[i], kind);
+}
+
+static void forget(emitter_t *e) {
+  for (size_t i = 0; i < sizeof e->table / sizeof e->table[0]; i++)
+    e->table[i] = NULL;
+}
+
+/* Experts of the routes, in order; those of tokens that are dropped name none.
+ */
+static ir_value_t *expert_numbers(emitter_t *e) {
+  ir_builder_t *b = e->outer;
+  const moe_found_t *found = e->found;
+  const moe_source_t *source = found->source;
+  ir_value_t *x = e->now(e->user, source->index);
+  uint8_t tag[IR_MAX_RANK];
+  for (unsigned d = 0; d < x->type.rank; d++)
+    tag[d] = (int)d == source->slot ? TAG_SLOT : TAG_TOKEN;
+  x = ir_cast(b, bring_forward(b, x, tag, TAG_TOKEN, TAG_SLOT), DT_I64);
+  const expr_t *dim[2] = {source->tokens, source->k};
+  e->route_index = with_dims(e, b, x, NULL, 2, dim);
+  x = with_dims(e, b, x, source->routes, 0, NULL);
+  if (found->active == NULL) return x;
+  e->n_leaves = 0;
+  collect(e, found->active, TERM_ROUTE);
+  forget(e);
+  for (unsigned i = 0; i < e->n_leaves; i++)
+    remember(e, e->leaf[i], operand_of(e, e->leaf[i]));
+  e->inner = b;
+  e->rows = source->routes;
+  ir_value_t *active = write_term(e, found->active);
+  forget(e);
+  if (active == NULL) return NULL;
+  active = with_dims(e, b, active, source->routes, 0, NULL);
+  ir_value_t *none = ir_scalar_int(b, DT_I64, source->experts);
+  return ir_select(b, active, x, none);
+}
+
+static void set_structure(emitter_t *e, ir_op_t *op, int64_t n_banks) {
+  const moe_found_t *found = e->found;
+  int64_t n = found->source->experts, next = 0;
+  int64_t *structure = ARENA_ARRAY(e->ctx->scratch, int64_t, (size_t)n);
+  int64_t *position = ARENA_ARRAY(e->ctx->scratch, int64_t, (size_t)n);
+  for (int64_t i = 0; i < n; i++) {
+    bool there = found->present == NULL || found->present[i];
+    structure[i] = there ? 0 : -1;
+    position[i] = there ? next++ : 0;
+  }
+  ir_set_ints(op, ATTR_MOE_EXPERTS_structure, (unsigned)n, structure);
+  ir_set_ints(op, ATTR_MOE_EXPERTS_position, (unsigned)n, position);
+  ir_set_ints(op, ATTR_MOE_EXPERTS_banks, 1, &n_banks);
+}
+
+/* The term, with the operands as arguments. */
+static bool fill_region(emitter_t *e, ir_op_t *op, const moe_term_t *term) {
+  const ir_region_t *region = ir_moe_add_region(op);
+  for (unsigned i = 0; i < e->n_leaves; i++)
+    remember(e, e->leaf[i], &region->args[i]);
+  ir_builder_t inner = *e->outer;
+  inner.region = &op->regions[0];
+  inner.before = NULL;
+  e->inner = &inner;
+  ir_value_t *y = write_term(e, term);
+  if (y == NULL || inner.status != MOEC_OK) return false;
+  if (!term->rows) return false;
+  ir_op_t *yield = ir_begin(&inner, OP_YIELD, 1, &y, 0);
+  if (yield == NULL) return false;
+  ir_place(&inner, yield);
+  return inner.status == MOEC_OK;
+}
+
+static ir_op_t *write_experts(emitter_t *e, const moe_term_t *term,
+                              ir_value_t *expert) {
+  const moe_source_t *source = e->found->source;
+  ir_builder_t *b = e->outer;
+  e->n_leaves = 0;
+  collect(e, term, TERM_TOKEN);
+  forget(e);
+  unsigned n_tokens = e->n_leaves;
+  collect(e, term, TERM_ROUTE);
+  forget(e);
+  unsigned n_rows = e->n_leaves;
+  collect(e, term, TERM_BANK);
+  forget(e);
+  ir_value_t **in = ARENA_ARRAY(e->ctx->scratch, ir_value_t *, e->n_leaves + 2);
+  in[0] = expert;
+  in[1] = NULL; /* tokens follow from k */
+  for (unsigned i = 0; i < e->n_leaves; i++) {
+    in[2 + i] = operand_of(e, e->leaf[i]);
+    if (in[2 + i] == NULL) return NULL;
+  }
+  ir_op_t *op = ir_begin(b, OP_MOE_EXPERTS, e->n_leaves + 2, in, 1);
+  if (op == NULL) return NULL;
+  ir_set_int(op, ATTR_MOE_EXPERTS_experts, source->experts);
+  ir_set_expr(op, ATTR_MOE_EXPERTS_k, source->k);
+  ir_set_expr(op, ATTR_MOE_EXPERTS_tokens, source->tokens);
+  ir_set_int(op, ATTR_MOE_EXPERTS_token_values, n_tokens);
+  ir_set_int(op, ATTR_MOE_EXPERTS_route_values, n_rows - n_tokens);
+  set_structure(e, op, e->n_leaves - n_rows);
+  e->rows = expr_new_symbol(e->pool, "rows", 0, NULL);
+  ir_set_expr(op, ATTR_MOE_EXPERTS_rows, e->rows);
+  if (!fill_region(e, op, term)) return NULL;
+  return ir_place(b, op) != NULL ? op : NULL;
+}
+
+/* A last factor that each route has one of: the weight of the sum. */
+static const moe_term_t *split_weight(const moe_term_t *term,
+                                      const moe_term_t **out_weight) {
+  *out_weight = NULL;
+  if (term->kind != TERM_OP || term->code != OP_MUL) return term;
+  for (unsigned i = 0; i < 2; i++) {
+    const moe_term_t *w = term->in[i], *y = term->in[1 - i];
+    bool scalar = w->rows && !w->banks && !w->tokens && y->rows;
+    for (unsigned d = 0; scalar && d < w->rank; d++)
+      scalar = rule_is_one(w->dim[d]);
+    const moe_term_t *leaf = w;
+    while (leaf->kind == TERM_OP && leaf->code == OP_RESHAPE)
+      leaf = leaf->in[0];
+    scalar = scalar && (leaf->kind == TERM_ROUTE || leaf->kind == TERM_GATE) &&
+             y->rank == term->rank;
+    for (unsigned d = 0; scalar && d < y->rank; d++)
+      scalar = y->dim[d] == term->dim[d];
+    if (!scalar) continue;
+    *out_weight = leaf;
+    return y;
+  }
+  return term;
+}
+
+/* out[tokens, features..] as the root lies. */
+static ir_value_t *as_root(emitter_t *e, ir_value_t *sum) {
+  const moe_found_t *found = e->found;
+  const ir_type_t *type = &found->root->type;
+  const expr_t *dim[IR_MAX_RANK];
+  int64_t perm[IR_MAX_RANK], place[IR_MAX_RANK];
+  unsigned n = 0;
+  for (unsigned pass = 0; pass < 2; pass++)
+    for (unsigned d = 0; d < type->rank; d++)
+      if ((found->tag[d] == TAG_TOKEN) == (pass == 0)) {
+        place[d] = n;
+        dim[n++] = type->dim[d];
+      }
+  bool moves = false;
+  for (unsigned d = 0; d < n; d++) {
+    perm[d] = place[d];
+    moves = moves || perm[d] != (int64_t)d;
+  }
+  sum = with_dims(e, e->outer, sum, NULL, n, dim);
+  return moves ? ir_transpose(e->outer, sum, perm) : sum;
+}
+
+static ir_value_t *write_sum(emitter_t *e, ir_value_t *y,
+                             const moe_term_t *weight) {
+  ir_builder_t *b = e->outer;
+  const moe_source_t *source = e->found->source;
+  ir_value_t *in[2] = {y, NULL};
+  if (weight != NULL) {
+    in[1] = operand_of(e, weight);
+    if (in[1] == NULL) return NULL;
+    in[1] = with_dims(e, b, in[1], source->routes, 0, NULL);
+  }
+  ir_op_t *op = ir_begin(b, OP_MOE_COMBINE, weight != NULL ? 2 : 1, in, 1);
+  if (op == NULL) return NULL;
+  ir_set_expr(op, ATTR_MOE_COMBINE_k, source->k);
+  ir_set_expr(op, ATTR_MOE_COMBINE_tokens, source->tokens);
+  return ir_place(b, op);
+}
+
+ir_op_t *moe_emit(pass_ctx_t *ctx, const moe_found_t *found,
+                  ir_value_t *(*now)(void *user, ir_value_t *value), void *user,
+                  ir_value_t **out_sum) {
+  ir_op_t *root = found->root->def;
+  if (!pass_allow_rewrite(ctx, "moe", root)) return NULL;
+  ir_builder_t b = {.module = ctx->module,
+                    .region = root->parent,
+                    .before = root,
+                    .loc = root->loc,
+                    .diag = ctx->diag};
+  emitter_t e = {.ctx = ctx,
+                 .found = found,
+                 .now = now,
+                 .user = user,
+                 .pool = ctx->module->exprs,
+                 .outer = &b};
+  ir_value_t *expert = expert_numbers(&e);
+  if (expert == NULL) return NULL;
+  const moe_term_t *weight;
+  const moe_term_t *term = split_weight(found->term, &weight);
+  ir_op_t *experts = write_experts(&e, term, expert);
+  if (experts == NULL) return NULL;
+  ir_value_t *sum = write_sum(&e, &experts->out[0], weight);
+  if (sum == NULL || b.status != MOEC_OK) return NULL;
+  sum = as_root(&e, sum);
+  for (unsigned i = 0; i < found->n_rest; i++)
+    sum = ir_binary(&b, OP_ADD, now(user, found->rest[i]), sum);
+  if (b.status != MOEC_OK) return NULL;
+  ir_replace_uses(found->root, sum);
+  *out_sum = sum;
+  return experts;
+}

@@ -1,0 +1,31 @@
+/* Writes recognised layers as moe.experts and moe.combine. */
+#ifndef PASSES_MOE_EMIT_H
+#define PASSES_MOE_EMIT_H
+
+#include "passes/moe_term.h"
+#include "passes/pass.h"
+
+/* A layer that can be written: root = rest + sum over the slots of a token of
+ * `term` where `active` holds. */
+typedef struct moe_found {
+  ir_value_t *root;   /* whose uses get the result */
+  const uint8_t *tag; /* of root: tokens and features */
+  const moe_source_t *source;
+  moe_term_t *term;    /* what the experts compute */
+  moe_term_t *active;  /* bool: routes that count; NULL: all */
+  const bool *present; /* of the experts; NULL: all */
+  bool combines;       /* false: there is one slot and no sum */
+  unsigned n_rest;
+  ir_value_t **rest; /* of root's type */
+  const char *form;
+  struct moe_found *next;
+} moe_found_t;
+
+/* Writes the layer in front of root and lets it take root's place; `now` gives
+ * what stands for a value since other layers were written. Returns the
+ * moe.experts, and what stands for root; NULL if a rewrite was not allowed. */
+ir_op_t *moe_emit(pass_ctx_t *ctx, const moe_found_t *found,
+                  ir_value_t *(*now)(void *user, ir_value_t *value), void *user,
+                  ir_value_t **out_sum);
+
+#endif

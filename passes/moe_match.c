@@ -1,0 +1,430 @@
+/* Sums over experts: their parts are read as terms, and become one. */
+#include "passes/moe_match.h"
+
+#include <string.h>
+
+#include "passes/moe_read.h"
+#include "passes/moe_rules.h"
+
+static moe_found_t *new_found(moe_builder_t *b, ir_value_t *root,
+                              const uint8_t *tag, const moe_source_t *source,
+                              moe_term_t *term, const char *form) {
+  moe_found_t *found = ARENA_NEW(b->arena, moe_found_t);
+  uint8_t *kept = ARENA_ARRAY(b->arena, uint8_t, root->type.rank + 1);
+  memcpy(kept, tag, root->type.rank);
+  *found = (moe_found_t){
+      .root = root, .tag = kept, .source = source, .term = term, .form = form};
+  return found;
+}
+
+/* Experts have something of their own, and compute with the token. */
+static bool is_expert(moe_builder_t *b, const ir_op_t *at,
+                      const moe_term_t *term) {
+  if (term == NULL) return false;
+  if (!term->banks) {
+    moe_fail(b, at, "experts differ from each other");
+    return false;
+  }
+  if (!term->tokens) {
+    moe_fail(b, at, "experts compute with the token");
+    return false;
+  }
+  return true;
+}
+
+/* ---- What several experts read
+ * -------------------------------------------------
+ */
+
+typedef struct reach {
+  moe_builder_t *b;
+  uint16_t *owner; /* by number: 1 + part that came first */
+  bool *shared;
+  ir_value_t **stack;
+  unsigned n, room;
+} reach_t;
+
+static void push(reach_t *r, ir_value_t *value, unsigned part) {
+  if (value == NULL || value->number >= r->b->facts->n_values) return;
+  uint16_t *owner = &r->owner[value->number];
+  if (*owner == part + 1) return;
+  if (*owner != 0) {
+    r->shared[value->number] = true;
+    return;
+  }
+  *owner = (uint16_t)(part + 1);
+  if (r->n == r->room) {
+    unsigned room = r->room == 0 ? 64 : 2 * r->room;
+    r->stack =
+        arena_grow_array(r->b->arena, r->stack, r->n, room, sizeof *r->stack);
+    r->room = room;
+  }
+  r->stack[r->n++] = value;
+}
+
+static void reach_from(reach_t *r, ir_value_t *value, unsigned part) {
+  push(r, value, part);
+  while (r->n > 0) {
+    const ir_op_t *op = r->stack[--r->n]->def;
+    if (op == NULL) continue;
+    for (unsigned i = 0; i < op->n_in; i++) push(r, ir_in(op, i), part);
+    for (unsigned i = 0; i < op->n_regions; i++)
+      for (unsigned j = 0; j < op->regions[i].last->n_in; j++)
+        push(r, ir_in(op->regions[i].last, j), part);
+  }
+}
+
+/* Marks what two or more of the parts read. Linear: a part goes no further than
+ * where another one was. */
+static void find_shared(moe_builder_t *b, const moe_sum_t *sum,
+                        const moe_source_t *source) {
+  unsigned n = b->facts->n_values;
+  reach_t r = {.b = b};
+  r.owner = ARENA_ARRAY(b->arena, uint16_t, n);
+  r.shared = ARENA_ARRAY(b->arena, bool, n);
+  for (unsigned i = 0; i < sum->n && i < UINT16_MAX - 1; i++) {
+    const moe_layout_t *layout = sum->part[i].layout;
+    if (layout == NULL || layout->source != source || layout->expert < 0)
+      continue;
+    reach_from(&r, sum->part[i].value, i);
+    if (layout->kind == LAYOUT_ROWS) reach_from(&r, ir_in(layout->space, 0), i);
+  }
+  b->shared = r.shared;
+}
+
+/* ---- Experts one by one
+ * ---------------------------------------------------------
+ */
+
+typedef struct members {
+  moe_term_t **term, **active;
+  bool *present;
+  bool partly; /* some rows of a mask may be missing */
+} members_t;
+
+/* Which routes of an expert are in its rows: all, or where the mask is true. */
+static bool read_mask(moe_builder_t *b, const moe_layout_t *layout,
+                      members_t *m) {
+  ir_value_t *mask = ir_in(layout->space, 0);
+  const moe_fact_t *gate = moe_fact(b->facts, mask);
+  if (gate->on.known) {
+    if (gate->on.x != 0) return true;
+    moe_fail(b, layout->space, "the expert's rows are those of its tokens");
+    return false;
+  }
+  m->partly = true;
+  m->active[layout->expert] = moe_build(
+      b, mask, gate->tag,
+      moe_layout(b, LAYOUT_DENSE, layout->source, NULL, layout->expert));
+  return m->active[layout->expert] != NULL;
+}
+
+static bool read_member(moe_builder_t *b, const moe_part_t *part,
+                        members_t *m) {
+  const moe_layout_t *layout = part->layout;
+  if (m->present[layout->expert]) {
+    moe_fail(b, part->at, "an expert comes once");
+    return false;
+  }
+  m->present[layout->expert] = true;
+  m->term[layout->expert] = moe_build(b, part->value, part->tag, layout);
+  if (m->term[layout->expert] == NULL) return false;
+  return layout->kind != LAYOUT_ROWS || read_mask(b, layout, m);
+}
+
+static const char *form_of(const moe_layout_t *layout) {
+  switch (layout->kind) {
+    case LAYOUT_ROWS:
+      return "loop over experts";
+    case LAYOUT_SORTED:
+    case LAYOUT_GROUP:
+      return "sorted and grouped";
+    case LAYOUT_ROUTES:
+      return "gathered weights";
+    default:
+      return "dense, masked";
+  }
+}
+
+/* Rows of a mask become tokens; other layouts have them. */
+static void root_tags(const moe_part_t *part, const ir_type_t *type,
+                      uint8_t *tag) {
+  for (unsigned d = 0; d < type->rank; d++) {
+    bool rows = part->layout->kind != LAYOUT_DENSE;
+    if (rows)
+      tag[d] = d == 0 ? TAG_TOKEN : TAG_INNER;
+    else
+      tag[d] = part->tag[d] == TAG_TOKEN ? TAG_TOKEN : TAG_INNER;
+  }
+}
+
+static moe_found_t *match_members(moe_builder_t *b, ir_value_t *root,
+                                  const moe_sum_t *sum,
+                                  const moe_source_t *source) {
+  size_t n = (size_t)source->experts;
+  members_t m = {.term = ARENA_ARRAY(b->arena, moe_term_t *, n),
+                 .active = ARENA_ARRAY(b->arena, moe_term_t *, n),
+                 .present = ARENA_ARRAY(b->arena, bool, n)};
+  const moe_part_t *first = NULL;
+  find_shared(b, sum, source);
+  for (unsigned i = 0; i < sum->n; i++) {
+    const moe_part_t *part = &sum->part[i];
+    if (part->layout == NULL || part->layout->source != source) continue;
+    if (first == NULL) first = part;
+    if (part->layout->expert < 0 || part->layout->expert >= source->experts ||
+        part->layout->kind != first->layout->kind ||
+        memcmp(part->tag, first->tag, sizeof part->tag) != 0) {
+      moe_fail(b, part->at, "all experts are written the same way");
+      return NULL;
+    }
+    if (!read_member(b, part, &m)) return NULL;
+  }
+  moe_term_t *term = moe_term_unify(b->terms, (unsigned)n, m.term);
+  if (term == NULL) moe_fail(b, root->def, "experts are of one structure");
+  if (!is_expert(b, root->def, term)) return NULL;
+  moe_term_t *active = NULL;
+  if (m.partly) {
+    active = moe_term_unify(b->terms, (unsigned)n, m.active);
+    if (active == NULL || active->banks) {
+      moe_fail(b, root->def, "masks of all experts are made the same way");
+      return NULL;
+    }
+  }
+  uint8_t tag[IR_MAX_RANK];
+  root_tags(first, &root->type, tag);
+  moe_found_t *found =
+      new_found(b, root, tag, source, term, form_of(first->layout));
+  found->active = active;
+  found->present = m.present;
+  return found;
+}
+
+/* ---- Sums
+ * ------------------------------------------------------------------------
+ */
+
+/* All experts in one part: a stack of them, or sorted rows. */
+static moe_found_t *match_whole(moe_builder_t *b, ir_value_t *root,
+                                const moe_part_t *part,
+                                const moe_source_t *source) {
+  moe_term_t *term = moe_build(b, part->value, part->tag, part->layout);
+  if (!is_expert(b, part->at, term)) return NULL;
+  uint8_t tag[IR_MAX_RANK];
+  const ir_type_t *type = &root->type;
+  if (part->layout->kind == LAYOUT_SORTED) {
+    for (unsigned d = 0; d < type->rank; d++)
+      tag[d] = d == 0 ? TAG_TOKEN : TAG_INNER;
+  } else { /* without the axis of the experts */
+    bool keeps = part->value->type.rank == type->rank;
+    for (unsigned d = 0, to = 0; d < part->value->type.rank; d++) {
+      bool experts = part->tag[d] == TAG_EXPERT;
+      if (experts && !keeps) continue;
+      tag[to++] = experts ? TAG_INNER : part->tag[d];
+    }
+  }
+  return new_found(b, root, tag, source, term, form_of(part->layout));
+}
+
+moe_found_t *moe_match_sum(moe_builder_t *b, ir_value_t *root,
+                           const moe_sum_t *sum, const moe_source_t *source) {
+  const moe_part_t *first = NULL;
+  unsigned n = 0, n_rest = 0;
+  ir_value_t **rest = ARENA_ARRAY(b->arena, ir_value_t *, sum->n + 1);
+  for (unsigned i = 0; i < sum->n; i++) {
+    const moe_part_t *part = &sum->part[i];
+    if (part->layout != NULL && part->layout->source == source) {
+      if (n++ == 0) first = part;
+    } else if (part->layout == NULL &&
+               rule_same_dims(&part->value->type, &root->type)) {
+      rest[n_rest++] = part->value;
+    } else {
+      moe_fail(b, part->at, "all parts of the sum have its shape");
+      return NULL;
+    }
+  }
+  bool whole = n == 1 && (first->layout->kind == LAYOUT_STACK ||
+                          first->layout->kind == LAYOUT_SORTED);
+  moe_found_t *found = whole ? match_whole(b, root, first, source)
+                             : match_members(b, root, sum, source);
+  if (found == NULL) return NULL;
+  found->rest = rest;
+  found->n_rest = n_rest;
+  return found;
+}
+
+/* ---- Slots
+ * -----------------------------------------------------------------------
+ */
+
+/* Tags of tensors whose first dimensions are a router's tokens, then its slots;
+ * the number of these dimensions, 0 if it is none. */
+static unsigned route_tags(moe_builder_t *b, const ir_type_t *type,
+                           const moe_source_t *source, unsigned slot,
+                           uint8_t *tag) {
+  const expr_t *tokens = expr_const(b->pool, 1);
+  for (unsigned d = 0; d < type->rank; d++) tag[d] = TAG_INNER;
+  for (unsigned d = 0; d < slot; d++) {
+    tokens = expr_mul(b->pool, tokens, type->dim[d]);
+    tag[d] = TAG_TOKEN;
+  }
+  return tokens == source->tokens && slot > 0 ? slot : 0;
+}
+
+moe_found_t *moe_match_slots(moe_builder_t *b, const ir_op_t *op,
+                             const moe_source_t *source) {
+  ir_value_t *value = ir_in(op, 0), *root = (ir_value_t *)&op->out[0];
+  unsigned n;
+  const int64_t *axes = ir_get_ints(op, ATTR_REDUCE_SUM_axes, &n);
+  uint8_t tag[IR_MAX_RANK], root_tag[IR_MAX_RANK];
+  if (n != 1 || value->type.dim[axes[0]] != source->k ||
+      route_tags(b, &value->type, source, (unsigned)axes[0], tag) == 0 ||
+      !moe_is_routed(b, value, source))
+    return NULL;
+  tag[axes[0]] = TAG_SLOT;
+  moe_term_t *term =
+      moe_build(b, value, tag, moe_layout(b, LAYOUT_ROUTES, source, NULL, -1));
+  if (!is_expert(b, op, term)) return NULL;
+  for (unsigned d = 0; d < root->type.rank; d++)
+    root_tag[d] = (int64_t)d < axes[0] ? TAG_TOKEN : TAG_INNER;
+  return new_found(b, root, root_tag, source, term, "gathered weights");
+}
+
+/* ---- Products that sum
+ * -------------------------------------------------------------
+ */
+
+/* Both operands at one route, of which one has a single feature. */
+static moe_term_t *multiply(moe_builder_t *b, const ir_op_t *op, moe_term_t *x,
+                            moe_term_t *y) {
+  const expr_t *dim[2];
+  unsigned n = 0;
+  const expr_t *m = op->out[0].type.dim[op->out[0].type.rank - 2];
+  const expr_t *c = op->out[0].type.dim[op->out[0].type.rank - 1];
+  bool x_one = rule_is_one(m), y_one = rule_is_one(c);
+  if (!x_one && !y_one) return NULL;
+  dim[n++] = x_one ? c : m;
+  const expr_t *one = expr_const(b->pool, 1);
+  moe_term_t *in[2];
+  in[0] = moe_term_reshape(b->terms, x, 1, x_one ? &one : dim);
+  in[1] = moe_term_reshape(b->terms, y, 1, y_one ? &one : dim);
+  const expr_t *all[2] = {m, c};
+  moe_term_t *term = moe_term_op(b->terms, OP_MUL, NULL, op->out[0].type.dtype,
+                                 1, dim, 2, in, 0, NULL);
+  return moe_term_reshape(b->terms, term, 2, all);
+}
+
+moe_found_t *moe_match_product(moe_builder_t *b, const ir_op_t *op,
+                               const moe_source_t *source) {
+  ir_value_t *x = ir_in(op, 0), *y = ir_in(op, 1);
+  ir_value_t *root = (ir_value_t *)&op->out[0];
+  unsigned rank = root->type.rank;
+  if (x->type.rank != rank || y->type.rank != rank || rank < 3) return NULL;
+  uint8_t tag[2][IR_MAX_RANK], root_tag[IR_MAX_RANK];
+  if (route_tags(b, &x->type, source, rank - 2, tag[0]) == 0 ||
+      route_tags(b, &y->type, source, rank - 2, tag[1]) == 0)
+    return NULL;
+  const expr_t *over = x->type.dim[rank - 1];
+  bool slots = over == source->k &&
+               (moe_is_routed(b, x, source) || moe_is_routed(b, y, source));
+  const moe_fact_t *gate[2] = {moe_fact(b->facts, x), moe_fact(b->facts, y)};
+  bool experts = false;
+  for (unsigned i = 0; i < 2; i++)
+    experts = experts ||
+              (gate[i]->kind == FACT_GATE && gate[i]->source == source &&
+               gate[i]->off.known && gate[i]->off.x == 0 && source->distinct &&
+               gate[i]->tag[i == 0 ? rank - 1 : rank - 2] == TAG_EXPERT);
+  if (!slots && !experts) return NULL;
+  tag[0][rank - 1] = tag[1][rank - 2] = experts ? TAG_EXPERT : TAG_SLOT;
+  const moe_layout_t *layout =
+      moe_layout(b, experts ? LAYOUT_STACK : LAYOUT_ROUTES, source, NULL, -1);
+  moe_term_t *side[2] = {moe_build(b, x, tag[0], layout), NULL};
+  if (side[0] != NULL) side[1] = moe_build(b, y, tag[1], layout);
+  if (side[1] == NULL) return NULL;
+  moe_term_t *term = multiply(b, op, side[0], side[1]);
+  if (!is_expert(b, op, term)) return NULL;
+  route_tags(b, &root->type, source, rank - 2, root_tag);
+  return new_found(b, root, root_tag, source, term, form_of(layout));
+}
+
+/* ---- One expert per token
+ * ------------------------------------------------------------
+ */
+
+/* Something that an expert of its own has, taken for each token. */
+static bool is_taken(moe_builder_t *b, const ir_value_t *value,
+                     const moe_source_t *source, unsigned depth) {
+  const ir_op_t *op = value != NULL ? value->def : NULL;
+  if (op == NULL || depth > 8) return false;
+  if (op->code == OP_GATHER) {
+    const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+    return moe_is_expert(fact) && fact->source == source;
+  }
+  bool view = op->code == OP_RESHAPE || op->code == OP_TRANSPOSE ||
+              op->code == OP_EXPAND || op->code == OP_CAST ||
+              op->code == OP_SLICE;
+  return view && is_taken(b, ir_in(op, 0), source, depth + 1);
+}
+
+/* Whether a later operation computes with an expert's own values, too. */
+static bool goes_on(moe_builder_t *b, const ir_op_t *op,
+                    const moe_source_t *source) {
+  for (const ir_op_t *next = op->next; next != NULL; next = next->next) {
+    bool takes = false, follows = false;
+    for (unsigned i = 0; i < next->n_in; i++) {
+      bool taken = is_taken(b, ir_in(next, i), source, 0);
+      takes = takes || taken;
+      follows = follows || (ir_in(next, i) != NULL && !taken &&
+                            moe_is_routed(b, ir_in(next, i), source));
+    }
+    if (takes && follows) return true;
+  }
+  return false;
+}
+
+static bool takes_any(moe_builder_t *b, const ir_op_t *op,
+                      const moe_source_t *source) {
+  for (unsigned i = 0; i < op->n_in; i++)
+    if (is_taken(b, ir_in(op, i), source, 0)) return true;
+  return false;
+}
+
+/* The value with the route's weight on it, where that is its only use. */
+static ir_value_t *with_weight(moe_builder_t *b, ir_value_t *value,
+                               const moe_source_t *source) {
+  for (unsigned i = 0; i < 4; i++) {
+    const ir_use_t *use = value->uses;
+    if (use == NULL || use->next != NULL) return value;
+    ir_op_t *user = use->user;
+    if (user->code == OP_RESHAPE && user->next != NULL &&
+        user->out[0].uses != NULL && user->out[0].uses->next == NULL &&
+        user->out[0].uses->user->code == OP_MUL) {
+      value = &user->out[0];
+      continue;
+    }
+    if (user->code != OP_MUL) return value;
+    const ir_value_t *w = ir_in(user, 1 - use->index);
+    if (moe_is_routed(b, w, source) || w->type.rank != value->type.rank ||
+        !rule_is_one(w->type.dim[w->type.rank - 1]))
+      return value;
+    value = &user->out[0];
+  }
+  return value;
+}
+
+moe_found_t *moe_match_single(moe_builder_t *b, const ir_op_t *op,
+                              const moe_source_t *source) {
+  if (!rule_is_one(source->k) || op->n_out != 1 ||
+      (op->code != OP_MATMUL && !ir_has_trait(op, ELEMENTWISE)) ||
+      !takes_any(b, op, source) || goes_on(b, op, source))
+    return NULL;
+  ir_value_t *root = with_weight(b, (ir_value_t *)&op->out[0], source);
+  uint8_t tag[IR_MAX_RANK];
+  for (unsigned n = 1; n < root->type.rank; n++) {
+    if (route_tags(b, &root->type, source, n, tag) == 0) continue;
+    moe_term_t *term =
+        moe_build(b, root, tag, moe_layout(b, LAYOUT_ROUTES, source, NULL, -1));
+    if (!is_expert(b, op, term)) return NULL;
+    return new_found(b, root, tag, source, term, "gathered weights");
+  }
+  return NULL;
+}

@@ -1,0 +1,22 @@
+/* From sums over experts to layers. */
+#ifndef PASSES_MOE_MATCH_H
+#define PASSES_MOE_MATCH_H
+
+#include "passes/moe_emit.h"
+#include "passes/moe_sum.h"
+
+/* What the parts of a router in a sum make up, with root as the sum; NULL where
+ * something cannot be shown (the builder has the blocker). */
+moe_found_t *moe_match_sum(moe_builder_t *b, ir_value_t *root,
+                           const moe_sum_t *sum, const moe_source_t *source);
+/* The sum over a token's slots that `op` is, if it is one. */
+moe_found_t *moe_match_slots(moe_builder_t *b, const ir_op_t *op,
+                             const moe_source_t *source);
+/* The product that sums over experts or slots, if `op` is one. */
+moe_found_t *moe_match_product(moe_builder_t *b, const ir_op_t *op,
+                               const moe_source_t *source);
+/* With one expert per token there is no sum: the value that `op` gives. */
+moe_found_t *moe_match_single(moe_builder_t *b, const ir_op_t *op,
+                              const moe_source_t *source);
+
+#endif

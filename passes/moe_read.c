@@ -1,0 +1,281 @@
+/* Reading operations whose rows lie where those of their operands lie. */
+#include "passes/moe_read.h"
+
+#include <string.h>
+
+#include "passes/rules.h"
+
+enum { ROWS = TAG_TOKEN | TAG_SLOT | TAG_ROW };
+
+unsigned moe_features(const ir_type_t *type, const uint8_t *tag,
+                      const expr_t **out_dim) {
+  unsigned n = 0;
+  for (unsigned d = 0; d < type->rank; d++)
+    if (tag[d] == TAG_INNER) out_dim[n++] = type->dim[d];
+  return n;
+}
+
+bool moe_has_rows(const ir_type_t *type, const uint8_t *tag) {
+  return (moe_tag_union(type->rank, tag) & ROWS) != 0;
+}
+
+/* ---- Elementwise
+ * ------------------------------------------------------------- */
+
+/* What an elementwise operation is at the token's own experts, where a mask
+ * says which these are: one of its operands. -1: none. */
+static int chosen_operand(moe_builder_t *b, const ir_op_t *op,
+                          const moe_layout_t *layout) {
+  if (layout->kind != LAYOUT_DENSE && layout->kind != LAYOUT_STACK) return -1;
+  for (unsigned i = 0; i < 2 && i < op->n_in; i++) {
+    const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, i));
+    if (fact->kind != FACT_GATE || fact->source != layout->source ||
+        !fact->on.known ||
+        (layout->kind == LAYOUT_DENSE && fact->expert != layout->expert))
+      continue;
+    if (op->code == OP_SELECT && i == 0) return fact->on.x != 0 ? 1 : 2;
+    if (op->code == OP_MUL && fact->on.x == 1) return 1 - (int)i;
+  }
+  return -1;
+}
+
+static moe_term_t *read_elementwise(moe_builder_t *b, ir_value_t *value,
+                                    const uint8_t *tag,
+                                    const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  enum { MAX_IN = 4 };
+  moe_term_t *in[MAX_IN];
+  uint8_t operand[IR_MAX_RANK];
+  if (op->n_in > MAX_IN) return moe_fail(b, op, "the operation is known");
+  int chosen = chosen_operand(b, op, layout);
+  for (unsigned i = 0; i < op->n_in; i++) {
+    if (chosen >= 0 && (int)i != chosen) continue;
+    ir_value_t *x = ir_in(op, i);
+    if (!moe_tags_broadcast(&value->type, tag, &x->type, operand))
+      return moe_fail(b, op, "operands are aligned by row");
+    in[i] = moe_build(b, x, operand, layout);
+    if (in[i] == NULL) return NULL;
+  }
+  if (chosen >= 0) return in[chosen];
+  const expr_t *dim[IR_MAX_RANK];
+  unsigned rank = moe_features(&value->type, tag, dim);
+  return moe_term_op(b->terms, op->code, op, value->type.dtype, rank, dim,
+                     op->n_in, in, 0, NULL);
+}
+
+/* Operations whose first dimension are rows; the others' attributes speak of
+ * the rest only. */
+static moe_term_t *read_planes(moe_builder_t *b, ir_value_t *value,
+                               const uint8_t *tag, const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  moe_term_t *in[2];
+  uint8_t operand[IR_MAX_RANK];
+  for (unsigned d = 0; d < value->type.rank; d++)
+    if ((tag[d] == TAG_INNER) != (d > 0))
+      return moe_fail(b, op, "rows are whole images");
+  for (unsigned i = 0; i < 2; i++) {
+    ir_value_t *x = ir_in(op, i);
+    for (unsigned d = 0; d < x->type.rank; d++)
+      operand[d] = i == 0 && d == 0 ? tag[0] : TAG_INNER;
+    in[i] = moe_build(b, x, operand, layout);
+    if (in[i] == NULL) return NULL;
+  }
+  const expr_t *dim[IR_MAX_RANK];
+  unsigned rank = moe_features(&value->type, tag, dim);
+  return moe_term_op(b->terms, op->code, op, value->type.dtype, rank, dim, 2,
+                     in, 0, NULL);
+}
+
+/* ---- Shapes
+ * ------------------------------------------------------------------ */
+
+static moe_term_t *read_reshape(moe_builder_t *b, ir_value_t *value,
+                                const uint8_t *tag,
+                                const moe_layout_t *layout) {
+  ir_value_t *x = ir_in(value->def, 0);
+  uint8_t operand[IR_MAX_RANK];
+  if (!moe_tags_reshape(layout->source, &value->type, tag, &x->type, operand))
+    return moe_fail(b, value->def, "rows are not mixed with features");
+  moe_term_t *in = moe_build(b, x, operand, layout);
+  if (in == NULL) return NULL;
+  const expr_t *dim[IR_MAX_RANK];
+  unsigned rank = moe_features(&value->type, tag, dim);
+  return moe_term_reshape(b->terms, in, rank, dim);
+}
+
+static moe_term_t *read_expand(moe_builder_t *b, ir_value_t *value,
+                               const uint8_t *tag, const moe_layout_t *layout) {
+  ir_value_t *x = ir_in(value->def, 0);
+  uint8_t operand[IR_MAX_RANK];
+  unsigned shift = value->type.rank - x->type.rank;
+  for (unsigned d = 0; d < x->type.rank; d++) {
+    bool same = x->type.dim[d] == value->type.dim[shift + d];
+    unsigned t = tag[shift + d];
+    int64_t limit;
+    /* a number of rows may be checked against one that is at most 1 */
+    bool rows_stay = t == TAG_ROW && !rule_is_one(x->type.dim[d]) &&
+                     !expr_is_const(x->type.dim[d], &limit);
+    if (!same && !rows_stay && !rule_is_one(x->type.dim[d]))
+      return moe_fail(b, value->def, "rows keep their number");
+    operand[d] = (uint8_t)(same || rows_stay || t == TAG_INNER ? t : TAG_GONE);
+  }
+  moe_term_t *in = moe_build(b, x, operand, layout);
+  if (in == NULL) return NULL;
+  const expr_t *dim[IR_MAX_RANK];
+  unsigned rank = moe_features(&value->type, tag, dim);
+  if (rank >= in->rank) {
+    bool grows = false;
+    for (unsigned d = 0; d < in->rank; d++)
+      grows = grows || in->dim[d] != dim[rank - in->rank + d];
+    for (unsigned d = 0; d + in->rank < rank; d++)
+      grows = grows || !rule_is_one(dim[d]);
+    if (!grows) return moe_term_reshape(b->terms, in, rank, dim);
+  }
+  return moe_term_op(b->terms, OP_EXPAND, NULL, in->dtype, rank, dim, 1, &in, 0,
+                     NULL);
+}
+
+static moe_term_t *read_transpose(moe_builder_t *b, ir_value_t *value,
+                                  const uint8_t *tag,
+                                  const moe_layout_t *layout) {
+  ir_value_t *x = ir_in(value->def, 0);
+  unsigned n;
+  const int64_t *perm = ir_get_ints(value->def, ATTR_TRANSPOSE_perm, &n);
+  uint8_t operand[IR_MAX_RANK];
+  for (unsigned d = 0; d < n; d++) operand[perm[d]] = tag[d];
+  moe_term_t *in = moe_build(b, x, operand, layout);
+  if (in == NULL) return NULL;
+  /* features keep their order among themselves: nothing to do */
+  unsigned rank_of[IR_MAX_RANK], features = 0;
+  for (unsigned d = 0; d < n; d++)
+    if (operand[d] == TAG_INNER) rank_of[d] = features++;
+  const expr_t *order[IR_MAX_RANK], *dim[IR_MAX_RANK];
+  unsigned to = 0;
+  bool changes = false;
+  for (unsigned d = 0; d < n; d++) {
+    if (tag[d] != TAG_INNER) continue;
+    unsigned from = rank_of[perm[d]];
+    changes = changes || from != to;
+    order[to] = expr_const(b->pool, from);
+    dim[to++] = value->type.dim[d];
+  }
+  if (!changes) return in;
+  return moe_term_op(b->terms, OP_TRANSPOSE, NULL, in->dtype, to, dim, 1, &in,
+                     to, order);
+}
+
+/* ---- Along an axis
+ * ------------------------------------------------------------ */
+
+/* The number of an axis among the features; -1: it is none of them. */
+static int64_t feature_axis(const ir_type_t *type, const uint8_t *tag,
+                            int64_t axis) {
+  if (axis < 0) axis += type->rank;
+  if (tag[axis] != TAG_INNER) return -1;
+  int64_t n = 0;
+  for (int64_t d = 0; d < axis; d++) n += tag[d] == TAG_INNER;
+  return n;
+}
+
+static moe_term_t *read_along(moe_builder_t *b, ir_value_t *value,
+                              const uint8_t *tag, const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  int64_t axis = op->code == OP_SOFTMAX ? ir_get_int(op, ATTR_SOFTMAX_axis)
+                                        : ir_get_int(op, ATTR_LOG_SOFTMAX_axis);
+  axis = feature_axis(&value->type, tag, axis);
+  if (axis < 0) return moe_fail(b, op, "rows are independent of each other");
+  moe_term_t *in = moe_build(b, ir_in(op, 0), tag, layout);
+  if (in == NULL) return NULL;
+  const expr_t *along = expr_const(b->pool, axis);
+  return moe_term_op(b->terms, op->code, NULL, in->dtype, in->rank, in->dim, 1,
+                     &in, 1, &along);
+}
+
+static moe_term_t *read_reduce(moe_builder_t *b, ir_value_t *value,
+                               const uint8_t *tag, const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  ir_value_t *x = ir_in(op, 0);
+  const ir_op_info_t *info = ir_op_info(op->code);
+  unsigned n, to = 0, n_over = 0;
+  const int64_t *axes = ir_get_ints(op, info->attr_first, &n);
+  bool keeps = ir_get_int(op, (ir_attr_id_t)(info->attr_first + 1)) != 0;
+  uint8_t operand[IR_MAX_RANK];
+  const expr_t *over[IR_MAX_RANK];
+  for (unsigned d = 0, i = 0; d < x->type.rank; d++) {
+    bool goes = i < n && axes[i] == (int64_t)d;
+    if (goes) i++;
+    operand[d] = goes ? TAG_INNER : tag[to];
+    if (goes && keeps && (tag[to] & ~(unsigned)(TAG_INNER | TAG_GONE)) != 0)
+      return moe_fail(b, op, "rows are independent of each other");
+    if (!goes || keeps) to++;
+  }
+  moe_term_t *in = moe_build(b, x, operand, layout);
+  if (in == NULL) return NULL;
+  for (unsigned i = 0; i < n; i++)
+    over[n_over++] =
+        expr_const(b->pool, feature_axis(&x->type, operand, axes[i]));
+  const expr_t *short_dim[IR_MAX_RANK], *dim[IR_MAX_RANK];
+  unsigned short_rank = 0;
+  for (unsigned d = 0, i = 0; d < in->rank; d++) {
+    if (i < n_over && over[i] == expr_const(b->pool, d))
+      i++;
+    else
+      short_dim[short_rank++] = in->dim[d];
+  }
+  moe_term_t *sum = moe_term_op(b->terms, op->code, NULL, value->type.dtype,
+                                short_rank, short_dim, 1, &in, n_over, over);
+  unsigned rank = moe_features(&value->type, tag, dim);
+  return moe_term_reshape(b->terms, sum, rank, dim);
+}
+
+/* ---- Which operation
+ * ----------------------------------------------------------- */
+
+static moe_reader_t *reader_of(const ir_op_t *op) {
+  switch (op->code) {
+    case OP_RESHAPE:
+      return read_reshape;
+    case OP_EXPAND:
+      return read_expand;
+    case OP_TRANSPOSE:
+      return read_transpose;
+    case OP_SLICE:
+      return moe_read_slice;
+    case OP_CONCAT:
+      return moe_read_concat;
+    case OP_GATHER:
+      return moe_read_gather;
+    case OP_GATHER_ND:
+      return moe_read_gather_nd;
+    case OP_SCATTER_ELEMENTS:
+    case OP_SCATTER_ND:
+      return moe_read_scatter;
+    case OP_MATMUL:
+      return moe_read_matmul;
+    case OP_SOFTMAX:
+    case OP_LOG_SOFTMAX:
+      return read_along;
+    case OP_REDUCE_SUM:
+    case OP_REDUCE_MAX:
+    case OP_REDUCE_MIN:
+    case OP_REDUCE_PROD:
+      return read_reduce;
+    case OP_CONVOLVE:
+    case OP_UNFOLD:
+      return read_planes;
+    case OP_IF:
+      return moe_read_if;
+    default:
+      return ir_has_trait(op, ELEMENTWISE) ? read_elementwise : NULL;
+  }
+}
+
+moe_term_t *moe_read_op(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
+                        const moe_layout_t *layout) {
+  if (value->def == NULL)
+    return moe_fail(b, NULL, "every expert reads the token's own row");
+  moe_reader_t *reader = reader_of(value->def);
+  if (reader == NULL)
+    return moe_fail(b, value->def, "rows are independent of each other");
+  return reader(b, value, tag, layout);
+}

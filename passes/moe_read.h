@@ -1,0 +1,35 @@
+/* Reading single operations as parts of terms. */
+#ifndef PASSES_MOE_READ_H
+#define PASSES_MOE_READ_H
+
+#include "passes/moe_build.h"
+
+/* Notes what stood in the way, unless something did before; NULL. */
+moe_term_t *moe_fail(moe_builder_t *b, const ir_op_t *op, const char *why);
+/* Whether a value can be used where the term's layer will stand. */
+bool moe_visible(const moe_builder_t *b, const ir_value_t *value);
+/* Whether a value depends on what the router's experts give. */
+bool moe_is_routed(moe_builder_t *b, const ir_value_t *value,
+                   const moe_source_t *source);
+/* The term of an operation's result, from those of its operands. */
+moe_term_t *moe_read_op(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
+                        const moe_layout_t *layout);
+
+/* Whether a condition holds whenever a token has the layout's expert with a
+ * weight that is not 0. */
+bool moe_is_any(moe_builder_t *b, ir_value_t *condition,
+                const moe_layout_t *layout);
+
+/* By operation; moe_read_rows.c has those that lay rows out anew. */
+typedef moe_term_t *moe_reader_t(moe_builder_t *b, ir_value_t *value,
+                                 const uint8_t *tag,
+                                 const moe_layout_t *layout);
+moe_reader_t moe_read_matmul, moe_read_gather, moe_read_gather_nd,
+    moe_read_slice, moe_read_concat, moe_read_scatter, moe_read_if;
+
+/* Dimensions that are features, in order. */
+unsigned moe_features(const ir_type_t *type, const uint8_t *tag,
+                      const expr_t **out_dim);
+bool moe_has_rows(const ir_type_t *type, const uint8_t *tag);
+
+#endif

@@ -1,0 +1,533 @@
+/* Reading operations that lay rows out anew: gathers of tokens, routes and
+ * experts, parts for single experts and their joining, ways back to the order
+ * of routes. */
+#include <string.h>
+
+#include "passes/moe_read.h"
+#include "passes/moe_rules.h"
+
+enum { ROWS = TAG_TOKEN | TAG_SLOT | TAG_ROW };
+
+/* ---- What depends on the router --------------------------------------------
+ */
+
+static bool mentions_count(moe_builder_t *b, const expr_t *e,
+                           const moe_source_t *source, unsigned depth) {
+  if (depth > 16) return false;
+  for (unsigned t = 0; t < e->n_terms; t++)
+    for (unsigned i = 0; i < e->terms[t].n_atoms; i++) {
+      const expr_atom_t *atom = e->terms[t].atoms[i];
+      if (atom->kind != EXPR_ATOM_SYMBOL) {
+        if (mentions_count(b, atom->a, source, depth + 1)) return true;
+        if (atom->b != NULL && mentions_count(b, atom->b, source, depth + 1))
+          return true;
+        continue;
+      }
+      if (moe_fact_of_symbol(b->facts, atom->symbol)->source == source)
+        return true;
+      int64_t index;
+      const ir_value_t *from = moe_bound_value(b->facts, atom->symbol, &index);
+      if (from != NULL && from->content != NULL && from->content[index] != e &&
+          mentions_count(b, from->content[index], source, depth + 1))
+        return true;
+    }
+  return false;
+}
+
+/* Takes something by the row's expert, or joins what single experts made. */
+static bool starts_route(moe_builder_t *b, const ir_op_t *op,
+                         const moe_source_t *source) {
+  if (op->code == OP_GATHER || op->code == OP_GATHER_ND) {
+    const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+    return fact->source == source &&
+           (fact->kind == FACT_EXPERT || fact->kind == FACT_PLACE);
+  }
+  if (op->code != OP_CONCAT) return false;
+  int64_t axis = ir_get_int(op, ATTR_CONCAT_axis);
+  return mentions_count(b, ir_in(op, 0)->type.dim[axis], source, 0);
+}
+
+typedef struct routed_memo {
+  const moe_source_t *source;
+  signed char *known; /* by number: 0 not asked, 1 yes, -1 no */
+  struct routed_memo *next;
+} routed_memo_t;
+
+static signed char *routed_of(moe_builder_t *b, const moe_source_t *source) {
+  routed_memo_t *memo = b->routed;
+  while (memo != NULL && memo->source != source) memo = memo->next;
+  if (memo == NULL) {
+    memo = ARENA_NEW(b->arena, routed_memo_t);
+    *memo = (routed_memo_t){source, NULL, b->routed};
+    memo->known = ARENA_ARRAY(b->arena, signed char, b->facts->n_values + 1);
+    b->routed = memo;
+  }
+  return memo->known;
+}
+
+static bool is_routed(moe_builder_t *b, const ir_value_t *value,
+                      const moe_source_t *source, signed char *known,
+                      unsigned depth) {
+  const ir_op_t *op = value->def;
+  if (op == NULL || op->n_regions > 0 || value->number >= b->facts->n_values)
+    return false;
+  signed char *slot = &known[value->number];
+  if (*slot != 0) return *slot > 0;
+  if (depth > 2000) return false;
+  *slot = -1;
+  bool routed = starts_route(b, op, source);
+  for (unsigned i = 0; i < op->n_in && !routed; i++)
+    if (op->in[i].value != NULL)
+      routed = is_routed(b, op->in[i].value, source, known, depth + 1);
+  *slot = routed ? 1 : -1;
+  return routed;
+}
+
+bool moe_is_routed(moe_builder_t *b, const ir_value_t *value,
+                   const moe_source_t *source) {
+  return is_routed(b, value, source, routed_of(b, source), 0);
+}
+
+/* ---- Products ---------------------------------------------------------------
+ */
+
+/* Rows in front of one vector each times a matrix: the form that all products
+ * of single rows take. x[K] times y[K, N]. */
+static moe_term_t *row_product(moe_builder_t *b, const ir_op_t *op,
+                               moe_term_t *x, moe_term_t *y, unsigned rank,
+                               const expr_t *const *dim) {
+  const expr_t *k = y->dim[0], *n = y->dim[1];
+  x = moe_term_reshape(b->terms, x, 1, &k);
+  moe_term_t *in[2] = {x, y};
+  moe_term_t *product = moe_term_op(
+      b->terms, OP_MATMUL, op, op->out[0].type.dtype, 1, &n, 2, in, 0, NULL);
+  return moe_term_reshape(b->terms, product, rank, dim);
+}
+
+static moe_term_t *transposed(moe_builder_t *b, moe_term_t *x) {
+  const expr_t *dim[2] = {x->dim[1], x->dim[0]};
+  const expr_t *perm[2] = {expr_const(b->pool, 1), expr_const(b->pool, 0)};
+  if (x->kind == TERM_OP && x->code == OP_TRANSPOSE && x->rank == 2)
+    return x->in[0];
+  return moe_term_op(b->terms, OP_TRANSPOSE, NULL, x->dtype, 2, dim, 1, &x, 2,
+                     perm);
+}
+
+/* A matrix without rows; dimensions of 1 in front of it are dropped. */
+static moe_term_t *as_matrix(moe_builder_t *b, moe_term_t *x) {
+  if (x->rows || x->rank < 2) return NULL;
+  for (unsigned d = 0; d + 2 < x->rank; d++)
+    if (!rule_is_one(x->dim[d])) return NULL;
+  return moe_term_reshape(b->terms, x, 2, x->dim + x->rank - 2);
+}
+
+/* x has rows; all of its features are one vector of length k. */
+static bool is_vector(const moe_term_t *x, const expr_t *k) {
+  bool found = false;
+  for (unsigned d = 0; d < x->rank; d++) {
+    if (rule_is_one(x->dim[d]) && (found || x->dim[d] != k)) continue;
+    if (found || x->dim[d] != k) return false;
+    found = true;
+  }
+  return found || rule_is_one(k);
+}
+
+static moe_term_t *finish_product(moe_builder_t *b, ir_value_t *value,
+                                  const uint8_t *tag, moe_term_t *x,
+                                  moe_term_t *y) {
+  const ir_op_t *op = value->def;
+  const expr_t *dim[IR_MAX_RANK];
+  unsigned rank = moe_features(&value->type, tag, dim);
+  moe_term_t *matrix = as_matrix(b, y);
+  if (x->rows && matrix != NULL && is_vector(x, matrix->dim[0]))
+    return row_product(b, op, x, matrix, rank, dim);
+  matrix = as_matrix(b, x);
+  if (y->rows && matrix != NULL && is_vector(y, matrix->dim[1]))
+    return row_product(b, op, y, transposed(b, matrix), rank, dim);
+  if (x->rank < 2 || y->rank < 2)
+    return moe_fail(b, op, "the product's rows are those of the tokens");
+  moe_term_t *in[2] = {x, y};
+  return moe_term_op(b->terms, OP_MATMUL, op, value->type.dtype, rank, dim, 2,
+                     in, 0, NULL);
+}
+
+moe_term_t *moe_read_matmul(moe_builder_t *b, ir_value_t *value,
+                            const uint8_t *tag, const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  uint8_t side_tag[2][IR_MAX_RANK];
+  moe_term_t *side[2];
+  for (unsigned i = 0; i < 2; i++) {
+    const ir_type_t *type = &ir_in(op, i)->type;
+    unsigned shift = value->type.rank - type->rank;
+    for (unsigned d = 0; d < type->rank; d++) {
+      unsigned t = tag[shift + d];
+      if (d + 2 < type->rank) {
+        bool same = type->dim[d] == value->type.dim[shift + d];
+        if (!same && t != TAG_INNER) t = TAG_GONE;
+      } else if ((d + 1 == type->rank) == (i == 0)) {
+        t = TAG_INNER; /* summed over */
+      } else if (t == TAG_EXPERT) {
+        return moe_fail(b, op, "experts are a batch of products");
+      }
+      side_tag[i][d] = (uint8_t)t;
+    }
+    side[i] = moe_build(b, ir_in(op, i), side_tag[i], layout);
+    if (side[i] == NULL) return NULL;
+  }
+  return finish_product(b, value, tag, side[0], side[1]);
+}
+
+/* ---- Gathers
+ * ----------------------------------------------------------------- */
+
+/* 0, 0, .. 1, 1, ..: the token of each route, by division or by repetition. */
+static bool is_token_of_route(const ir_value_t *index,
+                              const moe_source_t *source) {
+  const ir_op_t *op = index->def;
+  for (unsigned i = 0; op != NULL && i < 6; i++) {
+    const ir_type_t *type = &op->out[0].type;
+    if (op->code == OP_CAST ||
+        (op->code == OP_RESHAPE &&
+         ir_in(op, 0)->type.rank != 2)) { /* nothing between rows */
+      op = ir_in(op, 0)->def;
+      continue;
+    }
+    if (op->code == OP_DIV) {
+      int64_t by, k;
+      const ir_op_t *count = ir_in(op, 0)->def;
+      return rule_splat_int(ir_in(op, 1), &by) &&
+             expr_is_const(source->k, &k) && by == k && count != NULL &&
+             count->code == OP_IOTA && type->rank == 1 &&
+             type->dim[0] == source->routes;
+    }
+    if (op->code == OP_RESHAPE) {
+      const ir_op_t *spread = ir_in(op, 0)->def;
+      if (spread == NULL || spread->code != OP_EXPAND) return false;
+      op = spread;
+      continue;
+    }
+    if (op->code == OP_EXPAND) { /* [T, k] from [T, 1] */
+      const ir_value_t *from = ir_in(op, 0);
+      if (type->rank != 2 || type->dim[1] != source->k ||
+          from->type.rank != 2 || !rule_is_one(from->type.dim[1]) ||
+          from->type.dim[0] != source->tokens)
+        return false;
+      const ir_op_t *count = from->def;
+      if (count != NULL && count->code == OP_RESHAPE)
+        count = ir_in(count, 0)->def;
+      return count != NULL && count->code == OP_IOTA;
+    }
+    return false;
+  }
+  return false;
+}
+
+/* Tags of the tensor that is gathered from: those of the result, and `what` at
+ * the axis. False where the index's dimensions are not the rows. */
+static bool gathered_tags(const ir_op_t *op, const uint8_t *tag, unsigned what,
+                          uint8_t *out_tag, uint8_t *index_tag) {
+  const ir_type_t *x = &ir_in(op, 0)->type, *index = &ir_in(op, 1)->type;
+  int64_t axis = ir_get_int(op, ATTR_GATHER_axis);
+  if (axis < 0) axis += x->rank;
+  for (unsigned d = 0; d < x->rank; d++) {
+    unsigned to = d < axis ? d : d + index->rank - 1;
+    out_tag[d] = d == axis ? (uint8_t)what : tag[to];
+    if (d != axis && (out_tag[d] & ROWS) != 0) return false;
+  }
+  for (unsigned d = 0; d < index->rank; d++)
+    index_tag[d] = tag[(unsigned)axis + d];
+  return moe_has_rows(index, index_tag);
+}
+
+/* The index may have features of size 1: they are the result's. */
+static moe_term_t *with_features(moe_builder_t *b, ir_value_t *value,
+                                 const uint8_t *tag, moe_term_t *term) {
+  const expr_t *dim[IR_MAX_RANK];
+  unsigned rank = moe_features(&value->type, tag, dim);
+  const expr_t *one = expr_const(b->pool, 1);
+  const expr_t *have = one, *want = one;
+  for (unsigned d = 0; d < term->rank; d++)
+    have = expr_mul(b->pool, have, term->dim[d]);
+  for (unsigned d = 0; d < rank; d++) want = expr_mul(b->pool, want, dim[d]);
+  return have == want ? moe_term_reshape(b->terms, term, rank, dim) : NULL;
+}
+
+/* A tensor of tokens, in a layout of tokens. */
+static moe_term_t *token_leaf(moe_builder_t *b, ir_value_t *x,
+                              const uint8_t *tag) {
+  return moe_term_leaf(b->terms, TERM_TOKEN, x, tag);
+}
+
+static moe_term_t *gather_by(moe_builder_t *b, ir_value_t *value,
+                             const uint8_t *tag, const moe_layout_t *layout,
+                             const moe_fact_t *fact) {
+  const ir_op_t *op = value->def;
+  ir_value_t *x = ir_in(op, 0), *index = ir_in(op, 1);
+  uint8_t from[IR_MAX_RANK], at[IR_MAX_RANK];
+  moe_term_t *term = NULL;
+  bool by_token = moe_is_token_number(b->facts, fact);
+  bool by_route = !by_token && moe_is_route_number(b->facts, fact);
+  bool in_space =
+      fact->source == layout->source && fact->space == layout->space;
+  bool routes = layout->kind == LAYOUT_ROUTES;
+  if (routes && is_token_of_route(index, layout->source))
+    by_token = in_space = true;
+  if (moe_is_expert(fact) && in_space) {
+    if (!gathered_tags(op, tag, TAG_EXPERT, from, at)) return NULL;
+    term = moe_build(b, x, from, layout);
+  } else if (by_token && in_space) {
+    if (!gathered_tags(op, tag, TAG_TOKEN, from, at)) return NULL;
+    if (x->type.dim[moe_tag_find(x->type.rank, from, TAG_TOKEN)] !=
+        layout->source->tokens)
+      return NULL;
+    const moe_fact_t *gate = moe_fact(b->facts, x);
+    if (gate->kind == FACT_GATE && gate->source == layout->source &&
+        gate->expert >= 0 && gate->expert == layout->expert) {
+      term = moe_build(
+          b, x, from,
+          moe_layout(b, LAYOUT_DENSE, layout->source, NULL, layout->expert));
+    } else {
+      term = token_leaf(b, x, from);
+    }
+  } else if (by_route && in_space) {
+    if (!gathered_tags(op, tag, TAG_TOKEN | TAG_SLOT, from, at)) return NULL;
+    if (x->type.dim[moe_tag_find(x->type.rank, from, TAG_SLOT)] !=
+        layout->source->routes)
+      return NULL;
+    term = moe_build(b, x, from,
+                     moe_layout(b, LAYOUT_ROUTES, layout->source, NULL, -1));
+  } else if (fact->kind == FACT_PLACE && routes &&
+             fact->source == layout->source) {
+    if (!gathered_tags(op, tag, TAG_ROW, from, at)) return NULL;
+    term = moe_build(
+        b, x, from,
+        moe_layout(b, LAYOUT_SORTED, layout->source, fact->space, -1));
+  }
+  return term != NULL ? with_features(b, value, tag, term) : NULL;
+}
+
+/* Rows of one expert among the sorted ones: start, start + 1, .. */
+static bool is_group_index(moe_builder_t *b, ir_value_t *index,
+                           const moe_layout_t *layout) {
+  const ir_op_t *op = index->def;
+  bool starts = layout->expert == 0;
+  if (op != NULL && op->code == OP_ADD) {
+    for (unsigned i = 0; i < 2; i++) {
+      const moe_fact_t *start = moe_fact(b->facts, ir_in(op, i));
+      if (start->kind != FACT_BOUND || start->source != layout->source)
+        continue;
+      starts = start->first == layout->expert;
+      op = ir_in(op, 1 - i)->def;
+      break;
+    }
+  }
+  return starts && op != NULL && op->code == OP_IOTA && index->type.rank == 1 &&
+         moe_is_count(b->facts, layout->source, layout->expert,
+                      index->type.dim[0]);
+}
+
+static const moe_layout_t *sorted_of(moe_builder_t *b,
+                                     const moe_layout_t *group) {
+  return moe_layout(b, LAYOUT_SORTED, group->source, group->space, -1);
+}
+
+moe_term_t *moe_read_gather(moe_builder_t *b, ir_value_t *value,
+                            const uint8_t *tag, const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  uint8_t from[IR_MAX_RANK], at[IR_MAX_RANK];
+  moe_term_t *term = NULL;
+  if (layout->kind == LAYOUT_GROUP) {
+    if (is_group_index(b, ir_in(op, 1), layout) &&
+        gathered_tags(op, tag, TAG_ROW, from, at))
+      term = moe_build(b, ir_in(op, 0), from, sorted_of(b, layout));
+  } else {
+    term = gather_by(b, value, tag, layout, moe_fact(b->facts, ir_in(op, 1)));
+  }
+  return term != NULL
+             ? term
+             : moe_fail(b, op, "rows are gathered for the token's own experts");
+}
+
+/* The first dimensions of a tensor that a tuple of coordinates names. */
+static bool tuple_tags(moe_builder_t *b, const ir_value_t *x,
+                       const moe_fact_t *fact, unsigned n, uint8_t *tag) {
+  const ir_value_t *mask = ir_in(fact->space, 0);
+  const moe_fact_t *gate = moe_fact(b->facts, ir_in(fact->space, 0));
+  const expr_t *one = expr_const(b->pool, 1);
+  unsigned seen = 0;
+  int last = -1;
+  for (unsigned i = 0; i < n; i++) {
+    int at = -1;
+    for (unsigned d = 0; d < mask->type.rank; d++) {
+      const expr_t *c = fact->linear[i].coefficient[d];
+      if (expr_equals_const(c, 0) || rule_is_one(mask->type.dim[d])) continue;
+      if (at >= 0 || c != one) return false;
+      at = (int)d;
+    }
+    if (at < 0 || x->type.dim[i] != mask->type.dim[at]) return false;
+    tag[i] = gate->tag[at];
+    if (tag[i] == TAG_TOKEN && at < last) return false;
+    if (tag[i] == TAG_TOKEN) last = at;
+    if ((seen & TAG_SLOT) != 0) return false;
+    seen |= tag[i];
+  }
+  return (seen & ~(unsigned)(TAG_TOKEN | TAG_SLOT)) == 0;
+}
+
+moe_term_t *moe_read_gather_nd(moe_builder_t *b, ir_value_t *value,
+                               const uint8_t *tag, const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  ir_value_t *x = ir_in(op, 0), *index = ir_in(op, 1);
+  const moe_fact_t *fact = moe_fact(b->facts, index);
+  int64_t n;
+  uint8_t from[IR_MAX_RANK];
+  const char *why = "rows are gathered for the token's own experts";
+  if (layout->kind != LAYOUT_ROWS || fact->kind != FACT_TUPLE ||
+      fact->space != layout->space ||
+      ir_get_int(op, ATTR_GATHER_ND_batch_dims) != 0 ||
+      !expr_is_const(index->type.dim[1], &n) ||
+      !tuple_tags(b, x, fact, (unsigned)n, from))
+    return moe_fail(b, op, why);
+  for (unsigned d = (unsigned)n; d < x->type.rank; d++) {
+    from[d] = tag[1 + d - (unsigned)n];
+    if ((from[d] & ROWS) != 0) return moe_fail(b, op, why);
+  }
+  unsigned tags = moe_tag_union(x->type.rank, from);
+  moe_term_t *term = moe_term_leaf(
+      b->terms, (tags & TAG_SLOT) != 0 ? TERM_ROUTE : TERM_TOKEN, x, from);
+  term = with_features(b, value, tag, term);
+  return term != NULL ? term : moe_fail(b, op, why);
+}
+
+/* ---- Parts and wholes
+ * ----------------------------------------------------------
+ */
+
+moe_term_t *moe_read_slice(moe_builder_t *b, ir_value_t *value,
+                           const uint8_t *tag, const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  ir_value_t *x = ir_in(op, 0);
+  unsigned n;
+  const expr_t *const *start = ir_get_exprs(op, ATTR_SLICE_start, &n);
+  const expr_t *const *length = ir_get_exprs(op, ATTR_SLICE_length, &n);
+  const expr_t *const *step = ir_get_exprs(op, ATTR_SLICE_step, &n);
+  const moe_layout_t *inner = layout;
+  const expr_t *part[3 * IR_MAX_RANK];
+  unsigned features = 0;
+  bool cuts = false;
+  for (unsigned d = 0; d < n; d++) {
+    bool whole = expr_equals_const(start[d], 0) && length[d] == x->type.dim[d];
+    if (tag[d] != TAG_INNER) {
+      if (whole) continue;
+      if (layout->kind != LAYOUT_GROUP || tag[d] != TAG_ROW ||
+          !rule_is_one(step[d]) ||
+          !moe_is_start(b->facts, layout->source, layout->expert, start[d]) ||
+          !moe_is_count(b->facts, layout->source, layout->expert, length[d]))
+        return moe_fail(b, op, "rows are those of one expert");
+      inner = sorted_of(b, layout);
+      continue;
+    }
+    cuts = cuts || !whole;
+    part[features++] = start[d];
+    part[features++] = length[d];
+    part[features++] = step[d];
+  }
+  moe_term_t *in = moe_build(b, x, tag, inner);
+  if (in == NULL || !cuts) return in;
+  const expr_t *dim[IR_MAX_RANK];
+  unsigned rank = moe_features(&value->type, tag, dim);
+  return moe_term_op(b->terms, OP_SLICE, NULL, in->dtype, rank, dim, 1, &in,
+                     features, part);
+}
+
+/* What all experts made of their groups, one behind the other. */
+static moe_term_t *join_groups(moe_builder_t *b, ir_value_t *value,
+                               const uint8_t *tag, const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  int64_t axis = ir_get_int(op, ATTR_CONCAT_axis);
+  if (layout->kind != LAYOUT_SORTED ||
+      (int64_t)op->n_in != layout->source->experts)
+    return moe_fail(b, op, "every expert has its part of the sorted rows");
+  moe_term_t **part = ARENA_ARRAY(b->arena, moe_term_t *, op->n_in);
+  for (unsigned e = 0; e < op->n_in; e++) {
+    ir_value_t *x = ir_in(op, e);
+    if (!moe_is_count(b->facts, layout->source, e, x->type.dim[axis]))
+      return moe_fail(b, op, "parts have the sizes of the experts' groups");
+    part[e] = moe_build(
+        b, x, tag,
+        moe_layout(b, LAYOUT_GROUP, layout->source, layout->space, e));
+    if (part[e] == NULL) return NULL;
+  }
+  moe_term_t *term = moe_term_unify(b->terms, op->n_in, part);
+  return term != NULL ? term : moe_fail(b, op, "experts are of one structure");
+}
+
+moe_term_t *moe_read_concat(moe_builder_t *b, ir_value_t *value,
+                            const uint8_t *tag, const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  int64_t axis = ir_get_int(op, ATTR_CONCAT_axis), at = 0;
+  if (tag[axis] == TAG_ROW) return join_groups(b, value, tag, layout);
+  if (tag[axis] != TAG_INNER)
+    return moe_fail(b, op, "rows are not put side by side");
+  for (int64_t d = 0; d < axis; d++) at += tag[d] == TAG_INNER;
+  moe_term_t **in = ARENA_ARRAY(b->arena, moe_term_t *, op->n_in);
+  for (unsigned i = 0; i < op->n_in; i++) {
+    in[i] = moe_build(b, ir_in(op, i), tag, layout);
+    if (in[i] == NULL) return NULL;
+  }
+  const expr_t *dim[IR_MAX_RANK], *along = expr_const(b->pool, at);
+  unsigned rank = moe_features(&value->type, tag, dim);
+  return moe_term_op(b->terms, OP_CONCAT, NULL, value->type.dtype, rank, dim,
+                     op->n_in, in, 1, &along);
+}
+
+/* ---- Ways back
+ * ------------------------------------------------------------------
+ */
+
+/* Sorted rows written where their routes are. */
+moe_term_t *moe_read_scatter(moe_builder_t *b, ir_value_t *value,
+                             const uint8_t *tag, const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  const char *why = "results go back to where their routes are";
+  ir_value_t *rows = ir_in(op, 2);
+  const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+  if (layout->kind != LAYOUT_ROUTES || fact->kind != FACT_ROUTE ||
+      fact->linear != NULL || fact->space == NULL ||
+      fact->source != layout->source || value->type.rank == 0 ||
+      tag[0] != (TAG_TOKEN | TAG_SLOT) ||
+      value->type.dim[0] != layout->source->routes ||
+      rows->type.rank != value->type.rank ||
+      (op->code == OP_SCATTER_ELEMENTS &&
+       ir_get_int(op, ATTR_SCATTER_ELEMENTS_axis) != 0))
+    return moe_fail(b, op, why);
+  uint8_t sorted_tag[IR_MAX_RANK];
+  for (unsigned d = 0; d < value->type.rank; d++) {
+    sorted_tag[d] = d == 0 ? TAG_ROW : tag[d];
+    if (d > 0 && rows->type.dim[d] != value->type.dim[d])
+      return moe_fail(b, op, why);
+  }
+  double zero;
+  const char *reduction = op->code == OP_SCATTER_ND
+                              ? ir_get_str(op, ATTR_SCATTER_ND_reduction)
+                              : ir_get_str(op, ATTR_SCATTER_ELEMENTS_reduction);
+  bool replaces = reduction == NULL || strcmp(reduction, "none") == 0;
+  bool adds = reduction != NULL && strcmp(reduction, "add") == 0 &&
+              rule_splat_float(ir_in(op, 0), &zero) && zero == 0;
+  if (!replaces && !adds) return moe_fail(b, op, why);
+  return moe_build(
+      b, rows, sorted_tag,
+      moe_layout(b, LAYOUT_SORTED, layout->source, fact->space, -1));
+}
+
+/* A branch that is taken when any token chose the expert. */
+moe_term_t *moe_read_if(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
+                        const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  const moe_fact_t *fact = moe_fact(b->facts, value);
+  if (layout->kind != LAYOUT_DENSE || fact->kind != FACT_GATE ||
+      fact->source != layout->source || fact->expert != layout->expert ||
+      !moe_is_any(b, ir_in(op, 0), layout))
+    return moe_fail(b, op, "the branch is taken when a token chose the expert");
+  return moe_build(b, ir_in(op->regions[0].last, value->index), tag, layout);
+}

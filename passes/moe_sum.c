@@ -1,0 +1,203 @@
+/* Sums over experts, taken apart. */
+#include "passes/moe_sum.h"
+
+#include <string.h>
+
+#include "passes/moe_read.h"
+#include "passes/rules.h"
+
+enum { MAX_PARTS = 1 << 14, MAX_NESTED = 4096 };
+
+static moe_part_t *add_part(moe_builder_t *b, moe_sum_t *sum, ir_value_t *value,
+                            const ir_op_t *at, const moe_layout_t *layout) {
+  if (sum->n == sum->room) {
+    unsigned room = sum->room == 0 ? 16 : 2 * sum->room;
+    sum->part =
+        arena_grow_array(b->arena, sum->part, sum->n, room, sizeof *sum->part);
+    sum->room = room;
+  }
+  moe_part_t *part = &sum->part[sum->n++];
+  *part = (moe_part_t){.value = value, .layout = layout, .at = at};
+  return part;
+}
+
+static const char *reduction_of(const ir_op_t *op) {
+  const char *name = op->code == OP_SCATTER_ND
+                         ? ir_get_str(op, ATTR_SCATTER_ND_reduction)
+                         : ir_get_str(op, ATTR_SCATTER_ELEMENTS_reduction);
+  return name != NULL ? name : "none";
+}
+
+/* Rows added to, or written over, where their tokens are. */
+static bool scattered_rows(moe_builder_t *b, const ir_op_t *op,
+                           moe_sum_t *sum) {
+  ir_value_t *rows = ir_in(op, 2);
+  const ir_type_t *to = &op->out[0].type;
+  const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+  bool tuple = fact->kind == FACT_TUPLE;
+  if (fact->space == NULL || rows->type.rank == 0 || tuple) return false;
+  if (op->code == OP_SCATTER_ELEMENTS &&
+      (ir_get_int(op, ATTR_SCATTER_ELEMENTS_axis) != 0 ||
+       rows->type.rank != to->rank || fact->tag[0] != TAG_ROW))
+    return false;
+  if (op->code == OP_SCATTER_ND &&
+      (ir_in(op, 1)->type.rank != 2 ||
+       !rule_is_one(ir_in(op, 1)->type.dim[1]) || rows->type.rank != to->rank))
+    return false;
+  if (!moe_is_token_number(b->facts, fact) ||
+      to->dim[0] != fact->source->tokens)
+    return false;
+  for (unsigned d = 1; d < to->rank; d++)
+    if (rows->type.dim[d] != to->dim[d]) return false;
+  bool of_mask = fact->linear != NULL;
+  if (of_mask && fact->expert < 0) return false;
+  const moe_layout_t *layout =
+      moe_layout(b, of_mask ? LAYOUT_ROWS : LAYOUT_SORTED, fact->source,
+                 fact->space, of_mask ? fact->expert : -1);
+  moe_part_t *part = add_part(b, sum, rows, op, layout);
+  memset(part->tag, TAG_INNER, sizeof part->tag);
+  part->tag[0] = TAG_ROW;
+  return true;
+}
+
+/* A token is in the rows of a mask at most once. */
+static bool rows_are_distinct(moe_builder_t *b, const ir_op_t *op) {
+  const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+  return fact->kind != FACT_NONE && fact->linear != NULL &&
+         fact->source->distinct && fact->expert >= 0;
+}
+
+static void take_apart(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
+                       unsigned depth);
+
+static bool scatter_parts(moe_builder_t *b, const ir_op_t *op, moe_sum_t *sum,
+                          unsigned depth) {
+  const char *reduction = reduction_of(op);
+  double zero;
+  ir_value_t *into = ir_in(op, 0);
+  bool from_zero = rule_splat_float(into, &zero) && zero == 0;
+  bool adds =
+      strcmp(reduction, "add") == 0 ||
+      (strcmp(reduction, "none") == 0 && from_zero && rows_are_distinct(b, op));
+  if (!adds || !scattered_rows(b, op, sum)) return false;
+  if (!from_zero) take_apart(b, into, sum, depth + 1);
+  return true;
+}
+
+/* A value that is 0 where tokens did not choose the expert. */
+static bool gated_part(moe_builder_t *b, ir_value_t *value, const ir_op_t *at,
+                       moe_sum_t *sum) {
+  const moe_fact_t *fact = moe_fact(b->facts, value);
+  if (fact->kind != FACT_GATE || fact->expert < 0 || !fact->off.known ||
+      fact->off.x != 0 || fact->space != NULL || !fact->source->distinct)
+    return false;
+  unsigned tags = moe_tag_union(value->type.rank, fact->tag);
+  if ((tags & TAG_TOKEN) == 0 || (tags & TAG_SLOT) != 0) return false;
+  moe_part_t *part =
+      add_part(b, sum, value, at,
+               moe_layout(b, LAYOUT_DENSE, fact->source, NULL, fact->expert));
+  memcpy(part->tag, fact->tag, sizeof part->tag);
+  return true;
+}
+
+/* The sum of a stack of experts. */
+static bool stacked_part(moe_builder_t *b, const ir_op_t *op, moe_sum_t *sum) {
+  ir_value_t *value = ir_in(op, 0);
+  const moe_fact_t *fact = moe_fact(b->facts, value);
+  unsigned n;
+  const int64_t *axes = ir_get_ints(op, ATTR_REDUCE_SUM_axes, &n);
+  if (fact->kind != FACT_GATE || n != 1 || fact->tag[axes[0]] != TAG_EXPERT ||
+      !fact->off.known || fact->off.x != 0 || !fact->source->distinct)
+    return false;
+  unsigned tags = moe_tag_union(value->type.rank, fact->tag);
+  if ((tags & TAG_TOKEN) == 0 || (tags & TAG_SLOT) != 0) return false;
+  moe_part_t *part = add_part(
+      b, sum, value, op, moe_layout(b, LAYOUT_STACK, fact->source, NULL, -1));
+  memcpy(part->tag, fact->tag, sizeof part->tag);
+  return true;
+}
+
+/* A branch that adds something to what the other one passes on. */
+static bool branch_parts(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
+                         unsigned depth) {
+  const ir_op_t *op = value->def;
+  ir_value_t *then = ir_in(op->regions[0].last, value->index);
+  ir_value_t *other = ir_in(op->regions[1].last, value->index);
+  const ir_op_t *add = then->def;
+  if (add == NULL || add->code != OP_ADD) return false;
+  for (unsigned i = 0; i < 2; i++) {
+    ir_value_t *part = ir_in(add, 1 - i);
+    if (ir_in(add, i) != other) continue;
+    const moe_fact_t *fact = moe_fact(b->facts, part);
+    const moe_layout_t *layout =
+        fact->kind == FACT_GATE && fact->expert >= 0
+            ? moe_layout(b, LAYOUT_DENSE, fact->source, NULL, fact->expert)
+            : NULL;
+    if (layout == NULL || !moe_is_any(b, ir_in(op, 0), layout) ||
+        !gated_part(b, part, op, sum))
+      return false;
+    take_apart(b, other, sum, depth + 1);
+    return true;
+  }
+  return false;
+}
+
+bool moe_is_sum(const ir_op_t *op) {
+  switch (op->code) {
+    case OP_ADD:
+    case OP_SCATTER_ELEMENTS:
+    case OP_SCATTER_ND:
+    case OP_REDUCE_SUM:
+    case OP_IF:
+      return true;
+    default:
+      return false;
+  }
+}
+
+static void take_apart(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
+                       unsigned depth) {
+  const ir_op_t *op = value->def;
+  double zero;
+  if (rule_splat_float(value, &zero) && zero == 0) return;
+  if (op != NULL && op->code == OP_ADD) { /* nothing is added */
+    for (unsigned i = 0; i < 2; i++) {
+      bool same = rule_same_dims(&ir_in(op, i)->type, &value->type);
+      if (!same || !rule_splat_float(ir_in(op, 1 - i), &zero) || zero != 0)
+        continue;
+      take_apart(b, ir_in(op, i), sum, depth + 1);
+      return;
+    }
+  }
+  if (gated_part(b, value, op, sum)) return;
+  bool deeper = op != NULL && depth < MAX_NESTED && sum->n < MAX_PARTS &&
+                !(b->settled != NULL && b->settled[value->number]);
+  if (deeper && op->code == OP_ADD && dtype_is_float(value->type.dtype) &&
+      (rule_same_dims(&ir_in(op, 0)->type, &value->type) ||
+       rule_splat_float(ir_in(op, 0), &zero)) &&
+      (rule_same_dims(&ir_in(op, 1)->type, &value->type) ||
+       rule_splat_float(ir_in(op, 1), &zero))) {
+    take_apart(b, ir_in(op, 0), sum, depth + 1);
+    take_apart(b, ir_in(op, 1), sum, depth + 1);
+    return;
+  }
+  if (deeper &&
+      (op->code == OP_SCATTER_ELEMENTS || op->code == OP_SCATTER_ND) &&
+      scatter_parts(b, op, sum, depth))
+    return;
+  if (deeper && op->code == OP_REDUCE_SUM && stacked_part(b, op, sum)) return;
+  if (deeper && op->code == OP_IF && branch_parts(b, value, sum, depth)) return;
+  add_part(b, sum, value, op, NULL);
+}
+
+void moe_sum_parts(moe_builder_t *b, ir_value_t *value, moe_sum_t *out) {
+  *out = (moe_sum_t){0};
+  take_apart(b, value, out, 0);
+}
+
+unsigned moe_sum_count(const moe_sum_t *sum, const moe_source_t *source) {
+  unsigned n = 0;
+  for (unsigned i = 0; i < sum->n; i++)
+    n += sum->part[i].layout != NULL && sum->part[i].layout->source == source;
+  return n;
+}

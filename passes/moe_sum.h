@@ -1,0 +1,27 @@
+/* Sums over experts: what is added up to a token's result. */
+#ifndef PASSES_MOE_SUM_H
+#define PASSES_MOE_SUM_H
+
+#include "passes/moe_build.h"
+
+typedef struct moe_part {
+  ir_value_t *value;          /* what is added */
+  uint8_t tag[IR_MAX_RANK];   /* of value */
+  const moe_layout_t *layout; /* of value; NULL: it is no expert's */
+  const ir_op_t *at;          /* where it is added */
+} moe_part_t;
+
+typedef struct moe_sum {
+  unsigned n, room;
+  moe_part_t *part;
+} moe_sum_t;
+
+/* The parts of a sum of values of one shape: chains and trees of additions,
+ * scatters into sums, branches that add. */
+void moe_sum_parts(moe_builder_t *b, ir_value_t *value, moe_sum_t *out);
+/* Parts that belong to a router. */
+unsigned moe_sum_count(const moe_sum_t *sum, const moe_source_t *source);
+/* Operations that moe_sum_parts looks into. */
+bool moe_is_sum(const ir_op_t *op);
+
+#endif
