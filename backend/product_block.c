@@ -498,7 +498,7 @@ static void fill_block(emitter_t *em, const product_types_t *types,
                            .first_row = LLVMGetParam(func, FIRST_ROW)};
   if (in_windows) panel.offsets = LLVMGetParam(func, OFFSETS);
   micros_t micros = choose_micros(em, types);
-  row_range_t ranges[MAX_MICRO];
+  row_range_t ranges[MAX_MICRO] = {0};
   divide_rows(em, &micros, panel.n_rows, ranges);
   emit_loop_t each =
       product_loop(em, product_const(em, 0), LLVMGetParam(func, N_COLUMNS),
