@@ -4,6 +4,7 @@ docs/performance.md.
 
     run.py runs [CASE...]      moec, ONNX Runtime and the limit of the machine
     run.py conv [WORD...]      the same for convolutions of usual shapes
+    run.py experts [TOKENS...] a Mixture-of-Experts layer and the limit
     run.py compile [CASE...]   time and memory of compiling
     run.py chain [N...]        compiling N elementwise nodes
     run.py big [MIB]           compiling that many MiB of weights
@@ -29,7 +30,7 @@ def parse():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("what", nargs="?", default="runs",
-                        choices=("runs", "conv", "compile", "chain",
+                        choices=("runs", "conv", "experts", "compile", "chain",
                                  "big", "narrow"))
     parser.add_argument("paths", nargs="*", metavar="CASE|WORD|N")
     parser.add_argument("--build", type=pathlib.Path,
@@ -55,6 +56,12 @@ def parse():
     parser.add_argument("--rows", type=int, nargs="+",
                         default=(1, 2, 4, 8, 16, 64, 512),
                         help="of the input of narrow")
+    parser.add_argument("--layer", type=dims, default=[16, 1024, 2816, 4],
+                        metavar="ExHxIxK",
+                        help="experts, width, width inside, experts of a token"
+                             " [16x1024x2816x4]")
+    parser.add_argument("--type", choices=("f32", "f16", "bf16"),
+                        default="f32", help="of the experts' weights")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.05,
                         help="of one sample [0.05]")
@@ -81,6 +88,9 @@ def main():
     elif args.what == "narrow":
         import narrow
         result = narrow.main(args)
+    elif args.what == "experts":
+        import experts
+        result = experts.main(args)
     elif args.what == "compile":
         import compiling
         args.paths = args.paths or [ROOT / "tests" / "models"]

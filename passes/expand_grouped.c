@@ -87,16 +87,20 @@ static bool are_ones(const ir_type_t *type, unsigned begin, unsigned end) {
   return true;
 }
 
-/* x[rows, 1.., K] * w[1.., K, N] */
+/* x[rows, 1.., K] * w[1.., K, N], or w[1.., N, K] * x[rows, 1.., K, 1] */
 static bool is_grouped_product(const grouper_t *g, const ir_op_t *op) {
-  const ir_value_t *x = op->in[0].value, *w = op->in[1].value;
+  bool turned = kind_of(g, op->in[0].value) == KIND_BANK;
+  const ir_value_t *x = op->in[turned].value, *w = op->in[!turned].value;
+  unsigned rank = x->type.rank;
   dtype_t dtype = x->type.dtype;
   bool multiplies = dtype == w->type.dtype &&
                     (dtype_is_float(dtype) || dtype_bits(dtype) >= 32);
-  return multiplies && kind_of(g, x) == KIND_ROWS &&
-         kind_of(g, w) == KIND_BANK && has_row_axis(g, &x->type) &&
-         are_ones(&x->type, 1, x->type.rank - 1) &&
-         are_ones(&w->type, 0, w->type.rank - 2);
+  if (!multiplies || kind_of(g, x) != KIND_ROWS || kind_of(g, w) != KIND_BANK ||
+      !has_row_axis(g, &x->type) || !are_ones(&w->type, 0, w->type.rank - 2))
+    return false;
+  if (!turned) return are_ones(&x->type, 1, rank - 1);
+  return rank >= 3 && are_ones(&x->type, 1, rank - 2) &&
+         are_ones(&x->type, rank - 1, rank);
 }
 
 /* Rows lie along axis 0 of the result and of all operands that have any. */
@@ -259,11 +263,13 @@ static ir_value_t *lift(grouper_t *g, const ir_op_t *op) {
 static ir_value_t *group_product(grouper_t *g, const ir_op_t *op) {
   ir_builder_t *b = g->in.b;
   const ir_type_t *out = &op->out[0].type;
-  ir_value_t *x = inline_value(&g->in, op->in[0].value);
-  ir_value_t *w = bank_of_rank(g, op->in[1].value, 2);
+  bool turned = kind_of(g, op->in[0].value) == KIND_BANK;
+  ir_value_t *x = inline_value(&g->in, op->in[turned].value);
+  ir_value_t *w = bank_of_rank(g, op->in[!turned].value, 2);
   if (x == NULL || w == NULL) return NULL;
+  if (turned) w = ir_transpose(b, w, (const int64_t[]){0, 2, 1});
   const expr_t *dim[IR_MAX_RANK] = {x->type.dim[0],
-                                    x->type.dim[x->type.rank - 1]};
+                                    x->type.dim[x->type.rank - 1 - turned]};
   x = ir_reshape(b, x, 2, dim);
   ir_value_t *in[] = {x, w, g->grouping->offsets, g->grouping->tiles};
   ir_op_t *product = ir_begin(b, OP_GROUPED_MATMUL, 4, in, 1);

@@ -26,6 +26,7 @@ enum { COUNT = 80, MAX_BANKS = 3, MAX_STRUCTURES = 3, MAX_EXPERTS = 8 };
 /* What a structure computes of a row x[D] and its route's number s. */
 typedef enum {
   MLP,      /* max(x A + b, 0) C, A[D, H], b[H], C[H, D] */
+  COLUMN,   /* C max(A x + b, 0) with x[D, 1], A[H, D], b[H, 1], C[D, H] */
   GATED,    /* (max(G x, 0) * (U x)) C^T, [G; U][2 H, D], C[D, H] */
   SCALED,   /* x * s * a + b, a[D], b[] */
   IDENTITY, /* x */
@@ -100,6 +101,11 @@ static void choose_banks(trial_t *t, unsigned s) {
       ADD_BANK(t, s, t->H);
       ADD_BANK(t, s, t->H, t->D);
       break;
+    case COLUMN:
+      ADD_BANK(t, s, t->H, t->D);
+      ADD_BANK(t, s, t->H, 1);
+      ADD_BANK(t, s, t->D, t->H);
+      break;
     case GATED:
       ADD_BANK(t, s, 2 * t->H, t->D);
       ADD_BANK(t, s, t->D, t->H);
@@ -135,8 +141,8 @@ static void choose_shape(trial_t *t) {
   t->R = t->by_k ? t->T * t->k : t->T > 0 ? ONE_OF(t, 0, 1, 5, 100) : 0;
   t->n_structures = (unsigned)ONE_OF(t, 1, 1, 1, 2, 3);
   for (unsigned s = 0; s < t->n_structures; s++) {
-    t->body[s] = (body_t)ONE_OF(t, MLP, MLP, GATED, GATED, SCALED, IDENTITY,
-                                WINDOWS, TRIPS);
+    t->body[s] = (body_t)ONE_OF(t, MLP, MLP, COLUMN, GATED, GATED, SCALED,
+                                IDENTITY, WINDOWS, TRIPS);
     choose_banks(t, s);
   }
   bool plain = ONE_OF(t, 1, 0) != 0;
@@ -223,6 +229,14 @@ static void put_body(trial_t *t, unsigned s) {
       PUT("    %%%u = add(%%%u, %%%u)\n", v + 12, v + 11, a + 1);
       PUT("    %%%u = max(%%%u, %%%u)\n", v + 13, v + 12, v + 10);
       PUT("    %%%u = matmul(%%%u, %%%u)\n", v + 30, v + 13, a + 2);
+      break;
+    case COLUMN:
+      PUT("    %%%u = reshape(%%%u) {shape = [n, %lld, 1]}\n", v + 11, x, D);
+      PUT("    %%%u = matmul(%%%u, %%%u)\n", v + 12, a, v + 11);
+      PUT("    %%%u = add(%%%u, %%%u)\n", v + 13, v + 12, a + 1);
+      PUT("    %%%u = max(%%%u, %%%u)\n", v + 14, v + 13, v + 10);
+      PUT("    %%%u = matmul(%%%u, %%%u)\n", v + 15, a + 2, v + 14);
+      PUT("    %%%u = reshape(%%%u) {shape = [n, %lld]}\n", v + 30, v + 15, D);
       break;
     case GATED:
       PUT("    %%%u = transpose(%%%u) {perm = [1, 0]}\n", v + 11, a);
@@ -371,12 +385,12 @@ static double positive(double x) { return x > 0 ? x : 0; }
 
 static void define_mlp(const trial_t *t, unsigned s, int64_t at,
                        const double *x, double *y) {
-  bool gated = t->body[s] == GATED;
+  bool gated = t->body[s] == GATED, turned = t->body[s] != MLP;
   double h[64];
   for (int64_t j = 0; j < t->H; j++) {
     double up = 0, gate = 0;
     for (int64_t i = 0; i < t->D; i++) {
-      gate += x[i] * bank_at(t, s, 0, at, gated ? j * t->D + i : i * t->H + j);
+      gate += x[i] * bank_at(t, s, 0, at, turned ? j * t->D + i : i * t->H + j);
       if (gated) up += x[i] * bank_at(t, s, 0, at, (t->H + j) * t->D + i);
     }
     h[j] =
@@ -386,7 +400,7 @@ static void define_mlp(const trial_t *t, unsigned s, int64_t at,
     y[i] = 0;
     for (int64_t j = 0; j < t->H; j++)
       y[i] += h[j] * bank_at(t, s, gated ? 1 : 2, at,
-                             gated ? i * t->H + j : j * t->D + i);
+                             turned ? i * t->H + j : j * t->D + i);
   }
 }
 
@@ -400,7 +414,7 @@ static void define_row(const trial_t *t, int64_t r, double *y) {
   int64_t at = t->position[e];
   for (int64_t i = 0; i < D; i++)
     x[i] = ir_element_float(t->dtype, t->x, (uint64_t)(t->token[r] * D + i));
-  if (t->body[s] == MLP || t->body[s] == GATED) {
+  if (t->body[s] <= GATED) {
     define_mlp(t, s, at, x, y);
     return;
   }
