@@ -16,7 +16,7 @@ static const char *const pipelines[] = {
 };
 
 static const char *const portable_pipelines[] = {
-#define PIPELINE(level, portable, code) [level] = portable,
+#define PIPELINE(level, portable, code) [level] = portable ",moe_route",
 #include "passes/pipelines.def"
 };
 

@@ -27,6 +27,8 @@ static int nonnegative_result(const ir_value_t *x) {
   switch (op->code) {
     case OP_TOPK:
       return x->index == 1;
+    case OP_MOE_ROUTE:
+      return x->index == 0;
     case OP_IOTA: /* shorter types may wrap */
       return x->type.dtype == DT_I64;
     case OP_NONZERO:

@@ -20,7 +20,7 @@ import tempfile
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from random_graphs import PLAIN, difference, outputs, write_npy  # noqa: E402
 
-PIPELINE = "dce,canonicalize,cse,canonicalize,dce,fold,canonicalize,cse,dce,{}fold,canonicalize,cse,dce,unpack,widen,dce,layout,hoist," \
+PIPELINE = "dce,canonicalize,cse,canonicalize,dce,fold,canonicalize,cse,dce,fold,canonicalize,cse,dce,{}dce,unpack,widen,dce,layout,hoist," \
            "canonicalize,cse,dce,narrow,fuse,lower,dce,plan"
 
 
@@ -362,7 +362,7 @@ def check(moec, name, args, lines, expected, extra=()):
         if not what or expected not in what[0]:
             return f"expected {expected}\nfound    {what[0] if what else found}"
         route.write_text(without_experts(found))
-        wrong = compare(moec, folder, plain, route, write_inputs(folder, args, 37))
+        wrong = compare(moec, folder, plain, route, args)
         if wrong is not None:
             return f"{wrong}\n{route.read_text()}"
     return None
@@ -379,9 +379,10 @@ def first_shape(text):
     raise RuntimeError(f"{name} has no definition in\n{text}")
 
 
-def compare(moec, folder, plain, route, inputs):
-    pairs = [(PLAIN, f"moe_route,{PLAIN}"), (PIPELINE.format(""), PIPELINE.format("moe_route,"))]
-    for i, (before, after) in enumerate(pairs):
+def compare(moec, folder, plain, route, args):
+    pairs = [(37, PLAIN, f"moe_route,{PLAIN}"), (1100, PIPELINE.format(""), PIPELINE.format("moe_block,moe_route,"))]
+    for i, (tokens, before, after) in enumerate(pairs):
+        inputs = write_inputs(folder, args, tokens)
         wrong, want = outputs(moec, plain, folder, f"plain{i}", before, inputs)
         if wrong is None:
             wrong, got = outputs(moec, route, folder, f"route{i}", after, inputs)
@@ -399,6 +400,29 @@ def differ(want, got):
     return difference(*flat)
 
 
+GATE_OF_128 = """func @f(%0: f32[T,64], %1: f32[64,128], %2: f32[128]) {
+  %3, %4 = moe.route(%0, %1, _, %2) {k = 8, score = ["sigmoid"], score_values = [0.0]}
+  return(%3, %4)
+}
+"""
+
+
+def check_memory(moec):
+    """Scores of all tokens for all experts must not be stored, which they are
+    without moe_block."""
+    with tempfile.TemporaryDirectory() as temporary:
+        source = pathlib.Path(temporary) / "gate.moeir"
+        source.write_text(GATE_OF_128)
+        found = {}
+        for passes in ("moe_route,", "moe_block,moe_route,"):
+            text = optimised(moec, source, PIPELINE.format(passes))
+            main = text[text.index("func @f"):]
+            found[passes] = re.findall(r"^.* : .*f32\[T,128\].*$", main, re.MULTILINE)
+        if not found["moe_route,"]:
+            return "no scores of all tokens even without moe_block: the test sees nothing"
+        return "\n".join(found["moe_block,moe_route,"]) or None
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--moec", default="build/release/moec")
@@ -412,6 +436,10 @@ def main():
         if wrong is not None:
             print(f"{name}: {wrong}")
             bad += 1
+    wrong = check_memory(args.moec)
+    if wrong is not None:
+        print(f"memory: {wrong}")
+        bad += 1
     print(f"{len(CASES)} routers, {bad} wrong")
     return min(bad, 1)
 
