@@ -376,6 +376,8 @@ def draw(rng, form=None, **fixed):
             spec |= {"combine": pick("reduce", "matmul", "einsum")}
         if rng.random() < 0.2:
             spec |= {"router": "masked_softmax"}
+    if (spec | fixed)["router"] == "masked_softmax":
+        spec |= {"gates": "given"}
     if form == "capacity":
         spec |= {"k": 1, "capacity": pick(2, 3), "combine": pick("einsum", "matmul")}
     if form == "images":

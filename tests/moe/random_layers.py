@@ -63,11 +63,8 @@ def build(seed, index):
     return g.model(), {"x": x}, specs
 
 
-def check_layer(spec, found, expected):
-    """What is wrong with the report of one layer; `expected`: not to be recognised."""
-    if expected:
-        lines = ", ".join(map(str, expected))
-        return [f"is recognised: remove it from unrecognised.txt, line {lines}"] if found else []
+def check_layer(spec, found):
+    """What is wrong with the report of one layer."""
     if len(found) != 1:
         return [f"is in the report {len(found)} times"]
     layer, problems = found[0], []
@@ -128,7 +125,12 @@ class Run:
                 rules = matching(self.rules, spec)
                 self.used.update(rules)
                 self.missed[spec["form"]] += not found[i]
-                problems += check_layer(spec, found[i], rules)
+                wrong = check_layer(spec, found[i])
+                if not rules:
+                    problems += wrong
+                elif not wrong:
+                    lines = ", ".join(map(str, rules))
+                    problems.append(f"is recognised: mend unrecognised.txt, line {lines}")
             for problem in filter(None, problems):
                 self.fail(index, f"L{i} {layers.text_of(spec)}: {problem}")
         for layer in stray:
