@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """Writes docs/conformance.md from reports of conformance_runner, or checks it.
 
-usage: document.py [--check] REPORT.json.. docs/conformance.md
+usage: document.py [--check] [--dynamic REPORT.json] REPORT.json..
+                   docs/conformance.md
 
 The page counts cases by operator and gives the worst distance from the reference
 data by element type, as the next power of two. With several reports (of several
-instruction sets, say) results must agree and the worst distance counts. --check
+instruction sets, say) results must agree and the worst distance counts.
+--dynamic gives a report of the cases of `write_cases.py --form dynamic`, which are
+only counted. --check
 fails when counts differ or a distance grew beyond the page's; smaller ones are
 fine, for reference data and generated code differ a little between machines.
 """
@@ -74,7 +77,13 @@ def cell(worst):
                      if t in worst) or "-"
 
 
-def page(cases):
+def count(results):
+    passed = sum(r == "pass" for r in results)
+    return (f"{len(results)} cases: {passed} pass, "
+            f"{len(results) - passed} are refused.")
+
+
+def page(cases, dynamic):
     operators = defaultdict(lambda: [0, 0, {}])
     for operator, result, ulp in cases.values():
         entry = operators[operator]
@@ -82,10 +91,13 @@ def page(cases):
         if result == "pass":
             for t, u in ulp.items():
                 entry[2][t] = max(entry[2].get(t, 0), u)
-    passed = sum(e[0] for e in operators.values())
-    refused = sum(e[1] for e in operators.values())
-    lines = [f"{passed + refused} cases: {passed} pass, {refused} are refused.", "",
-             "ULP: the worst distance from the reference data in units in the last",
+    lines = [count([c[1] for c in cases.values()]), ""]
+    if dynamic is not None:
+        lines += ["The generated ones of them with all dimensions of their inputs",
+                  "symbolic, and inputs that are axes, shapes or indices as constants,",
+                  "as exporters write models (`write_cases.py --form dynamic`):", "",
+                  count([c[1] for c in dynamic.values()]), ""]
+    lines += ["ULP: the worst distance from the reference data in units in the last",
              "place of the reference, as the next power of two. It is large where the",
              "reference, computed step by step in the same precision, is near 0.", "",
              "| operator | pass | refused | ULP |", "|---|---:|---:|---|"]
@@ -118,10 +130,12 @@ def check(path, text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--dynamic", type=pathlib.Path)
     parser.add_argument("reports", nargs="+", type=pathlib.Path)
     parser.add_argument("page", type=pathlib.Path)
     args = parser.parse_args()
-    text = page(read(args.reports))
+    dynamic = read([args.dynamic]) if args.dynamic is not None else None
+    text = page(read(args.reports), dynamic)
     if args.check:
         check(args.page, text)
     else:
