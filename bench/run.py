@@ -9,6 +9,7 @@ docs/performance.md.
     run.py chain [N...]        compiling N elementwise nodes
     run.py big [MIB]           compiling that many MiB of weights
     run.py narrow [MIB]        running such weights in 16 bits and in 32
+    run.py router              routers of Mixture-of-Experts layers
 
 A CASE is a folder with model.onnx and test_data_set_<i>/, or a folder of such.
 """
@@ -31,7 +32,7 @@ def parse():
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("what", nargs="?", default="runs",
                         choices=("runs", "conv", "experts", "compile", "chain",
-                                 "big", "narrow"))
+                                 "big", "narrow", "router"))
     parser.add_argument("paths", nargs="*", metavar="CASE|WORD|N")
     parser.add_argument("--build", type=pathlib.Path,
                         default=ROOT / "build" / "release")
@@ -91,6 +92,9 @@ def main():
     elif args.what == "experts":
         import experts
         result = experts.main(args)
+    elif args.what == "router":
+        import router
+        result = router.main(args)
     elif args.what == "compile":
         import compiling
         args.paths = args.paths or [ROOT / "tests" / "models"]

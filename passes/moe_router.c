@@ -159,7 +159,8 @@ static bool try(pass_ctx_t *ctx, ir_op_t *op, ir_value_t *weight) {
   return true;
 }
 
-/* Weights are applied where results are combined, or enter the experts. */
+/* Weights are applied where results are combined, or enter the experts: for
+ * each route, or for each token where that has one. */
 static void find_router(pass_ctx_t *ctx, ir_op_t *op) {
   const ir_value_t *expert = op->in[0].value;
   if (expert->def == NULL) return;
@@ -167,9 +168,10 @@ static void find_router(pass_ctx_t *ctx, ir_op_t *op) {
     if (use->user->code == OP_MOE_COMBINE && use->index == 0 &&
         try(ctx, op, ir_in(use->user, 1)))
       return;
-  unsigned n = (unsigned)ir_get_int(op, ATTR_MOE_EXPERTS_route_values);
+  unsigned n = (unsigned)ir_get_int(op, ATTR_MOE_EXPERTS_route_values) +
+               (unsigned)ir_get_int(op, ATTR_MOE_EXPERTS_token_values);
   unsigned end = ir_moe_first_bank(op, 0);
-  for (unsigned i = end - n; i < end; i++)
+  for (unsigned i = end; i-- > end - n;)
     if (try(ctx, op, ir_in(op, i))) return;
 }
 

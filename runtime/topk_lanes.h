@@ -9,7 +9,8 @@ enum {
   LANES = 16,
   MOST_LANES = 64,
   MOST_CANDIDATES = 64,
-  SHORT_ROW = 32 /* all of it are candidates */
+  TINY_ROW = 8,     /* done before lanes are filled */
+  SHORT_ROW = LANES /* all of it are candidates */
 };
 
 /* `turn` = 1: the smallest first. */
@@ -142,20 +143,38 @@ static inline bool find_low(const float *x, int64_t n, int64_t k, bool turn,
   return true;
 }
 
+/* A short row: all of it are candidates. */
+static inline bool order_short(const float *x, int64_t n, bool turn,
+                               int32_t *order) {
+  float values[SHORT_ROW];
+  int nan = 0;
+  for (int l = 0; l < SHORT_ROW; l++) values[l] = 0;
+  for (int64_t i = 0; i < n; i++) values[i] = turned(x[i], turn);
+  for (int l = 0; l < SHORT_ROW; l++) nan |= values[l] != values[l];
+  if (nan != 0) return false;
+  for (int64_t j = 0; j < n; j++) order[j] = -1;
+  int32_t before[LANES] = {0};
+  for (int64_t i = 0; i < n; i++)
+    for (int l = 0; l < LANES; l++) before[l] += values[i] > values[l];
+  for (int64_t l = 0; l < n; l++) {
+    int32_t place = before[l];
+    while (order[place] >= 0) place++;
+    order[place] = (int32_t)l;
+  }
+  return true;
+}
+
 /* The first k of x[n] in order; false where other ways must be gone: there is a
- * NaN, or too many are equal. */
+ * NaN, too many are equal, or lanes do not pay. */
 static inline bool order_few(const float *x, int64_t n, int64_t k, bool turn,
                              int32_t *order) {
   candidates_t candidates;
-  float low = -__builtin_inff();
-  int nan = 0;
-  if (n > SHORT_ROW) {
-    if (!find_low(x, n, k, turn, &low)) return false;
-  } else {
-    for (int64_t i = 0; i < n; i++) nan |= x[i] != x[i];
-    if (nan != 0) return false;
-  }
-  if (!find_candidates(x, n, low, turn, &candidates)) return false;
+  float low;
+  if (n <= TINY_ROW) return false;
+  if (n <= SHORT_ROW) return k > 1 && order_short(x, n, turn, order);
+  if (!find_low(x, n, k, turn, &low) ||
+      !find_candidates(x, n, low, turn, &candidates))
+    return false;
   rank_candidates(&candidates, order);
   return true;
 }
