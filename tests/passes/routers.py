@@ -423,6 +423,32 @@ def check_memory(moec):
         return "\n".join(found["moe_block,moe_route,"]) or None
 
 
+def check_sizes(moec):
+    """Any number of experts, all of them selected or few, in blocks and at once."""
+    for experts, k, more in ((1, 1, ""), (1, 1, ", rounds = 1"), (7, 7, ", last_index = 1"), (33, 33, ""),
+                             (130, 3, ", rounds = 1, removed = -inf"), (4096, 64, ""), (600, 600, "")):
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = pathlib.Path(temporary)
+            source = folder / "sizes.moeir"
+            source.write_text(f"""func @f(%0: f32[T,{experts}], %1: f32[{experts}]) {{
+  %2, %3 = moe.route(%0, _, _, %1) {{k = {k}, score = ["sigmoid"], score_values = [0.0]{more}}}
+  return(%2, %3)
+}}
+""")
+            inputs = write_inputs(folder, [("0", "f32", ["T", experts]), ("1", "f32", [1, experts])], 141)
+            write_npy(folder / "1.npy", "f32", [experts], row(random.Random(1), experts))
+            found = []
+            for name, passes in (("at_once", "moe_route,"), ("blocks", "moe_block,moe_route,")):
+                wrong, got = outputs(moec, source, folder, name, PIPELINE.format(passes), inputs)
+                if wrong is not None:
+                    return wrong
+                found.append(got)
+            wrong = differ(*found)
+            if wrong is not None:
+                return f"{k} of {experts}{more}: {wrong}"
+    return None
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--moec", default="build/release/moec")
@@ -436,10 +462,11 @@ def main():
         if wrong is not None:
             print(f"{name}: {wrong}")
             bad += 1
-    wrong = check_memory(args.moec)
-    if wrong is not None:
-        print(f"memory: {wrong}")
-        bad += 1
+    for name, check_all in (("memory", check_memory), ("sizes", check_sizes)):
+        wrong = check_all(args.moec)
+        if wrong is not None:
+            print(f"{name}: {wrong}")
+            bad += 1
     print(f"{len(CASES)} routers, {bad} wrong")
     return min(bad, 1)
 
