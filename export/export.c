@@ -103,8 +103,10 @@ moec_status_t export_onnx(ir_module_t *module, const export_options_t *options,
   write_outputs(&e, func);
   og_prune(e.main);
   og_name_all(e.main);
-  og_model_t model = {e.main, module->name != NULL ? module->name : "model",
-                      e.opset, NULL};
+  og_model_t model = {
+      e.main,
+      module->name != NULL && module->name[0] != '\0' ? module->name : "main",
+      e.opset, NULL};
   pb_init(&out->data, e.arena);
   og_serialize(&model, e.arena, &out->model);
   if (out->model.size <= options->inline_limit && out->model.size <= LARGEST)

@@ -144,7 +144,10 @@ static void each_port(const ir_ports_t *ports, unsigned n,
                                     const ir_port_t *port)) {
   for (unsigned i = 0; i < ports->n; i++) write(e, func, &ports->port[i]);
   for (unsigned i = 0; ports->n == 0 && i < n; i++) {
-    ir_port_t port = {.kind = IR_TENSOR, .name = names[i], .first = i, .n = 1};
+    ir_port_t port = {.kind = IR_TENSOR,
+                      .name = names != NULL ? names[i] : NULL,
+                      .first = i,
+                      .n = 1};
     write(e, func, &port);
   }
 }

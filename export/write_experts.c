@@ -4,6 +4,8 @@
 /* What only code needs of group_rows: tiles, and how many there are. */
 enum { ORDER, PLACE, GROUP, OFFSETS, TILES, N_TILES };
 
+enum { MOST_GROUPS = 1 << 16 }; /* nodes are written for each */
+
 /* Stable: TopK gives equal values in ascending order of their places. */
 static og_value_t *sort_keys(export_t *e, og_value_t *keys, const expr_t *rows,
                              og_value_t **out_sorted) {
@@ -47,6 +49,10 @@ static void check_tiles(export_t *e, unsigned result) {
 void write_group_rows(export_t *e, const writer_row_t *row) {
   const expr_t *rows = in_type(e, 0)->dim[0];
   int64_t groups = ir_get_int(e->op, ATTR_GROUP_ROWS_groups);
+  if (groups > MOST_GROUPS) {
+    refuse(e, "there are more than %d groups", MOST_GROUPS);
+    groups = 0;
+  }
   og_value_t *group = in_value(e, 0), *sorted;
   og_value_t *zero = put_scalar_int(e, DT_I64, 0);
   og_value_t *none = put_scalar_int(e, DT_I64, groups);
@@ -71,8 +77,10 @@ void write_group_rows(export_t *e, const writer_row_t *row) {
 void write_grouped_matmul(export_t *e, const writer_row_t *row) {
   const ir_type_t *x_type = in_type(e, 0), *w_type = in_type(e, 1);
   int64_t groups = 0;
-  if (!expr_is_const(w_type->dim[0], &groups))
-    refuse(e, "the number of groups is not known");
+  if (!expr_is_const(w_type->dim[0], &groups) || groups > MOST_GROUPS) {
+    refuse(e, "the number of groups is not known or more than %d", MOST_GROUPS);
+    groups = 0;
+  }
   dtype_t out = e->op->out[0].type.dtype;
   dtype_t carrier = carrier_of(e, out, row->types);
   og_value_t *x = put_cast(e, in_value(e, 0), carrier);
