@@ -367,10 +367,22 @@ const expr_t *expr_max(expr_pool_t *pool, const expr_t *a, const expr_t *b) {
   return make_associative(pool, EXPR_ATOM_MAX, a, b);
 }
 
+/* Whether e is 1 where the symbol that `size` consists of is 1. */
+static bool is_one_where(expr_pool_t *pool, const expr_t *e,
+                         const expr_t *size) {
+  const expr_symbol_t *symbol = expr_as_symbol(size);
+  if (symbol == NULL || !expr_mentions(e, symbol)) return false;
+  const expr_t **values =
+      ARENA_ARRAY(pool->arena, const expr_t *, expr_n_symbols(pool));
+  values[symbol->index] = expr_const(pool, 1);
+  return expr_equals_const(expr_substitute(pool, e, values), 1);
+}
+
 const expr_t *expr_broadcast(expr_pool_t *pool, const expr_t *a,
                              const expr_t *b) {
   if (a == b || expr_equals_const(b, 1)) return a;
   if (expr_equals_const(a, 1)) return b;
+  if (is_one_where(pool, b, a)) return a;
   return make_associative(pool, EXPR_ATOM_BROADCAST, a, b);
 }
 

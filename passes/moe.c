@@ -30,7 +30,7 @@ typedef struct search {
  * ----------------------------------------------------------------- */
 
 /* A fresh builder for each candidate: what it learns is about one root. */
-static void aim(search_t *s, const ir_op_t *root) {
+static void aim(search_t *s, const ir_op_t *root, const moe_source_t *source) {
   moe_builder_t *b = s->b;
   struct routed_memo *routed = b->routed;
   moe_layout_list_t *layouts = b->layouts;
@@ -43,6 +43,7 @@ static void aim(search_t *s, const ir_op_t *root) {
                        .settled = s->settled,
                        .layouts = layouts,
                        .routed = routed};
+  s->terms->experts = source != NULL ? source->experts : 0;
 }
 
 static void refuse(search_t *s, const ir_op_t *at, const char *candidate) {
@@ -77,7 +78,8 @@ static void find_sources(search_t *s) {
 
 /* Whether a user of a sum adds more parts of the router. */
 static bool grows_on(search_t *s, const ir_value_t *value,
-                     const moe_source_t *source, unsigned n) {
+                     const moe_source_t *source, unsigned n, unsigned depth) {
+  enum { MAX_NESTED = 16 };
   for (const ir_use_t *use = value->uses; use != NULL; use = use->next) {
     ir_op_t *user = use->user;
     if (user->code == OP_YIELD && user->parent->owner != NULL &&
@@ -86,7 +88,10 @@ static bool grows_on(search_t *s, const ir_value_t *value,
     if (!moe_is_sum(user) || user->n_out != 1) continue;
     moe_sum_t sum;
     moe_sum_parts(s->b, &user->out[0], &sum);
-    if (moe_sum_count(&sum, source) > n) return true;
+    unsigned more = moe_sum_count(&sum, source);
+    if (more > n || (more == n && user->code == OP_IF && depth < MAX_NESTED &&
+                     grows_on(s, &user->out[0], source, n, depth + 1)))
+      return true;
   }
   return false;
 }
@@ -101,8 +106,8 @@ static bool try_sum(search_t *s, ir_op_t *op) {
     const moe_source_t *source = sum.part[i].layout->source;
     unsigned n = moe_sum_count(&sum, source);
     bool alone = sum.n == 1 && sum.part[0].value == root;
-    if (alone || grows_on(s, root, source, n)) return false;
-    aim(s, op);
+    if (alone || grows_on(s, root, source, n, 0)) return false;
+    aim(s, op, source);
     if (keep(s, moe_match_sum(s->b, root, &sum, source))) return true;
     refuse(s, op, "a sum over experts");
     return false;
@@ -112,11 +117,11 @@ static bool try_sum(search_t *s, ir_op_t *op) {
 
 static bool try_op(search_t *s, ir_op_t *op) {
   if (op->n_out == 1 && s->settled[op->out[0].number]) return true;
-  aim(s, op);
+  aim(s, op, NULL);
   if (moe_is_sum(op) && try_sum(s, op)) return true;
   for (unsigned i = 0; i < s->n_sources; i++) {
     moe_found_t *found = NULL;
-    aim(s, op);
+    aim(s, op, s->source[i]);
     if (op->code == OP_REDUCE_SUM)
       found = moe_match_slots(s->b, op, s->source[i]);
     else if (op->code == OP_MATMUL)

@@ -63,6 +63,9 @@ bool moe_is_count(moe_facts_t *facts, const moe_source_t *source,
                   int64_t expert, const expr_t *size);
 bool moe_is_start(moe_facts_t *facts, const moe_source_t *source,
                   int64_t expert, const expr_t *size);
+/* Whether a size is the number of all routes. */
+bool moe_is_whole(moe_facts_t *facts, const moe_source_t *source,
+                  const expr_t *size);
 /* Whether a linear number of a mask's coordinates is the token's, or the
  * route's, number. */
 bool moe_is_token_number(moe_facts_t *facts, const moe_fact_t *fact);

@@ -85,12 +85,35 @@ static ir_value_t *outside(emitter_t *e, ir_value_t *value) {
   return ir_place(e->outer, copy);
 }
 
+/* A dimension that runs over experts and something else becomes two. */
+static ir_value_t *split_experts(emitter_t *e, ir_value_t *x,
+                                 const uint8_t *tag, uint8_t *out_tag) {
+  const expr_t *dim[IR_MAX_RANK + 1];
+  const expr_t *experts = expr_const(e->pool, e->found->source->experts);
+  unsigned n = 0;
+  for (unsigned d = 0; d < x->type.rank; d++) {
+    unsigned rest = tag[d] & ~(unsigned)TAG_EXPERT;
+    if (rest != tag[d] && rest != 0) {
+      out_tag[n] = TAG_EXPERT;
+      dim[n++] = experts;
+      out_tag[n] = (uint8_t)rest;
+      dim[n++] = expr_divide_exactly(e->pool, x->type.dim[d], experts);
+      MOEC_ASSERT(dim[n - 1] != NULL);
+    } else {
+      out_tag[n] = tag[d];
+      dim[n++] = x->type.dim[d];
+    }
+  }
+  return with_dims(e, e->outer, x, NULL, n, dim);
+}
+
 /* [T, k] of the chosen experts at their gate, flattened. */
 static ir_value_t *gate_at_routes(emitter_t *e, const moe_term_t *leaf) {
   ir_builder_t *b = e->outer;
   const moe_source_t *source = e->found->source;
-  ir_value_t *x = bring_forward(b, outside(e, leaf->value), leaf->tag,
-                                TAG_TOKEN, TAG_EXPERT);
+  uint8_t tag[IR_MAX_RANK + 1];
+  ir_value_t *x = split_experts(e, outside(e, leaf->value), leaf->tag, tag);
+  x = bring_forward(b, x, tag, TAG_TOKEN, TAG_EXPERT);
   const expr_t *dim[2] = {source->tokens, expr_const(e->pool, source->experts)};
   x = with_dims(e, b, x, NULL, 2, dim);
   ir_value_t *in[2] = {x, e->route_index};
@@ -119,6 +142,7 @@ static ir_value_t *stack_each(emitter_t *e, const moe_term_t *leaf) {
 static ir_value_t *operand_of(emitter_t *e, const moe_term_t *leaf) {
   ir_builder_t *b = e->outer;
   const moe_source_t *source = e->found->source;
+  uint8_t tag[IR_MAX_RANK + 1];
   ir_value_t *x;
   switch (leaf->kind) {
     case TERM_TOKEN:
@@ -132,7 +156,8 @@ static ir_value_t *operand_of(emitter_t *e, const moe_term_t *leaf) {
       return gate_at_routes(e, leaf);
     default:
       if (leaf->value == NULL) return stack_each(e, leaf);
-      x = bring_forward(b, outside(e, leaf->value), leaf->tag, TAG_EXPERT, 0);
+      x = split_experts(e, outside(e, leaf->value), leaf->tag, tag);
+      x = bring_forward(b, x, tag, TAG_EXPERT, 0);
       return with_dims(e, b, x, expr_const(e->pool, source->experts),
                        leaf->rank, leaf->dim);
   }
@@ -361,80 +386,110 @@ static ir_value_t *expert_numbers(emitter_t *e) {
   return ir_select(b, active, x, none);
 }
 
-static void set_structure(emitter_t *e, ir_op_t *op, int64_t n_banks) {
+/* Which region each expert has, and its place in the banks of that. */
+static void set_structure(emitter_t *e, ir_op_t *op, const int64_t *n_banks) {
   const moe_found_t *found = e->found;
-  int64_t n = found->source->experts, next = 0;
-  int64_t *structure = ARENA_ARRAY(e->ctx->scratch, int64_t, (size_t)n);
-  int64_t *position = ARENA_ARRAY(e->ctx->scratch, int64_t, (size_t)n);
+  arena_t *arena = e->ctx->scratch;
+  int64_t n = found->source->experts;
+  int64_t *structure = ARENA_ARRAY(arena, int64_t, (size_t)n);
+  int64_t *position = ARENA_ARRAY(arena, int64_t, (size_t)n);
+  int64_t *next = ARENA_ARRAY(arena, int64_t, found->n_terms);
   for (int64_t i = 0; i < n; i++) {
-    bool there = found->present == NULL || found->present[i];
-    structure[i] = there ? 0 : -1;
-    position[i] = there ? next++ : 0;
+    structure[i] = found->structure != NULL ? found->structure[i] : 0;
+    if (structure[i] >= 0) position[i] = next[structure[i]]++;
   }
   ir_set_ints(op, ATTR_MOE_EXPERTS_structure, (unsigned)n, structure);
   ir_set_ints(op, ATTR_MOE_EXPERTS_position, (unsigned)n, position);
-  ir_set_ints(op, ATTR_MOE_EXPERTS_banks, 1, &n_banks);
+  ir_set_ints(op, ATTR_MOE_EXPERTS_banks, found->n_terms, n_banks);
 }
 
-/* The term, with the operands as arguments. */
-static bool fill_region(emitter_t *e, ir_op_t *op, const moe_term_t *term) {
+/* The term of a structure, with the operands as arguments. */
+static bool fill_region(emitter_t *e, ir_op_t *op, unsigned index,
+                        const moe_term_t *term, unsigned n_values,
+                        unsigned first_bank) {
   const ir_region_t *region = ir_moe_add_region(op);
-  for (unsigned i = 0; i < e->n_leaves; i++)
-    remember(e, e->leaf[i], &region->args[i]);
+  forget(e);
+  for (unsigned i = 0; i < region->n_args; i++) {
+    unsigned leaf = i < n_values ? i : first_bank + i - n_values;
+    remember(e, e->leaf[leaf], &region->args[i]);
+  }
   ir_builder_t inner = *e->outer;
-  inner.region = &op->regions[0];
+  inner.region = &op->regions[index];
   inner.before = NULL;
   e->inner = &inner;
   ir_value_t *y = write_term(e, term);
   if (y == NULL || inner.status != MOEC_OK) return false;
-  if (!term->rows) return false;
-  ir_op_t *yield = ir_begin(&inner, OP_YIELD, 1, &y, 0);
+  if (!term->rows) { /* the same for all rows */
+    const expr_t *dim[IR_MAX_RANK + 1] = {e->rows};
+    for (unsigned d = 0; d < term->rank; d++) dim[1 + d] = term->dim[d];
+    y = ir_expand(&inner, y, term->rank + 1, dim);
+  }
+  ir_op_t *yield = y != NULL ? ir_begin(&inner, OP_YIELD, 1, &y, 0) : NULL;
   if (yield == NULL) return false;
   ir_place(&inner, yield);
   return inner.status == MOEC_OK;
 }
 
-static ir_op_t *write_experts(emitter_t *e, const moe_term_t *term,
+/* Leaves of all structures in the order of operands: values of tokens, of
+ * routes, then the banks of each structure. Where each of these begin, and the
+ * end, are in first[2 + n_terms + 1]. */
+static void collect_all(emitter_t *e, moe_term_t *const *term,
+                        unsigned *first) {
+  unsigned n = e->found->n_terms;
+  e->n_leaves = 0;
+  for (unsigned i = 0; i < n; i++) collect(e, term[i], TERM_TOKEN);
+  first[0] = 0;
+  first[1] = e->n_leaves;
+  forget(e);
+  for (unsigned i = 0; i < n; i++) collect(e, term[i], TERM_ROUTE);
+  for (unsigned i = 0; i < n; i++) {
+    first[2 + i] = e->n_leaves;
+    forget(e);
+    collect(e, term[i], TERM_BANK);
+  }
+  first[2 + n] = e->n_leaves;
+  forget(e);
+}
+
+static ir_op_t *write_experts(emitter_t *e, moe_term_t *const *term,
                               ir_value_t *expert) {
   const moe_source_t *source = e->found->source;
-  ir_builder_t *b = e->outer;
-  e->n_leaves = 0;
-  collect(e, term, TERM_TOKEN);
-  forget(e);
-  unsigned n_tokens = e->n_leaves;
-  collect(e, term, TERM_ROUTE);
-  forget(e);
-  unsigned n_rows = e->n_leaves;
-  collect(e, term, TERM_BANK);
-  forget(e);
-  ir_value_t **in = ARENA_ARRAY(e->ctx->scratch, ir_value_t *, e->n_leaves + 2);
+  arena_t *arena = e->ctx->scratch;
+  unsigned n = e->found->n_terms;
+  unsigned *first = ARENA_ARRAY(arena, unsigned, n + 3);
+  int64_t *n_banks = ARENA_ARRAY(arena, int64_t, n);
+  collect_all(e, term, first);
+  for (unsigned i = 0; i < n; i++) n_banks[i] = first[3 + i] - first[2 + i];
+  ir_value_t **in = ARENA_ARRAY(arena, ir_value_t *, e->n_leaves + 2);
   in[0] = expert;
   in[1] = NULL; /* tokens follow from k */
   for (unsigned i = 0; i < e->n_leaves; i++) {
     in[2 + i] = operand_of(e, e->leaf[i]);
     if (in[2 + i] == NULL) return NULL;
   }
-  ir_op_t *op = ir_begin(b, OP_MOE_EXPERTS, e->n_leaves + 2, in, 1);
+  ir_op_t *op = ir_begin(e->outer, OP_MOE_EXPERTS, e->n_leaves + 2, in, 1);
   if (op == NULL) return NULL;
   ir_set_int(op, ATTR_MOE_EXPERTS_experts, source->experts);
   ir_set_expr(op, ATTR_MOE_EXPERTS_k, source->k);
   ir_set_expr(op, ATTR_MOE_EXPERTS_tokens, source->tokens);
-  ir_set_int(op, ATTR_MOE_EXPERTS_token_values, n_tokens);
-  ir_set_int(op, ATTR_MOE_EXPERTS_route_values, n_rows - n_tokens);
-  set_structure(e, op, e->n_leaves - n_rows);
+  ir_set_int(op, ATTR_MOE_EXPERTS_token_values, first[1]);
+  ir_set_int(op, ATTR_MOE_EXPERTS_route_values, first[2] - first[1]);
+  set_structure(e, op, n_banks);
   e->rows = expr_new_symbol(e->pool, "rows", 0, NULL);
   ir_set_expr(op, ATTR_MOE_EXPERTS_rows, e->rows);
-  if (!fill_region(e, op, term)) return NULL;
-  return ir_place(b, op) != NULL ? op : NULL;
+  for (unsigned i = 0; i < n; i++)
+    if (!fill_region(e, op, i, term[i], first[2], first[2 + i])) return NULL;
+  return ir_place(e->outer, op) != NULL ? op : NULL;
 }
 
 /* A last factor that each route has one of: the weight of the sum. */
-static const moe_term_t *split_weight(const moe_term_t *term,
-                                      const moe_term_t **out_weight) {
+static moe_term_t *split_weight(moe_term_t *term,
+                                const moe_term_t **out_weight) {
   *out_weight = NULL;
   if (term->kind != TERM_OP || term->code != OP_MUL) return term;
   for (unsigned i = 0; i < 2; i++) {
-    const moe_term_t *w = term->in[i], *y = term->in[1 - i];
+    const moe_term_t *w = term->in[i];
+    moe_term_t *y = term->in[1 - i];
     bool scalar = w->rows && !w->banks && !w->tokens && y->rows;
     for (unsigned d = 0; scalar && d < w->rank; d++)
       scalar = rule_is_one(w->dim[d]);
@@ -450,6 +505,22 @@ static const moe_term_t *split_weight(const moe_term_t *term,
     return y;
   }
   return term;
+}
+
+/* The terms without a last factor that is the same route's value in all of
+ * them; NULL: there is none. */
+static const moe_term_t *split_weights(emitter_t *e, moe_term_t **term) {
+  const moe_found_t *found = e->found;
+  const moe_term_t *weight = NULL, *other;
+  for (unsigned i = 0; i < found->n_terms; i++) {
+    term[i] = split_weight(found->term[i], &other);
+    if (other == NULL || (i > 0 && other != weight)) {
+      for (unsigned j = 0; j < found->n_terms; j++) term[j] = found->term[j];
+      return NULL;
+    }
+    weight = other;
+  }
+  return weight;
 }
 
 /* out[tokens, features..] as the root lies. */
@@ -509,8 +580,8 @@ ir_op_t *moe_emit(pass_ctx_t *ctx, const moe_found_t *found,
                  .outer = &b};
   ir_value_t *expert = expert_numbers(&e);
   if (expert == NULL) return NULL;
-  const moe_term_t *weight;
-  const moe_term_t *term = split_weight(found->term, &weight);
+  moe_term_t **term = ARENA_ARRAY(ctx->scratch, moe_term_t *, found->n_terms);
+  const moe_term_t *weight = split_weights(&e, term);
   ir_op_t *experts = write_experts(&e, term, expert);
   if (experts == NULL) return NULL;
   ir_value_t *sum = write_sum(&e, &experts->out[0], weight);

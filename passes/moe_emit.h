@@ -6,15 +6,18 @@
 #include "passes/pass.h"
 
 /* A layer that can be written: root = rest + sum over the slots of a token of
- * `term` where `active` holds. */
+ * its expert's term where `active` holds. */
 typedef struct moe_found {
   ir_value_t *root;   /* whose uses get the result */
   const uint8_t *tag; /* of root: tokens and features */
   const moe_source_t *source;
-  moe_term_t *term;    /* what the experts compute */
-  moe_term_t *active;  /* bool: routes that count; NULL: all */
-  const bool *present; /* of the experts; NULL: all */
-  bool combines;       /* false: there is one slot and no sum */
+  moe_term_t **term; /* what experts compute, by structure */
+  unsigned n_terms;
+  const int64_t *structure; /* of each expert, -1: its results are 0; NULL: all
+                               have the first one */
+  moe_term_t *active;       /* bool: routes that count; NULL: all */
+  const bool *present;      /* of the experts; NULL: all */
+  bool combines;            /* false: there is one slot and no sum */
   unsigned n_rest;
   ir_value_t **rest; /* of root's type */
   const char *form;

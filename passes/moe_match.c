@@ -12,24 +12,33 @@ static moe_found_t *new_found(moe_builder_t *b, ir_value_t *root,
   moe_found_t *found = ARENA_NEW(b->arena, moe_found_t);
   uint8_t *kept = ARENA_ARRAY(b->arena, uint8_t, root->type.rank + 1);
   memcpy(kept, tag, root->type.rank);
-  *found = (moe_found_t){
-      .root = root, .tag = kept, .source = source, .term = term, .form = form};
+  moe_term_t **terms = ARENA_ARRAY(b->arena, moe_term_t *, 1);
+  terms[0] = term;
+  *found = (moe_found_t){.root = root,
+                         .tag = kept,
+                         .source = source,
+                         .term = terms,
+                         .n_terms = 1,
+                         .form = form};
   return found;
 }
 
 /* Experts have something of their own, and compute with the token. */
-static bool is_expert(moe_builder_t *b, const ir_op_t *at,
-                      const moe_term_t *term) {
-  if (term == NULL) return false;
-  if (!term->banks) {
-    moe_fail(b, at, "experts differ from each other");
-    return false;
+static bool are_experts(moe_builder_t *b, const ir_op_t *at, unsigned n,
+                        moe_term_t *const *term) {
+  bool differ = n > 1, compute = false;
+  for (unsigned i = 0; i < n; i++) {
+    if (term[i] == NULL) return false;
+    differ = differ || term[i]->banks;
+    compute = compute || term[i]->tokens;
   }
-  if (!term->tokens) {
-    moe_fail(b, at, "experts compute with the token");
-    return false;
-  }
-  return true;
+  if (!differ) moe_fail(b, at, "experts differ from each other");
+  if (!compute) moe_fail(b, at, "experts compute with the token");
+  return differ && compute;
+}
+
+static bool is_expert(moe_builder_t *b, const ir_op_t *at, moe_term_t *term) {
+  return are_experts(b, at, 1, &term);
 }
 
 /* ---- What several experts read
@@ -99,7 +108,10 @@ static void find_shared(moe_builder_t *b, const moe_sum_t *sum,
 typedef struct members {
   moe_term_t **term, **active;
   bool *present;
-  bool partly; /* some rows of a mask may be missing */
+  bool partly;       /* some rows of a mask may be missing */
+  moe_term_t **kind; /* what experts of each structure compute */
+  unsigned n_kinds;
+  int64_t *structure; /* of each expert, -1: none */
 } members_t;
 
 /* Which routes of an expert are in its rows: all, or where the mask is true. */
@@ -158,6 +170,30 @@ static void root_tags(const moe_part_t *part, const ir_type_t *type,
   }
 }
 
+/* Sorts experts by what they compute: one term for all of a kind. */
+static void find_structures(moe_builder_t *b, size_t n, members_t *m) {
+  moe_term_t **of = ARENA_ARRAY(b->arena, moe_term_t *, n);
+  m->structure = ARENA_ARRAY(b->arena, int64_t, n);
+  m->kind = ARENA_ARRAY(b->arena, moe_term_t *, n);
+  for (size_t e = 0; e < n; e++) {
+    m->structure[e] = -1;
+    if (m->term[e] == NULL || moe_term_is_zero(m->term[e])) continue;
+    unsigned k = 0;
+    for (; k < m->n_kinds; k++) {
+      moe_term_t *pair[2] = {m->kind[k], m->term[e]};
+      if (moe_term_unify(b->terms, 2, pair) != NULL) break;
+    }
+    if (k == m->n_kinds) m->kind[m->n_kinds++] = m->term[e];
+    m->structure[e] = k;
+  }
+  for (unsigned k = 0; k < m->n_kinds; k++) {
+    for (size_t e = 0; e < n; e++)
+      of[e] = m->structure[e] == k ? m->term[e] : NULL;
+    m->kind[k] = moe_term_unify(b->terms, (unsigned)n, of);
+    of = ARENA_ARRAY(b->arena, moe_term_t *, n);
+  }
+}
+
 static moe_found_t *match_members(moe_builder_t *b, ir_value_t *root,
                                   const moe_sum_t *sum,
                                   const moe_source_t *source) {
@@ -179,9 +215,8 @@ static moe_found_t *match_members(moe_builder_t *b, ir_value_t *root,
     }
     if (!read_member(b, part, &m)) return NULL;
   }
-  moe_term_t *term = moe_term_unify(b->terms, (unsigned)n, m.term);
-  if (term == NULL) moe_fail(b, root->def, "experts are of one structure");
-  if (!is_expert(b, root->def, term)) return NULL;
+  find_structures(b, n, &m);
+  if (!are_experts(b, root->def, m.n_kinds, m.kind)) return NULL;
   moe_term_t *active = NULL;
   if (m.partly) {
     active = moe_term_unify(b->terms, (unsigned)n, m.active);
@@ -193,7 +228,10 @@ static moe_found_t *match_members(moe_builder_t *b, ir_value_t *root,
   uint8_t tag[IR_MAX_RANK];
   root_tags(first, &root->type, tag);
   moe_found_t *found =
-      new_found(b, root, tag, source, term, form_of(first->layout));
+      new_found(b, root, tag, source, m.kind[0], form_of(first->layout));
+  found->term = m.kind;
+  found->n_terms = m.n_kinds;
+  found->structure = m.structure;
   found->active = active;
   found->present = m.present;
   return found;

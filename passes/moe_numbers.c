@@ -116,6 +116,11 @@ static bool is_range(moe_facts_t *facts, const moe_source_t *source,
   return true;
 }
 
+bool moe_is_whole(moe_facts_t *facts, const moe_source_t *source,
+                  const expr_t *size) {
+  return is_range(facts, source, source->experts, size, true);
+}
+
 bool moe_is_count(moe_facts_t *facts, const moe_source_t *source,
                   int64_t expert, const expr_t *size) {
   return is_range(facts, source, expert, size, false);

@@ -3,15 +3,16 @@
 
 #include <string.h>
 
-#include "passes/rules.h"
+#include "passes/moe_rules.h"
 
 enum { ROWS = TAG_TOKEN | TAG_SLOT | TAG_ROW };
 
-unsigned moe_features(const ir_type_t *type, const uint8_t *tag,
-                      const expr_t **out_dim) {
+unsigned moe_features(const moe_terms_t *terms, const ir_type_t *type,
+                      const uint8_t *tag, const expr_t **out_dim) {
   unsigned n = 0;
   for (unsigned d = 0; d < type->rank; d++)
-    if (tag[d] == TAG_INNER) out_dim[n++] = type->dim[d];
+    if ((tag[d] & TAG_INNER) != 0)
+      out_dim[n++] = moe_term_feature(terms, type->dim[d], tag[d]);
   return n;
 }
 
@@ -34,7 +35,8 @@ static int chosen_operand(moe_builder_t *b, const ir_op_t *op,
         (layout->kind == LAYOUT_DENSE && fact->expert != layout->expert))
       continue;
     if (op->code == OP_SELECT && i == 0) return fact->on.x != 0 ? 1 : 2;
-    if (op->code == OP_MUL && fact->on.x == 1) return 1 - (int)i;
+    bool ones = op->code == OP_MUL || op->code == OP_AND;
+    if (ones && fact->on.x == 1) return 1 - (int)i;
   }
   return -1;
 }
@@ -48,6 +50,11 @@ static moe_term_t *read_elementwise(moe_builder_t *b, ir_value_t *value,
   uint8_t operand[IR_MAX_RANK];
   if (op->n_in > MAX_IN) return moe_fail(b, op, "the operation is known");
   int chosen = chosen_operand(b, op, layout);
+  double zero;
+  for (unsigned i = 0; i < 2 && op->code == OP_ADD; i++)
+    if (moe_fill_number(ir_in(op, i), &zero) && zero == 0 &&
+        rule_same_dims(&ir_in(op, 1 - i)->type, &value->type))
+      chosen = 1 - (int)i; /* nothing is added */
   for (unsigned i = 0; i < op->n_in; i++) {
     if (chosen >= 0 && (int)i != chosen) continue;
     ir_value_t *x = ir_in(op, i);
@@ -58,7 +65,7 @@ static moe_term_t *read_elementwise(moe_builder_t *b, ir_value_t *value,
   }
   if (chosen >= 0) return in[chosen];
   const expr_t *dim[IR_MAX_RANK];
-  unsigned rank = moe_features(&value->type, tag, dim);
+  unsigned rank = moe_features(b->terms, &value->type, tag, dim);
   return moe_term_op(b->terms, op->code, op, value->type.dtype, rank, dim,
                      op->n_in, in, 0, NULL);
 }
@@ -81,7 +88,7 @@ static moe_term_t *read_planes(moe_builder_t *b, ir_value_t *value,
     if (in[i] == NULL) return NULL;
   }
   const expr_t *dim[IR_MAX_RANK];
-  unsigned rank = moe_features(&value->type, tag, dim);
+  unsigned rank = moe_features(b->terms, &value->type, tag, dim);
   return moe_term_op(b->terms, op->code, op, value->type.dtype, rank, dim, 2,
                      in, 0, NULL);
 }
@@ -99,7 +106,7 @@ static moe_term_t *read_reshape(moe_builder_t *b, ir_value_t *value,
   moe_term_t *in = moe_build(b, x, operand, layout);
   if (in == NULL) return NULL;
   const expr_t *dim[IR_MAX_RANK];
-  unsigned rank = moe_features(&value->type, tag, dim);
+  unsigned rank = moe_features(b->terms, &value->type, tag, dim);
   return moe_term_reshape(b->terms, in, rank, dim);
 }
 
@@ -117,12 +124,13 @@ static moe_term_t *read_expand(moe_builder_t *b, ir_value_t *value,
                      !expr_is_const(x->type.dim[d], &limit);
     if (!same && !rows_stay && !rule_is_one(x->type.dim[d]))
       return moe_fail(b, value->def, "rows keep their number");
-    operand[d] = (uint8_t)(same || rows_stay || t == TAG_INNER ? t : TAG_GONE);
+    if (!same && !rows_stay) t = (t & TAG_INNER) != 0 ? TAG_INNER : TAG_GONE;
+    operand[d] = (uint8_t)t;
   }
   moe_term_t *in = moe_build(b, x, operand, layout);
   if (in == NULL) return NULL;
   const expr_t *dim[IR_MAX_RANK];
-  unsigned rank = moe_features(&value->type, tag, dim);
+  unsigned rank = moe_features(b->terms, &value->type, tag, dim);
   if (rank >= in->rank) {
     bool grows = false;
     for (unsigned d = 0; d < in->rank; d++)
@@ -148,16 +156,16 @@ static moe_term_t *read_transpose(moe_builder_t *b, ir_value_t *value,
   /* features keep their order among themselves: nothing to do */
   unsigned rank_of[IR_MAX_RANK], features = 0;
   for (unsigned d = 0; d < n; d++)
-    if (operand[d] == TAG_INNER) rank_of[d] = features++;
+    if ((operand[d] & TAG_INNER) != 0) rank_of[d] = features++;
   const expr_t *order[IR_MAX_RANK], *dim[IR_MAX_RANK];
   unsigned to = 0;
   bool changes = false;
   for (unsigned d = 0; d < n; d++) {
-    if (tag[d] != TAG_INNER) continue;
+    if ((tag[d] & TAG_INNER) == 0) continue;
     unsigned from = rank_of[perm[d]];
     changes = changes || from != to;
     order[to] = expr_const(b->pool, from);
-    dim[to++] = value->type.dim[d];
+    dim[to++] = moe_term_feature(b->terms, value->type.dim[d], tag[d]);
   }
   if (!changes) return in;
   return moe_term_op(b->terms, OP_TRANSPOSE, NULL, in->dtype, to, dim, 1, &in,
@@ -173,7 +181,7 @@ static int64_t feature_axis(const ir_type_t *type, const uint8_t *tag,
   if (axis < 0) axis += type->rank;
   if (tag[axis] != TAG_INNER) return -1;
   int64_t n = 0;
-  for (int64_t d = 0; d < axis; d++) n += tag[d] == TAG_INNER;
+  for (int64_t d = 0; d < axis; d++) n += (tag[d] & TAG_INNER) != 0;
   return n;
 }
 
@@ -224,7 +232,7 @@ static moe_term_t *read_reduce(moe_builder_t *b, ir_value_t *value,
   }
   moe_term_t *sum = moe_term_op(b->terms, op->code, NULL, value->type.dtype,
                                 short_rank, short_dim, 1, &in, n_over, over);
-  unsigned rank = moe_features(&value->type, tag, dim);
+  unsigned rank = moe_features(b->terms, &value->type, tag, dim);
   return moe_term_reshape(b->terms, sum, rank, dim);
 }
 

@@ -28,8 +28,8 @@ moe_reader_t moe_read_matmul, moe_read_gather, moe_read_gather_nd,
     moe_read_slice, moe_read_concat, moe_read_scatter, moe_read_if;
 
 /* Dimensions that are features, in order. */
-unsigned moe_features(const ir_type_t *type, const uint8_t *tag,
-                      const expr_t **out_dim);
+unsigned moe_features(const moe_terms_t *terms, const ir_type_t *type,
+                      const uint8_t *tag, const expr_t **out_dim);
 bool moe_has_rows(const ir_type_t *type, const uint8_t *tag);
 
 #endif

@@ -137,7 +137,7 @@ static moe_term_t *finish_product(moe_builder_t *b, ir_value_t *value,
                                   moe_term_t *y) {
   const ir_op_t *op = value->def;
   const expr_t *dim[IR_MAX_RANK];
-  unsigned rank = moe_features(&value->type, tag, dim);
+  unsigned rank = moe_features(b->terms, &value->type, tag, dim);
   moe_term_t *matrix = as_matrix(b, y);
   if (x->rows && matrix != NULL && is_vector(x, matrix->dim[0]))
     return row_product(b, op, x, matrix, rank, dim);
@@ -163,7 +163,7 @@ moe_term_t *moe_read_matmul(moe_builder_t *b, ir_value_t *value,
       unsigned t = tag[shift + d];
       if (d + 2 < type->rank) {
         bool same = type->dim[d] == value->type.dim[shift + d];
-        if (!same && t != TAG_INNER) t = TAG_GONE;
+        if (!same) t = (t & TAG_INNER) != 0 ? TAG_INNER : TAG_GONE;
       } else if ((d + 1 == type->rank) == (i == 0)) {
         t = TAG_INNER; /* summed over */
       } else if (t == TAG_EXPERT) {
@@ -173,6 +173,17 @@ moe_term_t *moe_read_matmul(moe_builder_t *b, ir_value_t *value,
     }
     side[i] = moe_build(b, ir_in(op, i), side_tag[i], layout);
     if (side[i] == NULL) return NULL;
+  }
+  /* rows may be those of the matrices: vectors, then */
+  const expr_t *one = expr_const(b->pool, 1);
+  unsigned rank = value->type.rank;
+  if ((tag[rank - 2] & ROWS) != 0 && side[0]->rank == 1 && side[1]->rows) {
+    const expr_t *dim[2] = {one, side[0]->dim[0]};
+    side[0] = moe_term_reshape(b->terms, side[0], 2, dim);
+  }
+  if ((tag[rank - 1] & ROWS) != 0 && side[1]->rank == 1 && side[0]->rows) {
+    const expr_t *dim[2] = {side[1]->dim[0], one};
+    side[1] = moe_term_reshape(b->terms, side[1], 2, dim);
   }
   return finish_product(b, value, tag, side[0], side[1]);
 }
@@ -243,7 +254,7 @@ static bool gathered_tags(const ir_op_t *op, const uint8_t *tag, unsigned what,
 static moe_term_t *with_features(moe_builder_t *b, ir_value_t *value,
                                  const uint8_t *tag, moe_term_t *term) {
   const expr_t *dim[IR_MAX_RANK];
-  unsigned rank = moe_features(&value->type, tag, dim);
+  unsigned rank = moe_features(b->terms, &value->type, tag, dim);
   const expr_t *one = expr_const(b->pool, 1);
   const expr_t *have = one, *want = one;
   for (unsigned d = 0; d < term->rank; d++)
@@ -403,6 +414,45 @@ moe_term_t *moe_read_gather_nd(moe_builder_t *b, ir_value_t *value,
  * ----------------------------------------------------------
  */
 
+/* All of the sorted rows, though the sizes do not show it. */
+static bool is_all_rows(moe_builder_t *b, const moe_layout_t *layout,
+                        unsigned tag, const expr_t *start,
+                        const expr_t *length) {
+  return layout->kind == LAYOUT_SORTED && tag == TAG_ROW &&
+         moe_is_start(b->facts, layout->source, 0, start) &&
+         moe_is_whole(b->facts, layout->source, length);
+}
+
+/* One expert's column of numbers for all experts: at a token's own experts it
+ * is what the whole has there. */
+static moe_term_t *read_column(moe_builder_t *b, const ir_op_t *op,
+                               const uint8_t *tag, const moe_layout_t *layout) {
+  ir_value_t *x = ir_in(op, 0);
+  unsigned n;
+  const expr_t *const *start = ir_get_exprs(op, ATTR_SLICE_start, &n);
+  uint8_t stack[IR_MAX_RANK];
+  int at = -1;
+  if (layout->kind != LAYOUT_DENSE) return NULL;
+  for (unsigned d = 0; d < n; d++) {
+    bool whole = x->type.dim[d] == op->out[0].type.dim[d];
+    stack[d] = tag[d];
+    if ((tag[d] & TAG_SLOT) != 0) return NULL;
+    if (whole && (tag[d] == TAG_TOKEN || rule_is_one(x->type.dim[d]))) continue;
+    if (whole || at >= 0 || tag[d] != TAG_INNER ||
+        !expr_equals_const(x->type.dim[d], layout->source->experts) ||
+        !expr_equals_const(start[d], layout->expert) ||
+        !rule_is_one(op->out[0].type.dim[d]))
+      return NULL;
+    at = (int)d;
+    stack[d] = TAG_EXPERT;
+  }
+  if (at < 0) return NULL;
+  moe_term_t *leaf = moe_term_leaf(b->terms, TERM_GATE, x, stack);
+  const expr_t *dim[IR_MAX_RANK];
+  unsigned rank = moe_features(b->terms, &op->out[0].type, tag, dim);
+  return moe_term_reshape(b->terms, leaf, rank, dim);
+}
+
 moe_term_t *moe_read_slice(moe_builder_t *b, ir_value_t *value,
                            const uint8_t *tag, const moe_layout_t *layout) {
   const ir_op_t *op = value->def;
@@ -418,7 +468,13 @@ moe_term_t *moe_read_slice(moe_builder_t *b, ir_value_t *value,
   for (unsigned d = 0; d < n; d++) {
     bool whole = expr_equals_const(start[d], 0) && length[d] == x->type.dim[d];
     if (tag[d] != TAG_INNER) {
-      if (whole) continue;
+      if (whole && (tag[d] & TAG_INNER) != 0) {
+        part[features++] = start[d];
+        part[features++] = moe_term_feature(b->terms, length[d], tag[d]);
+        part[features++] = step[d];
+      }
+      if (whole || is_all_rows(b, layout, tag[d], start[d], length[d]))
+        continue;
       if (layout->kind != LAYOUT_GROUP || tag[d] != TAG_ROW ||
           !rule_is_one(step[d]) ||
           !moe_is_start(b->facts, layout->source, layout->expert, start[d]) ||
@@ -432,10 +488,14 @@ moe_term_t *moe_read_slice(moe_builder_t *b, ir_value_t *value,
     part[features++] = length[d];
     part[features++] = step[d];
   }
+  if (cuts) {
+    moe_term_t *column = read_column(b, op, tag, layout);
+    if (column != NULL) return column;
+  }
   moe_term_t *in = moe_build(b, x, tag, inner);
   if (in == NULL || !cuts) return in;
   const expr_t *dim[IR_MAX_RANK];
-  unsigned rank = moe_features(&value->type, tag, dim);
+  unsigned rank = moe_features(b->terms, &value->type, tag, dim);
   return moe_term_op(b->terms, OP_SLICE, NULL, in->dtype, rank, dim, 1, &in,
                      features, part);
 }
@@ -469,14 +529,14 @@ moe_term_t *moe_read_concat(moe_builder_t *b, ir_value_t *value,
   if (tag[axis] == TAG_ROW) return join_groups(b, value, tag, layout);
   if (tag[axis] != TAG_INNER)
     return moe_fail(b, op, "rows are not put side by side");
-  for (int64_t d = 0; d < axis; d++) at += tag[d] == TAG_INNER;
+  for (int64_t d = 0; d < axis; d++) at += (tag[d] & TAG_INNER) != 0;
   moe_term_t **in = ARENA_ARRAY(b->arena, moe_term_t *, op->n_in);
   for (unsigned i = 0; i < op->n_in; i++) {
     in[i] = moe_build(b, ir_in(op, i), tag, layout);
     if (in[i] == NULL) return NULL;
   }
   const expr_t *dim[IR_MAX_RANK], *along = expr_const(b->pool, at);
-  unsigned rank = moe_features(&value->type, tag, dim);
+  unsigned rank = moe_features(b->terms, &value->type, tag, dim);
   return moe_term_op(b->terms, OP_CONCAT, NULL, value->type.dtype, rank, dim,
                      op->n_in, in, 1, &along);
 }

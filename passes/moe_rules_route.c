@@ -293,6 +293,10 @@ bool moe_fill_number(const ir_value_t *value, double *out) {
   }
   const ir_op_t *op = value->def;
   enum { MAX_COUNT = 1 << 16 };
+  if (op != NULL && op->code == OP_SUB && ir_in(op, 0) == ir_in(op, 1)) {
+    *out = 0; /* of finite numbers */
+    return true;
+  }
   if (op == NULL || op->code != OP_CONSTANT ||
       !ir_type_static_count(&value->type, &count) || count == 0 ||
       count > MAX_COUNT)

@@ -29,8 +29,16 @@ const moe_fact_t *moe_rule_reshape(moe_facts_t *facts, ir_value_t *value) {
   if (fact->kind == FACT_NONE) return NULL;
   if (fact->kind == FACT_COUNT || fact->kind == FACT_BOUND)
     return value->type.rank <= 1 ? fact : NULL;
-  if (fact->kind == FACT_COORDS || fact->kind == FACT_TUPLE) return NULL;
   moe_fact_t *out = moe_fact_copy(facts, fact);
+  if (fact->kind == FACT_COORDS || fact->kind == FACT_TUPLE) {
+    /* the one coordinate of a mask with one dimension */
+    unsigned over = fact->kind == FACT_COORDS ? 0 : 1;
+    if (!rule_is_one(from->type.dim[over])) return NULL;
+    out->kind = FACT_ROUTE;
+    out->tag[over] = TAG_INNER;
+    out->tag[1 - over] = TAG_ROW;
+    fact = moe_fact_copy(facts, out);
+  }
   return moe_tags_reshape(fact->source, &from->type, fact->tag, &value->type,
                           out->tag)
              ? out

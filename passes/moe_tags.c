@@ -25,8 +25,8 @@ bool moe_tags_broadcast(const ir_type_t *result, const uint8_t *result_tag,
   for (unsigned d = 0; d < operand->rank; d++) {
     unsigned tag = result_tag[shift + d];
     bool same = operand->dim[d] == result->dim[shift + d];
-    if (!same && rule_is_one(operand->dim[d]) && tag != TAG_INNER)
-      tag = TAG_GONE;
+    if (!same && rule_is_one(operand->dim[d]))
+      tag = (tag & TAG_INNER) != 0 ? TAG_INNER : TAG_GONE;
     operand_tag[d] = (uint8_t)tag;
   }
   return true;
@@ -87,6 +87,33 @@ static bool spread_rows(const moe_source_t *source, unsigned tags,
   return true;
 }
 
+/* Experts in front of tokens or features, as one dimension or as several. */
+static bool spread_experts(const moe_source_t *source, unsigned tags,
+                           const ir_type_t *from, const uint8_t *from_tag,
+                           const ir_type_t *to, uint8_t *to_tag, span_t span) {
+  unsigned n = span.to_end - span.to, behind = tags & ~(unsigned)TAG_EXPERT;
+  bool merged = (from_tag[span.from] & tags) == tags;
+  if (behind == 0) {
+    if (n != 1) return false;
+    to_tag[span.to] = TAG_EXPERT;
+    return true;
+  }
+  if (behind != TAG_TOKEN && behind != TAG_INNER) return false;
+  while (rule_is_one(from->dim[span.from]) && !merged &&
+         span.from + 1 < span.from_end)
+    span.from++;
+  if (!merged && from_tag[span.from] != TAG_EXPERT) return false;
+  if (n == 1) {
+    to_tag[span.to] = (uint8_t)tags;
+    return true;
+  }
+  if (!expr_equals_const(to->dim[span.to], source->experts)) return false;
+  to_tag[span.to] = TAG_EXPERT;
+  for (unsigned d = span.to + 1; d < span.to_end; d++)
+    to_tag[d] = (uint8_t)behind;
+  return true;
+}
+
 static bool reshape_span(const moe_source_t *source, const ir_type_t *from,
                          const uint8_t *from_tag, const ir_type_t *to,
                          uint8_t *to_tag, span_t span) {
@@ -102,9 +129,7 @@ static bool reshape_span(const moe_source_t *source, const ir_type_t *from,
   trim(to, &span.to, &span.to_end);
   if ((tags & ~(unsigned)ROWS) == 0)
     return spread_rows(source, tags, to, span.to, span.to_end, to_tag);
-  if (tags != TAG_EXPERT || span.to_end - span.to != 1) return false;
-  to_tag[span.to] = TAG_EXPERT;
-  return true;
+  return spread_experts(source, tags, from, from_tag, to, to_tag, span);
 }
 
 bool moe_tags_reshape(const moe_source_t *source, const ir_type_t *from,

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "passes/moe_rules.h"
+
 void moe_terms_init(moe_terms_t *terms, arena_t *arena, expr_pool_t *pool) {
   *terms = (moe_terms_t){.arena = arena, .pool = pool};
 }
@@ -100,6 +102,14 @@ static moe_term_t *intern(moe_terms_t *terms, const moe_term_t *wanted) {
 /* ---- Making ----------------------------------------------------------------
  */
 
+const expr_t *moe_term_feature(const moe_terms_t *terms, const expr_t *dim,
+                               unsigned tag) {
+  if ((tag & TAG_EXPERT) == 0) return dim;
+  const expr_t *part = expr_divide_exactly(
+      terms->pool, dim, expr_const(terms->pool, terms->experts));
+  return part != NULL ? part : dim;
+}
+
 moe_term_t *moe_term_leaf(moe_terms_t *terms, moe_term_kind_t kind,
                           ir_value_t *value, const uint8_t *tag) {
   unsigned rank = value->type.rank;
@@ -108,7 +118,8 @@ moe_term_t *moe_term_leaf(moe_terms_t *terms, moe_term_kind_t kind,
   moe_term_t term = {.kind = kind, .dtype = value->type.dtype, .value = value};
   for (unsigned d = 0; d < rank; d++) {
     kept[d] = tag[d];
-    if (tag[d] == TAG_INNER) dim[term.rank++] = value->type.dim[d];
+    if ((tag[d] & TAG_INNER) != 0)
+      dim[term.rank++] = moe_term_feature(terms, value->type.dim[d], tag[d]);
   }
   term.dim = dim;
   term.tag = kept;
@@ -153,6 +164,23 @@ moe_term_t *moe_term_reshape(moe_terms_t *terms, moe_term_t *x, unsigned rank,
   if (x->rank == rank && same_list(x->dim, dim, rank * sizeof *dim)) return x;
   return moe_term_op(terms, OP_RESHAPE, NULL, x->dtype, rank, dim, 1, &x, 0,
                      NULL);
+}
+
+bool moe_term_is_zero(const moe_term_t *term) {
+  double x;
+  if (term->kind == TERM_STEADY)
+    return moe_fill_number(term->value, &x) && x == 0;
+  if (term->kind != TERM_OP) return false;
+  switch (term->code) {
+    case OP_MUL:
+      return moe_term_is_zero(term->in[0]) || moe_term_is_zero(term->in[1]);
+    case OP_EXPAND:
+    case OP_RESHAPE:
+    case OP_TRANSPOSE:
+      return moe_term_is_zero(term->in[0]);
+    default:
+      return false;
+  }
 }
 
 /* ---- Several experts --------------------------------------------------------

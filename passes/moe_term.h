@@ -48,9 +48,13 @@ typedef struct moe_terms {
   expr_pool_t *pool;
   moe_term_t *bucket[1024];
   moe_unified_t *unified[256]; /* what was asked before */
+  int64_t experts;             /* of the router at hand */
 } moe_terms_t;
 
 void moe_terms_init(moe_terms_t *terms, arena_t *arena, expr_pool_t *pool);
+/* Features in a dimension with this tag: it may run over experts, too. */
+const expr_t *moe_term_feature(const moe_terms_t *terms, const expr_t *dim,
+                               unsigned tag);
 /* Leaves. The features are the dimensions of value with TAG_INNER. */
 moe_term_t *moe_term_leaf(moe_terms_t *terms, moe_term_kind_t kind,
                           ir_value_t *value, const uint8_t *tag);
@@ -62,6 +66,8 @@ moe_term_t *moe_term_op(moe_terms_t *terms, ir_opcode_t code,
                         const expr_t *const *exprs);
 moe_term_t *moe_term_reshape(moe_terms_t *terms, moe_term_t *x, unsigned rank,
                              const expr_t *const *dim);
+/* Whether it is 0 whatever the row is. */
+bool moe_term_is_zero(const moe_term_t *term);
 /* One term for what n experts compute, member[i] (NULL: nothing), where these
  * differ in steady values only: those become banks. NULL: they differ. */
 moe_term_t *moe_term_unify(moe_terms_t *terms, unsigned n,
