@@ -43,7 +43,7 @@ static void aim(search_t *s, const ir_op_t *root, const moe_source_t *source) {
                        .settled = s->settled,
                        .layouts = layouts,
                        .routed = routed};
-  s->terms->experts = source != NULL ? source->experts : 0;
+  s->terms->source = source;
 }
 
 static void refuse(search_t *s, const ir_op_t *at, const char *candidate) {

@@ -85,24 +85,28 @@ static ir_value_t *outside(emitter_t *e, ir_value_t *value) {
   return ir_place(e->outer, copy);
 }
 
-/* A dimension that runs over experts and something else becomes two. */
-static ir_value_t *split_experts(emitter_t *e, ir_value_t *x,
-                                 const uint8_t *tag, uint8_t *out_tag) {
-  const expr_t *dim[IR_MAX_RANK + 1];
-  const expr_t *experts = expr_const(e->pool, e->found->source->experts);
+/* A dimension that runs over several things becomes one for each. */
+static ir_value_t *split_dims(emitter_t *e, ir_value_t *x, const uint8_t *tag,
+                              uint8_t *out_tag) {
+  const moe_source_t *source = e->found->source;
+  const expr_t *dim[2 * IR_MAX_RANK];
   unsigned n = 0;
   for (unsigned d = 0; d < x->type.rank; d++) {
-    unsigned rest = tag[d] & ~(unsigned)TAG_EXPERT;
-    if (rest != tag[d] && rest != 0) {
-      out_tag[n] = TAG_EXPERT;
-      dim[n++] = experts;
-      out_tag[n] = (uint8_t)rest;
-      dim[n++] = expr_divide_exactly(e->pool, x->type.dim[d], experts);
-      MOEC_ASSERT(dim[n - 1] != NULL);
-    } else {
-      out_tag[n] = tag[d];
-      dim[n++] = x->type.dim[d];
+    const expr_t *left = x->type.dim[d];
+    unsigned rest = tag[d];
+    for (unsigned kind = TAG_EXPERT, i = 0; i < 3; i++) {
+      kind = i == 0 ? TAG_EXPERT : i == 1 ? TAG_TOKEN : TAG_SLOT;
+      if ((rest & kind) == 0 || rest == kind) continue;
+      rest &= ~kind;
+      out_tag[n] = (uint8_t)kind;
+      dim[n] = kind == TAG_EXPERT  ? expr_const(e->pool, source->experts)
+               : kind == TAG_TOKEN ? source->tokens
+                                   : source->k;
+      left = expr_divide_exactly(e->pool, left, dim[n++]);
+      MOEC_ASSERT(left != NULL);
     }
+    out_tag[n] = (uint8_t)rest;
+    dim[n++] = left;
   }
   return with_dims(e, e->outer, x, NULL, n, dim);
 }
@@ -111,8 +115,8 @@ static ir_value_t *split_experts(emitter_t *e, ir_value_t *x,
 static ir_value_t *gate_at_routes(emitter_t *e, const moe_term_t *leaf) {
   ir_builder_t *b = e->outer;
   const moe_source_t *source = e->found->source;
-  uint8_t tag[IR_MAX_RANK + 1];
-  ir_value_t *x = split_experts(e, outside(e, leaf->value), leaf->tag, tag);
+  uint8_t tag[2 * IR_MAX_RANK];
+  ir_value_t *x = split_dims(e, outside(e, leaf->value), leaf->tag, tag);
   x = bring_forward(b, x, tag, TAG_TOKEN, TAG_EXPERT);
   const expr_t *dim[2] = {source->tokens, expr_const(e->pool, source->experts)};
   x = with_dims(e, b, x, NULL, 2, dim);
@@ -142,21 +146,22 @@ static ir_value_t *stack_each(emitter_t *e, const moe_term_t *leaf) {
 static ir_value_t *operand_of(emitter_t *e, const moe_term_t *leaf) {
   ir_builder_t *b = e->outer;
   const moe_source_t *source = e->found->source;
-  uint8_t tag[IR_MAX_RANK + 1];
+  uint8_t tag[2 * IR_MAX_RANK];
   ir_value_t *x;
   switch (leaf->kind) {
     case TERM_TOKEN:
-      x = bring_forward(b, outside(e, leaf->value), leaf->tag, TAG_TOKEN, 0);
+      x = split_dims(e, outside(e, leaf->value), leaf->tag, tag);
+      x = bring_forward(b, x, tag, TAG_TOKEN, 0);
       return with_dims(e, b, x, source->tokens, leaf->rank, leaf->dim);
     case TERM_ROUTE:
-      x = bring_forward(b, outside(e, leaf->value), leaf->tag, TAG_TOKEN,
-                        TAG_SLOT);
+      x = split_dims(e, outside(e, leaf->value), leaf->tag, tag);
+      x = bring_forward(b, x, tag, TAG_TOKEN, TAG_SLOT);
       return with_dims(e, b, x, source->routes, leaf->rank, leaf->dim);
     case TERM_GATE:
       return gate_at_routes(e, leaf);
     default:
       if (leaf->value == NULL) return stack_each(e, leaf);
-      x = split_experts(e, outside(e, leaf->value), leaf->tag, tag);
+      x = split_dims(e, outside(e, leaf->value), leaf->tag, tag);
       x = bring_forward(b, x, tag, TAG_EXPERT, 0);
       return with_dims(e, b, x, expr_const(e->pool, source->experts),
                        leaf->rank, leaf->dim);

@@ -2,8 +2,6 @@
 #include "passes/moe_facts.h"
 #include "passes/rules.h"
 
-enum { ROWS = TAG_TOKEN | TAG_SLOT | TAG_ROW };
-
 int moe_tag_find(unsigned rank, const uint8_t *tag, unsigned wanted) {
   for (unsigned d = 0; d < rank; d++)
     if ((tag[d] & wanted) == wanted) return (int)d;
@@ -32,114 +30,121 @@ bool moe_tags_broadcast(const ir_type_t *result, const uint8_t *result_tag,
   return true;
 }
 
-/* ---- Reshape ------------------------------------------------------------- */
+/* ---- Reshape -------------------------------------------------------------
+ *
+ * A shape is a sequence of atoms, each running over one thing; a dimension is
+ * one of them, a part of one, or several. Reshaping cuts the same sequence in
+ * other places. Tokens and features may be cut anywhere, all else is kept. */
 
-typedef struct span {
-  unsigned from, from_end, to, to_end; /* dimensions */
-} span_t;
+typedef struct atom {
+  unsigned tag;
+  const expr_t *size;
+} atom_t;
 
-/* The next dimensions of both shapes that have the same product. Those of size
- * 1 that may belong to either of two spans go to the earlier one. */
-static bool next_span(expr_pool_t *pool, const ir_type_t *from,
-                      const ir_type_t *to, span_t *span) {
-  span->from = span->from_end;
-  span->to = span->to_end;
-  const expr_t *one = expr_const(pool, 1), *a = one, *b = one;
-  unsigned i = span->from, j = span->to;
-  if (i < from->rank) a = from->dim[i++];
-  if (j < to->rank) b = to->dim[j++];
-  while (a != b) {
-    bool more_a = i < from->rank, more_b = j < to->rank;
-    if (!more_a && !more_b) return false;
-    /* the side whose product divides the other one grows */
-    const expr_t *ratio = more_a ? expr_divide_exactly(pool, b, a) : NULL;
-    if (ratio != NULL || !more_b)
-      a = expr_mul(pool, a, from->dim[i++]);
-    else
-      b = expr_mul(pool, b, to->dim[j++]);
+/* What a tag of one kind has in a dimension that runs over several. */
+static const expr_t *size_of(const moe_source_t *source, expr_pool_t *pool,
+                             unsigned tag) {
+  switch (tag) {
+    case TAG_EXPERT:
+      return expr_const(pool, source->experts);
+    case TAG_TOKEN:
+      return source->tokens;
+    case TAG_SLOT:
+      return source->k;
+    default:
+      return NULL;
   }
-  span->from_end = i;
-  span->to_end = j;
+}
+
+/* In the order in which a dimension has them. */
+static const unsigned kinds[] = {TAG_EXPERT, TAG_TOKEN, TAG_SLOT, TAG_ROW,
+                                 TAG_INNER};
+enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
+
+static bool can_be_cut(unsigned tag) {
+  return tag == TAG_TOKEN || tag == TAG_INNER;
+}
+
+static void add_atom(expr_pool_t *pool, atom_t *atom, unsigned *n, unsigned tag,
+                     const expr_t *size) {
+  if (rule_is_one(size) && (tag == TAG_INNER || tag == TAG_GONE)) return;
+  if (*n > 0 && atom[*n - 1].tag == tag && can_be_cut(tag))
+    atom[*n - 1].size = expr_mul(pool, atom[*n - 1].size, size);
+  else
+    atom[(*n)++] = (atom_t){tag, size};
+}
+
+/* At most N_KINDS atoms for each dimension. False if a size does not fit. */
+static bool find_atoms(const moe_source_t *source, expr_pool_t *pool,
+                       const ir_type_t *type, const uint8_t *tag, atom_t *atom,
+                       unsigned *n) {
+  for (unsigned d = 0; d < type->rank; d++) {
+    const expr_t *left = type->dim[d];
+    unsigned rest = tag[d];
+    if (rest == TAG_GONE) continue;
+    for (unsigned i = 0; i < N_KINDS; i++) {
+      if ((rest & kinds[i]) == 0) continue;
+      rest &= ~kinds[i];
+      const expr_t *size = size_of(source, pool, kinds[i]);
+      if (rest == 0 || size == NULL) size = left;
+      if (rest != 0 && kinds[i] == TAG_TOKEN && (rest & TAG_INNER) == 0) {
+        const expr_t *behind = source->k; /* tokens may be one of many */
+        size = expr_divide_exactly(pool, left, behind);
+      }
+      left = size != NULL ? expr_divide_exactly(pool, left, size) : NULL;
+      if (left == NULL) return false;
+      add_atom(pool, atom, n, kinds[i], size);
+    }
+  }
   return true;
 }
 
-/* Dimensions [first, end) without those of size 1; one of them at least. */
-static void trim(const ir_type_t *type, unsigned *first, unsigned *end) {
-  while (*end - *first > 1 && rule_is_one(type->dim[*end - 1])) --*end;
-  while (*end - *first > 1 && rule_is_one(type->dim[*first])) ++*first;
-}
-
-/* Rows that run over tokens and slots, told apart by their sizes. */
-static bool spread_rows(const moe_source_t *source, unsigned tags,
-                        const ir_type_t *to, unsigned first, unsigned end,
-                        uint8_t *to_tag) {
-  if (tags != (TAG_TOKEN | TAG_SLOT)) {
-    for (unsigned d = first; d < end; d++) to_tag[d] = (uint8_t)tags;
-    return true;
-  }
-  if (end - first == 1) {
-    to_tag[first] = (uint8_t)tags;
-    return true;
-  }
-  if (to->dim[end - 1] != source->k) return false;
-  for (unsigned d = first; d + 1 < end; d++) to_tag[d] = TAG_TOKEN;
-  to_tag[end - 1] = TAG_SLOT;
-  return true;
-}
-
-/* Experts in front of tokens or features, as one dimension or as several. */
-static bool spread_experts(const moe_source_t *source, unsigned tags,
-                           const ir_type_t *from, const uint8_t *from_tag,
-                           const ir_type_t *to, uint8_t *to_tag, span_t span) {
-  unsigned n = span.to_end - span.to, behind = tags & ~(unsigned)TAG_EXPERT;
-  bool merged = (from_tag[span.from] & tags) == tags;
-  if (behind == 0) {
-    if (n != 1) return false;
-    to_tag[span.to] = TAG_EXPERT;
-    return true;
-  }
-  if (behind != TAG_TOKEN && behind != TAG_INNER) return false;
-  while (rule_is_one(from->dim[span.from]) && !merged &&
-         span.from + 1 < span.from_end)
-    span.from++;
-  if (!merged && from_tag[span.from] != TAG_EXPERT) return false;
-  if (n == 1) {
-    to_tag[span.to] = (uint8_t)tags;
-    return true;
-  }
-  if (!expr_equals_const(to->dim[span.to], source->experts)) return false;
-  to_tag[span.to] = TAG_EXPERT;
-  for (unsigned d = span.to + 1; d < span.to_end; d++)
-    to_tag[d] = (uint8_t)behind;
-  return true;
-}
-
-static bool reshape_span(const moe_source_t *source, const ir_type_t *from,
-                         const uint8_t *from_tag, const ir_type_t *to,
-                         uint8_t *to_tag, span_t span) {
+/* Takes atoms for one dimension off the sequence; 0 where they do not fit. */
+static unsigned take_atoms(expr_pool_t *pool, const expr_t *size, atom_t **at,
+                           const atom_t *end) {
   unsigned tags = 0;
-  for (unsigned d = span.to; d < span.to_end; d++) to_tag[d] = TAG_INNER;
-  for (unsigned d = span.from; d < span.from_end; d++) {
-    unsigned tag = from_tag[d];
-    if (rule_is_one(from->dim[d]) && (tag & (TAG_INNER | TAG_GONE)) != 0)
+  while (!rule_is_one(size)) {
+    if (*at == end) return 0;
+    atom_t *atom = *at;
+    unsigned last = tags;
+    tags |= atom->tag;
+    if (last >= atom->tag && last != 0 &&
+        !(last == TAG_EXPERT || (last & TAG_INNER) == 0))
+      return 0; /* not in the order of kinds */
+    if (atom->size == size) {
+      ++*at;
+      return tags;
+    }
+    const expr_t *left = expr_divide_exactly(pool, size, atom->size);
+    if (left != NULL) {
+      size = left;
+      ++*at;
       continue;
-    tags |= tag;
+    }
+    left = expr_divide_exactly(pool, atom->size, size);
+    if (left == NULL || !can_be_cut(atom->tag)) return 0;
+    atom->size = left;
+    return tags;
   }
-  if (tags == 0 || tags == TAG_INNER) return true;
-  trim(to, &span.to, &span.to_end);
-  if ((tags & ~(unsigned)ROWS) == 0)
-    return spread_rows(source, tags, to, span.to, span.to_end, to_tag);
-  return spread_experts(source, tags, from, from_tag, to, to_tag, span);
+  return tags;
 }
 
 bool moe_tags_reshape(const moe_source_t *source, const ir_type_t *from,
                       const uint8_t *from_tag, const ir_type_t *to,
                       uint8_t *to_tag) {
   expr_pool_t *pool = source->index->def->module->exprs;
-  span_t span = {0};
-  while (span.from_end < from->rank || span.to_end < to->rank) {
-    if (!next_span(pool, from, to, &span)) return false;
-    if (!reshape_span(source, from, from_tag, to, to_tag, span)) return false;
+  atom_t atom[IR_MAX_RANK * N_KINDS];
+  unsigned n = 0;
+  if (!find_atoms(source, pool, from, from_tag, atom, &n)) return false;
+  atom_t *at = atom;
+  const atom_t *end = atom + n;
+  for (unsigned d = 0; d < to->rank; d++) {
+    bool one = rule_is_one(to->dim[d]);
+    to_tag[d] = TAG_INNER;
+    if (one && (at == end || !rule_is_one(at->size))) continue;
+    unsigned tags = one ? (at++)->tag : take_atoms(pool, to->dim[d], &at, end);
+    if (tags == 0) return false;
+    to_tag[d] = (uint8_t)tags;
   }
-  return true;
+  return at == end;
 }

@@ -104,9 +104,15 @@ static moe_term_t *intern(moe_terms_t *terms, const moe_term_t *wanted) {
 
 const expr_t *moe_term_feature(const moe_terms_t *terms, const expr_t *dim,
                                unsigned tag) {
-  if ((tag & TAG_EXPERT) == 0) return dim;
-  const expr_t *part = expr_divide_exactly(
-      terms->pool, dim, expr_const(terms->pool, terms->experts));
+  const moe_source_t *source = terms->source;
+  if (tag == TAG_INNER || source == NULL) return dim;
+  const expr_t *others = expr_const(terms->pool, 1);
+  if ((tag & TAG_EXPERT) != 0)
+    others = expr_const(terms->pool, source->experts);
+  if ((tag & TAG_TOKEN) != 0)
+    others = expr_mul(terms->pool, others, source->tokens);
+  if ((tag & TAG_SLOT) != 0) others = expr_mul(terms->pool, others, source->k);
+  const expr_t *part = expr_divide_exactly(terms->pool, dim, others);
   return part != NULL ? part : dim;
 }
 

@@ -48,7 +48,7 @@ typedef struct moe_terms {
   expr_pool_t *pool;
   moe_term_t *bucket[1024];
   moe_unified_t *unified[256]; /* what was asked before */
-  int64_t experts;             /* of the router at hand */
+  const moe_source_t *source;  /* the router at hand, or NULL */
 } moe_terms_t;
 
 void moe_terms_init(moe_terms_t *terms, arena_t *arena, expr_pool_t *pool);
