@@ -383,6 +383,7 @@ const expr_t *expr_broadcast(expr_pool_t *pool, const expr_t *a,
   if (a == b || expr_equals_const(b, 1)) return a;
   if (expr_equals_const(a, 1)) return b;
   if (is_one_where(pool, b, a)) return a;
+  if (is_one_where(pool, a, b)) return b;
   return make_associative(pool, EXPR_ATOM_BROADCAST, a, b);
 }
 

@@ -64,12 +64,52 @@ static bool keep(search_t *s, moe_found_t *found) {
   return true;
 }
 
+/* Whether a value is picked by the greatest of some scores. */
+static bool is_chosen(const ir_value_t *value, unsigned depth) {
+  const ir_op_t *op = value != NULL ? value->def : NULL;
+  if (op == NULL || depth > 12) return false;
+  if (op->code == OP_ARG_MAX || (op->code == OP_TOPK && value->index == 1))
+    return true;
+  if (op->code == OP_GATHER_ELEMENTS || op->code == OP_GATHER_ND ||
+      op->code == OP_GATHER)
+    return is_chosen(ir_in(op, 1), depth + 1);
+  bool passes_on = ir_has_trait(op, ELEMENTWISE) || op->code == OP_RESHAPE ||
+                   op->code == OP_EXPAND || op->code == OP_SLICE;
+  for (unsigned i = 0; passes_on && i < op->n_in; i++)
+    if (is_chosen(op->in[i].value, depth + 1)) return true;
+  return false;
+}
+
+/* Rows of a constant that computed numbers pick: these name experts, too, as
+ * those of product keys do. */
+static void find_picked(search_t *s, const ir_op_t *op) {
+  ir_value_t *from = ir_in(op, 0), *index = ir_in(op, 1);
+  int64_t n;
+  if (op->code != OP_GATHER || ir_get_int(op, ATTR_GATHER_axis) != 0 ||
+      !rule_is_constant(from) || from->type.rank < 2 ||
+      !expr_is_const(from->type.dim[0], &n) || n < 2)
+    return;
+  while (index->def != NULL && index->def->code == OP_RESHAPE)
+    index = ir_in(index->def, 0);
+  if (moe_fact(s->b->facts, index)->kind != FACT_NONE || index->def == NULL ||
+      index->type.rank < 1 || !is_chosen(index, 0))
+    return;
+  int last = (int)index->type.rank - 1;
+  bool slots = last > 0 && expr_is_const(index->type.dim[last], NULL);
+  s->b->facts->of[index->number] =
+      moe_new_router(s->b->facts, index, slots ? last : -1, n, false);
+}
+
 static void find_sources(search_t *s) {
+  for (ir_op_t *op = ir_walk_first(s->func); op != NULL; op = ir_walk_next(op))
+    find_picked(s, op);
   for (ir_op_t *op = ir_walk_first(s->func); op != NULL;
        op = ir_walk_next(op)) {
-    if (op->code != OP_TOPK && op->code != OP_ARG_MAX) continue;
-    const moe_fact_t *fact = moe_fact(s->b->facts, &op->out[op->n_out - 1]);
-    if (fact->kind != FACT_EXPERT || fact->space != NULL) continue;
+    if (op->n_out == 0) continue;
+    ir_value_t *value = &op->out[op->n_out - 1];
+    if (!dtype_is_integer(value->type.dtype)) continue;
+    const moe_fact_t *fact = moe_fact(s->b->facts, value);
+    if (fact->kind != FACT_EXPERT || fact->source->index != value) continue;
     s->source = arena_grow_array(s->ctx->scratch, s->source, s->n_sources,
                                  s->n_sources + 1, sizeof *s->source);
     s->source[s->n_sources++] = fact->source;

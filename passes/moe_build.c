@@ -119,6 +119,30 @@ static moe_term_t *route_leaf(moe_builder_t *b, ir_value_t *value,
   return term != NULL ? term : moe_term_leaf(b->terms, TERM_ROUTE, value, tag);
 }
 
+/* A column of the slots' numbers is a part of those of all routes; all else is
+ * the token's. */
+static moe_term_t *slot_leaf(moe_builder_t *b, ir_value_t *value,
+                             const uint8_t *tag, const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  while (op != NULL && op->code == OP_RESHAPE) op = ir_in(op, 0)->def;
+  if (op != NULL && op->code == OP_SLICE && is_scalar_row(&value->type, tag)) {
+    ir_value_t *all = ir_in(op, 0);
+    unsigned n, last = all->type.rank - 1;
+    const expr_t *const *start = ir_get_exprs(op, ATTR_SLICE_start, &n);
+    uint8_t slots[IR_MAX_RANK];
+    for (unsigned d = 0; d < last; d++) slots[d] = TAG_TOKEN;
+    slots[last] = TAG_SLOT;
+    bool whole = all->type.dim[last] == layout->source->k &&
+                 ir_type_count(b->pool, &all->type) == layout->source->routes;
+    const expr_t *dim[IR_MAX_RANK];
+    unsigned rank = moe_features(b->terms, &value->type, tag, dim);
+    if (whole && expr_equals_const(start[last], layout->expert))
+      return moe_term_reshape(
+          b->terms, moe_term_leaf(b->terms, TERM_ROUTE, all, slots), rank, dim);
+  }
+  return moe_term_leaf(b->terms, TERM_TOKEN, value, tag);
+}
+
 /* Where reading ends in this layout; NULL: it goes on. */
 static moe_term_t *leaf(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
                         const moe_layout_t *layout) {
@@ -135,6 +159,10 @@ static moe_term_t *leaf(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
       return moe_is_routed(b, value, layout->source)
                  ? NULL
                  : route_leaf(b, value, tag, layout);
+    case LAYOUT_SLOT:
+      return moe_is_routed(b, value, layout->source)
+                 ? NULL
+                 : slot_leaf(b, value, tag, layout);
     case LAYOUT_STACK:
       if (gate) return gate_leaf(b, value, tag, fact);
       return (tags & TAG_EXPERT) == 0

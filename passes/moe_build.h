@@ -13,13 +13,14 @@ typedef enum {
   LAYOUT_ROWS,   /* rows of one expert's mask: of `space`, a nonzero */
   LAYOUT_DENSE,  /* all tokens, for one expert */
   LAYOUT_STACK,  /* all tokens for all experts */
+  LAYOUT_SLOT,   /* all tokens, for the expert of their slot `expert` */
 } moe_layout_kind_t;
 
 typedef struct moe_layout {
   moe_layout_kind_t kind;
   const moe_source_t *source;
   const ir_op_t *space;
-  int64_t expert; /* GROUP, ROWS, DENSE */
+  int64_t expert; /* GROUP, ROWS, DENSE; of SLOT the slot */
 } moe_layout_t;
 
 typedef struct moe_layout_list {

@@ -22,12 +22,13 @@ moe_facts_t *moe_facts_create(arena_t *arena, ir_func_t *func) {
   return facts;
 }
 
-const moe_fact_t moe_no_fact = {.kind = FACT_NONE, .expert = -1};
+const moe_fact_t moe_no_fact = {.kind = FACT_NONE, .expert = -1, .slot = -1};
 
 moe_fact_t *moe_fact_new(moe_facts_t *facts, moe_fact_kind_t kind,
                          const moe_source_t *source) {
   moe_fact_t *fact = ARENA_NEW(facts->arena, moe_fact_t);
-  *fact = (moe_fact_t){.kind = kind, .source = source, .expert = -1};
+  *fact =
+      (moe_fact_t){.kind = kind, .source = source, .expert = -1, .slot = -1};
   return fact;
 }
 

@@ -59,6 +59,7 @@ typedef struct moe_fact {
   const moe_source_t *source;
   uint8_t tag[IR_MAX_RANK]; /* of the value's dimensions */
   int64_t expert;           /* the expert that all of it is about, or -1 */
+  int64_t slot;             /* EXPERT: the slot that it is of, or -1: all */
   /* EXPERT, TOKEN, ROUTE, COORDS: the operation that made the rows: topk that
    * sorts, nonzero; NULL: rows are tokens or routes in order. */
   const ir_op_t *space;

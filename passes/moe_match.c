@@ -83,6 +83,15 @@ static void reach_from(reach_t *r, ir_value_t *value, unsigned part) {
   }
 }
 
+void moe_find_shared(moe_builder_t *b, unsigned n, ir_value_t *const *value) {
+  reach_t r = {.b = b};
+  r.owner = ARENA_ARRAY(b->arena, uint16_t, b->facts->n_values);
+  r.shared = ARENA_ARRAY(b->arena, bool, b->facts->n_values);
+  for (unsigned i = 0; i < n && i < UINT16_MAX - 1; i++)
+    reach_from(&r, value[i], i);
+  b->shared = r.shared;
+}
+
 /* Marks what two or more of the parts read. Linear: a part goes no further than
  * where another one was. */
 static void find_shared(moe_builder_t *b, const moe_sum_t *sum,
@@ -209,7 +218,7 @@ static moe_found_t *match_members(moe_builder_t *b, ir_value_t *root,
     if (first == NULL) first = part;
     if (part->layout->expert < 0 || part->layout->expert >= source->experts ||
         part->layout->kind != first->layout->kind ||
-        memcmp(part->tag, first->tag, sizeof part->tag) != 0) {
+        memcmp(part->tag, first->tag, part->value->type.rank) != 0) {
       moe_fail(b, part->at, "all experts are written the same way");
       return NULL;
     }
@@ -263,6 +272,38 @@ static moe_found_t *match_whole(moe_builder_t *b, ir_value_t *root,
   return new_found(b, root, tag, source, term, form_of(part->layout));
 }
 
+/* One part for each slot, all with the same term. */
+static moe_found_t *match_each_slot(moe_builder_t *b, ir_value_t *root,
+                                    const moe_sum_t *sum,
+                                    const moe_source_t *source) {
+  moe_term_t *term = NULL;
+  const moe_part_t *first = NULL;
+  int64_t k, n = 0;
+  uint64_t seen = 0;
+  for (unsigned i = 0; i < sum->n; i++) {
+    const moe_part_t *part = &sum->part[i];
+    if (part->layout == NULL || part->layout->source != source) continue;
+    moe_term_t *own = moe_build(b, part->value, part->tag, part->layout);
+    if (own == NULL) return NULL;
+    if (first == NULL) first = part;
+    if (term == NULL) term = own;
+    uint64_t bit =
+        part->layout->expert < 64 ? UINT64_C(1) << part->layout->expert : seen;
+    if (term != own || (seen & bit) != 0 || bit == 0) {
+      moe_fail(b, part->at, "all slots are computed in the same way");
+      return NULL;
+    }
+    seen |= bit;
+    n++;
+  }
+  if (!expr_is_const(source->k, &k) || k != n) {
+    moe_fail(b, root->def, "every slot is in the sum");
+    return NULL;
+  }
+  if (!is_expert(b, root->def, term)) return NULL;
+  return new_found(b, root, first->tag, source, term, "gathered weights");
+}
+
 moe_found_t *moe_match_sum(moe_builder_t *b, ir_value_t *root,
                            const moe_sum_t *sum, const moe_source_t *source) {
   const moe_part_t *first = NULL;
@@ -283,7 +324,9 @@ moe_found_t *moe_match_sum(moe_builder_t *b, ir_value_t *root,
   bool whole = n == 1 && (first->layout->kind == LAYOUT_STACK ||
                           first->layout->kind == LAYOUT_SORTED);
   moe_found_t *found = whole ? match_whole(b, root, first, source)
-                             : match_members(b, root, sum, source);
+                       : first->layout->kind == LAYOUT_SLOT
+                           ? match_each_slot(b, root, sum, source)
+                           : match_members(b, root, sum, source);
   if (found == NULL) return NULL;
   found->rest = rest;
   found->n_rest = n_rest;

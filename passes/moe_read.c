@@ -255,6 +255,8 @@ static moe_reader_t *reader_of(const ir_op_t *op) {
       return moe_read_gather;
     case OP_GATHER_ND:
       return moe_read_gather_nd;
+    case OP_GATHER_ELEMENTS:
+      return moe_read_gather_elements;
     case OP_SCATTER_ELEMENTS:
     case OP_SCATTER_ND:
       return moe_read_scatter;

@@ -15,6 +15,10 @@ bool moe_is_routed(moe_builder_t *b, const ir_value_t *value,
 moe_term_t *moe_read_op(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
                         const moe_layout_t *layout);
 
+/* The expert of a single slot that a value is computed with, within so many
+ * steps; FACT_NONE: there is none. */
+const moe_fact_t *moe_slot_of(moe_builder_t *b, const ir_value_t *value,
+                              unsigned *steps);
 /* Whether a condition holds whenever a token has the layout's expert with a
  * weight that is not 0. */
 bool moe_is_any(moe_builder_t *b, ir_value_t *condition,
@@ -25,7 +29,10 @@ typedef moe_term_t *moe_reader_t(moe_builder_t *b, ir_value_t *value,
                                  const uint8_t *tag,
                                  const moe_layout_t *layout);
 moe_reader_t moe_read_matmul, moe_read_gather, moe_read_gather_nd,
-    moe_read_slice, moe_read_concat, moe_read_scatter, moe_read_if;
+    moe_read_gather_elements, moe_read_slice, moe_read_concat, moe_read_scatter,
+    moe_read_if;
+/* Marks what several of the values are computed from as a place to stop at. */
+void moe_find_shared(moe_builder_t *b, unsigned n, ir_value_t *const *value);
 
 /* Dimensions that are features, in order. */
 unsigned moe_features(const moe_terms_t *terms, const ir_type_t *type,

@@ -37,9 +37,14 @@ static bool mentions_count(moe_builder_t *b, const expr_t *e,
 /* Takes something by the row's expert, or joins what single experts made. */
 static bool starts_route(moe_builder_t *b, const ir_op_t *op,
                          const moe_source_t *source) {
-  if (op->code == OP_GATHER || op->code == OP_GATHER_ND) {
+  if (op->code == OP_GATHER || op->code == OP_GATHER_ND ||
+      op->code == OP_GATHER_ELEMENTS) {
+    const ir_value_t *index = ir_in(op, 1);
     const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
-    return fact->source == source &&
+    bool features = op->code != OP_GATHER_ELEMENTS;
+    for (unsigned d = 0; d < index->type.rank && !features; d++)
+      features = fact->tag[d] == TAG_INNER && !rule_is_one(index->type.dim[d]);
+    return features && fact->source == source &&
            (fact->kind == FACT_EXPERT || fact->kind == FACT_PLACE);
   }
   if (op->code != OP_CONCAT) return false;
@@ -86,6 +91,22 @@ static bool is_routed(moe_builder_t *b, const ir_value_t *value,
 bool moe_is_routed(moe_builder_t *b, const ir_value_t *value,
                    const moe_source_t *source) {
   return is_routed(b, value, source, routed_of(b, source), 0);
+}
+
+const moe_fact_t *moe_slot_of(moe_builder_t *b, const ir_value_t *value,
+                              unsigned *steps) {
+  const ir_op_t *op = value != NULL ? value->def : NULL;
+  if (op == NULL || op->n_regions > 0 || *steps == 0) return &moe_no_fact;
+  --*steps;
+  if (op->code == OP_GATHER || op->code == OP_GATHER_ELEMENTS) {
+    const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+    if (fact->kind == FACT_EXPERT && fact->slot >= 0) return fact;
+  }
+  for (unsigned i = 0; i < op->n_in; i++) {
+    const moe_fact_t *fact = moe_slot_of(b, op->in[i].value, steps);
+    if (fact->kind != FACT_NONE) return fact;
+  }
+  return &moe_no_fact;
 }
 
 /* ---- Products ---------------------------------------------------------------
@@ -281,6 +302,9 @@ static moe_term_t *gather_by(moe_builder_t *b, ir_value_t *value,
   bool in_space =
       fact->source == layout->source && fact->space == layout->space;
   bool routes = layout->kind == LAYOUT_ROUTES;
+  if (fact->kind == FACT_EXPERT &&
+      fact->slot != (layout->kind == LAYOUT_SLOT ? layout->expert : -1))
+    return NULL;
   if (routes && is_token_of_route(index, layout->source))
     by_token = in_space = true;
   if (moe_is_expert(fact) && in_space) {
@@ -410,6 +434,38 @@ moe_term_t *moe_read_gather_nd(moe_builder_t *b, ir_value_t *value,
   return term != NULL ? term : moe_fail(b, op, why);
 }
 
+/* Of what all experts made of a token, what its own ones made. */
+moe_term_t *moe_read_gather_elements(moe_builder_t *b, ir_value_t *value,
+                                     const uint8_t *tag,
+                                     const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  ir_value_t *x = ir_in(op, 0);
+  const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+  int64_t axis = ir_get_int(op, ATTR_GATHER_ELEMENTS_axis);
+  if (axis < 0) axis += value->type.rank;
+  uint8_t stack[IR_MAX_RANK];
+  bool all = layout->kind == LAYOUT_ROUTES && fact->slot < 0;
+  bool one = layout->kind == LAYOUT_SLOT && fact->slot == layout->expert;
+  if ((!all && !one) || !moe_is_expert(fact) ||
+      fact->source != layout->source || fact->space != NULL ||
+      !expr_equals_const(x->type.dim[axis], layout->source->experts))
+    return moe_fail(b, op, "results are taken for the token's own experts");
+  for (unsigned d = 0; d < value->type.rank; d++) {
+    bool here = (int64_t)d == axis;
+    stack[d] = here ? TAG_EXPERT : tag[d];
+    bool fits =
+        here ? tag[d] == TAG_SLOT || rule_is_one(value->type.dim[d])
+             : x->type.dim[d] == value->type.dim[d] && (tag[d] & TAG_SLOT) == 0;
+    /* the index may vary with tokens only */
+    bool varies = tag[d] == TAG_INNER && fact->tag[d] != TAG_INNER && !here;
+    if (!fits || varies)
+      return moe_fail(b, op, "results are taken for the token's own experts");
+  }
+  moe_term_t *term = moe_build(
+      b, x, stack, moe_layout(b, LAYOUT_STACK, layout->source, NULL, -1));
+  return term != NULL ? with_features(b, value, tag, term) : NULL;
+}
+
 /* ---- Parts and wholes
  * ----------------------------------------------------------
  */
@@ -522,11 +578,44 @@ static moe_term_t *join_groups(moe_builder_t *b, ir_value_t *value,
   return term != NULL ? term : moe_fail(b, op, "experts are of one structure");
 }
 
+/* The results of all experts for all tokens, side by side. */
+static moe_term_t *join_stack(moe_builder_t *b, ir_value_t *value,
+                              const uint8_t *tag, const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  int64_t axis = ir_get_int(op, ATTR_CONCAT_axis);
+  uint8_t part_tag[IR_MAX_RANK];
+  if (layout->kind != LAYOUT_STACK ||
+      (int64_t)op->n_in != layout->source->experts)
+    return moe_fail(b, op, "every expert has its place in the stack");
+  memcpy(part_tag, tag, value->type.rank);
+  part_tag[axis] = TAG_GONE;
+  moe_term_t **part = ARENA_ARRAY(b->arena, moe_term_t *, op->n_in);
+  ir_value_t **values = ARENA_ARRAY(b->arena, ir_value_t *, op->n_in);
+  for (unsigned e = 0; e < op->n_in; e++) {
+    values[e] = ir_in(op, e);
+    if (!rule_is_one(values[e]->type.dim[axis]))
+      return moe_fail(b, op, "every expert has one place in the stack");
+  }
+  const bool *shared = b->shared;
+  moe_find_shared(b, op->n_in, values);
+  bool known = true;
+  for (unsigned e = 0; e < op->n_in && known; e++) {
+    part[e] = moe_build(b, values[e], part_tag,
+                        moe_layout(b, LAYOUT_DENSE, layout->source, op, e));
+    known = part[e] != NULL;
+  }
+  b->shared = shared;
+  if (!known) return NULL;
+  moe_term_t *term = moe_term_unify(b->terms, op->n_in, part);
+  return term != NULL ? term : moe_fail(b, op, "experts are of one structure");
+}
+
 moe_term_t *moe_read_concat(moe_builder_t *b, ir_value_t *value,
                             const uint8_t *tag, const moe_layout_t *layout) {
   const ir_op_t *op = value->def;
   int64_t axis = ir_get_int(op, ATTR_CONCAT_axis), at = 0;
   if (tag[axis] == TAG_ROW) return join_groups(b, value, tag, layout);
+  if (tag[axis] == TAG_EXPERT) return join_stack(b, value, tag, layout);
   if (tag[axis] != TAG_INNER)
     return moe_fail(b, op, "rows are not put side by side");
   for (int64_t d = 0; d < axis; d++) at += (tag[d] & TAG_INNER) != 0;

@@ -12,6 +12,7 @@ struct moe_facts {
   expr_pool_t *pool;
   const moe_fact_t **of; /* by number of the value; NULL: not asked yet */
   unsigned n_values, n_symbols, depth;
+  bool has_slots;           /* experts of single slots occur */
   const ir_op_t **bound_by; /* bind, by index of its symbol */
 };
 
@@ -47,6 +48,9 @@ MOE_RULE(matmul);
 MOE_RULE(if);
 #undef MOE_RULE
 
+/* The fact of a value that says which experts each token has. */
+const moe_fact_t *moe_new_router(moe_facts_t *facts, ir_value_t *index,
+                                 int slot, int64_t experts, bool distinct);
 /* Numbers that are computed from experts, coordinates, bounds; NULL: none. */
 const moe_fact_t *moe_rule_number(moe_facts_t *facts, ir_value_t *value);
 /* EXPERT facts whose numbers are the experts themselves. */

@@ -160,7 +160,7 @@ static const moe_fact_t *one_hot(moe_facts_t *facts, ir_value_t *value) {
   const ir_value_t *with = ir_in(op, 1 - side);
   moe_fact_t *out = moe_fact_new(facts, FACT_GATE, fact->source);
   out->off = constant(0);
-  out->on = constant(1);
+  out->on = fact->slot < 0 ? constant(1) : unknown;
   out->space = fact->space;
   broadcast_tags(&ir_in(op, side)->type, fact->tag, &value->type, out->tag);
   int64_t number;
@@ -364,6 +364,18 @@ const moe_fact_t *moe_rule_softmax(moe_facts_t *facts, ir_value_t *value) {
 /* ---- Products ---------------------------------------------------------------
  */
 
+/* The factor of a one-hot matrix that has one number for each slot. */
+static ir_value_t *slot_weights(const moe_fact_t *gate, ir_value_t *other,
+                                unsigned side, unsigned rank) {
+  uint8_t tag[IR_MAX_RANK];
+  unsigned n = other->type.rank, summed = side == 0 ? n - 2 : n - 1;
+  if (n != rank) return NULL;
+  for (unsigned d = 0; d < n; d++)
+    tag[d] = d + 2 < n ? gate->tag[d] : TAG_INNER;
+  tag[summed] = TAG_SLOT;
+  return lies_by_route(gate->source, &other->type, tag) ? other : NULL;
+}
+
 const moe_fact_t *moe_rule_matmul(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   unsigned side = moe_fact(facts, ir_in(op, 0))->kind == FACT_GATE ? 0 : 1;
@@ -372,7 +384,8 @@ const moe_fact_t *moe_rule_matmul(moe_facts_t *facts, ir_value_t *value) {
   unsigned rank = ir_in(op, side)->type.rank, out_rank = value->type.rank;
   unsigned summed = side == 0 ? rank - 1 : rank - 2;
   unsigned kept = side == 0 ? rank - 2 : rank - 1;
-  if (gate->tag[summed] != TAG_INNER) return NULL;
+  bool over_slots = gate->tag[summed] == TAG_SLOT;
+  if (gate->tag[summed] != TAG_INNER && !over_slots) return NULL;
   moe_fact_t *out = moe_fact_copy(facts, gate);
   for (unsigned d = 0; d < out_rank; d++) out->tag[d] = TAG_INNER;
   for (unsigned d = 0; d + 2 < rank; d++)
@@ -380,6 +393,8 @@ const moe_fact_t *moe_rule_matmul(moe_facts_t *facts, ir_value_t *value) {
   out->tag[side == 0 ? out_rank - 2 : out_rank - 1] = gate->tag[kept];
   out->on = unknown;
   out->at_route = NULL;
+  if (over_slots && gate->on.known && gate->on.x == 1 && gate->source->distinct)
+    out->at_route = slot_weights(gate, ir_in(op, 1 - side), side, out_rank);
   return out;
 }
 

@@ -4,8 +4,8 @@
 
 /* ---- Routers ------------------------------------------------------------- */
 
-static const moe_source_t *new_source(moe_facts_t *facts, ir_value_t *index,
-                                      int slot, int64_t experts) {
+static moe_source_t *new_source(moe_facts_t *facts, ir_value_t *index, int slot,
+                                int64_t experts) {
   moe_source_t *source = ARENA_NEW(facts->arena, moe_source_t);
   const expr_t *one = expr_const(facts->pool, 1);
   *source = (moe_source_t){index, slot, true, experts, one, one, one};
@@ -20,10 +20,11 @@ static const moe_source_t *new_source(moe_facts_t *facts, ir_value_t *index,
   return source;
 }
 
-static const moe_fact_t *new_router(moe_facts_t *facts, ir_value_t *index,
-                                    int slot, int64_t experts) {
-  moe_fact_t *fact =
-      moe_fact_new(facts, FACT_EXPERT, new_source(facts, index, slot, experts));
+const moe_fact_t *moe_new_router(moe_facts_t *facts, ir_value_t *index,
+                                 int slot, int64_t experts, bool distinct) {
+  moe_source_t *source = new_source(facts, index, slot, experts);
+  source->distinct = distinct;
+  moe_fact_t *fact = moe_fact_new(facts, FACT_EXPERT, source);
   for (unsigned d = 0; d < index->type.rank; d++)
     fact->tag[d] = (int)d == slot ? TAG_SLOT : TAG_TOKEN;
   return fact;
@@ -47,7 +48,7 @@ static bool sorts_all(const ir_op_t *op) {
 
 static const moe_fact_t *sorted_rows(moe_facts_t *facts, ir_value_t *value,
                                      const moe_fact_t *by) {
-  if (!sorts_all(value->def)) return NULL;
+  if (!sorts_all(value->def) || by->slot >= 0) return NULL;
   if (moe_is_expert(by) && by->space == NULL) {
     moe_fact_t *fact = moe_fact_new(
         facts, value->index == 0 ? FACT_EXPERT : FACT_ROUTE, by->source);
@@ -78,7 +79,7 @@ const moe_fact_t *moe_rule_topk(moe_facts_t *facts, ir_value_t *value) {
   if (value->index != 1 || !expr_is_const(scores->type.dim[axis], &experts) ||
       experts < 2)
     return NULL;
-  return new_router(facts, value, (int)axis, experts);
+  return moe_new_router(facts, value, (int)axis, experts, true);
 }
 
 const moe_fact_t *moe_rule_arg_max(moe_facts_t *facts, ir_value_t *value) {
@@ -88,7 +89,7 @@ const moe_fact_t *moe_rule_arg_max(moe_facts_t *facts, ir_value_t *value) {
   if (axis < 0) axis += scores->rank;
   if (!expr_is_const(scores->dim[axis], &experts) || experts < 2) return NULL;
   bool keeps = ir_get_int(op, ATTR_ARG_MAX_keepdims) != 0;
-  return new_router(facts, value, keeps ? (int)axis : -1, experts);
+  return moe_new_router(facts, value, keeps ? (int)axis : -1, experts, true);
 }
 
 /* ---- Masks ----------------------------------------------------------------
@@ -186,7 +187,7 @@ static const moe_fact_t *scattered_gate(moe_facts_t *facts, ir_value_t *value,
   }
   out->off.known = moe_fill_number(ir_in(op, 0), &out->off.x);
   bool replaces = !is_sum || (out->off.known && out->off.x == 0);
-  if (replaces && source->distinct) {
+  if (replaces && source->distinct && index->slot < 0) {
     out->on.known = moe_fill_number(ir_in(op, 2), &out->on.x);
     out->at_route = ir_in(op, 2);
   }
@@ -365,6 +366,12 @@ static bool apply_to_number(const ir_op_t *op, double x, double y, bool swap,
     case OP_CAST:
       *out = x;
       break;
+    case OP_LT:
+      *out = a < b;
+      return true;
+    case OP_LE:
+      *out = a <= b;
+      return true;
     default:
       return false;
   }
@@ -462,6 +469,38 @@ static const moe_fact_t *bound_difference(moe_facts_t *facts,
   return out;
 }
 
+/* The number of an operand for an expert: a constant, or a function of it. */
+static bool number_at(moe_facts_t *facts, const moe_fact_t *lead,
+                      ir_value_t *operand, int64_t expert, double *out) {
+  const moe_fact_t *fact = moe_fact(facts, operand);
+  if (moe_fill_number(operand, out)) return true;
+  if (fact->kind != FACT_EXPERT || fact->source != lead->source ||
+      fact->space != lead->space || fact->slot != lead->slot)
+    return false;
+  *out = fact->map != NULL ? fact->map[expert] : (double)expert;
+  return true;
+}
+
+/* A choice between functions of the expert: one of those from below 0, say. */
+static const moe_fact_t *choose_number(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  const moe_fact_t *lead = moe_fact(facts, ir_in(op, 0));
+  if (op->code != OP_SELECT || lead->kind != FACT_EXPERT ||
+      !rule_same_dims(&ir_in(op, 0)->type, &value->type))
+    return NULL;
+  int64_t n = lead->source->experts;
+  double *map = ARENA_ARRAY(facts->arena, double, (size_t)n);
+  for (int64_t e = 0; e < n; e++) {
+    double chosen;
+    if (!number_at(facts, lead, ir_in(op, 0), e, &chosen) ||
+        !number_at(facts, lead, ir_in(op, chosen != 0 ? 1 : 2), e, &map[e]))
+      return NULL;
+  }
+  moe_fact_t *out = moe_fact_copy(facts, lead);
+  out->map = map;
+  return out;
+}
+
 const moe_fact_t *moe_rule_number(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   const moe_fact_t *a = moe_fact(facts, ir_in(op, 0));
@@ -469,6 +508,7 @@ const moe_fact_t *moe_rule_number(moe_facts_t *facts, ir_value_t *value) {
     return op->code != OP_CAST      ? NULL
            : a->kind == FACT_EXPERT ? map_experts(facts, value, a, 0, false)
                                     : a;
+  if (op->n_in == 3) return choose_number(facts, value);
   if (op->n_in != 2) return NULL;
   const moe_fact_t *b = moe_fact(facts, ir_in(op, 1));
   const moe_fact_t *difference = bound_difference(facts, value);

@@ -1,5 +1,5 @@
 /* Facts through changes of shape. */
-#include <string.h>
+#include <math.h>
 
 #include "passes/moe_rules.h"
 
@@ -108,6 +108,32 @@ static const moe_fact_t *slice_coords(moe_facts_t *facts, ir_value_t *value,
   return out;
 }
 
+/* Some of a token's slots: a router of its own, or one slot of this one. */
+static const moe_fact_t *slice_slots(moe_facts_t *facts, ir_value_t *value,
+                                     const moe_fact_t *fact) {
+  const ir_op_t *op = value->def;
+  int slot = -1;
+  for (unsigned d = 0; d < value->type.rank; d++) {
+    if (takes_all(op, d)) continue;
+    if (fact->tag[d] != TAG_SLOT || slot >= 0) return NULL;
+    slot = (int)d;
+  }
+  unsigned n;
+  int64_t start;
+  const expr_t *const *starts = ir_get_exprs(op, ATTR_SLICE_start, &n);
+  if (slot < 0 || fact->space != NULL || fact->map != NULL || fact->slot >= 0 ||
+      !expr_is_const(starts[slot], &start))
+    return NULL;
+  if (!rule_is_one(value->type.dim[slot]))
+    return moe_new_router(facts, value, slot, fact->source->experts,
+                          fact->source->distinct);
+  facts->has_slots = true;
+  moe_fact_t *out = moe_fact_copy(facts, fact);
+  out->slot = start;
+  out->tag[slot] = TAG_INNER;
+  return out;
+}
+
 const moe_fact_t *moe_rule_slice(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   const moe_fact_t *fact = moe_fact(facts, ir_in(op, 0));
@@ -116,6 +142,7 @@ const moe_fact_t *moe_rule_slice(moe_facts_t *facts, ir_value_t *value) {
     return slice_counts(facts, value, fact);
   if (fact->kind == FACT_COORDS || fact->kind == FACT_TUPLE)
     return slice_coords(facts, value, fact);
+  if (fact->kind == FACT_EXPERT) return slice_slots(facts, value, fact);
   moe_fact_t *out = moe_fact_copy(facts, fact);
   for (unsigned d = 0; d < value->type.rank; d++) {
     unsigned n;
@@ -165,7 +192,45 @@ static const moe_fact_t *concat_bounds(moe_facts_t *facts, ir_value_t *value) {
   return out;
 }
 
+/* Whether the choice of one round cannot be that of another: what the later one
+ * chose from is -inf there. */
+static bool excludes(moe_facts_t *facts, const moe_fact_t *earlier,
+                     const ir_value_t *later) {
+  const ir_op_t *op = later->def;
+  while (op != NULL && (op->code == OP_RESHAPE || op->code == OP_CAST))
+    op = ir_in(op, 0)->def;
+  if (op == NULL || (op->code != OP_ARG_MAX && op->code != OP_TOPK))
+    return false;
+  const moe_fact_t *scores = moe_fact(facts, ir_in(op, 0));
+  return scores->kind == FACT_GATE && scores->source == earlier->source &&
+         scores->on.known && isinf(scores->on.x) && scores->on.x < 0;
+}
+
+/* Experts of several rounds of choosing, side by side. */
+static const moe_fact_t *concat_slots(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  int64_t axis = ir_get_int(op, ATTR_CONCAT_axis);
+  const moe_fact_t *first = moe_fact(facts, ir_in(op, 0));
+  bool distinct = true;
+  for (unsigned i = 0; i < op->n_in; i++) {
+    const moe_fact_t *fact = moe_fact(facts, ir_in(op, i));
+    if (!moe_is_expert(fact) || fact->space != NULL || fact->slot >= 0 ||
+        fact->source->experts != first->source->experts ||
+        fact->source->tokens != first->source->tokens ||
+        (fact->tag[axis] & TAG_TOKEN) != 0)
+      return NULL;
+    distinct = distinct && fact->source->distinct;
+    for (unsigned j = 0; j < i; j++)
+      distinct = distinct &&
+                 excludes(facts, moe_fact(facts, ir_in(op, j)), ir_in(op, i));
+  }
+  return moe_new_router(facts, value, (int)axis, first->source->experts,
+                        distinct);
+}
+
 const moe_fact_t *moe_rule_concat(moe_facts_t *facts, ir_value_t *value) {
+  if (moe_fact(facts, ir_in(value->def, 0))->kind == FACT_EXPERT)
+    return concat_slots(facts, value);
   const moe_fact_t *fact = concat_tuple(facts, value);
   return fact != NULL ? fact : concat_bounds(facts, value);
 }

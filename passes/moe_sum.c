@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "passes/moe_read.h"
-#include "passes/rules.h"
+#include "passes/moe_rules.h"
 
 enum { MAX_PARTS = 1 << 14, MAX_NESTED = 4096 };
 
@@ -70,15 +70,91 @@ static bool rows_are_distinct(moe_builder_t *b, const ir_op_t *op) {
 static void take_apart(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
                        unsigned depth);
 
+/* What the expert of one of a token's slots gives. */
+static bool slot_part(moe_builder_t *b, ir_value_t *value, const ir_op_t *at,
+                      moe_sum_t *sum) {
+  enum { MAX_STEPS = 2000 };
+  unsigned steps = MAX_STEPS;
+  const moe_fact_t *fact = moe_slot_of(b, value, &steps);
+  if (fact->kind == FACT_NONE) return false;
+  const expr_t *tokens = expr_const(b->pool, 1);
+  unsigned n = 0;
+  while (n < value->type.rank && tokens != fact->source->tokens)
+    tokens = expr_mul(b->pool, tokens, value->type.dim[n++]);
+  if (tokens != fact->source->tokens || n == 0) return false;
+  moe_part_t *part =
+      add_part(b, sum, value, at,
+               moe_layout(b, LAYOUT_SLOT, fact->source, NULL, fact->slot));
+  memset(part->tag, TAG_INNER, sizeof part->tag);
+  memset(part->tag, TAG_TOKEN, n);
+  return true;
+}
+
+/* Whether rows that are written over are 0: a token has one expert only, and
+ * what was written before are other experts' rows. */
+static bool overwrites_zeros(moe_builder_t *b, const ir_op_t *op) {
+  const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+  double zero;
+  if (!rule_is_one(fact->source->k)) return false;
+  for (unsigned i = 0; i < MAX_NESTED; i++) {
+    const ir_value_t *into = ir_in(op, 0);
+    if (moe_fill_number(into, &zero)) return zero == 0;
+    op = into->def;
+    if (op == NULL ||
+        (op->code != OP_SCATTER_ELEMENTS && op->code != OP_SCATTER_ND) ||
+        !rows_are_distinct(b, op))
+      return false;
+    const moe_fact_t *other = moe_fact(b->facts, ir_in(op, 1));
+    if (other->source != fact->source || other->expert == fact->expert)
+      return false;
+  }
+  return false;
+}
+
+/* mask of an expert ? its result : what the others give; tokens have one
+ * expert.
+ */
+static bool choice_parts(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
+                         unsigned depth) {
+  const ir_op_t *op = value->def;
+  const moe_fact_t *mask = moe_fact(b->facts, ir_in(op, 0));
+  if (mask->kind != FACT_GATE || mask->expert < 0 || !mask->off.known ||
+      mask->off.x != 0 || !mask->on.known || mask->on.x == 0 ||
+      mask->space != NULL || !rule_is_one(mask->source->k) ||
+      !rule_same_dims(&ir_in(op, 1)->type, &value->type))
+    return false;
+  /* the other ones are 0 for this expert's tokens */
+  moe_sum_t others = {0};
+  take_apart(b, ir_in(op, 2), &others, depth + 1);
+  for (unsigned i = 0; i < others.n; i++) {
+    const moe_layout_t *layout = others.part[i].layout;
+    if (layout == NULL || layout->source != mask->source ||
+        layout->kind != LAYOUT_DENSE || layout->expert == mask->expert)
+      return false;
+  }
+  moe_part_t *part =
+      add_part(b, sum, ir_in(op, 1), op,
+               moe_layout(b, LAYOUT_DENSE, mask->source, NULL, mask->expert));
+  unsigned shift = value->type.rank - ir_in(op, 0)->type.rank;
+  memset(part->tag, TAG_INNER, sizeof part->tag);
+  for (unsigned d = shift; d < value->type.rank; d++)
+    if ((mask->tag[d - shift] & TAG_TOKEN) != 0 &&
+        ir_in(op, 0)->type.dim[d - shift] == value->type.dim[d])
+      part->tag[d] = TAG_TOKEN;
+  for (unsigned i = 0; i < others.n; i++)
+    *add_part(b, sum, NULL, NULL, NULL) = others.part[i];
+  return true;
+}
+
 static bool scatter_parts(moe_builder_t *b, const ir_op_t *op, moe_sum_t *sum,
                           unsigned depth) {
   const char *reduction = reduction_of(op);
   double zero;
   ir_value_t *into = ir_in(op, 0);
   bool from_zero = rule_splat_float(into, &zero) && zero == 0;
-  bool adds =
-      strcmp(reduction, "add") == 0 ||
-      (strcmp(reduction, "none") == 0 && from_zero && rows_are_distinct(b, op));
+  bool adds = strcmp(reduction, "add") == 0 ||
+              (strcmp(reduction, "none") == 0 && rows_are_distinct(b, op) &&
+               (from_zero || overwrites_zeros(b, op)));
   if (!adds || !scattered_rows(b, op, sum)) return false;
   if (!from_zero) take_apart(b, into, sum, depth + 1);
   return true;
@@ -149,6 +225,7 @@ bool moe_is_sum(const ir_op_t *op) {
     case OP_SCATTER_ND:
     case OP_REDUCE_SUM:
     case OP_IF:
+    case OP_SELECT:
       return true;
     default:
       return false;
@@ -185,8 +262,11 @@ static void take_apart(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
       (op->code == OP_SCATTER_ELEMENTS || op->code == OP_SCATTER_ND) &&
       scatter_parts(b, op, sum, depth))
     return;
+  if (deeper && op->code == OP_SELECT && choice_parts(b, value, sum, depth))
+    return;
   if (deeper && op->code == OP_REDUCE_SUM && stacked_part(b, op, sum)) return;
   if (deeper && op->code == OP_IF && branch_parts(b, value, sum, depth)) return;
+  if (b->facts->has_slots && slot_part(b, value, op, sum)) return;
   add_part(b, sum, value, op, NULL);
 }
 
