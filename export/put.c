@@ -107,7 +107,8 @@ static bool same_small(const void *key, const og_memo_t *memo) {
   if (v == NULL || v->tensor == NULL || v->dtype != a->dtype) return false;
   const og_tensor_t *t = v->tensor;
   return t->rank == a->rank && (t->rank == 0 || t->dims[0] == a->n) &&
-         t->size == a->size && memcmp(t->bytes, a->bytes, a->size) == 0;
+         t->size == a->size &&
+         (t->size == 0 || memcmp(t->bytes, a->bytes, a->size) == 0);
 }
 
 static og_value_t *put_small(export_t *e, const small_t *small) {

@@ -24,10 +24,12 @@ static moec_status_t write_pieces(output_t *out, const pb_t *pb,
   size_t at = 0;
   for (unsigned i = 0; i < pb->n_views; i++) {
     const pb_view_t *view = &pb->views[i];
-    MOEC_TRY(write_piece(out, &offset, pb->data + at, view->at - at, diag));
+    if (view->at > at)
+      MOEC_TRY(write_piece(out, &offset, pb->data + at, view->at - at, diag));
     MOEC_TRY(write_piece(out, &offset, view->bytes, view->size, diag));
     at = view->at;
   }
+  if (pb->length == at) return MOEC_OK;
   return write_piece(out, &offset, pb->data + at, pb->length - at, diag);
 }
 
