@@ -364,7 +364,8 @@ static void place_constant(scheduler_t *s, const ir_op_t *op) {
       (place_t){AT_WEIGHTS, weights_add(s->weights, &entry)};
 }
 
-static void place_panels(scheduler_t *s, const ir_op_t *op) {
+/* What an operation `panels` stands for; its data outlives the emitter. */
+static weights_entry_t panels_entry(scheduler_t *s, const ir_op_t *op) {
   unsigned n;
   const int64_t *strides = ir_get_ints(op, ATTR_PANELS_strides, &n);
   const ir_data_t *whole = ir_get_data(op, ATTR_PANELS_data);
@@ -377,7 +378,7 @@ static void place_panels(scheduler_t *s, const ir_op_t *op) {
   MOEC_ASSERT(skip <= whole->size);
   *data = (ir_data_t){.bytes = (const char *)whole->bytes + skip,
                       .size = whole->size - skip};
-  weights_entry_t entry = {
+  return (weights_entry_t){
       .data = data,
       .dtype = dtype,
       .data_dtype = source,
@@ -388,8 +389,26 @@ static void place_panels(scheduler_t *s, const ir_op_t *op) {
       .stride_batch = (uint64_t)strides[0],
       .stride_k = (uint64_t)strides[1],
       .stride_n = (uint64_t)strides[2]};
+}
+
+/* Panels that are stacked have their place there. */
+static void place_panels(scheduler_t *s, const ir_op_t *op) {
+  bool stacked = op->out[0].uses != NULL;
+  for (const ir_use_t *use = op->out[0].uses; use != NULL; use = use->next)
+    stacked = stacked && use->user->code == OP_PANEL_STACK;
+  if (stacked) return;
+  weights_entry_t entry = panels_entry(s, op);
   s->places[op->out[0].number] =
       (place_t){AT_WEIGHTS, weights_add(s->weights, &entry)};
+}
+
+static void place_stack(scheduler_t *s, const ir_op_t *op) {
+  weights_entry_t *parts =
+      ARENA_ARRAY(s->module->arena, weights_entry_t, op->n_in);
+  for (unsigned i = 0; i < op->n_in; i++)
+    parts[i] = panels_entry(s, op->in[i].value->def);
+  s->places[op->out[0].number] =
+      (place_t){AT_WEIGHTS, weights_add_stack(s->weights, op->n_in, parts)};
 }
 
 static void emit_op(scheduler_t *s, const ir_op_t *op) {
@@ -418,6 +437,9 @@ static void emit_op(scheduler_t *s, const ir_op_t *op) {
       break;
     case OP_PANELS:
       place_panels(s, op);
+      break;
+    case OP_PANEL_STACK:
+      place_stack(s, op);
       break;
     case OP_RESHAPE:
       s->places[op->out[0].number] = s->places[op->in[0].value->number];
@@ -468,7 +490,8 @@ static LLVMValueRef emit_chunk(scheduler_t *s, const ir_op_t **op) {
   s->args = stack_array(s, s->em->i64, s->n_args);
   for (unsigned i = 0; i < CHUNK && *op != NULL; *op = (*op)->next) {
     emit_op(s, *op);
-    i += (*op)->code != OP_CONSTANT && (*op)->code != OP_PANELS;
+    i += (*op)->code != OP_CONSTANT && (*op)->code != OP_PANELS &&
+         (*op)->code != OP_PANEL_STACK;
   }
   end_function(s);
   return func;

@@ -21,6 +21,8 @@ enum {
 
 typedef struct record {
   weights_entry_t entry;
+  const weights_entry_t *stack; /* n_stack > 0: these instead */
+  unsigned n_stack;
   uint64_t offset, bytes; /* in the weights */
   uint64_t sample;        /* hash of layout and parts of the data */
   uint64_t full;          /* hash of all data, where has_full */
@@ -164,6 +166,16 @@ static bool same_layout(const weights_entry_t *a, const weights_entry_t *b) {
          a->stride_k == b->stride_k && a->stride_n == b->stride_n;
 }
 
+/* Stacks are the same when they are made of the same views. */
+static bool same_stack(const record_t *a, const record_t *b) {
+  if (a->n_stack != b->n_stack) return false;
+  for (unsigned i = 0; i < a->n_stack; i++)
+    if (a->stack[i].data->bytes != b->stack[i].data->bytes ||
+        !same_layout(&a->stack[i], &b->stack[i]))
+      return false;
+  return true;
+}
+
 /* A few parts of the data tell most tensors apart without reading them. */
 static uint64_t sample_hash(const weights_entry_t *entry) {
   enum { N_PARTS = 16, PART = 64 };
@@ -202,7 +214,8 @@ static const record_t *find_equal(weights_t *weights, record_t *record) {
        at = (at + 1) & mask) {
     record_t *other = &weights->records[weights->table[at] - 1];
     if (other->sample != record->sample ||
-        !same_layout(&other->entry, &record->entry))
+        !same_layout(&other->entry, &record->entry) ||
+        !same_stack(other, record))
       continue;
     if (same_data(other, record)) return other;
     if (++n_candidates == MAX_CANDIDATES) return NULL;
@@ -234,13 +247,17 @@ static void append(weights_t *weights, const record_t *record) {
   insert(weights, (uint32_t)weights->n_records++);
 }
 
-uint64_t weights_add(weights_t *weights, const weights_entry_t *entry) {
-  record_t record = {.entry = *entry, .bytes = weights_entry_bytes(entry)};
-  weights->stats.n_entries++;
-  if (record.bytes == 0) return 0;
+static void check_entry(const weights_entry_t *entry) {
   MOEC_ASSERT(entry->data->bytes != NULL && entry->data->strings == NULL);
   if (entry->layout == WEIGHTS_PANELS) check_bounds(entry);
-  record.sample = sample_hash(entry);
+}
+
+static uint64_t add_record(weights_t *weights, record_t record) {
+  weights->stats.n_entries++;
+  if (record.bytes == 0) return 0;
+  if (record.n_stack == 0) check_entry(&record.entry);
+  for (unsigned i = 0; i < record.n_stack; i++) check_entry(&record.stack[i]);
+  record.sample = hash_step(sample_hash(&record.entry), record.n_stack);
   const record_t *equal = find_equal(weights, &record);
   if (equal != NULL) {
     weights->stats.n_shared++;
@@ -257,6 +274,23 @@ uint64_t weights_add(weights_t *weights, const weights_entry_t *entry) {
   weights->bytes = record.offset + record.bytes;
   append(weights, &record);
   return record.offset;
+}
+
+uint64_t weights_add(weights_t *weights, const weights_entry_t *entry) {
+  return add_record(weights, (record_t){.entry = *entry,
+                                        .bytes = weights_entry_bytes(entry)});
+}
+
+uint64_t weights_add_stack(weights_t *weights, unsigned n,
+                           const weights_entry_t *entries) {
+  record_t record = {.entry = entries[0], .stack = entries, .n_stack = n};
+  for (unsigned i = 0; i < n; i++) {
+    uint64_t bytes = weights_entry_bytes(&entries[i]);
+    MOEC_ASSERT(entries[i].layout == WEIGHTS_PANELS);
+    if (__builtin_add_overflow(record.bytes, bytes, &record.bytes))
+      record.bytes = UINT64_MAX;
+  }
+  return add_record(weights, record);
 }
 
 /* ---- Streaming
@@ -338,10 +372,9 @@ static moec_status_t write_plain(writer_t *writer, const record_t *record) {
 }
 
 /* Packs one block, which fits into the buffer, and writes it. */
-static moec_status_t write_block(writer_t *writer, const record_t *record,
+static moec_status_t write_block(writer_t *writer, const weights_entry_t *entry,
                                  uint64_t offset, const uint8_t *from,
                                  weights_block_t block) {
-  const weights_entry_t *entry = &record->entry;
   const uint64_t row = element_bytes(entry) * WEIGHTS_PANEL_COLUMNS;
   const uint64_t rows = block.k_end - block.k_begin;
   const uint64_t panels = block.p_end - block.p_begin;
@@ -384,9 +417,9 @@ static uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 /* Rows outermost where the source has them in order, else panels, so that
  * source pages are done with one after another and can be dropped. */
-static moec_status_t write_matrix(writer_t *writer, const record_t *record,
-                                  uint64_t offset, const uint8_t *from) {
-  const weights_entry_t *entry = &record->entry;
+static moec_status_t write_matrix(writer_t *writer,
+                                  const weights_entry_t *entry, uint64_t offset,
+                                  const uint8_t *from) {
   const uint64_t size = source_bytes(entry);
   const uint64_t n_panels = panel_count(entry);
   const bool rows_first = entry->stride_n == 1;
@@ -403,7 +436,7 @@ static moec_status_t write_matrix(writer_t *writer, const record_t *record,
       const weights_block_t block = rows_first
                                         ? (weights_block_t){o, o_end, i, i_end}
                                         : (weights_block_t){i, i_end, o, o_end};
-      MOEC_TRY(write_block(writer, record, offset, from, block));
+      MOEC_TRY(write_block(writer, entry, offset, from, block));
     }
     if (rows_first)
       drop(writer, from + o * entry->stride_k * size,
@@ -418,14 +451,27 @@ static moec_status_t write_matrix(writer_t *writer, const record_t *record,
   return MOEC_OK;
 }
 
-static moec_status_t write_panels(writer_t *writer, const record_t *record) {
-  const weights_entry_t *entry = &record->entry;
-  const uint64_t matrix = record->bytes / entry->n_batch;
-  for (uint64_t b = 0; b < entry->n_batch; b++)
-    MOEC_TRY(write_matrix(writer, record, record->offset + b * matrix,
+static moec_status_t write_panels(writer_t *writer,
+                                  const weights_entry_t *entry,
+                                  uint64_t offset) {
+  const uint64_t bytes = weights_entry_bytes(entry);
+  for (uint64_t b = 0; b < entry->n_batch && bytes > 0; b++)
+    MOEC_TRY(write_matrix(writer, entry, offset + b * (bytes / entry->n_batch),
                           (const uint8_t *)entry->data->bytes +
                               b * entry->stride_batch * source_bytes(entry)));
   drop(writer, entry->data->bytes, entry->data->size);
+  return MOEC_OK;
+}
+
+static moec_status_t write_record(writer_t *writer, const record_t *record) {
+  uint64_t offset = record->offset;
+  if (record->entry.layout == WEIGHTS_PLAIN) return write_plain(writer, record);
+  if (record->n_stack == 0)
+    return write_panels(writer, &record->entry, record->offset);
+  for (unsigned i = 0; i < record->n_stack; i++) {
+    MOEC_TRY(write_panels(writer, &record->stack[i], offset));
+    offset += weights_entry_bytes(&record->stack[i]);
+  }
   return MOEC_OK;
 }
 
@@ -438,9 +484,7 @@ moec_status_t weights_write(const weights_t *weights, weights_sink_fn sink,
     const bool packs = record->entry.layout == WEIGHTS_PANELS;
     if ((packs || narrows(&record->entry)) && writer.buffer == NULL)
       writer.buffer = arena_alloc(weights->arena, BUFFER_BYTES);
-    MOEC_TRY(record->entry.layout == WEIGHTS_PLAIN
-                 ? write_plain(&writer, record)
-                 : write_panels(&writer, record));
+    MOEC_TRY(write_record(&writer, record));
   }
   if (out_digest != NULL)
     *out_digest = hash_step(writer.digest, weights->bytes);

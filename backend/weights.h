@@ -59,6 +59,12 @@ void weights_may_drop(weights_t *weights, size_t n,
  */
 uint64_t weights_add(weights_t *weights, const weights_entry_t *entry);
 
+/* The same for n > 0 entries of panels of the same size in bytes for each
+ * matrix, one after the other without gaps. Shares with a stack of the same
+ * views. The array must outlive the weights_t. */
+uint64_t weights_add_stack(weights_t *weights, unsigned n,
+                           const weights_entry_t *entries);
+
 /* Bytes that the entry takes in the weights, without alignment. */
 uint64_t weights_entry_bytes(const weights_entry_t *entry);
 

@@ -219,8 +219,9 @@ static bool stays(const folder_t *f, const ir_op_t *op) {
 static bool is_view_stored(const folder_t *f, const ir_op_t *op) {
   for (const ir_use_t *use = op->out[0].uses; use != NULL; use = use->next) {
     const ir_op_t *user = use->user;
-    if (!stays(f, user) || user->code == OP_MATMUL || is_view(user->code))
-      continue;
+    bool reads_through = user->code == OP_MATMUL ||
+                         user->code == OP_GROUPED_MATMUL || is_view(user->code);
+    if (!stays(f, user) || reads_through) continue;
     if (op->code != OP_EXPAND || !ir_has_trait(user, ELEMENTWISE)) return true;
   }
   return false;
@@ -279,9 +280,24 @@ static bool take(folder_t *f, ir_op_t *op) {
   return true;
 }
 
+/* Whether products of groups read all of x, through views perhaps: constants
+ * that are stacked for them are written into the weights one by one. */
+static bool is_for_groups(const ir_value_t *x, unsigned depth) {
+  enum { MAX_VIEWS = 16 };
+  if (x->uses == NULL || depth > MAX_VIEWS) return false;
+  for (const ir_use_t *use = x->uses; use != NULL; use = use->next) {
+    const ir_op_t *user = use->user;
+    if (user->code == OP_GROUPED_MATMUL && use->index == 1) continue;
+    if (!is_view(user->code) || !is_for_groups(&user->out[0], depth + 1))
+      return false;
+  }
+  return true;
+}
+
 /* Sizes and counting are free; so are other shapes of what is contiguous. */
 static bool is_worth_it(const folder_t *f, const ir_op_t *op) {
   if (op->code == OP_EXPRS || op->code == OP_IOTA) return false;
+  if (op->code == OP_CONCAT && is_for_groups(&op->out[0], 0)) return false;
   if (op->code == OP_RESHAPE)
     return is_view(op->in[0].value->def->code) && !adds_ones(op);
   return !is_view(op->code) ||

@@ -90,10 +90,26 @@ static ir_value_t *by_panels(ir_builder_t *b, ir_value_t *x, ir_value_t *y,
   return ir_place(b, product);
 }
 
+static ir_value_t *packed(ir_builder_t *b, ir_value_t *w) {
+  return ir_place(b, ir_begin(b, OP_PACK_PANELS, 1, &w, 1));
+}
+
+/* Matrices of constants of their own are packed one by one: their stack would
+ * be as large as they are. */
+static ir_value_t *packed_matrices(ir_builder_t *b, ir_value_t *w) {
+  const ir_op_t *stack = layout_find_stack(w);
+  if (stack == NULL) return packed(b, w);
+  ir_value_t **in = ARENA_ARRAY(b->module->arena, ir_value_t *, stack->n_in);
+  for (unsigned i = 0; i < stack->n_in; i++) {
+    ir_value_t *part = layout_part_of_stack(b, w, i);
+    in[i] = packed(b, layout_without_widening(part));
+  }
+  return ir_place(b, ir_begin(b, OP_PANEL_STACK, stack->n_in, in, 1));
+}
+
 static ir_value_t *by_groups(ir_builder_t *b, const ir_op_t *op) {
   ir_value_t *w = layout_without_widening(op->in[1].value);
-  ir_op_t *pack = ir_begin(b, OP_PACK_PANELS, 1, &w, 1);
-  ir_value_t *in[] = {op->in[0].value, ir_place(b, pack), op->in[2].value,
+  ir_value_t *in[] = {op->in[0].value, packed_matrices(b, w), op->in[2].value,
                       op->in[3].value};
   ir_op_t *product = ir_begin(b, OP_GROUPED_PRODUCT, 4, in, 1);
   if (product == NULL) return NULL;

@@ -8,6 +8,11 @@
 ir_value_t *layout_unfold(ir_builder_t *b, const ir_op_t *op);
 ir_value_t *layout_convolve(ir_builder_t *b, const ir_op_t *op);
 
+/* The concat of constants along axis 0 that w is a view of, batch by batch, or
+ * NULL; and the same view of one operand. */
+const ir_op_t *layout_find_stack(const ir_value_t *w);
+ir_value_t *layout_part_of_stack(ir_builder_t *b, ir_value_t *w, unsigned part);
+
 /* 16-bit weights stay so where registers widen them. */
 ir_value_t *layout_without_widening(ir_value_t *w);
 

@@ -197,10 +197,9 @@ static bool merges_concat(const ir_op_t *op, unsigned d) {
 }
 
 /* Each operand is written into its place by a launch of its own. */
-static void root_concat(lower_t *lo, ir_op_t *op) {
+static void join(lower_t *lo, ir_op_t *op, unsigned axis) {
   expr_pool_t *pool = lo->module->exprs;
   const ir_type_t *type = &op->out[0].type;
-  unsigned axis = concat_axis(op);
   const expr_t *start[IR_MAX_RANK];
   for (unsigned d = 0; d < type->rank; d++) start[d] = expr_const(pool, 0);
   ir_value_t *target = lower_empty(lo, type, op->loc);
@@ -210,6 +209,10 @@ static void root_concat(lower_t *lo, ir_op_t *op) {
     start[axis] = expr_add(pool, start[axis], x->type.dim[axis]);
   }
   lower_set_stored(lo, &op->out[0], target);
+}
+
+static void root_concat(lower_t *lo, ir_op_t *op) {
+  join(lo, op, concat_axis(op));
 }
 
 const lowering_t lowering_concat = {
@@ -397,5 +400,24 @@ static void root_pack_panels(lower_t *lo, ir_op_t *op) {
   lower_set_stored(lo, &op->out[0],
                    panels != NULL ? &panels->out[0] : computed_panels(lo, op));
 }
+
+/* Panels of constants stand in the weights one after the other. */
+static void root_panel_stack(lower_t *lo, ir_op_t *op) {
+  ir_value_t **in = ARENA_ARRAY(lo->module->arena, ir_value_t *, op->n_in);
+  bool constant = true;
+  for (unsigned i = 0; i < op->n_in && constant; i++) {
+    in[i] = lower_stored(lo, op->in[i].value);
+    constant = in[i]->def != NULL && in[i]->def->code == OP_PANELS;
+  }
+  if (!constant) {
+    join(lo, op, 0);
+    return;
+  }
+  ir_op_t *stack =
+      ir_op_create(lo->module, OP_PANEL_STACK, op->loc, op->n_in, in, 1);
+  lower_set_stored(lo, &op->out[0], ir_place(&lo->schedule, stack));
+}
+
+const lowering_t lowering_panel_stack = {.root = root_panel_stack};
 
 const lowering_t lowering_pack_panels = {.root = root_pack_panels};

@@ -9,12 +9,11 @@
  * view of the model: the constant says of which type it is, and is narrowed
  * when it is written. One sweep, linear in uses and in the bytes of constants.
  */
-#include "ir/build.h"
+#include "passes/narrow.h"
+
 #include "ir/half.h"
-#include "passes/pass.h"
 
 enum {
-  LEAST_BYTES = 4096,    /* fewer are not worth code of another type */
   LEAST_READ = 64 << 10, /* of what elementwise operations read: it may be
                             read often, from a near cache */
   MAX_VIEWS = 16,        /* between a constant and who reads it */
@@ -187,7 +186,7 @@ static moec_status_t try_constant(narrower_t *n, ir_op_t *op) {
   const ir_value_t *x = &op->out[0];
   const ir_data_t *data = ir_get_data(op, ATTR_CONSTANT_data);
   if (x->type.dtype != DT_F32 || data->bytes == NULL ||
-      data->size < LEAST_BYTES)
+      data->size < NARROW_LEAST_BYTES)
     return MOEC_OK;
   bool any = false, all = true;
   n->large = data->size >= LEAST_READ;
@@ -210,6 +209,7 @@ moec_status_t run_narrow(pass_ctx_t *ctx, ir_func_t *func) {
   for (ir_op_t *op = ir_walk_first(func), *next; op != NULL; op = next) {
     next = ir_walk_next(op);
     if (op->code == OP_CONSTANT) MOEC_TRY(try_constant(&n, op));
+    if (op->code == OP_PANEL_STACK) MOEC_TRY(narrow_stack(ctx, op));
   }
   return MOEC_OK;
 }

@@ -138,6 +138,25 @@ static void overlapping_strides_match_their_definition(void **state) {
 
 /* Writes an entry of f32 as it is and narrowed; in both the same elements lie
  * at the same places. */
+static void stacked_panels_lie_one_after_the_other(void **state) {
+  link_fixture_t *f = *state;
+  weights_t *weights = weights_create(f->arena);
+  weights_entry_t e[] = {panels(f, DT_F32, ROWS, 1, 70, 50),
+                         panels(f, DT_F32, COLUMNS, 3, 70, 50),
+                         panels(f, DT_F32, ROWS, 1, 70, 50)};
+  weights_entry_t other = panels(f, DT_F32, ROWS, 1, 5, 5);
+  weights_add(weights, &other);
+  uint64_t at = weights_add_stack(weights, 3, e);
+  assert_int_equal(weights_add_stack(weights, 3, e), at);
+  assert_int_not_equal(weights_add_stack(weights, 2, e), at);
+  assert_int_not_equal(weights_add(weights, &e[0]), at);
+  const uint8_t *memory = to_memory(f, weights);
+  for (unsigned i = 0; i < 3; i++) {
+    check_panels(&e[i], memory + at);
+    at += weights_entry_bytes(&e[i]);
+  }
+}
+
 static void check_narrowed(link_fixture_t *f, weights_entry_t e, dtype_t to) {
   weights_t *wide = weights_create(f->arena);
   weights_t *narrow = weights_create(f->arena);
@@ -448,6 +467,7 @@ int main(void) {
       LINK_TEST(panels_match_their_definition),
       LINK_TEST(large_panels_match_their_definition),
       LINK_TEST(overlapping_strides_match_their_definition),
+      LINK_TEST(stacked_panels_lie_one_after_the_other),
       LINK_TEST(narrowed_entries_are_those_of_f32_in_half_the_bytes),
       LINK_TEST(equal_data_of_other_types_is_stored_apart),
       LINK_TEST(offsets_are_aligned_and_apart),

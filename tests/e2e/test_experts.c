@@ -48,7 +48,8 @@ typedef struct trial {
   diag_sink_t diag;
   text_t text;
   dtype_t dtype;
-  bool by_k, weighted, combined, constant;
+  bool by_k, weighted, combined;
+  bool constant, stacked; /* banks: one constant, or one for each element */
   int64_t D, H, E, k, T, R, length; /* of all banks */
   unsigned n_structures, n_banks[MAX_STRUCTURES];
   body_t body[MAX_STRUCTURES];
@@ -138,6 +139,7 @@ static void choose_shape(trial_t *t) {
   t->weighted = ONE_OF(t, 1, 1, 0) != 0;
   t->combined = ONE_OF(t, 1, 1, 0) != 0;
   t->constant = ONE_OF(t, 1, 1, 0) != 0;
+  t->stacked = t->length > 0 && ONE_OF(t, 0, 1) != 0;
   t->R = t->by_k ? t->T * t->k : t->T > 0 ? ONE_OF(t, 0, 1, 5, 100) : 0;
   t->n_structures = (unsigned)ONE_OF(t, 1, 1, 1, 2, 3);
   for (unsigned s = 0; s < t->n_structures; s++) {
@@ -177,22 +179,39 @@ static unsigned bank_number(unsigned s, unsigned b) {
   return 10 + s * MAX_BANKS + b;
 }
 
-/* Banks are arguments or constants. */
+/* Elements [begin, end) of a bank. */
+static void put_constant(trial_t *t, unsigned number, const bank_t *bank,
+                         int64_t begin, int64_t end) {
+  int64_t shape[5] = {end - begin};
+  for (unsigned d = 0; d < bank->rank; d++) shape[d + 1] = bank->dims[d];
+  text_printf(&t->text, "  %%%u = constant {dtype = %s, ", number,
+              dtype_name(t->dtype));
+  put_ints(t, "shape", bank->rank + 1, shape);
+  text_printf(&t->text, ", data = [");
+  for (int64_t i = begin * bank->size; i < end * bank->size; i++)
+    text_printf(&t->text, "%s%.1f", i > begin * bank->size ? ", " : "",
+                ir_element_float(t->dtype, bank->data, (uint64_t)i));
+  text_printf(&t->text, "]}\n");
+}
+
+static void put_stack(trial_t *t, unsigned number, const bank_t *bank) {
+  unsigned first = 1000 + number * 20;
+  for (int64_t i = 0; i < t->length; i++)
+    put_constant(t, first + (unsigned)i, bank, i, i + 1);
+  text_printf(&t->text, "  %%%u = concat(", number);
+  for (int64_t i = 0; i < t->length; i++)
+    text_printf(&t->text, "%s%%%u", i > 0 ? ", " : "", first + (unsigned)i);
+  text_printf(&t->text, ") {axis = 0}\n");
+}
+
+/* Banks are arguments, constants, or stacks of constants. */
 static void put_constants(trial_t *t) {
   for (unsigned s = 0; s < t->n_structures; s++)
-    for (unsigned b = 0; b < t->n_banks[s]; b++) {
-      const bank_t *bank = &t->bank[s][b];
-      int64_t shape[5] = {t->length};
-      for (unsigned d = 0; d < bank->rank; d++) shape[d + 1] = bank->dims[d];
-      text_printf(&t->text, "  %%%u = constant {dtype = %s, ",
-                  bank_number(s, b), dtype_name(t->dtype));
-      put_ints(t, "shape", bank->rank + 1, shape);
-      text_printf(&t->text, ", data = [");
-      for (int64_t i = 0; i < t->length * bank->size; i++)
-        text_printf(&t->text, "%s%.1f", i > 0 ? ", " : "",
-                    ir_element_float(t->dtype, bank->data, (uint64_t)i));
-      text_printf(&t->text, "]}\n");
-    }
+    for (unsigned b = 0; b < t->n_banks[s]; b++)
+      if (t->stacked)
+        put_stack(t, bank_number(s, b), &t->bank[s][b]);
+      else
+        put_constant(t, bank_number(s, b), &t->bank[s][b], 0, t->length);
 }
 
 static void put_head(trial_t *t) {

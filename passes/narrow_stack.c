@@ -1,0 +1,110 @@
+/* Panels of constants that are stacked: all of them become narrow, or none. */
+#include "ir/half.h"
+#include "passes/narrow.h"
+
+enum { MAX_VIEWS = 16 };
+
+static bool is_view(ir_opcode_t code) {
+  return code == OP_RESHAPE || code == OP_TRANSPOSE || code == OP_SLICE;
+}
+
+/* The constant of f32 whose panels x are, or NULL. */
+static const ir_op_t *source_of(const ir_value_t *x) {
+  if (x->def == NULL || x->def->code != OP_PACK_PANELS) return NULL;
+  const ir_op_t *op = x->def;
+  for (unsigned i = 0; i < MAX_VIEWS; i++) {
+    op = op->in[0].value->def;
+    if (op == NULL || op->out[0].type.dtype != DT_F32) return NULL;
+    if (op->code == OP_CONSTANT) return op;
+    if (!is_view(op->code)) return NULL;
+  }
+  return NULL;
+}
+
+/* Products of groups of f32 widen their second operand in registers. */
+static bool is_widened(const ir_value_t *x) {
+  for (const ir_use_t *use = x->uses; use != NULL; use = use->next) {
+    const ir_op_t *op = use->user;
+    if (op->code != OP_GROUPED_PRODUCT || use->index != 1 ||
+        op->out[0].type.dtype != DT_F32 ||
+        op->in[0].value->type.dtype != DT_F32)
+      return false;
+  }
+  return x->uses != NULL;
+}
+
+static bool all_are_exact(const ir_op_t *stack, dtype_t to) {
+  for (unsigned i = 0; i < stack->n_in; i++) {
+    ir_data_t *data =
+        ir_get_data(source_of(stack->in[i].value), ATTR_CONSTANT_data);
+    if (!half_is_exact(to, data->bytes, data->size / 4) ||
+        !ir_data_is_known(data))
+      return false;
+  }
+  return true;
+}
+
+/* The type that holds all elements of all parts; DT_NONE: there is none. */
+static dtype_t narrow_type(const pass_ctx_t *ctx, const ir_op_t *stack) {
+  uint64_t bytes = 0;
+  for (unsigned i = 0; i < stack->n_in; i++) {
+    const ir_op_t *source = source_of(stack->in[i].value);
+    if (source == NULL) return DT_NONE;
+    const ir_data_t *data = ir_get_data(source, ATTR_CONSTANT_data);
+    if (data->bytes == NULL) return DT_NONE;
+    bytes += data->size;
+  }
+  if (bytes < NARROW_LEAST_BYTES) return DT_NONE;
+  if (all_are_exact(stack, DT_BF16)) return DT_BF16;
+  bool f16 = !ctx->options->no_f16 && all_are_exact(stack, DT_F16);
+  return f16 ? DT_F16 : DT_NONE;
+}
+
+typedef struct other {
+  const ir_value_t *from;
+  ir_value_t *to;
+} other_t;
+
+static ir_value_t *replaced(void *user, ir_value_t *x) {
+  const other_t *other = user;
+  return x == other->from ? other->to : x;
+}
+
+/* x of narrow elements, beside the old one. */
+static ir_value_t *narrowed(ir_builder_t *b, ir_value_t *x, dtype_t to) {
+  ir_op_t *op = x->def;
+  other_t other = {0};
+  if (op->code != OP_CONSTANT)
+    other = (other_t){op->in[0].value, narrowed(b, op->in[0].value, to)};
+  if (b->status != MOEC_OK) return NULL;
+  ir_op_t *copy = ir_clone(b->module, op, replaced, &other);
+  if (op->code == OP_CONSTANT) {
+    ir_set_dtype(copy, ATTR_CONSTANT_dtype, to);
+    ir_set_dtype(copy, ATTR_CONSTANT_data_dtype, DT_F32);
+  }
+  b->region = op->parent;
+  b->before = op;
+  b->loc = op->loc;
+  ir_value_t *y = ir_place(b, copy);
+  if (y != NULL) y->name = x->name;
+  return y;
+}
+
+moec_status_t narrow_stack(pass_ctx_t *ctx, ir_op_t *stack) {
+  if (!is_widened(&stack->out[0])) return MOEC_OK;
+  dtype_t to = narrow_type(ctx, stack);
+  if (to == DT_NONE || !pass_allow_rewrite(ctx, "narrow", stack))
+    return MOEC_OK;
+  ir_builder_t b = {.module = ctx->module, .diag = ctx->diag};
+  for (unsigned i = 0; i < stack->n_in; i++) {
+    ir_value_t *x = stack->in[i].value, *y = narrowed(&b, x, to);
+    MOEC_TRY(b.status);
+    ir_set_operand(stack, i, y);
+    for (ir_op_t *op = x->def, *below; op->out[0].uses == NULL; op = below) {
+      below = op->n_in > 0 ? op->in[0].value->def : NULL;
+      ir_erase(op);
+      if (below == NULL) break;
+    }
+  }
+  return ir_infer_types(ctx->module, stack, ctx->diag);
+}
