@@ -339,9 +339,8 @@ static const expr_t *bind_known(ir_builder_t *b, const expr_t *known,
                        upper != NULL ? expr_str(arena, upper) : ""));
     return NULL;
   }
-  /* Sizes below 0 are found where they are used; what is above a bound is not.
-   */
-  if (within == 1 || upper == NULL) return known;
+  /* Sizes below 0 are found where they are used, other bounds are not. */
+  if (within == 1 || (upper == NULL && lower <= 0)) return known;
   ir_value_t *value = ir_expr_scalar(b, known);
   return new_symbol(b, value, 0, hint, lower, upper) != NULL ? known : NULL;
 }

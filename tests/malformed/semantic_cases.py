@@ -152,6 +152,13 @@ def value_cases():
         case(f"m62-sequence-at-{name}", 0, "", w.model(graph),
              run=of_run(MALFORMED if words else 0, words,
                         npy(F, [2, 3], range(6)), npy(w.INT64, [], values)))
+    both = w.node("ConcatFromSequence", ["s"], ["y"], [w.a_int("axis", 0)])
+    graph = w.graph([split, both], [], [
+        w.value_info(*any_size), w.value_info("n", w.INT64, ["K"])],
+        [w.untyped("y")])
+    case("m62-concat-of-no-elements", 0, "", w.model(graph), run=of_run(
+        MALFORMED, "is 0, outside its range of 1 to",
+        npy(F, [2, 0], []), npy(w.INT64, [0], [])))
     words = w.node("Constant", [], ["s"], [w.a_strings("value_strings",
                                                        ["a", "b"])])
     relu = w.node("Relu", ["x"], ["y"])
