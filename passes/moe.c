@@ -225,6 +225,84 @@ static void write_all(search_t *s) {
   }
 }
 
+/* ---- Sizes that are not needed any more
+ * -----------------------------------------
+ *
+ * Experts' numbers of rows were sizes; where nothing has them now, what
+ * computed them can go. They never break a limit, and what was compared with
+ * them holds. */
+
+static const moe_source_t *source_of_size(search_t *s, const expr_t *e,
+                                          unsigned depth);
+
+static const moe_source_t *source_of_symbol(search_t *s,
+                                            const expr_symbol_t *symbol,
+                                            unsigned depth) {
+  const moe_fact_t *fact = moe_fact_of_symbol(s->b->facts, symbol);
+  if (fact->kind != FACT_NONE) return fact->source;
+  int64_t index;
+  const ir_value_t *from = moe_bound_value(s->b->facts, symbol, &index);
+  return from != NULL && from->content != NULL
+             ? source_of_size(s, from->content[index], depth + 1)
+             : NULL;
+}
+
+/* The router whose experts' numbers of rows an expression has. */
+static const moe_source_t *source_of_size(search_t *s, const expr_t *e,
+                                          unsigned depth) {
+  enum { MAX_NESTED = 16 };
+  for (unsigned t = 0; t < e->n_terms && depth < MAX_NESTED; t++)
+    for (unsigned i = 0; i < e->terms[t].n_atoms; i++) {
+      const expr_atom_t *atom = e->terms[t].atoms[i];
+      const moe_source_t *source = NULL;
+      if (atom->kind == EXPR_ATOM_SYMBOL)
+        source = source_of_symbol(s, atom->symbol, depth);
+      else
+        source = source_of_size(s, atom->a, depth + 1);
+      if (source == NULL && atom->kind != EXPR_ATOM_SYMBOL && atom->b != NULL)
+        source = source_of_size(s, atom->b, depth + 1);
+      if (source != NULL) return source;
+    }
+  return NULL;
+}
+
+/* An expression of other sizes under a name of its own. */
+static bool is_alias(search_t *s, const ir_op_t *bind) {
+  const expr_symbol_t *symbol =
+      expr_as_symbol(ir_get_expr(bind, ATTR_BIND_symbol));
+  const ir_value_t *value = ir_in(bind, 0);
+  int64_t lower;
+  if (value->content == NULL) return false;
+  const expr_t *e = value->content[ir_get_int(bind, ATTR_BIND_index)];
+  if (!expr_lower_bound(e, &lower) || lower < symbol->lower) return false;
+  if (symbol->upper == NULL) return true;
+  const moe_source_t *source = source_of_size(s, e, 0);
+  const expr_t *most = expr_max(s->b->facts->pool, e, symbol->upper);
+  return source != NULL &&
+         moe_are_equal(s->b->facts, source, most, symbol->upper);
+}
+
+static void release_sizes(search_t *s) {
+  ir_op_t *next;
+  for (ir_op_t *op = ir_walk_first(s->func); op != NULL; op = next) {
+    next = ir_walk_next(op);
+    if (op->code == OP_BIND) {
+      const expr_symbol_t *symbol =
+          expr_as_symbol(ir_get_expr(op, ATTR_BIND_symbol));
+      if (moe_fact_of_symbol(s->b->facts, symbol)->kind != FACT_NONE ||
+          is_alias(s, op))
+        ir_set_int(op, ATTR_BIND_sure, 1);
+    } else if (op->code == OP_CHECK_EQUAL) {
+      const expr_t *a = ir_get_expr(op, ATTR_CHECK_EQUAL_a);
+      const expr_t *b = ir_get_expr(op, ATTR_CHECK_EQUAL_b);
+      const moe_source_t *source = source_of_size(s, a, 0);
+      if (source == NULL) source = source_of_size(s, b, 0);
+      if (source != NULL && moe_are_equal(s->b->facts, source, a, b))
+        ir_erase(op);
+    }
+  }
+}
+
 moec_status_t run_moe(pass_ctx_t *ctx, ir_func_t *func) {
   ir_renumber(func);
   unsigned n = ir_count_values(func);
@@ -240,5 +318,6 @@ moec_status_t run_moe(pass_ctx_t *ctx, ir_func_t *func) {
   for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
     try_op(&s, op);
   write_all(&s);
+  if (ctx->changed && s.first != NULL) release_sizes(&s);
   return MOEC_OK;
 }

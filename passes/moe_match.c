@@ -328,6 +328,12 @@ moe_found_t *moe_match_sum(moe_builder_t *b, ir_value_t *root,
                            ? match_each_slot(b, root, sum, source)
                            : match_members(b, root, sum, source);
   if (found == NULL) return NULL;
+  for (int64_t e = 0;
+       n_rest > 0 && found->present != NULL && e < source->experts; e++)
+    if (!found->present[e]) { /* the rest may be what is missing */
+      moe_fail(b, rest[0]->def, "the rest of the sum is no expert's");
+      return NULL;
+    }
   found->rest = rest;
   found->n_rest = n_rest;
   return found;

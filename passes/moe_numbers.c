@@ -116,6 +116,21 @@ static bool is_range(moe_facts_t *facts, const moe_source_t *source,
   return true;
 }
 
+bool moe_are_equal(moe_facts_t *facts, const moe_source_t *source,
+                   const expr_t *a, const expr_t *b) {
+  sample_t s = {.source = source, .facts = facts};
+  s.value = ARENA_ARRAY(facts->arena, int64_t, facts->n_symbols + 1);
+  s.count = ARENA_ARRAY(facts->arena, int64_t, (size_t)source->experts);
+  for (unsigned i = 0; i < SAMPLES; i++) {
+    int64_t routes, x, y;
+    if (!choose_sizes(&s, i, &routes)) return false;
+    spread(&s, routes, i);
+    s.depth = 0;
+    if (!evaluate(&s, a, &x) || !evaluate(&s, b, &y) || x != y) return false;
+  }
+  return true;
+}
+
 bool moe_is_whole(moe_facts_t *facts, const moe_source_t *source,
                   const expr_t *size) {
   return is_range(facts, source, source->experts, size, true);
