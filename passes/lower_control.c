@@ -42,12 +42,22 @@ static void append_yield(lower_t *lo, const ir_op_t *yield,
   ir_append(lo->schedule.region, copy);
 }
 
+/* The operations of a region; what it yields belongs to it, too: the caller
+ * leaves it. */
+static ir_op_t *enter_region(lower_t *lo, ir_region_t *region,
+                             ir_region_t *schedule) {
+  lo->schedule.region = schedule;
+  ir_op_t *yield = lower_region(lo, region);
+  lo->region = region;
+  return yield;
+}
+
 static void if_root(lower_t *lo, ir_op_t *op) {
   ir_op_t *shell = place_shell(lo, op);
   ir_region_t *outer = lo->schedule.region;
+  const ir_region_t *around = lo->region;
   for (unsigned r = 0; r < 2; r++) {
-    lo->schedule.region = &shell->regions[r];
-    ir_op_t *yield = lower_region(lo, &op->regions[r]);
+    ir_op_t *yield = enter_region(lo, &op->regions[r], &shell->regions[r]);
     ir_value_t **in = ARENA_ARRAY(lo->module->arena, ir_value_t *, op->n_out);
     for (unsigned i = 0; i < op->n_out; i++) {
       in[i] = lower_stored(lo, yield->in[i].value);
@@ -56,6 +66,7 @@ static void if_root(lower_t *lo, ir_op_t *op) {
     append_yield(lo, yield, in);
   }
   lo->schedule.region = outer;
+  lo->region = around;
 }
 
 static void while_root(lower_t *lo, ir_op_t *op) {
@@ -63,8 +74,8 @@ static void while_root(lower_t *lo, ir_op_t *op) {
   ir_region_t *outer = lo->schedule.region, *region = &shell->regions[0];
   for (unsigned i = 0; i < region->n_args; i++)
     lower_set_stored(lo, &op->regions[0].args[i], &region->args[i]);
-  lo->schedule.region = region;
-  ir_op_t *yield = lower_region(lo, &op->regions[0]);
+  const ir_region_t *around = lo->region;
+  ir_op_t *yield = enter_region(lo, &op->regions[0], region);
   unsigned n_state = op->n_in - 2;
   ir_value_t **in = ARENA_ARRAY(lo->module->arena, ir_value_t *, yield->n_in);
   for (unsigned i = 0; i < yield->n_in; i++) {
@@ -77,6 +88,7 @@ static void while_root(lower_t *lo, ir_op_t *op) {
   }
   append_yield(lo, yield, in);
   lo->schedule.region = outer;
+  lo->region = around;
 }
 
 const lowering_t lowering_if = {.root = if_root};

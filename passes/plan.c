@@ -235,7 +235,7 @@ static void place_op(planner_t *p, ir_op_t *op, unsigned index) {
   if (!memory_attr(op->code, &id)) return;
   bool loops = op->code == OP_WHILE;
   unsigned n = op->n_out + loops;
-  if (n == 0) return;
+  if (n == 0 && op->code != OP_IF) return; /* an If may only check things */
   int64_t *memory = ARENA_ARRAY(p->scratch, int64_t, n * 2);
   for (unsigned i = 0; i < n; i++) {
     memory_t m;

@@ -540,6 +540,61 @@ def if_of_ranks_in_if(x, n):
     return had, np.array(rows, np.float32).reshape(n, 2)
 
 
+@case("nothing is done with what branches of different ranks give, but it is checked",
+      """<ir_version: 8, opset_import: ["" : 17, "local" : 1]>
+      agraph (float[A,B,8] x, bool c) => (float[A,B,8] y) {
+        y = Neg (x)
+        u = local.grown (x, c)
+      }
+      <domain: "local", opset_import: ["" : 17]>
+      grown (x, c) => (u) {
+        axis = Constant <value_ints = [1]> ()
+        s = If (c) <
+          then_branch = t () => (p) { p = Squeeze (x, axis) },
+          else_branch = e () => (q) { q = Identity (x) }
+        >
+        u = Exp (s)
+      }""",
+      (f32(2, 1, 8), flag(True)), (f32(2, 3, 8), flag(False)))
+def if_of_ranks_unused(x, c):
+    return -x
+
+
+@case("both branches give a constant from outside, and so does a loop",
+      """agraph (float[A,B] x, bool c, int64 n) => (int64[1] y, float[A,B] z, int64[1] w, int64[1] v) {
+        k = Constant <value_ints = [5]> ()
+        y, z = If (c) <
+          then_branch = t () => (a, b) {
+            a = Identity (k)
+            one = Constant <value_ints = [1]> ()
+            s = Squeeze (x, one)
+            b = Unsqueeze (s, one)
+          },
+          else_branch = e () => (d, f) {
+            d = Identity (k)
+            f = Neg (x)
+          }
+        >
+        zeros = Constant <value_ints = [0]> ()
+        l = Constant <value_ints = [3]> ()
+        w = Loop (n, , zeros) <
+          body = each (int64 i, bool go, int64[1] p) => (bool more, int64[1] p1) {
+            more = Identity (go)
+            p1 = Identity (l)
+          }
+        >
+        v = If (c) <
+          then_branch = t2 () => (g) { g = Identity (l) },
+          else_branch = e2 () => (h) { h = Add (l, w) }
+        >
+      }""",
+      (f32(4, 2), flag(False), i64(0)), (f32(4, 2), flag(False), i64(1)),
+      (f32(3, 1), flag(True), i64(2)))
+def constants_leave_branches(x, c, n):
+    w = i64([3]) if n else i64([0])
+    return i64([5]), x if c else -x, w, i64([3]) + (0 if c else w)
+
+
 @case("a sequence grows in a loop; all ways to join it",
       """agraph (int64 n, float[K,3] x) => (float[M,3] rows, float[K,P] columns, float[K,T,3] stacked, int64 length) {
         yes = Constant <value = bool {1}> ()
