@@ -166,12 +166,23 @@ static bool try_op(search_t *s, ir_op_t *op) {
       found = moe_match_slots(s->b, op, s->source[i]);
     else if (op->code == OP_MATMUL)
       found = moe_match_product(s->b, op, s->source[i]);
-    if (found == NULL && s->b->obligation == NULL)
-      found = moe_match_single(s->b, op, s->source[i]);
     if (keep(s, found)) return true;
     refuse(s, op, "a sum over a token's experts");
   }
   return false;
+}
+
+/* Routers with one expert per token need no sum: the rest of them. */
+static void try_singles(search_t *s, unsigned i) {
+  for (const moe_found_t *f = s->first; f != NULL; f = f->next)
+    if (f->source == s->source[i]) return;
+  for (ir_op_t *op = ir_walk_first(s->func); op != NULL;
+       op = ir_walk_next(op)) {
+    if (op->n_out == 1 && s->settled[op->out[0].number]) continue;
+    aim(s, op, s->source[i]);
+    if (keep(s, moe_match_single(s->b, op, s->source[i]))) return;
+    refuse(s, op, "the expert of a token");
+  }
 }
 
 /* ---- Writing
@@ -317,6 +328,8 @@ moec_status_t run_moe(pass_ctx_t *ctx, ir_func_t *func) {
   if (s.n_sources == 0) return MOEC_OK;
   for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
     try_op(&s, op);
+  for (unsigned i = 0; i < s.n_sources; i++)
+    if (expr_equals_const(s.source[i]->k, 1)) try_singles(&s, i);
   write_all(&s);
   if (ctx->changed && s.first != NULL) release_sizes(&s);
   return MOEC_OK;

@@ -82,6 +82,12 @@ static moe_term_t *gate_leaf(moe_builder_t *b, ir_value_t *value,
   return stacked ? moe_term_leaf(b->terms, TERM_GATE, value, tag) : NULL;
 }
 
+moe_term_t *moe_row_leaf(moe_builder_t *b, ir_value_t *value,
+                         const uint8_t *tag) {
+  bool weight = is_scalar_row(&value->type, tag);
+  return moe_term_leaf(b->terms, weight ? TERM_ROUTE : TERM_TOKEN, value, tag);
+}
+
 /* A value that does not depend on the row or the expert. */
 static moe_term_t *steady_leaf(moe_builder_t *b, ir_value_t *value,
                                const uint8_t *tag, const moe_layout_t *layout) {
@@ -113,6 +119,7 @@ static moe_term_t *repeated_token(moe_builder_t *b, ir_value_t *value,
 static moe_term_t *route_leaf(moe_builder_t *b, ir_value_t *value,
                               const uint8_t *tag, const moe_layout_t *layout) {
   unsigned tags = moe_tag_union(value->type.rank, tag);
+  if (rule_is_one(layout->source->k)) return moe_row_leaf(b, value, tag);
   if ((tags & TAG_SLOT) == 0)
     return moe_term_leaf(b->terms, TERM_TOKEN, value, tag);
   moe_term_t *term = repeated_token(b, value, tag, layout);

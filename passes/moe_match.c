@@ -498,12 +498,25 @@ static ir_value_t *with_weight(moe_builder_t *b, ir_value_t *value,
   return value;
 }
 
+/* Sorted rows in the order of tokens again. */
+static bool comes_back(moe_builder_t *b, const ir_op_t *op,
+                       const moe_source_t *source) {
+  bool gather = op->code == OP_GATHER;
+  if (!gather && op->code != OP_SCATTER_ND && op->code != OP_SCATTER_ELEMENTS)
+    return false;
+  const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+  return fact->source == source && fact->space != NULL &&
+         fact->linear == NULL &&
+         fact->kind == (gather ? FACT_PLACE : FACT_ROUTE) &&
+         moe_is_routed(b, ir_in(op, gather ? 0 : 2), source);
+}
+
 moe_found_t *moe_match_single(moe_builder_t *b, const ir_op_t *op,
                               const moe_source_t *source) {
-  if (!rule_is_one(source->k) || op->n_out != 1 ||
-      (op->code != OP_MATMUL && !ir_has_trait(op, ELEMENTWISE)) ||
-      !takes_any(b, op, source) || goes_on(b, op, source))
-    return NULL;
+  if (!rule_is_one(source->k) || op->n_out != 1) return NULL;
+  bool computes = (op->code == OP_MATMUL || ir_has_trait(op, ELEMENTWISE)) &&
+                  takes_any(b, op, source) && !goes_on(b, op, source);
+  if (!computes && !comes_back(b, op, source)) return NULL;
   ir_value_t *root = with_weight(b, (ir_value_t *)&op->out[0], source);
   uint8_t tag[IR_MAX_RANK];
   for (unsigned n = 1; n < root->type.rank; n++) {

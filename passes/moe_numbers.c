@@ -181,7 +181,10 @@ static bool is_number(moe_facts_t *facts, const moe_fact_t *fact,
 }
 
 bool moe_is_token_number(moe_facts_t *facts, const moe_fact_t *fact) {
-  if (fact->linear == NULL) return fact->kind == FACT_TOKEN;
+  if (fact->linear == NULL) /* with one slot, a route is a token */
+    return fact->kind == FACT_TOKEN ||
+           (fact->kind == FACT_ROUTE && fact->space != NULL &&
+            rule_is_one(fact->source->k));
   return is_number(facts, fact, false);
 }
 

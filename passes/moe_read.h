@@ -24,6 +24,10 @@ const moe_fact_t *moe_slot_of(moe_builder_t *b, const ir_value_t *value,
 bool moe_is_any(moe_builder_t *b, ir_value_t *condition,
                 const moe_layout_t *layout);
 
+/* A value of rows where each token has one expert: a number is its weight. */
+moe_term_t *moe_row_leaf(moe_builder_t *b, ir_value_t *value,
+                         const uint8_t *tag);
+
 /* By operation; moe_read_rows.c has those that lay rows out anew. */
 typedef moe_term_t *moe_reader_t(moe_builder_t *b, ir_value_t *value,
                                  const uint8_t *tag,

@@ -322,7 +322,8 @@ static moe_term_t *gather_by(moe_builder_t *b, ir_value_t *value,
           b, x, from,
           moe_layout(b, LAYOUT_DENSE, layout->source, NULL, layout->expert));
     } else {
-      term = token_leaf(b, x, from);
+      term = rule_is_one(layout->source->k) ? moe_row_leaf(b, x, from)
+                                            : token_leaf(b, x, from);
     }
   } else if (by_route && in_space) {
     if (!gathered_tags(op, tag, TAG_TOKEN | TAG_SLOT, from, at)) return NULL;
@@ -393,6 +394,8 @@ static bool tuple_tags(moe_builder_t *b, const ir_value_t *x,
   int last = -1;
   for (unsigned i = 0; i < n; i++) {
     int at = -1;
+    tag[i] = TAG_GONE;
+    if (rule_is_one(x->type.dim[i])) continue;
     for (unsigned d = 0; d < mask->type.rank; d++) {
       const expr_t *c = fact->linear[i].coefficient[d];
       if (expr_equals_const(c, 0) || rule_is_one(mask->type.dim[d])) continue;
@@ -644,7 +647,7 @@ moe_term_t *moe_read_scatter(moe_builder_t *b, ir_value_t *value,
   if (layout->kind != LAYOUT_ROUTES || fact->kind != FACT_ROUTE ||
       fact->linear != NULL || fact->space == NULL ||
       fact->source != layout->source || value->type.rank == 0 ||
-      tag[0] != (TAG_TOKEN | TAG_SLOT) ||
+      (tag[0] & TAG_TOKEN) == 0 ||
       value->type.dim[0] != layout->source->routes ||
       rows->type.rank != value->type.rank ||
       (op->code == OP_SCATTER_ELEMENTS &&

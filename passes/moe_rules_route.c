@@ -284,8 +284,49 @@ const moe_fact_t *moe_rule_gather(moe_facts_t *facts, ir_value_t *value) {
 /* ---- Numbers --------------------------------------------------------------
  */
 
+/* Element `at`, in C order, of a constant, perhaps through views of it. */
+static bool constant_element(const ir_value_t *value, int64_t at, double *out) {
+  enum { MAX_VIEWS = 6 };
+  for (unsigned i = 0; i < MAX_VIEWS && value->def != NULL; i++) {
+    const ir_op_t *op = value->def;
+    if (op->code == OP_CONSTANT) {
+      const ir_data_t *data = ir_get_data(op, ATTR_CONSTANT_data);
+      dtype_class_t class = dtype_class(value->type.dtype);
+      if (data->bytes == NULL || class == DT_CLASS_STRING ||
+          class == DT_CLASS_COMPLEX)
+        return false;
+      *out = ir_element_float(value->type.dtype, data->bytes, (uint64_t)at);
+      return true;
+    }
+    const ir_value_t *from = ir_in(op, 0);
+    if (op->code == OP_SLICE) {
+      unsigned n;
+      const expr_t *const *start = ir_get_exprs(op, ATTR_SLICE_start, &n);
+      const expr_t *const *step = ir_get_exprs(op, ATTR_SLICE_step, &n);
+      int64_t place = 0, scale = 1;
+      for (unsigned d = n; d-- > 0;) {
+        int64_t size, whole, first, by;
+        if (!expr_is_const(value->type.dim[d], &size) || size == 0 ||
+            !expr_is_const(from->type.dim[d], &whole) ||
+            !expr_is_const(start[d], &first) || !expr_is_const(step[d], &by))
+          return false;
+        place += (first + at % size * by) * scale;
+        at /= size;
+        scale *= whole;
+      }
+      at = place;
+    } else if (op->code != OP_RESHAPE) {
+      return false;
+    }
+    value = from;
+  }
+  return false;
+}
+
 bool moe_fill_number(const ir_value_t *value, double *out) {
   int64_t number, count;
+  double other;
+  enum { MAX_COUNT = 1 << 16 };
   if (value == NULL) return false;
   if (rule_splat_float(value, out)) return true;
   if (rule_splat_int(value, &number)) {
@@ -293,24 +334,17 @@ bool moe_fill_number(const ir_value_t *value, double *out) {
     return true;
   }
   const ir_op_t *op = value->def;
-  enum { MAX_COUNT = 1 << 16 };
   if (op != NULL && op->code == OP_SUB && ir_in(op, 0) == ir_in(op, 1)) {
     *out = 0; /* of finite numbers */
     return true;
   }
-  if (op == NULL || op->code != OP_CONSTANT ||
-      !ir_type_static_count(&value->type, &count) || count == 0 ||
-      count > MAX_COUNT)
+  if (op != NULL && op->code == OP_EXPAND)
+    return moe_fill_number(ir_in(op, 0), out);
+  if (!ir_type_static_count(&value->type, &count) || count == 0 ||
+      count > MAX_COUNT || !constant_element(value, 0, out))
     return false;
-  const ir_data_t *data = ir_get_data(op, ATTR_CONSTANT_data);
-  dtype_t dtype = value->type.dtype;
-  dtype_class_t class = dtype_class(dtype);
-  if (data->bytes == NULL || class == DT_CLASS_STRING ||
-      class == DT_CLASS_COMPLEX)
-    return false;
-  *out = ir_element_float(dtype, data->bytes, 0);
   for (int64_t i = 1; i < count; i++)
-    if (ir_element_float(dtype, data->bytes, (uint64_t)i) != *out) return false;
+    if (!constant_element(value, i, &other) || other != *out) return false;
   return true;
 }
 

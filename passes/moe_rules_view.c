@@ -1,5 +1,6 @@
 /* Facts through changes of shape. */
 #include <math.h>
+#include <string.h>
 
 #include "passes/moe_rules.h"
 
@@ -228,9 +229,33 @@ static const moe_fact_t *concat_slots(moe_facts_t *facts, ir_value_t *value) {
                         distinct);
 }
 
+/* What all experts have, one behind the other along an axis of their own. */
+static const moe_fact_t *concat_experts(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  int64_t axis = ir_get_int(op, ATTR_CONCAT_axis);
+  const moe_fact_t *first = moe_fact(facts, ir_in(op, 0));
+  if ((int64_t)op->n_in != first->source->experts) return NULL;
+  for (unsigned e = 0; e < op->n_in; e++) {
+    const moe_fact_t *fact = moe_fact(facts, ir_in(op, e));
+    if (fact->kind != FACT_GATE || fact->source != first->source ||
+        fact->space != first->space || fact->expert != (int64_t)e ||
+        !rule_is_one(ir_in(op, e)->type.dim[axis]) || !fact->off.known ||
+        fact->off.x != first->off.x ||
+        memcmp(fact->tag, first->tag, value->type.rank) != 0)
+      return NULL;
+  }
+  moe_fact_t *out = moe_fact_copy(facts, first);
+  out->expert = -1;
+  out->tag[axis] = TAG_EXPERT;
+  out->on.known = false;
+  out->at_route = NULL;
+  return out;
+}
+
 const moe_fact_t *moe_rule_concat(moe_facts_t *facts, ir_value_t *value) {
-  if (moe_fact(facts, ir_in(value->def, 0))->kind == FACT_EXPERT)
-    return concat_slots(facts, value);
+  moe_fact_kind_t kind = moe_fact(facts, ir_in(value->def, 0))->kind;
+  if (kind == FACT_EXPERT) return concat_slots(facts, value);
+  if (kind == FACT_GATE) return concat_experts(facts, value);
   const moe_fact_t *fact = concat_tuple(facts, value);
   return fact != NULL ? fact : concat_bounds(facts, value);
 }

@@ -67,7 +67,7 @@ static bool can_be_cut(unsigned tag) {
 
 static void add_atom(expr_pool_t *pool, atom_t *atom, unsigned *n, unsigned tag,
                      const expr_t *size) {
-  if (rule_is_one(size) && (tag == TAG_INNER || tag == TAG_GONE)) return;
+  if (rule_is_one(size) && tag != TAG_TOKEN) return;
   if (*n > 0 && atom[*n - 1].tag == tag && can_be_cut(tag))
     atom[*n - 1].size = expr_mul(pool, atom[*n - 1].size, size);
   else
