@@ -250,6 +250,28 @@ static moe_found_t *match_members(moe_builder_t *b, ir_value_t *root,
  * ------------------------------------------------------------------------
  */
 
+/* Experts that differ in the middle of what they compute: one term for each
+ * structure from there on. */
+static moe_found_t *with_structures(moe_builder_t *b, moe_found_t *found) {
+  moe_term_t *term = found->term[0];
+  size_t n = (size_t)found->source->experts;
+  if (!term->chooses) return found;
+  members_t m = {.term = ARENA_ARRAY(b->arena, moe_term_t *, n)};
+  for (unsigned e = 0; e < n; e++) {
+    m.term[e] = moe_term_chosen(b->terms, term, e);
+    if (m.term[e] == NULL) {
+      moe_fail(b, found->root->def, "experts are of one structure");
+      return NULL;
+    }
+  }
+  find_structures(b, n, &m);
+  if (!are_experts(b, found->root->def, m.n_kinds, m.kind)) return NULL;
+  found->term = m.kind;
+  found->n_terms = m.n_kinds;
+  found->structure = m.structure;
+  return found;
+}
+
 /* All experts in one part: a stack of them, or sorted rows. */
 static moe_found_t *match_whole(moe_builder_t *b, ir_value_t *root,
                                 const moe_part_t *part,
@@ -269,7 +291,8 @@ static moe_found_t *match_whole(moe_builder_t *b, ir_value_t *root,
       tag[to++] = experts ? TAG_INNER : part->tag[d];
     }
   }
-  return new_found(b, root, tag, source, term, form_of(part->layout));
+  return with_structures(
+      b, new_found(b, root, tag, source, term, form_of(part->layout)));
 }
 
 /* One part for each slot, all with the same term. */
@@ -373,7 +396,8 @@ moe_found_t *moe_match_slots(moe_builder_t *b, const ir_op_t *op,
   if (!is_expert(b, op, term)) return NULL;
   for (unsigned d = 0; d < root->type.rank; d++)
     root_tag[d] = (int64_t)d < axes[0] ? TAG_TOKEN : TAG_INNER;
-  return new_found(b, root, root_tag, source, term, "gathered weights");
+  return with_structures(
+      b, new_found(b, root, root_tag, source, term, "gathered weights"));
 }
 
 /* ---- Products that sum
@@ -430,7 +454,8 @@ moe_found_t *moe_match_product(moe_builder_t *b, const ir_op_t *op,
   moe_term_t *term = multiply(b, op, side[0], side[1]);
   if (!is_expert(b, op, term)) return NULL;
   route_tags(b, &root->type, source, rank - 2, root_tag);
-  return new_found(b, root, root_tag, source, term, form_of(layout));
+  return with_structures(
+      b, new_found(b, root, root_tag, source, term, form_of(layout)));
 }
 
 /* ---- One expert per token
@@ -524,7 +549,8 @@ moe_found_t *moe_match_single(moe_builder_t *b, const ir_op_t *op,
     moe_term_t *term =
         moe_build(b, root, tag, moe_layout(b, LAYOUT_ROUTES, source, NULL, -1));
     if (!is_expert(b, op, term)) return NULL;
-    return new_found(b, root, tag, source, term, "gathered weights");
+    return with_structures(
+        b, new_found(b, root, tag, source, term, "gathered weights"));
   }
   return NULL;
 }

@@ -578,7 +578,8 @@ static moe_term_t *join_groups(moe_builder_t *b, ir_value_t *value,
     if (part[e] == NULL) return NULL;
   }
   moe_term_t *term = moe_term_unify(b->terms, op->n_in, part);
-  return term != NULL ? term : moe_fail(b, op, "experts are of one structure");
+  if (term == NULL) term = moe_term_choice(b->terms, op->n_in, part);
+  return term != NULL ? term : moe_fail(b, op, "experts give the same type");
 }
 
 /* The results of all experts for all tokens, side by side. */
@@ -610,7 +611,8 @@ static moe_term_t *join_stack(moe_builder_t *b, ir_value_t *value,
   b->shared = shared;
   if (!known) return NULL;
   moe_term_t *term = moe_term_unify(b->terms, op->n_in, part);
-  return term != NULL ? term : moe_fail(b, op, "experts are of one structure");
+  if (term == NULL) term = moe_term_choice(b->terms, op->n_in, part);
+  return term != NULL ? term : moe_fail(b, op, "experts give the same type");
 }
 
 moe_term_t *moe_read_concat(moe_builder_t *b, ir_value_t *value,

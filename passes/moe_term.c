@@ -160,6 +160,7 @@ moe_term_t *moe_term_op(moe_terms_t *terms, ir_opcode_t code,
     term.rows = term.rows || in[i]->rows;
     term.banks = term.banks || in[i]->banks;
     term.tokens = term.tokens || in[i]->tokens;
+    term.chooses = term.chooses || in[i]->chooses;
   }
   return intern(terms, &term);
 }
@@ -170,6 +171,45 @@ moe_term_t *moe_term_reshape(moe_terms_t *terms, moe_term_t *x, unsigned rank,
   if (x->rank == rank && same_list(x->dim, dim, rank * sizeof *dim)) return x;
   return moe_term_op(terms, OP_RESHAPE, NULL, x->dtype, rank, dim, 1, &x, 0,
                      NULL);
+}
+
+moe_term_t *moe_term_choice(moe_terms_t *terms, unsigned n,
+                            moe_term_t *const *member) {
+  moe_term_t term = *member[0];
+  for (unsigned i = 0; i < n; i++) {
+    const moe_term_t *m = member[i];
+    if (m->chooses || m->dtype != term.dtype || m->rank != term.rank ||
+        !same_list(m->dim, term.dim, m->rank * sizeof *m->dim))
+      return NULL;
+    term.tokens = term.tokens || m->tokens;
+  }
+  moe_term_t **in = ARENA_ARRAY(terms->arena, moe_term_t *, n);
+  memcpy(in, member, n * sizeof *in);
+  moe_term_t choice = {.kind = TERM_CHOICE,
+                       .dtype = term.dtype,
+                       .rank = term.rank,
+                       .dim = term.dim,
+                       .rows = true,
+                       .banks = true,
+                       .tokens = term.tokens,
+                       .chooses = true,
+                       .n = n,
+                       .in = in};
+  return intern(terms, &choice);
+}
+
+moe_term_t *moe_term_chosen(moe_terms_t *terms, moe_term_t *term,
+                            unsigned expert) {
+  if (term->kind == TERM_CHOICE) return term->in[expert];
+  if (term->banks && !term->chooses) return NULL;
+  if (term->kind != TERM_OP || !term->chooses) return term;
+  moe_term_t **in = ARENA_ARRAY(terms->arena, moe_term_t *, term->n + 1);
+  for (unsigned i = 0; i < term->n; i++) {
+    in[i] = moe_term_chosen(terms, term->in[i], expert);
+    if (in[i] == NULL) return NULL;
+  }
+  return moe_term_op(terms, term->code, term->model, term->dtype, term->rank,
+                     term->dim, term->n, in, term->n_exprs, term->exprs);
 }
 
 bool moe_term_is_zero(const moe_term_t *term) {

@@ -16,6 +16,7 @@ typedef enum {
   TERM_BANK,   /* the expert in `value`, or each[expert] */
   TERM_STEADY, /* `value` */
   TERM_OP,
+  TERM_CHOICE, /* in[expert]: experts of several structures */
 } moe_term_kind_t;
 
 typedef struct moe_term moe_term_t;
@@ -25,6 +26,7 @@ struct moe_term {
   unsigned rank; /* features only */
   const expr_t *const *dim;
   bool rows, banks, tokens; /* depends on the row, the expert, the token */
+  bool chooses;             /* has a CHOICE in it */
   ir_value_t *value;
   const uint8_t *tag; /* of value */
   ir_value_t **each;  /* BANK from separate values */
@@ -66,6 +68,13 @@ moe_term_t *moe_term_op(moe_terms_t *terms, ir_opcode_t code,
                         const expr_t *const *exprs);
 moe_term_t *moe_term_reshape(moe_terms_t *terms, moe_term_t *x, unsigned rank,
                              const expr_t *const *dim);
+/* The choice between the terms of n experts, of one type. */
+moe_term_t *moe_term_choice(moe_terms_t *terms, unsigned n,
+                            moe_term_t *const *member);
+/* What one expert computes of a term with choices; NULL where banks are in it,
+ * too. */
+moe_term_t *moe_term_chosen(moe_terms_t *terms, moe_term_t *term,
+                            unsigned expert);
 /* Whether it is 0 whatever the row is. */
 bool moe_term_is_zero(const moe_term_t *term);
 /* One term for what n experts compute, member[i] (NULL: nothing), where these
