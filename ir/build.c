@@ -79,7 +79,16 @@ static ir_value_t *place_constant(ir_builder_t *b, dtype_t dtype, unsigned rank,
   return ir_place(b, op);
 }
 
+/* What wants a number of the type of its operands does not work on strings. */
+static bool is_number(ir_builder_t *b, dtype_t dtype) {
+  if (dtype_class(dtype) != DT_CLASS_STRING) return true;
+  fail(b, diag_error(b->diag, b->loc, MOEC_E_UNSUPPORTED,
+                     "the operator is not supported for strings"));
+  return false;
+}
+
 ir_value_t *ir_scalar(ir_builder_t *b, dtype_t dtype, double value) {
+  if (!is_number(b, dtype)) return NULL;
   uint64_t size = dtype_bytes(dtype, 1);
   void *bytes = arena_alloc(b->module->arena, size);
   ir_element_set_float(dtype, bytes, 0, value);
@@ -87,6 +96,7 @@ ir_value_t *ir_scalar(ir_builder_t *b, dtype_t dtype, double value) {
 }
 
 ir_value_t *ir_scalar_int(ir_builder_t *b, dtype_t dtype, int64_t value) {
+  if (!is_number(b, dtype)) return NULL;
   uint64_t size = dtype_bytes(dtype, 1);
   void *bytes = arena_alloc(b->module->arena, size);
   ir_element_set_int(dtype, bytes, 0, value);

@@ -168,6 +168,11 @@ def value_cases():
         run=of_run(0, "", npy(F, [2, 3], range(6))))
     case("m62-strings-given", UNSUPPORTED, "of strings", w.model(w.graph(
         [words, relu], [], [x_info], [w.untyped("y"), w.untyped("s")])))
+    names = w.value_info("x", w.STRING, [2, "N"])
+    parts = w.node("SplitToSequence", ["x", "n"], ["s"], [w.a_int("axis", 1)])
+    case("m62-strings-split", UNSUPPORTED, "for strings", w.model(w.graph(
+        [parts, at], [ints("i", 0, dims=[])],
+        [names, w.value_info("n", w.INT64, [])], [w.untyped("y")])))
     case("m62-strings-taken", UNSUPPORTED, 'input "s" has strings', w.model(
         w.graph([relu], [], [x_info, w.value_info("s", w.STRING, [2])],
                 [w.untyped("y")])))
