@@ -315,10 +315,14 @@ static ir_value_t *write_op(emitter_t *e, const moe_term_t *term) {
     in[i] = ir_expand(e->inner, in[i], x->rank + 1, dim);
   }
   if (is_shaped(term->code)) return write_shaped(e, term, in);
+  ir_loc_t layer = e->inner->loc;
+  if (term->model != NULL) e->inner->loc = term->model->loc;
   ir_op_t *op = ir_begin(e->inner, term->code, term->n, in, 1);
   if (op == NULL) return NULL;
   copy_attrs(op, term->model);
-  return ir_place(e->inner, op);
+  ir_value_t *value = ir_place(e->inner, op);
+  e->inner->loc = layer;
+  return value;
 }
 
 static ir_value_t *write_term(emitter_t *e, const moe_term_t *term) {

@@ -116,9 +116,11 @@ def check_case(options, case, scratch):
     schedule = [f for f in elf.functions() if re.match(r"run_\d+$", f[0])]
     seen = {line for f in schedule for _, _, line in places(
         options.symbolizer, outputs[0], range(f[1], f[1] + f[2], 8))}
-    if len(seen) < len(kernels) // 2:
+    # the variants of a kernel are one; nodes of a layer may have become one, too
+    kinds = {re.sub(r"_[^_.]*(\..*)?$", "", name) for name, *_ in kernels}
+    if len(seen) < len(kinds) // 3:
         problems.append(f"the schedule has {len(seen)} lines, "
-                        f"with {len(kernels)} kernels")
+                        f"with {len(kinds)} kernels")
     return problems
 
 
