@@ -176,12 +176,36 @@ void schedule_grow(scheduler_t *s, int64_t index, LLVMValueRef bytes) {
   set_table(s, pointer, index + s->n_outputs);
 }
 
+static void check_equal(scheduler_t *s, const ir_op_t *op, const char *what,
+                        const expr_t *x, const expr_t *y) {
+  LLVMValueRef a = emit_size(&s->sizes, x), b = emit_size(&s->sizes, y);
+  LLVMValueRef bad = LLVMBuildICmp(s->em->builder, LLVMIntNE, a, b, "");
+  LLVMValueRef args[] = {s->frame, schedule_node(s, op),
+                         program_string(s->program, what), a, b};
+  schedule_fail_by_call(s, bad, "moert_fail_equal", 5, args);
+}
+
+/* The memory of an output is as large as what is returned, a view perhaps: what
+ * is written must be, too. The view's own check comes after that. */
+static void check_view(scheduler_t *s, const ir_value_t *returned,
+                       const ir_value_t *written) {
+  expr_pool_t *pool = s->module->exprs;
+  const expr_t *x = ir_type_count(pool, &returned->type);
+  const expr_t *y = ir_type_count(pool, &written->type);
+  if (expr_compare_equal(pool, x, y) != 1)
+    check_equal(s, returned->def,
+                "number of elements of a tensor and of its view", x, y);
+}
+
 void schedule_obtain_output(scheduler_t *s, const ir_op_t *op,
                             const ir_value_t *value, int64_t index) {
   emitter_t *em = s->em;
-  const ir_type_t *type = op->parent->owner != NULL
-                              ? &value->type
-                              : &s->func->body.last->in[index].value->type;
+  const ir_type_t *type = &value->type;
+  if (op->parent->owner == NULL) {
+    const ir_value_t *returned = s->func->body.last->in[index].value;
+    check_view(s, returned, value);
+    type = &returned->type;
+  }
   LLVMValueRef bytes = schedule_checked_bytes(s, op, type), dims = s->args;
   for (unsigned d = 0; d < type->rank; d++)
     store_size(s, type->dim[d], dims, d);
@@ -344,14 +368,9 @@ static void emit_bind(scheduler_t *s, const ir_op_t *op) {
 }
 
 static void emit_check_equal(scheduler_t *s, const ir_op_t *op) {
-  LLVMValueRef a = emit_size(&s->sizes, ir_get_expr(op, ATTR_CHECK_EQUAL_a));
-  LLVMValueRef b = emit_size(&s->sizes, ir_get_expr(op, ATTR_CHECK_EQUAL_b));
-  LLVMValueRef bad = LLVMBuildICmp(s->em->builder, LLVMIntNE, a, b, "");
-  LLVMValueRef what =
-      program_string(s->program, ir_get_str(op, ATTR_CHECK_EQUAL_what));
-  schedule_fail_by_call(
-      s, bad, "moert_fail_equal", 5,
-      (LLVMValueRef[]){s->frame, schedule_node(s, op), what, a, b});
+  check_equal(s, op, ir_get_str(op, ATTR_CHECK_EQUAL_what),
+              ir_get_expr(op, ATTR_CHECK_EQUAL_a),
+              ir_get_expr(op, ATTR_CHECK_EQUAL_b));
 }
 
 static void place_constant(scheduler_t *s, const ir_op_t *op) {

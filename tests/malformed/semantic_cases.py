@@ -129,6 +129,40 @@ def index_cases():
                     outputs=[elements(F, [2, 3, 4])]))
 
 
+def view_cases():
+    """An output is a view of what is computed: its memory is large enough."""
+    model = w.model(w.graph(
+        [w.node("Exp", ["x"], ["e"]), w.node("Reshape", ["e", "shape"], ["y"])],
+        [ints("shape", -1, 8, 5)], [w.value_info("x", F, ["A", 8])],
+        [w.untyped("y")]))
+    for rows in (3, 33, 39999):
+        case(f"m61-view-of-{rows}", 0, "", model, run=of_run(
+            MALFORMED, "number of elements",
+            npy(F, [rows, 8], [0] * 8 * rows)))
+    case("m61-view-of-5", 0, "", model, run=of_run(
+        0, "", npy(F, [5, 8], [0] * 40), outputs=[elements(F, [1] * 40)]))
+
+
+def string_cases():
+    x = w.value_info("x", F, [2, 3])
+    words = w.node("Constant", [], ["s"], [w.a_strings("value_strings",
+                                                       ["a", "b"])])
+    relu = w.node("Relu", ["x"], ["y"])
+    case("m62-strings-unused", 0, "", w.model(w.graph(
+        [words, relu], [], [x], [w.untyped("y")])),
+        run=of_run(0, "", npy(F, [2, 3], range(6))))
+    case("m62-strings-given", UNSUPPORTED, "of strings", w.model(w.graph(
+        [words, relu], [], [x], [w.untyped("y"), w.untyped("s")])))
+    names = w.value_info("x", w.STRING, [2, "N"])
+    parts = w.node("SplitToSequence", ["x", "n"], ["s"], [w.a_int("axis", 1)])
+    case("m62-strings-split", UNSUPPORTED, "for strings", w.model(w.graph(
+        [parts, w.node("SequenceAt", ["s", "i"], ["y"])], [ints("i", 0, dims=[])],
+        [names, w.value_info("n", w.INT64, [])], [w.untyped("y")])))
+    case("m62-strings-taken", UNSUPPORTED, 'input "s" has strings', w.model(
+        w.graph([relu], [], [x, w.value_info("s", w.STRING, [2])],
+                [w.untyped("y")])))
+
+
 def value_cases():
     x = ("x", F, [2, 3])
     for name, k in [("large", 4), ("negative", -1), ("lowest", -2**63)]:
@@ -159,23 +193,6 @@ def value_cases():
     case("m62-concat-of-no-elements", 0, "", w.model(graph), run=of_run(
         MALFORMED, "is 0, outside its range of 1 to",
         npy(F, [2, 0], []), npy(w.INT64, [0], [])))
-    words = w.node("Constant", [], ["s"], [w.a_strings("value_strings",
-                                                       ["a", "b"])])
-    relu = w.node("Relu", ["x"], ["y"])
-    x_info = w.value_info(*x)
-    case("m62-strings-unused", 0, "", w.model(w.graph(
-        [words, relu], [], [x_info], [w.untyped("y")])),
-        run=of_run(0, "", npy(F, [2, 3], range(6))))
-    case("m62-strings-given", UNSUPPORTED, "of strings", w.model(w.graph(
-        [words, relu], [], [x_info], [w.untyped("y"), w.untyped("s")])))
-    names = w.value_info("x", w.STRING, [2, "N"])
-    parts = w.node("SplitToSequence", ["x", "n"], ["s"], [w.a_int("axis", 1)])
-    case("m62-strings-split", UNSUPPORTED, "for strings", w.model(w.graph(
-        [parts, at], [ints("i", 0, dims=[])],
-        [names, w.value_info("n", w.INT64, [])], [w.untyped("y")])))
-    case("m62-strings-taken", UNSUPPORTED, 'input "s" has strings', w.model(
-        w.graph([relu], [], [x_info, w.value_info("s", w.STRING, [2])],
-                [w.untyped("y")])))
     case("m62-topk-none", 0, "",
          one("TopK", [x, ints("k", 0)], outputs=("y", "i")),
          run=of_run(0, "", npy(F, [2, 3], range(6))))
@@ -438,6 +455,8 @@ def add_cases():
     reshape_cases()
     index_cases()
     value_cases()
+    string_cases()
+    view_cases()
     arithmetic_cases()
     size_cases()
     expert_cases()
