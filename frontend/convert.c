@@ -294,6 +294,9 @@ void ctx_check_dims(convert_ctx_t *ctx, const expr_t *x, const expr_t *y) {
   if (name_map_get(&im->checks, key) != NULL) return;
   if (ctx->b->region == &im->func->body && im->n_trials == 0)
     name_map_add(&im->checks, key, &mark);
+  enum { MAX_SIZE = 48 }; /* of what is multiplied out */
+  if (x->size > MAX_SIZE) x = ctx_named(ctx, x, "size", NULL);
+  if (y->size > MAX_SIZE) y = ctx_named(ctx, y, "size", NULL);
   /* (x - y) * (x is not 1) * (y is not 1) == 0 */
   const expr_t *one = ctx_int(ctx, 1);
   const expr_t *not_one_x = expr_sub(pool, one, expr_is_one(pool, x));

@@ -33,14 +33,18 @@ typedef struct search {
 static void aim(search_t *s, const ir_op_t *root, const moe_source_t *source) {
   moe_builder_t *b = s->b;
   struct routed_memo *routed = b->routed;
-  moe_layout_list_t *layouts = b->layouts;
+  moe_layout_list_t **layouts = b->layouts;
   moe_facts_t *facts = b->facts;
+  moe_memo_t **memo = b->memo;
+  if (b->steps > 0 || memo == NULL)
+    memo = ARENA_ARRAY(s->ctx->scratch, moe_memo_t *, MOE_MEMO_SLOTS);
   *b = (moe_builder_t){.arena = s->ctx->scratch,
                        .pool = s->ctx->module->exprs,
                        .facts = facts,
                        .terms = s->terms,
                        .root = root,
                        .settled = s->settled,
+                       .memo = memo,
                        .layouts = layouts,
                        .routed = routed};
   s->terms->source = source;
@@ -155,11 +159,27 @@ static bool try_sum(search_t *s, ir_op_t *op) {
   return false;
 }
 
+/* Routers in front of an operation; values are numbered in program order. */
+static unsigned sources_before(const search_t *s, const ir_op_t *op) {
+  unsigned low = 0, high = s->n_sources;
+  while (low < high) {
+    unsigned middle = (low + high) / 2;
+    if (s->source[middle]->index->number < op->out[0].number)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low;
+}
+
 static bool try_op(search_t *s, ir_op_t *op) {
+  enum { NEAREST = 16 }; /* routers that a sum may be about */
   if (op->n_out == 1 && s->settled[op->out[0].number]) return true;
   aim(s, op, NULL);
   if (moe_is_sum(op) && try_sum(s, op)) return true;
-  for (unsigned i = 0; i < s->n_sources; i++) {
+  if (op->code != OP_REDUCE_SUM && op->code != OP_MATMUL) return false;
+  unsigned end = sources_before(s, op), tried = end > NEAREST ? NEAREST : end;
+  for (unsigned i = end - tried; i < end; i++) {
     moe_found_t *found = NULL;
     aim(s, op, s->source[i]);
     if (op->code == OP_REDUCE_SUM)
@@ -320,6 +340,7 @@ moec_status_t run_moe(pass_ctx_t *ctx, ir_func_t *func) {
   moe_terms_t terms;
   moe_terms_init(&terms, ctx->scratch, ctx->module->exprs);
   moe_builder_t b = {.facts = moe_facts_create(ctx->scratch, func)};
+  b.layouts = ARENA_ARRAY(ctx->scratch, moe_layout_list_t *, MOE_LAYOUT_SLOTS);
   search_t s = {.ctx = ctx, .func = func, .b = &b, .terms = &terms};
   s.last = &s.first;
   s.settled = ARENA_ARRAY(ctx->scratch, bool, n);

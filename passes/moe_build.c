@@ -36,13 +36,16 @@ bool moe_visible(const moe_builder_t *b, const ir_value_t *value) {
 const moe_layout_t *moe_layout(moe_builder_t *b, moe_layout_kind_t kind,
                                const moe_source_t *source, const ir_op_t *space,
                                int64_t expert) {
-  for (const moe_layout_list_t *l = b->layouts; l != NULL; l = l->next)
+  uint64_t hash = (uintptr_t)source >> 4 ^ (uintptr_t)space >> 4;
+  hash = (hash ^ (uint64_t)expert << 3 ^ kind) * UINT64_C(0x9e3779b97f4a7c15);
+  moe_layout_list_t **first = &b->layouts[(hash >> 32) % MOE_LAYOUT_SLOTS];
+  for (const moe_layout_list_t *l = *first; l != NULL; l = l->next)
     if (l->layout.kind == kind && l->layout.source == source &&
         l->layout.space == space && l->layout.expert == expert)
       return &l->layout;
   moe_layout_list_t *entry = ARENA_NEW(b->arena, moe_layout_list_t);
-  *entry = (moe_layout_list_t){{kind, source, space, expert}, b->layouts};
-  b->layouts = entry;
+  *entry = (moe_layout_list_t){{kind, source, space, expert}, *first};
+  *first = entry;
   return &entry->layout;
 }
 
@@ -195,8 +198,7 @@ static moe_memo_t **memo_slot(moe_builder_t *b, const ir_value_t *value,
                               const uint8_t *tag, const moe_layout_t *layout) {
   uint64_t hash =
       value->number * UINT64_C(0x9e3779b97f4a7c15) ^ (uintptr_t)layout >> 4;
-  moe_memo_t **slot =
-      &b->memo[(hash ^ hash >> 32) % (sizeof b->memo / sizeof b->memo[0])];
+  moe_memo_t **slot = &b->memo[(hash ^ hash >> 32) % MOE_MEMO_SLOTS];
   while (*slot != NULL &&
          ((*slot)->value != value || (*slot)->layout != layout ||
           memcmp((*slot)->tag, tag, value->type.rank) != 0))

@@ -23,6 +23,8 @@ typedef struct moe_layout {
   int64_t expert; /* GROUP, ROWS, DENSE; of SLOT the slot */
 } moe_layout_t;
 
+enum { MOE_LAYOUT_SLOTS = 4096, MOE_MEMO_SLOTS = 1024 };
+
 typedef struct moe_layout_list {
   moe_layout_t layout;
   struct moe_layout_list *next;
@@ -40,8 +42,8 @@ typedef struct moe_builder {
    * is DENSE; by number. */
   const bool *shared;
   const bool *settled; /* results of layers that were found before, by number */
-  moe_memo_t *memo[1024];
-  moe_layout_list_t *layouts; /* each once */
+  moe_memo_t **memo;   /* MOE_MEMO_SLOTS lists */
+  moe_layout_list_t **layouts; /* each once: MOE_LAYOUT_SLOTS lists */
   struct routed_memo *routed;
   unsigned depth, steps;
   /* The first thing that stood in the way, and what it broke. */

@@ -5,8 +5,12 @@
 
 #include "passes/moe_rules.h"
 
+enum { BUCKETS = 1 << 15 }; /* of terms, and of what was unified */
+
 void moe_terms_init(moe_terms_t *terms, arena_t *arena, expr_pool_t *pool) {
   *terms = (moe_terms_t){.arena = arena, .pool = pool};
+  terms->bucket = ARENA_ARRAY(arena, moe_term_t *, BUCKETS);
+  terms->unified = ARENA_ARRAY(arena, moe_unified_t *, BUCKETS);
 }
 
 /* ---- Sharing ---------------------------------------------------------------
@@ -90,8 +94,7 @@ static moe_term_t *intern(moe_terms_t *terms, const moe_term_t *wanted) {
   moe_term_t *copy = ARENA_NEW(terms->arena, moe_term_t);
   *copy = *wanted;
   copy->hash = hash_term(copy);
-  size_t n_buckets = sizeof terms->bucket / sizeof terms->bucket[0];
-  moe_term_t **slot = &terms->bucket[copy->hash % n_buckets];
+  moe_term_t **slot = &terms->bucket[(copy->hash ^ copy->hash >> 32) % BUCKETS];
   for (moe_term_t *t = *slot; t != NULL; t = t->next)
     if (same_term(t, copy)) return t;
   copy->next = *slot;
@@ -309,8 +312,7 @@ static moe_unified_t **unified_slot(moe_terms_t *terms, unsigned n,
                                     moe_term_t *const *member) {
   uint64_t hash = n;
   for (unsigned e = 0; e < n; e++) hash = mix(hash, (uintptr_t)member[e]);
-  size_t n_slots = sizeof terms->unified / sizeof terms->unified[0];
-  moe_unified_t **slot = &terms->unified[hash % n_slots];
+  moe_unified_t **slot = &terms->unified[(hash ^ hash >> 32) % BUCKETS];
   while (*slot != NULL && ((*slot)->n != n || memcmp((*slot)->member, member,
                                                      n * sizeof *member) != 0))
     slot = &(*slot)->next;

@@ -48,9 +48,9 @@ typedef struct moe_unified moe_unified_t;
 typedef struct moe_terms {
   arena_t *arena;
   expr_pool_t *pool;
-  moe_term_t *bucket[1024];
-  moe_unified_t *unified[256]; /* what was asked before */
-  const moe_source_t *source;  /* the router at hand, or NULL */
+  moe_term_t **bucket;
+  moe_unified_t **unified;    /* what was asked before */
+  const moe_source_t *source; /* the router at hand, or NULL */
 } moe_terms_t;
 
 void moe_terms_init(moe_terms_t *terms, arena_t *arena, expr_pool_t *pool);
