@@ -115,7 +115,7 @@ static ir_value_t *split_dims(emitter_t *e, ir_value_t *x, const uint8_t *tag,
 static ir_value_t *gate_at_routes(emitter_t *e, const moe_term_t *leaf) {
   ir_builder_t *b = e->outer;
   const moe_source_t *source = e->found->source;
-  uint8_t tag[2 * IR_MAX_RANK];
+  uint8_t tag[2 * IR_MAX_RANK] = {0};
   ir_value_t *x = split_dims(e, outside(e, leaf->value), leaf->tag, tag);
   x = bring_forward(b, x, tag, TAG_TOKEN, TAG_EXPERT);
   const expr_t *dim[2] = {source->tokens, expr_const(e->pool, source->experts)};
@@ -146,7 +146,7 @@ static ir_value_t *stack_each(emitter_t *e, const moe_term_t *leaf) {
 static ir_value_t *operand_of(emitter_t *e, const moe_term_t *leaf) {
   ir_builder_t *b = e->outer;
   const moe_source_t *source = e->found->source;
-  uint8_t tag[2 * IR_MAX_RANK];
+  uint8_t tag[2 * IR_MAX_RANK] = {0};
   ir_value_t *x;
   switch (leaf->kind) {
     case TERM_TOKEN:
@@ -372,7 +372,7 @@ static ir_value_t *expert_numbers(emitter_t *e) {
   const moe_found_t *found = e->found;
   const moe_source_t *source = found->source;
   ir_value_t *x = e->now(e->user, source->index);
-  uint8_t tag[IR_MAX_RANK];
+  uint8_t tag[IR_MAX_RANK] = {0};
   for (unsigned d = 0; d < x->type.rank; d++)
     tag[d] = (int)d == source->slot ? TAG_SLOT : TAG_TOKEN;
   x = ir_cast(b, bring_forward(b, x, tag, TAG_TOKEN, TAG_SLOT), DT_I64);

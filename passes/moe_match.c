@@ -344,6 +344,7 @@ moe_found_t *moe_match_sum(moe_builder_t *b, ir_value_t *root,
       return NULL;
     }
   }
+  if (first == NULL) return NULL;
   bool whole = n == 1 && (first->layout->kind == LAYOUT_STACK ||
                           first->layout->kind == LAYOUT_SORTED);
   moe_found_t *found = whole ? match_whole(b, root, first, source)
@@ -419,8 +420,13 @@ static moe_term_t *multiply(moe_builder_t *b, const ir_op_t *op, moe_term_t *x,
   in[0] = moe_term_reshape(b->terms, x, 1, x_one ? &one : dim);
   in[1] = moe_term_reshape(b->terms, y, 1, y_one ? &one : dim);
   const expr_t *all[2] = {m, c};
-  moe_term_t *term = moe_term_op(b->terms, OP_MUL, NULL, op->out[0].type.dtype,
-                                 1, dim, 2, in, 0, NULL);
+  moe_term_t *term =
+      moe_term_op(b->terms, &(moe_term_t){.code = OP_MUL,
+                                          .dtype = op->out[0].type.dtype,
+                                          .rank = 1,
+                                          .dim = dim,
+                                          .n = 2,
+                                          .in = in});
   return moe_term_reshape(b->terms, term, 2, all);
 }
 

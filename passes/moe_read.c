@@ -46,8 +46,8 @@ static moe_term_t *read_elementwise(moe_builder_t *b, ir_value_t *value,
                                     const moe_layout_t *layout) {
   const ir_op_t *op = value->def;
   enum { MAX_IN = 4 };
-  moe_term_t *in[MAX_IN];
-  uint8_t operand[IR_MAX_RANK];
+  moe_term_t *in[MAX_IN] = {NULL};
+  uint8_t operand[IR_MAX_RANK] = {0};
   if (op->n_in > MAX_IN) return moe_fail(b, op, "the operation is known");
   int chosen = chosen_operand(b, op, layout);
   double zero;
@@ -66,8 +66,13 @@ static moe_term_t *read_elementwise(moe_builder_t *b, ir_value_t *value,
   if (chosen >= 0) return in[chosen];
   const expr_t *dim[IR_MAX_RANK];
   unsigned rank = moe_features(b->terms, &value->type, tag, dim);
-  return moe_term_op(b->terms, op->code, op, value->type.dtype, rank, dim,
-                     op->n_in, in, 0, NULL);
+  return moe_term_op(b->terms, &(moe_term_t){.code = op->code,
+                                             .model = op,
+                                             .dtype = value->type.dtype,
+                                             .rank = rank,
+                                             .dim = dim,
+                                             .n = op->n_in,
+                                             .in = in});
 }
 
 /* Operations whose first dimension are rows; the others' attributes speak of
@@ -76,7 +81,7 @@ static moe_term_t *read_planes(moe_builder_t *b, ir_value_t *value,
                                const uint8_t *tag, const moe_layout_t *layout) {
   const ir_op_t *op = value->def;
   moe_term_t *in[2];
-  uint8_t operand[IR_MAX_RANK];
+  uint8_t operand[IR_MAX_RANK] = {0};
   for (unsigned d = 0; d < value->type.rank; d++)
     if ((tag[d] == TAG_INNER) != (d > 0))
       return moe_fail(b, op, "rows are whole images");
@@ -89,8 +94,13 @@ static moe_term_t *read_planes(moe_builder_t *b, ir_value_t *value,
   }
   const expr_t *dim[IR_MAX_RANK];
   unsigned rank = moe_features(b->terms, &value->type, tag, dim);
-  return moe_term_op(b->terms, op->code, op, value->type.dtype, rank, dim, 2,
-                     in, 0, NULL);
+  return moe_term_op(b->terms, &(moe_term_t){.code = op->code,
+                                             .model = op,
+                                             .dtype = value->type.dtype,
+                                             .rank = rank,
+                                             .dim = dim,
+                                             .n = 2,
+                                             .in = in});
 }
 
 /* ---- Shapes
@@ -100,7 +110,7 @@ static moe_term_t *read_reshape(moe_builder_t *b, ir_value_t *value,
                                 const uint8_t *tag,
                                 const moe_layout_t *layout) {
   ir_value_t *x = ir_in(value->def, 0);
-  uint8_t operand[IR_MAX_RANK];
+  uint8_t operand[IR_MAX_RANK] = {0};
   if (!moe_tags_reshape(layout->source, &value->type, tag, &x->type, operand))
     return moe_fail(b, value->def, "rows are not mixed with features");
   moe_term_t *in = moe_build(b, x, operand, layout);
@@ -113,7 +123,7 @@ static moe_term_t *read_reshape(moe_builder_t *b, ir_value_t *value,
 static moe_term_t *read_expand(moe_builder_t *b, ir_value_t *value,
                                const uint8_t *tag, const moe_layout_t *layout) {
   ir_value_t *x = ir_in(value->def, 0);
-  uint8_t operand[IR_MAX_RANK];
+  uint8_t operand[IR_MAX_RANK] = {0};
   unsigned shift = value->type.rank - x->type.rank;
   for (unsigned d = 0; d < x->type.rank; d++) {
     bool same = x->type.dim[d] == value->type.dim[shift + d];
@@ -139,8 +149,12 @@ static moe_term_t *read_expand(moe_builder_t *b, ir_value_t *value,
       grows = grows || !rule_is_one(dim[d]);
     if (!grows) return moe_term_reshape(b->terms, in, rank, dim);
   }
-  return moe_term_op(b->terms, OP_EXPAND, NULL, in->dtype, rank, dim, 1, &in, 0,
-                     NULL);
+  return moe_term_op(b->terms, &(moe_term_t){.code = OP_EXPAND,
+                                             .dtype = in->dtype,
+                                             .rank = rank,
+                                             .dim = dim,
+                                             .n = 1,
+                                             .in = &in});
 }
 
 static moe_term_t *read_transpose(moe_builder_t *b, ir_value_t *value,
@@ -149,7 +163,7 @@ static moe_term_t *read_transpose(moe_builder_t *b, ir_value_t *value,
   ir_value_t *x = ir_in(value->def, 0);
   unsigned n;
   const int64_t *perm = ir_get_ints(value->def, ATTR_TRANSPOSE_perm, &n);
-  uint8_t operand[IR_MAX_RANK];
+  uint8_t operand[IR_MAX_RANK] = {0};
   for (unsigned d = 0; d < n; d++) operand[perm[d]] = tag[d];
   moe_term_t *in = moe_build(b, x, operand, layout);
   if (in == NULL) return NULL;
@@ -168,8 +182,14 @@ static moe_term_t *read_transpose(moe_builder_t *b, ir_value_t *value,
     dim[to++] = moe_term_feature(b->terms, value->type.dim[d], tag[d]);
   }
   if (!changes) return in;
-  return moe_term_op(b->terms, OP_TRANSPOSE, NULL, in->dtype, to, dim, 1, &in,
-                     to, order);
+  return moe_term_op(b->terms, &(moe_term_t){.code = OP_TRANSPOSE,
+                                             .dtype = in->dtype,
+                                             .rank = to,
+                                             .dim = dim,
+                                             .n = 1,
+                                             .in = &in,
+                                             .n_exprs = to,
+                                             .exprs = order});
 }
 
 /* ---- Along an axis
@@ -195,8 +215,14 @@ static moe_term_t *read_along(moe_builder_t *b, ir_value_t *value,
   moe_term_t *in = moe_build(b, ir_in(op, 0), tag, layout);
   if (in == NULL) return NULL;
   const expr_t *along = expr_const(b->pool, axis);
-  return moe_term_op(b->terms, op->code, NULL, in->dtype, in->rank, in->dim, 1,
-                     &in, 1, &along);
+  return moe_term_op(b->terms, &(moe_term_t){.code = op->code,
+                                             .dtype = in->dtype,
+                                             .rank = in->rank,
+                                             .dim = in->dim,
+                                             .n = 1,
+                                             .in = &in,
+                                             .n_exprs = 1,
+                                             .exprs = &along});
 }
 
 static moe_term_t *read_reduce(moe_builder_t *b, ir_value_t *value,
@@ -207,7 +233,7 @@ static moe_term_t *read_reduce(moe_builder_t *b, ir_value_t *value,
   unsigned n, to = 0, n_over = 0;
   const int64_t *axes = ir_get_ints(op, info->attr_first, &n);
   bool keeps = ir_get_int(op, (ir_attr_id_t)(info->attr_first + 1)) != 0;
-  uint8_t operand[IR_MAX_RANK];
+  uint8_t operand[IR_MAX_RANK] = {0};
   const expr_t *over[IR_MAX_RANK];
   for (unsigned d = 0, i = 0; d < x->type.rank; d++) {
     bool goes = i < n && axes[i] == (int64_t)d;
@@ -230,8 +256,15 @@ static moe_term_t *read_reduce(moe_builder_t *b, ir_value_t *value,
     else
       short_dim[short_rank++] = in->dim[d];
   }
-  moe_term_t *sum = moe_term_op(b->terms, op->code, NULL, value->type.dtype,
-                                short_rank, short_dim, 1, &in, n_over, over);
+  moe_term_t *sum =
+      moe_term_op(b->terms, &(moe_term_t){.code = op->code,
+                                          .dtype = value->type.dtype,
+                                          .rank = short_rank,
+                                          .dim = short_dim,
+                                          .n = 1,
+                                          .in = &in,
+                                          .n_exprs = n_over,
+                                          .exprs = over});
   unsigned rank = moe_features(b->terms, &value->type, tag, dim);
   return moe_term_reshape(b->terms, sum, rank, dim);
 }

@@ -120,8 +120,14 @@ static moe_term_t *row_product(moe_builder_t *b, const ir_op_t *op,
   const expr_t *k = y->dim[0], *n = y->dim[1];
   x = moe_term_reshape(b->terms, x, 1, &k);
   moe_term_t *in[2] = {x, y};
-  moe_term_t *product = moe_term_op(
-      b->terms, OP_MATMUL, op, op->out[0].type.dtype, 1, &n, 2, in, 0, NULL);
+  moe_term_t *product =
+      moe_term_op(b->terms, &(moe_term_t){.code = OP_MATMUL,
+                                          .model = op,
+                                          .dtype = op->out[0].type.dtype,
+                                          .rank = 1,
+                                          .dim = &n,
+                                          .n = 2,
+                                          .in = in});
   return moe_term_reshape(b->terms, product, rank, dim);
 }
 
@@ -130,8 +136,14 @@ static moe_term_t *transposed(moe_builder_t *b, moe_term_t *x) {
   const expr_t *perm[2] = {expr_const(b->pool, 1), expr_const(b->pool, 0)};
   if (x->kind == TERM_OP && x->code == OP_TRANSPOSE && x->rank == 2)
     return x->in[0];
-  return moe_term_op(b->terms, OP_TRANSPOSE, NULL, x->dtype, 2, dim, 1, &x, 2,
-                     perm);
+  return moe_term_op(b->terms, &(moe_term_t){.code = OP_TRANSPOSE,
+                                             .dtype = x->dtype,
+                                             .rank = 2,
+                                             .dim = dim,
+                                             .n = 1,
+                                             .in = &x,
+                                             .n_exprs = 2,
+                                             .exprs = perm});
 }
 
 /* A matrix without rows; dimensions of 1 in front of it are dropped. */
@@ -168,8 +180,13 @@ static moe_term_t *finish_product(moe_builder_t *b, ir_value_t *value,
   if (x->rank < 2 || y->rank < 2)
     return moe_fail(b, op, "the product's rows are those of the tokens");
   moe_term_t *in[2] = {x, y};
-  return moe_term_op(b->terms, OP_MATMUL, op, value->type.dtype, rank, dim, 2,
-                     in, 0, NULL);
+  return moe_term_op(b->terms, &(moe_term_t){.code = OP_MATMUL,
+                                             .model = op,
+                                             .dtype = value->type.dtype,
+                                             .rank = rank,
+                                             .dim = dim,
+                                             .n = 2,
+                                             .in = in});
 }
 
 moe_term_t *moe_read_matmul(moe_builder_t *b, ir_value_t *value,
@@ -555,8 +572,14 @@ moe_term_t *moe_read_slice(moe_builder_t *b, ir_value_t *value,
   if (in == NULL || !cuts) return in;
   const expr_t *dim[IR_MAX_RANK];
   unsigned rank = moe_features(b->terms, &value->type, tag, dim);
-  return moe_term_op(b->terms, OP_SLICE, NULL, in->dtype, rank, dim, 1, &in,
-                     features, part);
+  return moe_term_op(b->terms, &(moe_term_t){.code = OP_SLICE,
+                                             .dtype = in->dtype,
+                                             .rank = rank,
+                                             .dim = dim,
+                                             .n = 1,
+                                             .in = &in,
+                                             .n_exprs = features,
+                                             .exprs = part});
 }
 
 /* What all experts made of their groups, one behind the other. */
@@ -631,8 +654,14 @@ moe_term_t *moe_read_concat(moe_builder_t *b, ir_value_t *value,
   }
   const expr_t *dim[IR_MAX_RANK], *along = expr_const(b->pool, at);
   unsigned rank = moe_features(b->terms, &value->type, tag, dim);
-  return moe_term_op(b->terms, OP_CONCAT, NULL, value->type.dtype, rank, dim,
-                     op->n_in, in, 1, &along);
+  return moe_term_op(b->terms, &(moe_term_t){.code = OP_CONCAT,
+                                             .dtype = value->type.dtype,
+                                             .rank = rank,
+                                             .dim = dim,
+                                             .n = op->n_in,
+                                             .in = in,
+                                             .n_exprs = 1,
+                                             .exprs = &along});
 }
 
 /* ---- Ways back

@@ -258,7 +258,7 @@ static const moe_fact_t *gate_arithmetic(moe_facts_t *facts,
                                          ir_value_t *value) {
   const ir_op_t *op = value->def;
   enum { MAX_IN = 3 };
-  moe_constant_t off[MAX_IN], on[MAX_IN];
+  moe_constant_t off[MAX_IN] = {{0}}, on[MAX_IN] = {{0}};
   const moe_fact_t *lead = &moe_no_fact;
   for (unsigned i = 0; i < op->n_in && i < MAX_IN; i++) {
     const moe_fact_t *fact = moe_fact(facts, ir_in(op, i));
@@ -404,7 +404,7 @@ const moe_fact_t *moe_rule_matmul(moe_facts_t *facts, ir_value_t *value) {
 const moe_fact_t *moe_rule_if(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   const moe_fact_t *found = &moe_no_fact;
-  moe_constant_t off[2];
+  moe_constant_t off[2] = {{0}};
   for (unsigned i = 0; i < 2; i++) {
     ir_value_t *given = ir_in(op->regions[i].last, value->index);
     const moe_fact_t *fact = moe_fact(facts, given);

@@ -1,6 +1,7 @@
 /* Terms: equal ones are shared; those of several experts become one. */
 #include "passes/moe_term.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "passes/moe_rules.h"
@@ -53,7 +54,8 @@ static bool same_attrs(const ir_op_t *a, const ir_op_t *b) {
         if (x->v.dtype != y->v.dtype) return false;
         break;
       case IR_ATTR_FLOAT:
-        if (memcmp(&x->v.f, &y->v.f, sizeof x->v.f) != 0) return false;
+        if (!(x->v.f == y->v.f) || signbit(x->v.f) != signbit(y->v.f))
+          return false;
         break;
       case IR_ATTR_STR:
         if (strcmp(x->v.s, y->v.s) != 0) return false;
@@ -138,32 +140,24 @@ moe_term_t *moe_term_leaf(moe_terms_t *terms, moe_term_kind_t kind,
   return intern(terms, &term);
 }
 
-moe_term_t *moe_term_op(moe_terms_t *terms, ir_opcode_t code,
-                        const ir_op_t *model, dtype_t dtype, unsigned rank,
-                        const expr_t *const *dim, unsigned n,
-                        moe_term_t *const *in, unsigned n_exprs,
-                        const expr_t *const *exprs) {
+moe_term_t *moe_term_op(moe_terms_t *terms, const moe_term_t *what) {
   const expr_t **dims =
-      ARENA_ARRAY(terms->arena, const expr_t *, rank + n_exprs + 1);
-  moe_term_t **ins = ARENA_ARRAY(terms->arena, moe_term_t *, n + 1);
-  moe_term_t term = {.kind = TERM_OP,
-                     .dtype = dtype,
-                     .rank = rank,
-                     .dim = dims,
-                     .code = code,
-                     .model = model,
-                     .n = n,
-                     .in = ins,
-                     .n_exprs = n_exprs,
-                     .exprs = dims + rank};
-  for (unsigned d = 0; d < rank; d++) dims[d] = dim[d];
-  for (unsigned i = 0; i < n_exprs; i++) dims[rank + i] = exprs[i];
-  for (unsigned i = 0; i < n; i++) {
-    ins[i] = in[i];
-    term.rows = term.rows || in[i]->rows;
-    term.banks = term.banks || in[i]->banks;
-    term.tokens = term.tokens || in[i]->tokens;
-    term.chooses = term.chooses || in[i]->chooses;
+      ARENA_ARRAY(terms->arena, const expr_t *, what->rank + what->n_exprs + 1);
+  moe_term_t **ins = ARENA_ARRAY(terms->arena, moe_term_t *, what->n + 1);
+  moe_term_t term = *what;
+  term.kind = TERM_OP;
+  term.dim = dims;
+  term.in = ins;
+  term.exprs = dims + what->rank;
+  for (unsigned d = 0; d < what->rank; d++) dims[d] = what->dim[d];
+  for (unsigned i = 0; i < what->n_exprs; i++)
+    dims[what->rank + i] = what->exprs[i];
+  for (unsigned i = 0; i < what->n; i++) {
+    const moe_term_t *in = ins[i] = what->in[i];
+    term.rows = term.rows || in->rows;
+    term.banks = term.banks || in->banks;
+    term.tokens = term.tokens || in->tokens;
+    term.chooses = term.chooses || in->chooses;
   }
   return intern(terms, &term);
 }
@@ -172,8 +166,12 @@ moe_term_t *moe_term_reshape(moe_terms_t *terms, moe_term_t *x, unsigned rank,
                              const expr_t *const *dim) {
   if (x->kind == TERM_OP && x->code == OP_RESHAPE) x = x->in[0];
   if (x->rank == rank && same_list(x->dim, dim, rank * sizeof *dim)) return x;
-  return moe_term_op(terms, OP_RESHAPE, NULL, x->dtype, rank, dim, 1, &x, 0,
-                     NULL);
+  return moe_term_op(terms, &(moe_term_t){.code = OP_RESHAPE,
+                                          .dtype = x->dtype,
+                                          .rank = rank,
+                                          .dim = dim,
+                                          .n = 1,
+                                          .in = &x});
 }
 
 moe_term_t *moe_term_choice(moe_terms_t *terms, unsigned n,
@@ -211,8 +209,15 @@ moe_term_t *moe_term_chosen(moe_terms_t *terms, moe_term_t *term,
     in[i] = moe_term_chosen(terms, term->in[i], expert);
     if (in[i] == NULL) return NULL;
   }
-  return moe_term_op(terms, term->code, term->model, term->dtype, term->rank,
-                     term->dim, term->n, in, term->n_exprs, term->exprs);
+  return moe_term_op(terms, &(moe_term_t){.code = term->code,
+                                          .model = term->model,
+                                          .dtype = term->dtype,
+                                          .rank = term->rank,
+                                          .dim = term->dim,
+                                          .n = term->n,
+                                          .in = in,
+                                          .n_exprs = term->n_exprs,
+                                          .exprs = term->exprs});
 }
 
 bool moe_term_is_zero(const moe_term_t *term) {
@@ -340,9 +345,15 @@ static moe_term_t *unify(moe_terms_t *terms, unsigned n,
     in[i] = moe_term_unify(terms, n, of);
     if (in[i] == NULL) return NULL;
   }
-  return moe_term_op(terms, first->code, first->model, first->dtype,
-                     first->rank, first->dim, first->n, in, first->n_exprs,
-                     first->exprs);
+  return moe_term_op(terms, &(moe_term_t){.code = first->code,
+                                          .model = first->model,
+                                          .dtype = first->dtype,
+                                          .rank = first->rank,
+                                          .dim = first->dim,
+                                          .n = first->n,
+                                          .in = in,
+                                          .n_exprs = first->n_exprs,
+                                          .exprs = first->exprs});
 }
 
 moe_term_t *moe_term_unify(moe_terms_t *terms, unsigned n,

@@ -34,7 +34,7 @@ struct moe_term {
   ir_opcode_t code;
   const ir_op_t *model; /* has the attributes of elementwise operations */
   unsigned n;
-  moe_term_t **in;
+  moe_term_t *const *in;
   /* TRANSPOSE: perm; REDUCE_*: axes; SOFTMAX, CONCAT, CUM_SUM: axis; SLICE:
    * start, length and step of every dimension, one after the other */
   unsigned n_exprs;
@@ -60,12 +60,9 @@ const expr_t *moe_term_feature(const moe_terms_t *terms, const expr_t *dim,
 /* Leaves. The features are the dimensions of value with TAG_INNER. */
 moe_term_t *moe_term_leaf(moe_terms_t *terms, moe_term_kind_t kind,
                           ir_value_t *value, const uint8_t *tag);
-/* An operation on terms. dim are those of the result. */
-moe_term_t *moe_term_op(moe_terms_t *terms, ir_opcode_t code,
-                        const ir_op_t *model, dtype_t dtype, unsigned rank,
-                        const expr_t *const *dim, unsigned n,
-                        moe_term_t *const *in, unsigned n_exprs,
-                        const expr_t *const *exprs);
+/* An operation on terms: code, model, dtype, rank, dim, in and exprs of `what`
+ * are copied, all else follows from the operands. */
+moe_term_t *moe_term_op(moe_terms_t *terms, const moe_term_t *what);
 moe_term_t *moe_term_reshape(moe_terms_t *terms, moe_term_t *x, unsigned rank,
                              const expr_t *const *dim);
 /* The choice between the terms of n experts, of one type. */
