@@ -468,9 +468,8 @@ static void lower_func(ir_module_t *module, ir_func_t *old,
   *status = lo.status;
 }
 
-/* No memory holds strings yet. */
-static moec_status_t check_no_strings(const ir_func_t *func,
-                                      diag_sink_t *diag) {
+/* No register holds strings and complex numbers of 128 bits. */
+static moec_status_t check_types(const ir_func_t *func, diag_sink_t *diag) {
   for (unsigned i = 0; i < func->body.n_args; i++)
     if (func->body.args[i].type.dtype == DT_STR)
       return diag_error(diag, (ir_loc_t){0}, MOEC_E_UNSUPPORTED,
@@ -480,10 +479,10 @@ static moec_status_t check_no_strings(const ir_func_t *func,
     for (unsigned i = 0; i < op->n_in + op->n_out; i++) {
       const ir_value_t *x =
           i < op->n_in ? op->in[i].value : &op->out[i - op->n_in];
-      if (x != NULL && x->type.dtype == DT_STR)
-        return diag_error(diag, op->loc, MOEC_E_UNSUPPORTED,
-                          "'%s' of strings is not supported",
-                          ir_op_info(op->code)->mnemonic);
+      if (x != NULL && dtype_bits(x->type.dtype) > 64)
+        return diag_error(
+            diag, op->loc, MOEC_E_UNSUPPORTED, "'%s' of %s is not supported",
+            ir_op_info(op->code)->mnemonic, dtype_name(x->type.dtype));
     }
   return MOEC_OK;
 }
@@ -504,7 +503,7 @@ static moec_status_t check_all_lower(const ir_func_t *func, diag_sink_t *diag) {
 moec_status_t run_lower(pass_ctx_t *ctx, ir_func_t *func) {
   kernel_table_t *table = ARENA_NEW(ctx->module->arena, kernel_table_t);
   moec_status_t status = MOEC_OK;
-  MOEC_TRY(check_no_strings(func, ctx->diag));
+  MOEC_TRY(check_types(func, ctx->diag));
   MOEC_TRY(check_all_lower(func, ctx->diag));
   ctx->changed = true;
   ctx->module->level = IR_LEVEL_LOOP;

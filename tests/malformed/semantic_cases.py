@@ -151,13 +151,16 @@ def string_cases():
     case("m62-strings-unused", 0, "", w.model(w.graph(
         [words, relu], [], [x], [w.untyped("y")])),
         run=of_run(0, "", npy(F, [2, 3], range(6))))
-    case("m62-strings-given", UNSUPPORTED, "of strings", w.model(w.graph(
+    case("m62-strings-given", UNSUPPORTED, "of str ", w.model(w.graph(
         [words, relu], [], [x], [w.untyped("y"), w.untyped("s")])))
     names = w.value_info("x", w.STRING, [2, "N"])
     parts = w.node("SplitToSequence", ["x", "n"], ["s"], [w.a_int("axis", 1)])
     case("m62-strings-split", UNSUPPORTED, "for strings", w.model(w.graph(
         [parts, w.node("SequenceAt", ["s", "i"], ["y"])], [ints("i", 0, dims=[])],
         [names, w.value_info("n", w.INT64, [])], [w.untyped("y")])))
+    case("m62-complex128", UNSUPPORTED, "of c128", w.model(w.graph(
+        [w.node("Identity", ["x"], ["y"])], [],
+        [w.value_info("x", 15, [2])], [w.untyped("y")])))
     case("m62-strings-taken", UNSUPPORTED, 'input "s" has strings', w.model(
         w.graph([relu], [], [x, w.value_info("s", w.STRING, [2])],
                 [w.untyped("y")])))
