@@ -4,7 +4,8 @@
 /* What only code needs of group_rows: tiles, and how many there are. */
 enum { ORDER, PLACE, GROUP, OFFSETS, TILES, N_TILES };
 
-enum { MOST_GROUPS = 1 << 16 }; /* nodes are written for each */
+/* Of products; each has nodes of its own up to MANY_GROUPS. */
+enum { MANY_GROUPS = 256, MOST_GROUPS = 1 << 20 };
 
 /* Stable: TopK gives equal values in ascending order of their places. */
 static og_value_t *sort_keys(export_t *e, og_value_t *keys, const expr_t *rows,
@@ -72,6 +73,33 @@ void write_group_rows(export_t *e, const writer_row_t *row) {
   check_tiles(e, N_TILES);
 }
 
+/* The same by a matrix for each row: few nodes, however many groups. The group
+ * of row r is the number of groups that end at or before it. */
+static og_value_t *put_by_row(export_t *e, og_value_t *x, og_value_t *w,
+                              og_value_t *offsets, int64_t groups) {
+  og_value_t *first = put_int1(e, 0), *second = put_int1(e, 1);
+  og_value_t *last = put_int1(e, groups + 1);
+  og_node_t *ends = put_node(e, "Slice", 4,
+                             (og_value_t *[]){offsets, second, last, first}, 1);
+  ends->out[0].dtype = DT_I64;
+  og_value_t *number = put_range(e, in_type(e, 0)->dim[0]);
+  og_value_t *column = put2(e, "Unsqueeze", number, second);
+  og_value_t *before = put_test(e, "LessOrEqual", &ends->out[0], column);
+  og_value_t *counted = put_cast(e, before, DT_I64);
+  og_value_t *group = put2(e, "ReduceSum", counted, second);
+  set_int(e, group, "keepdims", 1);
+  og_value_t *most = put_int1(e, groups - 1);
+  og_value_t *some = put_test(e, "LessOrEqual", group, most);
+  og_value_t *limited = put2(e, "Min", group, most);
+  og_value_t *index = put2(e, "Squeeze", limited, second);
+  og_value_t *matrices = put_gather(e, w, index, 0);
+  og_value_t *rows = put2(e, "Unsqueeze", x, second);
+  og_value_t *products = put2(e, "MatMul", rows, matrices);
+  og_value_t *y = put2(e, "Squeeze", products, second);
+  og_value_t *zero = put_scalar_int(e, x->dtype, 0);
+  return put_where(e, some, y, zero);
+}
+
 /* Rows [offsets[g], offsets[g + 1]) of x times w[g], one group after the other;
  * zeros behind the last one. */
 void write_grouped_matmul(export_t *e, const writer_row_t *row) {
@@ -86,6 +114,10 @@ void write_grouped_matmul(export_t *e, const writer_row_t *row) {
   og_value_t *x = put_cast(e, in_value(e, 0), carrier);
   og_value_t *w = put_cast(e, in_value(e, 1), carrier);
   og_value_t *offsets = in_value(e, 2), *axis = put_int1(e, 0);
+  if (groups > MANY_GROUPS) {
+    give(e, 0, put_by_row(e, x, w, offsets, groups));
+    return;
+  }
   unsigned n = (unsigned)groups;
   og_value_t **parts = ARENA_ARRAY(e->arena, og_value_t *, n + 1);
   og_value_t *start = put_int1(e, 0);
