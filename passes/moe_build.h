@@ -45,6 +45,7 @@ typedef struct moe_builder {
   moe_memo_t **memo;   /* MOE_MEMO_SLOTS lists */
   moe_layout_list_t **layouts; /* each once: MOE_LAYOUT_SLOTS lists */
   struct routed_memo *routed;
+  bool grouped; /* parts of sorted rows were joined */
   unsigned depth, steps;
   /* The first thing that stood in the way, and what it broke. */
   const ir_op_t *blocker;

@@ -23,6 +23,11 @@ static moe_found_t *new_found(moe_builder_t *b, ir_value_t *root,
   return found;
 }
 
+/* How rows came to their experts. */
+static const char *form_of_rows(const moe_builder_t *b) {
+  return b->grouped ? "sorted and grouped" : "gathered weights";
+}
+
 /* Experts have something of their own, and compute with the token. */
 static bool are_experts(moe_builder_t *b, const ir_op_t *at, unsigned n,
                         moe_term_t *const *term) {
@@ -160,8 +165,6 @@ static const char *form_of(const moe_layout_t *layout) {
     case LAYOUT_SORTED:
     case LAYOUT_GROUP:
       return "sorted and grouped";
-    case LAYOUT_ROUTES:
-      return "gathered weights";
     default:
       return "dense, masked";
   }
@@ -324,7 +327,7 @@ static moe_found_t *match_each_slot(moe_builder_t *b, ir_value_t *root,
     return NULL;
   }
   if (!is_expert(b, root->def, term)) return NULL;
-  return new_found(b, root, first->tag, source, term, "gathered weights");
+  return new_found(b, root, first->tag, source, term, form_of_rows(b));
 }
 
 moe_found_t *moe_match_sum(moe_builder_t *b, ir_value_t *root,
@@ -398,7 +401,7 @@ moe_found_t *moe_match_slots(moe_builder_t *b, const ir_op_t *op,
   for (unsigned d = 0; d < root->type.rank; d++)
     root_tag[d] = (int64_t)d < axes[0] ? TAG_TOKEN : TAG_INNER;
   return with_structures(
-      b, new_found(b, root, root_tag, source, term, "gathered weights"));
+      b, new_found(b, root, root_tag, source, term, form_of_rows(b)));
 }
 
 /* ---- Products that sum
@@ -461,7 +464,8 @@ moe_found_t *moe_match_product(moe_builder_t *b, const ir_op_t *op,
   if (!is_expert(b, op, term)) return NULL;
   route_tags(b, &root->type, source, rank - 2, root_tag);
   return with_structures(
-      b, new_found(b, root, root_tag, source, term, form_of(layout)));
+      b, new_found(b, root, root_tag, source, term,
+                   experts ? form_of(layout) : form_of_rows(b)));
 }
 
 /* ---- One expert per token
@@ -556,7 +560,7 @@ moe_found_t *moe_match_single(moe_builder_t *b, const ir_op_t *op,
         moe_build(b, root, tag, moe_layout(b, LAYOUT_ROUTES, source, NULL, -1));
     if (!is_expert(b, op, term)) return NULL;
     return with_structures(
-        b, new_found(b, root, tag, source, term, "gathered weights"));
+        b, new_found(b, root, tag, source, term, form_of_rows(b)));
   }
   return NULL;
 }

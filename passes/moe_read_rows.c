@@ -591,6 +591,7 @@ static moe_term_t *join_groups(moe_builder_t *b, ir_value_t *value,
       (int64_t)op->n_in != layout->source->experts)
     return moe_fail(b, op, "every expert has its part of the sorted rows");
   moe_term_t **part = ARENA_ARRAY(b->arena, moe_term_t *, op->n_in);
+  b->grouped = true;
   for (unsigned e = 0; e < op->n_in; e++) {
     ir_value_t *x = ir_in(op, e);
     if (!moe_is_count(b->facts, layout->source, e, x->type.dim[axis]))

@@ -1,4 +1,5 @@
 /* Routers of Mixture-of-Experts layers become moe.route. */
+#include "passes/moe_report.h"
 #include "passes/moe_router_internal.h"
 
 /* ---- Where it can stand ----------------------------------------------------
@@ -150,11 +151,27 @@ void moe_router_apply(pass_ctx_t *ctx, const moe_router_t *r) {
 /* ---- The pass --------------------------------------------------------------
  */
 
+/* What is known of the router of a layer, which has the node of its experts. */
+static void tell(pass_ctx_t *ctx, const ir_op_t *experts,
+                 const moe_router_t *r) {
+  moe_report_t *report = ctx->options->moe;
+  for (unsigned i = 0; report != NULL && i < report->n_layers; i++) {
+    moe_layer_t *layer = report->layers[i];
+    if (layer->loc.index != experts->loc.index ||
+        layer->loc.node != experts->loc.node)
+      continue;
+    layer->router = moe_router_words(report->arena, r);
+    layer->groups = r->route.groups;
+    layer->groups_kept = r->route.groups_kept;
+  }
+}
+
 static bool try(pass_ctx_t *ctx, ir_op_t *op, ir_value_t *weight) {
   moe_router_t *r = ARENA_NEW(ctx->scratch, moe_router_t);
-  if (weight == NULL || !moe_router_match(ctx, op->in[0].value, weight, r) ||
-      !pass_allow_rewrite(ctx, "moe_router", r->place))
-    return false;
+  if (weight == NULL) return false;
+  bool known = moe_router_match(ctx, op->in[0].value, weight, r);
+  if (known || r->selects) tell(ctx, op, r);
+  if (!known || !pass_allow_rewrite(ctx, "moe_router", r->place)) return false;
   moe_router_apply(ctx, r);
   return true;
 }
