@@ -1,4 +1,7 @@
 /* Attributes of operations: a short array sorted by id, values in the arena. */
+#include <string.h>
+
+#include "ir/expr_internal.h"
 #include "ir/ir.h"
 
 /* Index of the first attribute that does not sort before `id`. */
@@ -186,4 +189,65 @@ void ir_remove_attr(ir_op_t *op, ir_attr_id_t id) {
   op->n_attrs--;
   for (unsigned i = place; i < op->n_attrs; i++)
     op->attrs[i] = op->attrs[i + 1];
+}
+
+void ir_copy_attr(ir_op_t *op, const ir_attr_t *attr) {
+  ir_attr_t copy = *attr; /* which may be one of op's */
+  *set(op, attr->id, ir_attr_info(attr->id)->kind) = copy;
+}
+
+/* ---- Comparing ---------------------------------------------------------- */
+
+static bool same_texts(const char *const *a, const char *const *b, unsigned n) {
+  for (unsigned i = 0; i < n; i++)
+    if (strcmp(a[i], b[i]) != 0) return false;
+  return true;
+}
+
+/* As bits: NaN equals itself, -0 is not 0. */
+static bool same_float(double a, double b) {
+  uint64_t bits[2];
+  memcpy(&bits[0], &a, sizeof bits[0]);
+  memcpy(&bits[1], &b, sizeof bits[1]);
+  return bits[0] == bits[1];
+}
+
+static bool same_floats(const double *a, const double *b, unsigned n) {
+  for (unsigned i = 0; i < n; i++)
+    if (!same_float(a[i], b[i])) return false;
+  return true;
+}
+
+static bool same_data(ir_data_t *a, ir_data_t *b) {
+  return a == b ||
+         (a->size == b->size && (a->strings != NULL) == (b->strings != NULL) &&
+          ir_data_digest(a) == ir_data_digest(b));
+}
+
+bool ir_attr_equal(const ir_attr_t *a, const ir_attr_t *b) {
+  if (a->id != b->id || a->n != b->n) return false;
+  switch (ir_attr_info(a->id)->kind) {
+    case IR_ATTR_INT:
+      return a->v.i == b->v.i;
+    case IR_ATTR_FLOAT:
+      return same_float(a->v.f, b->v.f);
+    case IR_ATTR_STR:
+      return strcmp(a->v.s, b->v.s) == 0;
+    case IR_ATTR_DTYPE:
+      return a->v.dtype == b->v.dtype;
+    case IR_ATTR_INTS:
+      return a->n == 0 ||
+             memcmp(a->v.ints, b->v.ints, a->n * sizeof a->v.ints[0]) == 0;
+    case IR_ATTR_FLOATS:
+      return same_floats(a->v.floats, b->v.floats, a->n);
+    case IR_ATTR_STRS:
+      return same_texts(a->v.strs, b->v.strs, a->n);
+    case IR_ATTR_EXPR:
+      return expr_same(a->v.expr, b->v.expr);
+    case IR_ATTR_EXPRS:
+      return expr_same_all(a->v.exprs, b->v.exprs, a->n);
+    case IR_ATTR_DATA:
+      return same_data(a->v.data, b->v.data);
+  }
+  return false;
 }

@@ -33,17 +33,6 @@ static bool same_text(const char *a, const char *b) {
   return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
-static bool same_expr(const expr_t *a, const expr_t *b) {
-  return a == b || (a != NULL && b != NULL && expr_order(a, b) == 0);
-}
-
-static bool same_exprs(const expr_t *const *a, const expr_t *const *b,
-                       unsigned n) {
-  for (unsigned i = 0; i < n; i++)
-    if (!same_expr(a[i], b[i])) return false;
-  return true;
-}
-
 static bool same_type(const ir_type_t *a, const ir_type_t *b) {
   while (a->elem != NULL && b->elem != NULL && a->kind == b->kind) {
     a = a->elem;
@@ -51,57 +40,7 @@ static bool same_type(const ir_type_t *a, const ir_type_t *b) {
   }
   return a->kind == b->kind && a->dtype == b->dtype && a->rank == b->rank &&
          (a->elem == NULL) == (b->elem == NULL) &&
-         same_exprs(a->dim, b->dim, a->rank);
-}
-
-static bool same_data(ir_data_t *a, ir_data_t *b) {
-  return a->size == b->size && ir_data_digest(a) == ir_data_digest(b);
-}
-
-/* Compares floats as bits: NaN equals itself, -0 is not 0. */
-static bool same_floats(const double *a, const double *b, unsigned n) {
-  for (unsigned i = 0; i < n; i++) {
-    uint64_t bits[2];
-    memcpy(&bits[0], &a[i], sizeof bits[0]);
-    memcpy(&bits[1], &b[i], sizeof bits[1]);
-    if (bits[0] != bits[1]) return false;
-  }
-  return true;
-}
-
-static bool same_strings(const char *const *a, const char *const *b,
-                         unsigned n) {
-  for (unsigned i = 0; i < n; i++)
-    if (!same_text(a[i], b[i])) return false;
-  return true;
-}
-
-static bool same_attr(const ir_attr_t *a, const ir_attr_t *b) {
-  if (a->id != b->id || a->n != b->n) return false;
-  switch (ir_attr_info(a->id)->kind) {
-    case IR_ATTR_INT:
-      return a->v.i == b->v.i;
-    case IR_ATTR_FLOAT:
-      return same_floats(&a->v.f, &b->v.f, 1);
-    case IR_ATTR_STR:
-      return same_text(a->v.s, b->v.s);
-    case IR_ATTR_DTYPE:
-      return a->v.dtype == b->v.dtype;
-    case IR_ATTR_INTS:
-      return a->n == 0 ||
-             memcmp(a->v.ints, b->v.ints, a->n * sizeof a->v.ints[0]) == 0;
-    case IR_ATTR_FLOATS:
-      return same_floats(a->v.floats, b->v.floats, a->n);
-    case IR_ATTR_STRS:
-      return same_strings(a->v.strs, b->v.strs, a->n);
-    case IR_ATTR_EXPR:
-      return same_expr(a->v.expr, b->v.expr);
-    case IR_ATTR_EXPRS:
-      return same_exprs(a->v.exprs, b->v.exprs, a->n);
-    case IR_ATTR_DATA:
-      return same_data(a->v.data, b->v.data);
-  }
-  return false;
+         expr_same_all(a->dim, b->dim, a->rank);
 }
 
 /* Both functions have been numbered: a number names a value. */
@@ -127,7 +66,7 @@ static bool same_op(const comparer_t *c, const ir_op_t *a, const ir_op_t *b) {
   if (a->n_attrs != b->n_attrs)
     return differ(c, a, "the other has %u attributes", b->n_attrs);
   for (unsigned i = 0; i < a->n_attrs; i++)
-    if (!same_attr(&a->attrs[i], &b->attrs[i]))
+    if (!ir_attr_equal(&a->attrs[i], &b->attrs[i]))
       return differ(c, a, "attribute %s differs",
                     ir_attr_info(a->attrs[i].id)->name);
   for (unsigned i = 0; i < a->n_out; i++)
@@ -202,7 +141,7 @@ static bool same_symbols(const comparer_t *c, const ir_module_t *a,
     if (found == NULL)
       return differ(c, NULL, "the other has no symbol %s", x->name);
     const expr_symbol_t *y = expr_as_atom(found)->symbol;
-    if (x->lower != y->lower || !same_expr(x->upper, y->upper))
+    if (x->lower != y->lower || !expr_same(x->upper, y->upper))
       return differ(c, NULL, "symbol %s has other bounds", x->name);
   }
   return true;

@@ -84,4 +84,17 @@ bool expr_proves_nonnegative(expr_pool_t *pool, const expr_t *e,
 bool expr_proves_le(expr_pool_t *pool, const expr_t *a, const expr_t *b,
                     const expr_t *positive);
 
+/* The same expression, perhaps of another pool; both may be NULL. */
+static inline bool expr_same(const expr_t *a, const expr_t *b) {
+  if (a == b) return true;
+  return a != NULL && b != NULL && a->hash == b->hash && expr_order(a, b) == 0;
+}
+
+static inline bool expr_same_all(const expr_t *const *a, const expr_t *const *b,
+                                 unsigned n) {
+  for (unsigned i = 0; i < n; i++)
+    if (!expr_same(a[i], b[i])) return false;
+  return true;
+}
+
 #endif

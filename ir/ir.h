@@ -310,6 +310,12 @@ void ir_insert_before(ir_op_t *op, ir_op_t *before);
 void ir_append(ir_region_t *region, ir_op_t *op);
 void ir_move_before(ir_op_t *op, ir_op_t *before);
 void ir_set_operand(ir_op_t *op, unsigned index, ir_value_t *value);
+/* The region that a value is defined in, or an argument of. */
+static inline const ir_region_t *ir_home(const ir_value_t *value) {
+  return value->def != NULL ? value->def->parent : value->region;
+}
+/* Whether inner is outer or nested in it. */
+bool ir_region_holds(const ir_region_t *outer, const ir_region_t *inner);
 /* Replaces all uses; names and locations stay with the old value's operation.
  */
 void ir_replace_uses(ir_value_t *old, ir_value_t *by);
@@ -352,6 +358,11 @@ void ir_set_exprs(ir_op_t *op, ir_attr_id_t id, unsigned n,
 void ir_set_data(ir_op_t *op, ir_attr_id_t id, ir_data_t *data);
 void ir_remove_attr(ir_op_t *op, ir_attr_id_t id);
 uint64_t ir_data_digest(ir_data_t *data); /* computes it once */
+/* Same attribute with the same value; floats as bits, sizes by structure, so
+ * that the modules may be different ones. */
+bool ir_attr_equal(const ir_attr_t *a, const ir_attr_t *b);
+/* Gives op a copy of an attribute of an operation of its module. */
+void ir_copy_attr(ir_op_t *op, const ir_attr_t *attr);
 /* False where a text gave the digest alone, for which zeros stand. */
 bool ir_data_is_known(const ir_data_t *data);
 

@@ -165,6 +165,12 @@ void ir_op_set_results(ir_op_t *op, unsigned n_out) {
   }
 }
 
+bool ir_region_holds(const ir_region_t *outer, const ir_region_t *inner) {
+  while (inner != NULL && inner != outer)
+    inner = inner->owner != NULL ? inner->owner->parent : NULL;
+  return inner != NULL;
+}
+
 ir_region_t *ir_add_region(ir_op_t *op) {
   MOEC_ASSERT(ir_op_info(op->code)->n_regions == IR_VARIADIC);
   unsigned n = op->n_regions++;

@@ -97,53 +97,9 @@ static uint64_t hash_op(const ir_op_t *op) {
 
 /* ---- Equality ------------------------------------------------------------ */
 
-static bool same_text(const char *a, const char *b) {
-  return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
-}
-
-static uint64_t bits_of(double x) {
-  uint64_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-
-static bool same_data(ir_data_t *a, ir_data_t *b) {
-  if (a == b) return true;
-  return a->size == b->size && (a->strings != NULL) == (b->strings != NULL) &&
-         ir_data_digest(a) == ir_data_digest(b);
-}
-
 static bool same_attr(const ir_attr_t *a, const ir_attr_t *b) {
-  if (a->id != b->id || a->n != b->n) return false;
-  if (is_remark(a)) return true;
-  switch (ir_attr_info(a->id)->kind) {
-    case IR_ATTR_INT:
-      return a->v.i == b->v.i;
-    case IR_ATTR_FLOAT: /* as bits: NaN equals itself, -0 is not 0 */
-      return bits_of(a->v.f) == bits_of(b->v.f);
-    case IR_ATTR_STR:
-      return same_text(a->v.s, b->v.s);
-    case IR_ATTR_DTYPE:
-      return a->v.dtype == b->v.dtype;
-    case IR_ATTR_INTS:
-      return a->n == 0 ||
-             memcmp(a->v.ints, b->v.ints, a->n * sizeof a->v.ints[0]) == 0;
-    case IR_ATTR_FLOATS:
-      return a->n == 0 || memcmp(a->v.floats, b->v.floats,
-                                 a->n * sizeof a->v.floats[0]) == 0;
-    case IR_ATTR_STRS:
-      for (unsigned i = 0; i < a->n; i++)
-        if (!same_text(a->v.strs[i], b->v.strs[i])) return false;
-      return true;
-    case IR_ATTR_EXPR:
-      return a->v.expr == b->v.expr; /* interned */
-    case IR_ATTR_EXPRS:
-      return a->n == 0 ||
-             memcmp(a->v.exprs, b->v.exprs, a->n * sizeof a->v.exprs[0]) == 0;
-    case IR_ATTR_DATA:
-      return same_data(a->v.data, b->v.data);
-  }
-  return false;
+  if (is_remark(a)) return a->id == b->id;
+  return ir_attr_equal(a, b);
 }
 
 /* Of two zeros with different signs, the larger one is the first or the second:

@@ -31,9 +31,7 @@ void inline_begin(inliner_t *in, ir_builder_t *b, arena_t *scratch,
 }
 
 bool inline_owns(const inliner_t *in, const ir_value_t *value) {
-  const ir_region_t *home =
-      value->def != NULL ? value->def->parent : value->region;
-  return home == in->region;
+  return ir_home(value) == in->region;
 }
 
 ir_value_t *inline_value(const inliner_t *in, ir_value_t *value) {

@@ -81,8 +81,7 @@ static bool sizes_are_steady(const hoister_t *h, const ir_op_t *op) {
 }
 
 static bool is_inside(const hoister_t *h, const ir_value_t *x) {
-  const ir_region_t *home = x->def != NULL ? x->def->parent : x->region;
-  return home == h->region;
+  return ir_home(x) == h->region;
 }
 
 static bool is_steady(const hoister_t *h, const ir_op_t *op) {

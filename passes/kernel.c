@@ -94,7 +94,7 @@ ir_value_t *kernel_operand(kernel_t *k, ir_value_t *tensor) {
 /* ---- Placing operations -------------------------------------------------- */
 
 static unsigned depth_of(const kernel_t *k, const ir_value_t *value) {
-  const ir_region_t *region = value->def ? value->def->parent : value->region;
+  const ir_region_t *region = ir_home(value);
   for (unsigned d = k->depth; d-- > 0;)
     if (k->loop[d].region == region) return d;
   MOEC_BUG("kernel value used outside its region");
@@ -133,30 +133,13 @@ static uint64_t hash_op(const ir_op_t *op) {
   return hash;
 }
 
-static bool same_attr(const ir_attr_t *a, const ir_attr_t *b) {
-  if (a->id != b->id || a->n != b->n) return false;
-  switch (ir_attr_info(a->id)->kind) {
-    case IR_ATTR_STR:
-      return strcmp(a->v.s, b->v.s) == 0;
-    case IR_ATTR_DTYPE:
-      return a->v.dtype == b->v.dtype;
-    case IR_ATTR_INTS:
-      return memcmp(a->v.ints, b->v.ints, a->n * sizeof *a->v.ints) == 0;
-    case IR_ATTR_DATA:
-      return a->v.data->size == b->v.data->size &&
-             memcmp(a->v.data->bytes, b->v.data->bytes, a->v.data->size) == 0;
-    default:
-      return a->v.i == b->v.i;
-  }
-}
-
 static bool same_op(const ir_op_t *a, const ir_op_t *b) {
   if (a->code != b->code || a->n_in != b->n_in || a->n_attrs != b->n_attrs)
     return false;
   for (unsigned i = 0; i < a->n_in; i++)
     if (a->in[i].value != b->in[i].value) return false;
   for (unsigned i = 0; i < a->n_attrs; i++)
-    if (!same_attr(&a->attrs[i], &b->attrs[i])) return false;
+    if (!ir_attr_equal(&a->attrs[i], &b->attrs[i])) return false;
   return true;
 }
 
@@ -332,25 +315,8 @@ ir_value_t *kernel_cast(kernel_t *k, ir_value_t *x, dtype_t to) {
 ir_value_t *kernel_like(kernel_t *k, const ir_op_t *like, unsigned n_in,
                         ir_value_t *const *in) {
   ir_op_t *op = detached(k, like->code, n_in, in, 1);
-  for (unsigned i = 0; i < like->n_attrs; i++) {
-    const ir_attr_t *a = &like->attrs[i];
-    switch (ir_attr_info(a->id)->kind) {
-      case IR_ATTR_INT:
-        ir_set_int(op, a->id, a->v.i);
-        break;
-      case IR_ATTR_FLOAT:
-        ir_set_float(op, a->id, a->v.f);
-        break;
-      case IR_ATTR_STR:
-        ir_set_str(op, a->id, a->v.s);
-        break;
-      case IR_ATTR_DTYPE:
-        ir_set_dtype(op, a->id, a->v.dtype);
-        break;
-      default:
-        MOEC_BUG("elementwise operation with a list attribute");
-    }
-  }
+  for (unsigned i = 0; i < like->n_attrs; i++)
+    ir_copy_attr(op, &like->attrs[i]);
   return place(k, op);
 }
 

@@ -111,8 +111,7 @@ static void note_fused(lower_t *lo, ir_op_t *op) {
  * ------------------------------------------------------------ */
 
 static bool in_schedule(const lower_t *lo, const ir_value_t *value) {
-  const ir_region_t *region = value->def ? value->def->parent : value->region;
-  return region->func == lo->schedule.region->func;
+  return ir_home(value)->func == lo->schedule.region->func;
 }
 
 ir_value_t *lower_stored(lower_t *lo, ir_value_t *tensor) {

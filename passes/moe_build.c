@@ -25,12 +25,7 @@ moe_term_t *moe_fail(moe_builder_t *b, const ir_op_t *op, const char *why) {
 }
 
 bool moe_visible(const moe_builder_t *b, const ir_value_t *value) {
-  const ir_region_t *home =
-      value->def != NULL ? value->def->parent : value->region;
-  for (const ir_region_t *r = b->root->parent; r != NULL;
-       r = r->owner != NULL ? r->owner->parent : NULL)
-    if (r == home) return true;
-  return false;
+  return ir_region_holds(ir_home(value), b->root->parent);
 }
 
 const moe_layout_t *moe_layout(moe_builder_t *b, moe_layout_kind_t kind,

@@ -76,10 +76,8 @@ static ir_value_t *with_dims(emitter_t *e, ir_builder_t *b, ir_value_t *x,
  * constants, and shapes of them. */
 static ir_value_t *outside(emitter_t *e, ir_value_t *value) {
   const ir_op_t *op = value->def;
-  const ir_region_t *home = op != NULL ? op->parent : value->region;
-  for (const ir_region_t *r = e->outer->region; r != NULL;
-       r = r->owner != NULL ? r->owner->parent : NULL)
-    if (r == home) return e->now(e->user, value);
+  if (ir_region_holds(ir_home(value), e->outer->region))
+    return e->now(e->user, value);
   MOEC_ASSERT(op != NULL && op->code == OP_CONSTANT);
   ir_op_t *copy = ir_clone(e->ctx->module, op, NULL, NULL);
   return ir_place(e->outer, copy);
@@ -182,38 +180,6 @@ static ir_value_t *line_up(emitter_t *e, const moe_term_t *x, ir_value_t *value,
     dim[d] = d < rank - x->rank ? expr_const(e->pool, 1)
                                 : x->dim[d - (rank - x->rank)];
   return with_dims(e, e->inner, value, e->rows, rank, dim);
-}
-
-static void copy_attrs(ir_op_t *to, const ir_op_t *from) {
-  if (from == NULL) return;
-  for (unsigned i = 0; i < from->n_attrs; i++) {
-    const ir_attr_t *a = &from->attrs[i];
-    switch (ir_attr_info(a->id)->kind) {
-      case IR_ATTR_INT:
-        ir_set_int(to, a->id, a->v.i);
-        break;
-      case IR_ATTR_FLOAT:
-        ir_set_float(to, a->id, a->v.f);
-        break;
-      case IR_ATTR_STR:
-        ir_set_str(to, a->id, a->v.s);
-        break;
-      case IR_ATTR_DTYPE:
-        ir_set_dtype(to, a->id, a->v.dtype);
-        break;
-      case IR_ATTR_INTS:
-        ir_set_ints(to, a->id, a->n, a->v.ints);
-        break;
-      case IR_ATTR_EXPR:
-        ir_set_expr(to, a->id, a->v.expr);
-        break;
-      case IR_ATTR_EXPRS:
-        ir_set_exprs(to, a->id, a->n, a->v.exprs);
-        break;
-      default:
-        break;
-    }
-  }
 }
 
 static int64_t number(const expr_t *e) {
@@ -319,7 +285,8 @@ static ir_value_t *write_op(emitter_t *e, const moe_term_t *term) {
   if (term->model != NULL) e->inner->loc = term->model->loc;
   ir_op_t *op = ir_begin(e->inner, term->code, term->n, in, 1);
   if (op == NULL) return NULL;
-  copy_attrs(op, term->model);
+  for (unsigned i = 0; term->model != NULL && i < term->model->n_attrs; i++)
+    ir_copy_attr(op, &term->model->attrs[i]);
   ir_value_t *value = ir_place(e->inner, op);
   e->inner->loc = layer;
   return value;

@@ -18,8 +18,7 @@ static const ir_op_t *outer(const ir_op_t *at, const ir_region_t *region) {
 }
 
 static bool is_available(const ir_value_t *x, const ir_op_t *place) {
-  const ir_region_t *home = x->def != NULL ? x->def->parent : x->region;
-  const ir_op_t *at = outer(place, home);
+  const ir_op_t *at = outer(place, ir_home(x));
   if (at == NULL) return false;
   return x->def == NULL || (x->def != at && comes_before(x->def, at));
 }

@@ -1,7 +1,6 @@
 /* Terms: equal ones are shared; those of several experts become one. */
 #include "passes/moe_term.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "passes/moe_rules.h"
@@ -43,38 +42,8 @@ static bool same_list(const void *a, const void *b, size_t size) {
 static bool same_attrs(const ir_op_t *a, const ir_op_t *b) {
   if (a == b) return true;
   if (a == NULL || b == NULL || a->n_attrs != b->n_attrs) return false;
-  for (unsigned i = 0; i < a->n_attrs; i++) {
-    const ir_attr_t *x = &a->attrs[i], *y = &b->attrs[i];
-    if (x->id != y->id || x->n != y->n) return false;
-    switch (ir_attr_info(x->id)->kind) {
-      case IR_ATTR_INT:
-        if (x->v.i != y->v.i) return false;
-        break;
-      case IR_ATTR_DTYPE:
-        if (x->v.dtype != y->v.dtype) return false;
-        break;
-      case IR_ATTR_FLOAT:
-        if (!(x->v.f == y->v.f) || signbit(x->v.f) != signbit(y->v.f))
-          return false;
-        break;
-      case IR_ATTR_STR:
-        if (strcmp(x->v.s, y->v.s) != 0) return false;
-        break;
-      case IR_ATTR_INTS:
-        if (!same_list(x->v.ints, y->v.ints, x->n * sizeof *x->v.ints))
-          return false;
-        break;
-      case IR_ATTR_EXPR:
-        if (x->v.expr != y->v.expr) return false;
-        break;
-      case IR_ATTR_EXPRS:
-        if (!same_list(x->v.exprs, y->v.exprs, x->n * sizeof *x->v.exprs))
-          return false;
-        break;
-      default:
-        return false;
-    }
-  }
+  for (unsigned i = 0; i < a->n_attrs; i++)
+    if (!ir_attr_equal(&a->attrs[i], &b->attrs[i])) return false;
   return true;
 }
 

@@ -69,12 +69,9 @@ typedef struct loops {
 
 static unsigned needed_until(const loops_t *loops, const ir_value_t *value,
                              unsigned index) {
-  const ir_region_t *home = value->def ? value->def->parent : value->region;
   unsigned first = 0;
   for (unsigned i = 0; i < loops->n; i++)
-    for (const ir_region_t *r = home; r != NULL;
-         r = r->owner != NULL ? r->owner->parent : NULL)
-      if (r == loops->region[i]) first = i + 1;
+    if (ir_region_holds(loops->region[i], ir_home(value))) first = i + 1;
   return first < loops->n ? loops->end[first] : index;
 }
 
