@@ -54,14 +54,12 @@ static bool is_reduction(ir_opcode_t code) {
 /* A product of f32 that widens this operand in registers. */
 static bool widens_itself(const ir_use_t *use) {
   const ir_op_t *op = use->user;
-  const ir_type_t *out = &op->out[0].type;
-  if (op->code == OP_PRODUCT || op->code == OP_GROUPED_PRODUCT)
-    return use->index == 1 && out->dtype == DT_F32 &&
-           op->in[0].value->type.dtype == DT_F32;
-  if (op->code == OP_WINDOW_PRODUCT)
-    return use->index == 0 && out->dtype == DT_F32 &&
-           op->in[1].value->type.dtype == DT_F32;
-  return false;
+  unsigned weights = op->code == OP_WINDOW_PRODUCT ? 0 : 1;
+  if (op->code != OP_PRODUCT && op->code != OP_GROUPED_PRODUCT &&
+      op->code != OP_WINDOW_PRODUCT)
+    return false;
+  return use->index == weights && op->out[0].type.dtype == DT_F32 &&
+         op->in[1 - weights].value->type.dtype == DT_F32;
 }
 
 static use_kind_t kind_of(const narrower_t *n, const ir_use_t *use,
