@@ -692,11 +692,8 @@ moe_term_t *moe_read_scatter(moe_builder_t *b, ir_value_t *value,
       return moe_fail(b, op, why);
   }
   double zero;
-  const char *reduction = op->code == OP_SCATTER_ND
-                              ? ir_get_str(op, ATTR_SCATTER_ND_reduction)
-                              : ir_get_str(op, ATTR_SCATTER_ELEMENTS_reduction);
-  bool replaces = reduction == NULL || strcmp(reduction, "none") == 0;
-  bool adds = reduction != NULL && strcmp(reduction, "add") == 0 &&
+  bool replaces = rule_scatters_by(op, "none");
+  bool adds = rule_scatters_by(op, "add") &&
               rule_splat_float(ir_in(op, 0), &zero) && zero == 0;
   if (!replaces && !adds) return moe_fail(b, op, why);
   return moe_build(

@@ -267,8 +267,7 @@ static bool match_removal(matcher_t *m, const ir_value_t *x,
   if (op->code == OP_SCATTER_ELEMENTS) {
     const ir_type_t *base = &op->in[0].value->type;
     const ir_type_t *at = &op->in[1].value->type;
-    const char *reduction = ir_get_str(op, ATTR_SCATTER_ELEMENTS_reduction);
-    return (reduction == NULL || strcmp(reduction, "none") == 0) &&
+    return rule_scatters_by(op, "none") &&
            router_is_row(base, ir_get_int(op, ATTR_SCATTER_ELEMENTS_axis), E) &&
            router_is_per_row(at, base, E) && at->rank == base->rank &&
            router_strip(m, op->in[0].value) == before &&

@@ -79,10 +79,9 @@ static bool member_by_scatter(matcher_t *m, const ir_op_t *op, int64_t width,
   const ir_type_t *base = &op->in[0].value->type;
   ir_value_t *index = op->in[1].value;
   int64_t axis = ir_get_int(op, ATTR_SCATTER_ELEMENTS_axis);
-  const char *reduction = ir_get_str(op, ATTR_SCATTER_ELEMENTS_reduction);
   if (axis < 0) axis += base->rank;
-  if ((reduction != NULL && strcmp(reduction, "none") != 0) ||
-      !router_is_row(base, axis, width) || index->type.rank != base->rank ||
+  if (!rule_scatters_by(op, "none") || !router_is_row(base, axis, width) ||
+      index->type.rank != base->rank ||
       !splat_number(op->in[0].value, &out->off) ||
       !splat_number(op->in[2].value, &out->on))
     return false;
@@ -97,26 +96,15 @@ static bool member_by_scatter(matcher_t *m, const ir_op_t *op, int64_t width,
 
 static bool apply_number(const ir_op_t *op, double number, bool number_first,
                          double *x) {
-  double a = number_first ? number : *x, b = number_first ? *x : number;
   switch (op->code) {
     case OP_ADD:
-      *x = a + b;
-      return true;
     case OP_SUB:
-      *x = a - b;
-      return true;
     case OP_MUL:
-      *x = a * b;
-      return true;
     case OP_EQ:
-      *x = a == b;
-      return true;
     case OP_LT:
-      *x = a < b;
-      return true;
     case OP_LE:
-      *x = a <= b;
-      return true;
+      return rule_compute(op->code, number_first ? number : *x,
+                          number_first ? *x : number, x);
     default:
       return false;
   }

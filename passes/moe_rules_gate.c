@@ -67,48 +67,9 @@ static moe_constant_t compute_half(ir_opcode_t code, moe_constant_t x,
 static moe_constant_t compute_binary(ir_opcode_t code, moe_constant_t x,
                                      moe_constant_t y) {
   if (!x.known || !y.known) return compute_half(code, x, y);
-  double a = x.x, b = y.x, result;
-  switch (code) {
-    case OP_ADD:
-      result = a + b;
-      break;
-    case OP_SUB:
-      result = a - b;
-      break;
-    case OP_MUL:
-      result = a * b;
-      break;
-    case OP_DIV:
-      result = b != 0 ? a / b : NAN;
-      break;
-    case OP_MIN:
-      result = a < b ? a : b;
-      break;
-    case OP_MAX:
-      result = a > b ? a : b;
-      break;
-    case OP_AND:
-      result = a != 0 && b != 0;
-      break;
-    case OP_OR:
-      result = a != 0 || b != 0;
-      break;
-    case OP_XOR:
-      result = (a != 0) != (b != 0);
-      break;
-    case OP_EQ:
-      result = a == b;
-      break;
-    case OP_LT:
-      result = a < b;
-      break;
-    case OP_LE:
-      result = a <= b;
-      break;
-    default:
-      return unknown;
-  }
-  return isnan(result) ? unknown : constant(result);
+  double result;
+  bool known = rule_compute(code, x.x, y.x, &result) && !isnan(result);
+  return known ? constant(result) : unknown;
 }
 
 static moe_constant_t compute_cast(const ir_op_t *op, double x) {

@@ -1,4 +1,6 @@
 /* Facts of routers: chosen experts, sorted routes, rows of masks, counts. */
+#include <math.h>
+
 #include "ir/element.h"
 #include "passes/moe_rules.h"
 
@@ -151,15 +153,6 @@ static const moe_fact_t *histogram(moe_facts_t *facts, const ir_op_t *op,
   return moe_fact_new(facts, FACT_COUNT, index->source);
 }
 
-static bool is_reduction(const ir_op_t *op, const char *name) {
-  const char *reduction = op->code == OP_SCATTER_ND
-                              ? ir_get_str(op, ATTR_SCATTER_ND_reduction)
-                              : ir_get_str(op, ATTR_SCATTER_ELEMENTS_reduction);
-  if (reduction == NULL) reduction = "none";
-  for (; *name != 0 && *name == *reduction; name++) reduction++;
-  return *name == *reduction;
-}
-
 /* Something at each of a token's experts, a constant at all others. */
 static const moe_fact_t *scattered_gate(moe_facts_t *facts, ir_value_t *value,
                                         const moe_fact_t *index) {
@@ -168,10 +161,10 @@ static const moe_fact_t *scattered_gate(moe_facts_t *facts, ir_value_t *value,
   if (axis < 0) axis += value->type.rank;
   unsigned rank = value->type.rank;
   const moe_source_t *source = index->source;
-  bool is_sum = is_reduction(op, "add");
+  bool is_sum = rule_scatters_by(op, "add");
   if (index->space != NULL || index->tag[axis] == TAG_TOKEN ||
       !expr_equals_const(value->type.dim[axis], source->experts) ||
-      (!is_sum && !is_reduction(op, "none")))
+      (!is_sum && !rule_scatters_by(op, "none")))
     return NULL;
   moe_fact_t *out = moe_fact_new(facts, FACT_GATE, source);
   for (unsigned d = 0; d < rank; d++) {
@@ -201,7 +194,8 @@ static const moe_fact_t *inverse_order(moe_facts_t *facts, ir_value_t *value,
   const ir_op_t *numbers = rule_def(op, 2, OP_IOTA);
   if (route->kind != FACT_ROUTE || route->space == NULL ||
       route->linear != NULL || numbers == NULL || value->type.rank != 1 ||
-      !is_reduction(op, "none") || value->type.dim[0] != route->source->routes)
+      !rule_scatters_by(op, "none") ||
+      value->type.dim[0] != route->source->routes)
     return NULL;
   moe_fact_t *fact = moe_fact_new(facts, FACT_PLACE, route->source);
   fact->space = route->space;
@@ -215,7 +209,7 @@ const moe_fact_t *moe_rule_scatter(moe_facts_t *facts, ir_value_t *value) {
   const moe_fact_t *inverse = inverse_order(facts, value, index);
   if (inverse != NULL) return inverse;
   if (!moe_is_expert(index)) return NULL;
-  if (is_reduction(op, "add")) {
+  if (rule_scatters_by(op, "add")) {
     const moe_fact_t *count = histogram(facts, op, index);
     if (count != NULL) return count;
   }
@@ -376,44 +370,16 @@ int moe_counting_axis(const ir_value_t *value, int64_t n) {
 static bool apply_to_number(const ir_op_t *op, double x, double y, bool swap,
                             double *out) {
   dtype_t dtype = op->out[0].type.dtype;
-  double a = swap ? y : x, b = swap ? x : y;
-  switch (op->code) {
-    case OP_ADD:
-      *out = a + b;
-      break;
-    case OP_SUB:
-      *out = a - b;
-      break;
-    case OP_MUL:
-      *out = a * b;
-      break;
-    case OP_MIN:
-      *out = a < b ? a : b;
-      break;
-    case OP_MAX:
-      *out = a > b ? a : b;
-      break;
-    case OP_DIV:
-      if (b == 0) return false;
-      *out = a / b;
-      break;
-    case OP_CAST:
-      *out = x;
-      break;
-    case OP_LT:
-      *out = a < b;
-      return true;
-    case OP_LE:
-      *out = a <= b;
-      return true;
-    default:
-      return false;
-  }
+  *out = x;
+  if (op->code != OP_CAST &&
+      !rule_compute(op->code, swap ? y : x, swap ? x : y, out))
+    return false;
+  if (!isfinite(*out)) return false;
   if (dtype == DT_F32)
     *out = (float)*out;
   else if (dtype_is_integer(dtype))
     *out = (double)(int64_t)*out; /* truncates, as division and casts do */
-  else if (dtype != DT_F64)
+  else if (dtype != DT_F64 && dtype != DT_BOOL)
     return false;
   return true;
 }

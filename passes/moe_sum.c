@@ -21,13 +21,6 @@ static moe_part_t *add_part(moe_builder_t *b, moe_sum_t *sum, ir_value_t *value,
   return part;
 }
 
-static const char *reduction_of(const ir_op_t *op) {
-  const char *name = op->code == OP_SCATTER_ND
-                         ? ir_get_str(op, ATTR_SCATTER_ND_reduction)
-                         : ir_get_str(op, ATTR_SCATTER_ELEMENTS_reduction);
-  return name != NULL ? name : "none";
-}
-
 /* Rows added to, or written over, where their tokens are. */
 static bool scattered_rows(moe_builder_t *b, const ir_op_t *op,
                            moe_sum_t *sum) {
@@ -148,12 +141,11 @@ static bool choice_parts(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
 
 static bool scatter_parts(moe_builder_t *b, const ir_op_t *op, moe_sum_t *sum,
                           unsigned depth) {
-  const char *reduction = reduction_of(op);
   double zero;
   ir_value_t *into = ir_in(op, 0);
   bool from_zero = rule_splat_float(into, &zero) && zero == 0;
-  bool adds = strcmp(reduction, "add") == 0 ||
-              (strcmp(reduction, "none") == 0 && rows_are_distinct(b, op) &&
+  bool adds = rule_scatters_by(op, "add") ||
+              (rule_scatters_by(op, "none") && rows_are_distinct(b, op) &&
                (from_zero || overwrites_zeros(b, op)));
   if (!adds || !scattered_rows(b, op, sum)) return false;
   if (!from_zero) take_apart(b, into, sum, depth + 1);

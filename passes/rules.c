@@ -2,6 +2,7 @@
 #include "passes/rules.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "ir/element.h"
 
@@ -94,6 +95,56 @@ bool rule_operand_is(const ir_op_t *op, unsigned index, double number) {
   if (rule_splat_float(value, &x))
     return x == number && signbit(x) == signbit(number);
   return rule_splat_int(value, &i) && i == (int64_t)number;
+}
+
+bool rule_scatters_by(const ir_op_t *op, const char *reduction) {
+  const char *name = op->code == OP_SCATTER_ND
+                         ? ir_get_str(op, ATTR_SCATTER_ND_reduction)
+                         : ir_get_str(op, ATTR_SCATTER_ELEMENTS_reduction);
+  return strcmp(name != NULL ? name : "none", reduction) == 0;
+}
+
+bool rule_compute(ir_opcode_t code, double a, double b, double *out) {
+  switch (code) {
+    case OP_ADD:
+      *out = a + b;
+      return true;
+    case OP_SUB:
+      *out = a - b;
+      return true;
+    case OP_MUL:
+      *out = a * b;
+      return true;
+    case OP_DIV:
+      *out = b != 0 ? a / b : NAN;
+      return true;
+    case OP_MIN:
+      *out = a < b ? a : b;
+      return true;
+    case OP_MAX:
+      *out = a > b ? a : b;
+      return true;
+    case OP_AND:
+      *out = a != 0 && b != 0;
+      return true;
+    case OP_OR:
+      *out = a != 0 || b != 0;
+      return true;
+    case OP_XOR:
+      *out = (a != 0) != (b != 0);
+      return true;
+    case OP_EQ:
+      *out = a == b;
+      return true;
+    case OP_LT:
+      *out = a < b;
+      return true;
+    case OP_LE:
+      *out = a <= b;
+      return true;
+    default:
+      return false;
+  }
 }
 
 bool rule_is_constant(const ir_value_t *value) {

@@ -57,6 +57,11 @@ bool rule_splat_int(const ir_value_t *value, int64_t *out);
 /* Operand `index` holds this number only, of a float (with that sign of zero)
  * or an integer type. */
 bool rule_operand_is(const ir_op_t *op, unsigned index, double number);
+/* A scatter_elements or scatter_nd with that reduction, "none" where absent. */
+bool rule_scatters_by(const ir_op_t *op, const char *reduction);
+/* a op b for comparisons and arithmetic with two operands, in double; false for
+ * other operations. Division by zero is NaN. */
+bool rule_compute(ir_opcode_t code, double a, double b, double *out);
 /* A constant, perhaps seen through views. */
 bool rule_is_constant(const ir_value_t *value);
 
