@@ -79,11 +79,8 @@ static void append_layer(const moe_layer_t *layer, text_t *out) {
   text_printf(out, ",");
   append_node("node", &layer->loc, out);
   append_string("form", layer->form, out);
-  text_printf(out, ",\"experts\":%lld,\"k\":", (long long)layer->experts);
-  if (layer->k > 0)
-    text_printf(out, "%lld", (long long)layer->k);
-  else
-    text_printf(out, "null");
+  text_printf(out, ",\"experts\":%lld,\"k\":%lld", (long long)layer->experts,
+              (long long)layer->k);
   if (layer->groups > 0)
     text_printf(out, ",\"groups\":{\"count\":%lld,\"kept\":%lld}",
                 (long long)layer->groups, (long long)layer->groups_kept);

@@ -38,7 +38,7 @@ def layer():
 def check_schema_refuses(report, schema):
     """A schema that accepts everything would be of no use."""
     sound = copy.deepcopy(report)
-    sound["layers"] = [layer(), layer() | {"k": None}]
+    sound["layers"] = [layer(), layer() | {"k": 0}]
     sound["refusals"] = [{"node": {}, "blocker": {"index": 1}, "obligation": "x"}]
     sound["losses"] = [{"node": {}, "kept": False}]
     problems = json_schema.check(sound, schema)
@@ -52,7 +52,8 @@ def check_schema_refuses(report, schema):
                    lambda r: r["layers"][0].pop("experts"),
                    lambda r: r["layers"][1].pop("k"),
                    lambda r: r["layers"][0].update(k="2"),
-                   lambda r: r["layers"][0].update(k=0),
+                   lambda r: r["layers"][0].update(k=None),
+                   lambda r: r["layers"][0].update(k=-1),
                    lambda r: r["layers"][0].update(experts=0),
                    lambda r: r["layers"][0].update(missing=[-1]),
                    lambda r: r["layers"][0].update(colour="red"),

@@ -56,7 +56,7 @@ static void layers_are_written_as_json(void **state) {
       "finite\"],\"before\":{\"multiply_adds\":null,\"elementwise\":null,"
       "\"weight_bytes\":null},\"after\":{\"multiply_adds\":96,"
       "\"elementwise\":\"H\",\"weight_bytes\":384},\"sparse\":true},{\"name\":"
-      "\"\",\"node\":{},\"experts\":3,\"k\":null,\"structures\":0,\"shared\":0,"
+      "\"\",\"node\":{},\"experts\":3,\"k\":0,\"structures\":0,\"shared\":0,"
       "\"missing\":[],\"weight_position\":\"none\",\"exactness\":\"EX0\","
       "\"assumptions\":[],\"before\":{\"multiply_adds\":null,\"elementwise\":"
       "null,\"weight_bytes\":null},\"after\":{\"multiply_adds\":null,"
