@@ -120,7 +120,8 @@ static void find_sources(search_t *s) {
   }
 }
 
-/* Whether a user of a sum adds more parts of the router. */
+/* Whether a user of a sum adds more parts of the router, or is the If of a branch
+ * and a layer already: an If is walked before its branches. */
 static bool grows_on(search_t *s, const ir_value_t *value,
                      const moe_source_t *source, unsigned n, unsigned depth) {
   enum { MAX_NESTED = 16 };
@@ -130,6 +131,7 @@ static bool grows_on(search_t *s, const ir_value_t *value,
         user->parent->owner->code == OP_IF)
       user = user->parent->owner;
     if (!moe_is_sum(user) || user->n_out != 1) continue;
+    if (user->code == OP_IF && s->settled[user->out[0].number]) return true;
     moe_sum_t sum;
     moe_sum_parts(s->b, &user->out[0], &sum);
     unsigned more = moe_sum_count(&sum, source);
