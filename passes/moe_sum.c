@@ -224,6 +224,19 @@ bool moe_is_sum(const ir_op_t *op) {
   }
 }
 
+/* Of the sum's size, or repeated to it: one number, or an expert that gives 0.
+ */
+static bool is_summand(moe_builder_t *b, ir_value_t *value,
+                       const ir_type_t *type) {
+  double number;
+  if (rule_same_dims(&value->type, type) || rule_splat_float(value, &number))
+    return true;
+  const moe_fact_t *fact = moe_fact(b->facts, value);
+  return fact->kind == FACT_GATE && fact->expert >= 0 &&
+         value->type.rank == type->rank && fact->off.known &&
+         fact->off.x == 0 && fact->on.known && fact->on.x == 0;
+}
+
 static void take_apart(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
                        unsigned depth) {
   const ir_op_t *op = value->def;
@@ -242,10 +255,8 @@ static void take_apart(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
   bool deeper = op != NULL && depth < MAX_NESTED && sum->n < MAX_PARTS &&
                 !(b->settled != NULL && b->settled[value->number]);
   if (deeper && op->code == OP_ADD && dtype_is_float(value->type.dtype) &&
-      (rule_same_dims(&ir_in(op, 0)->type, &value->type) ||
-       rule_splat_float(ir_in(op, 0), &zero)) &&
-      (rule_same_dims(&ir_in(op, 1)->type, &value->type) ||
-       rule_splat_float(ir_in(op, 1), &zero))) {
+      is_summand(b, ir_in(op, 0), &value->type) &&
+      is_summand(b, ir_in(op, 1), &value->type)) {
     take_apart(b, ir_in(op, 0), sum, depth + 1);
     take_apart(b, ir_in(op, 1), sum, depth + 1);
     return;
