@@ -36,7 +36,8 @@ ir_value_t *inline_all(inliner_t *in);
 /* ---- Experts of one structure at once (expand_grouped.c) -------------------
  */
 
-/* Rows that lie group by group, and what group_rows says of them. */
+/* Rows, the group of each, and where they lie group by group, what else
+ * group_rows says of them. */
 typedef struct grouping {
   const expr_t *n; /* rows */
   ir_value_t *group, *offsets, *tiles;
@@ -46,6 +47,10 @@ typedef struct grouping {
 /* Whether the banks of this region of moe.experts are used in such a way that
  * it can be computed for the rows of all groups at once. */
 bool grouped_fits(const ir_op_t *experts, unsigned region, arena_t *scratch);
+/* Of one that fits, whether it has products that want rows group by group; all
+ * else is done for each row where it is. */
+bool grouped_wants_order(const ir_op_t *experts, unsigned region,
+                         arena_t *scratch);
 /* The region's result for rows (one value for each argument that is not a
  * bank); groups are elements of its banks. */
 ir_value_t *grouped_build(ir_builder_t *b, arena_t *scratch,

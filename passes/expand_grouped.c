@@ -2,8 +2,9 @@
  * stay as they are, operations on elements of banks are done on whole banks,
  * where constants fold, and where rows meet elements of banks, a product
  * becomes one of groups, and elementwise operations gather the element for each
- * row. */
+ * row. So do products with few columns: panels would be mostly padding. */
 #include "passes/expand.h"
+#include "passes/layout.h"
 
 /* What a value of the region is. */
 typedef enum {
@@ -152,12 +153,74 @@ static void start(grouper_t *g, ir_builder_t *b, arena_t *scratch,
   g->kind = ARENA_ARRAY(scratch, value_kind_t, g->in.n);
 }
 
+/* What a bank that the region takes is. */
+static ir_value_t *bank_of_arg(const grouper_t *g, const ir_value_t *arg) {
+  unsigned n_values = ir_moe_first_bank(g->experts, 0) - 2, region = 0;
+  while (&g->experts->regions[region] != g->in.region) region++;
+  unsigned bank = ir_moe_first_bank(g->experts, region);
+  return g->experts->in[bank + arg->index - n_values].value;
+}
+
+/* layout_is_constant() of what is made of banks. */
+static bool is_constant(const grouper_t *g, const ir_value_t *x) {
+  if (!inline_owns(&g->in, x)) return layout_is_constant(x);
+  if (x->def == NULL) return layout_is_constant(bank_of_arg(g, x));
+  for (unsigned i = 0; i < x->def->n_in; i++)
+    if (x->def->in[i].value != NULL && !is_constant(g, x->def->in[i].value))
+      return false;
+  return ir_has_trait(x->def, PURE);
+}
+
+/* layout_runs_along() of the same. */
+static bool runs_along(const grouper_t *g, const ir_value_t *x, unsigned d) {
+  const ir_op_t *op = x->def;
+  if (op == NULL) return layout_runs_along(bank_of_arg(g, x), d + 1);
+  if (op->code == OP_TRANSPOSE) {
+    unsigned n;
+    const int64_t *perm = ir_get_ints(op, ATTR_TRANSPOSE_perm, &n);
+    return runs_along(g, op->in[0].value, (unsigned)perm[d]);
+  }
+  return op->code == OP_CAST ? runs_along(g, op->in[0].value, d)
+                             : layout_runs_along(x, d);
+}
+
+/* Whether a product of rows and a bank has few columns, as products have
+ * otherwise (layout). */
+static bool is_narrow(const grouper_t *g, const ir_op_t *op) {
+  bool turned = kind_of(g, op->in[0].value) == KIND_BANK;
+  const ir_value_t *w = op->in[!turned].value;
+  unsigned n_axis = w->type.rank - (turned ? 2 : 1);
+  unsigned k_axis = w->type.rank - (turned ? 1 : 2);
+  int64_t columns;
+  return dtype_is_float(w->type.dtype) &&
+         expr_is_const(w->type.dim[n_axis], &columns) &&
+         columns < LAYOUT_NARROW &&
+         (runs_along(g, w, k_axis) || is_constant(g, w));
+}
+
 bool grouped_fits(const ir_op_t *experts, unsigned region, arena_t *scratch) {
   grouper_t g;
   ir_builder_t b = {.module = experts->module};
   start(&g, &b, scratch, experts, region,
         ir_get_expr(experts, ATTR_MOE_EXPERTS_rows));
   return classify(&g);
+}
+
+bool grouped_wants_order(const ir_op_t *experts, unsigned region,
+                         arena_t *scratch) {
+  grouper_t g;
+  ir_builder_t b = {.module = experts->module};
+  start(&g, &b, scratch, experts, region,
+        ir_get_expr(experts, ATTR_MOE_EXPERTS_rows));
+  bool fits = classify(&g);
+  MOEC_ASSERT(fits);
+  for (const ir_op_t *op = g.in.region->first; op != NULL; op = op->next) {
+    bool rows = false, bank = false;
+    find_operands(&g, op, &rows, &bank);
+    if (op->code == OP_MATMUL && rows && bank && !is_narrow(&g, op))
+      return true;
+  }
+  return false;
 }
 
 /* ---- Whole banks ------------------------------------------------------------
@@ -260,6 +323,33 @@ static ir_value_t *lift(grouper_t *g, const ir_op_t *op) {
 /* ---- Rows and banks ---------------------------------------------------------
  */
 
+/* y[r, n] = sum over k of x[r, k] * w[group[r], k, n] */
+static ir_value_t *narrow_product(grouper_t *g, ir_value_t *x, ir_value_t *w,
+                                  dtype_t out) {
+  ir_builder_t *b = g->in.b;
+  dtype_t sum = dtype_bits(out) < 32 ? DT_F32 : out;
+  w = ir_transpose(b, w, (const int64_t[]){0, 2, 1});
+  w = ir_gather(b, w, g->grouping->group, 0);
+  w = ir_cast(b, w, sum);
+  x = ir_unsqueeze(b, ir_cast(b, x, sum), 1);
+  ir_value_t *all = ir_binary(b, OP_MUL, x, w);
+  ir_value_t *y =
+      ir_reduce(b, OP_REDUCE_SUM, all, 1, (const int64_t[]){2}, false);
+  return ir_cast(b, y, out);
+}
+
+static ir_value_t *wide_product(grouper_t *g, const ir_op_t *op, ir_value_t *x,
+                                ir_value_t *w) {
+  ir_value_t *in[] = {x, w, g->grouping->offsets, g->grouping->tiles};
+  ir_op_t *product = ir_begin(g->in.b, OP_GROUPED_MATMUL, 4, in, 1);
+  if (product == NULL) return NULL;
+  ir_set_expr(product, ATTR_GROUPED_MATMUL_tiles, g->grouping->n_tiles);
+  dtype_t dtype = ir_get_dtype(op, ATTR_MATMUL_out_dtype);
+  if (dtype != DT_NONE)
+    ir_set_dtype(product, ATTR_GROUPED_MATMUL_out_dtype, dtype);
+  return ir_place(g->in.b, product);
+}
+
 static ir_value_t *group_product(grouper_t *g, const ir_op_t *op) {
   ir_builder_t *b = g->in.b;
   const ir_type_t *out = &op->out[0].type;
@@ -271,16 +361,10 @@ static ir_value_t *group_product(grouper_t *g, const ir_op_t *op) {
   const expr_t *dim[IR_MAX_RANK] = {x->type.dim[0],
                                     x->type.dim[x->type.rank - 1 - turned]};
   x = ir_reshape(b, x, 2, dim);
-  ir_value_t *in[] = {x, w, g->grouping->offsets, g->grouping->tiles};
-  ir_op_t *product = ir_begin(b, OP_GROUPED_MATMUL, 4, in, 1);
-  if (product == NULL) return NULL;
-  ir_set_expr(product, ATTR_GROUPED_MATMUL_tiles, g->grouping->n_tiles);
-  dtype_t dtype = ir_get_dtype(op, ATTR_MATMUL_out_dtype);
-  if (dtype != DT_NONE)
-    ir_set_dtype(product, ATTR_GROUPED_MATMUL_out_dtype, dtype);
+  ir_value_t *y = is_narrow(g, op) ? narrow_product(g, x, w, out->dtype)
+                                   : wide_product(g, op, x, w);
   for (unsigned d = 0; d < out->rank; d++)
     dim[d] = inline_expr(&g->in, out->dim[d]);
-  ir_value_t *y = ir_place(b, product);
   return ir_reshape(b, y, out->rank, dim);
 }
 

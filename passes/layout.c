@@ -7,9 +7,7 @@
 #include "ir/tile.h"
 #include "passes/pass.h"
 
-enum { NARROW = 16 }; /* fewer columns go through one tree over K lanes */
-
-static bool is_constant(const ir_value_t *x) {
+bool layout_is_constant(const ir_value_t *x) {
   while (x->def != NULL) {
     if (x->def->code == OP_CONSTANT) return true;
     if (!ir_has_trait(x->def, PURE) || x->def->n_in != 1) return false;
@@ -18,16 +16,15 @@ static bool is_constant(const ir_value_t *x) {
   return false;
 }
 
-/* Whether neighbours along dimension d of x are neighbours in memory, where
- * transposes are read through. */
-static bool runs_along(const ir_value_t *x, unsigned d) {
+bool layout_runs_along(const ir_value_t *x, unsigned d) {
   const ir_op_t *op = x->def;
   if (op != NULL && op->code == OP_TRANSPOSE) {
     unsigned n;
     const int64_t *perm = ir_get_ints(op, ATTR_TRANSPOSE_perm, &n);
-    return runs_along(op->in[0].value, (unsigned)perm[d]);
+    return layout_runs_along(op->in[0].value, (unsigned)perm[d]);
   }
-  if (op != NULL && op->code == OP_CAST) return runs_along(op->in[0].value, d);
+  if (op != NULL && op->code == OP_CAST)
+    return layout_runs_along(op->in[0].value, d);
   for (unsigned i = d + 1; i < x->type.rank; i++)
     if (!expr_equals_const(x->type.dim[i], 1)) return false;
   return true;
@@ -125,11 +122,11 @@ static ir_value_t *compute(ir_builder_t *b, const ir_op_t *op) {
   const ir_type_t *out = &op->out[0].type;
   int64_t rows = 0, columns = 0;
   bool narrow = expr_is_const(y->type.dim[y->type.rank - 1], &columns) &&
-                columns < NARROW;
+                columns < LAYOUT_NARROW;
   bool vector = expr_is_const(x->type.dim[x->type.rank - 2], &rows) &&
-                rows == 1 && !is_constant(y);
-  bool along_k = runs_along(y, y->type.rank - 2);
-  narrow = narrow && (along_k || is_constant(y));
+                rows == 1 && !layout_is_constant(y);
+  bool along_k = layout_runs_along(y, y->type.rank - 2);
+  narrow = narrow && (along_k || layout_is_constant(y));
   vector = vector && !narrow;
   dtype_t sum = sum_dtype(out->dtype);
   bool small_integers = dtype_is_integer(out->dtype) &&

@@ -13,6 +13,16 @@ ir_value_t *layout_convolve(ir_builder_t *b, const ir_op_t *op);
 const ir_op_t *layout_find_stack(const ir_value_t *w);
 ir_value_t *layout_part_of_stack(ir_builder_t *b, ir_value_t *w, unsigned part);
 
+/* Products with fewer columns go through one tree over lanes of K, where those
+ * of the second operand are, or can be stored, as a whole. */
+enum { LAYOUT_NARROW = 16 };
+
+/* Whether x is a constant, perhaps behind operations on it alone. */
+bool layout_is_constant(const ir_value_t *x);
+/* Whether neighbours along dimension d of x are neighbours in memory, where
+ * transposes are read through. */
+bool layout_runs_along(const ir_value_t *x, unsigned d);
+
 /* 16-bit weights stay so where registers widen them. */
 ir_value_t *layout_without_widening(ir_value_t *w);
 

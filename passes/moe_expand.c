@@ -1,7 +1,8 @@
 /* Turns moe.experts and moe.combine into operations that do work for the routes
  * that there are.
  *
- * Routes are sorted by what they need: the structure of their expert, then its
+ * Experts without products of matrices are computed where routes are. All other
+ * routes are sorted by what they need: the structure of their expert, then its
  * element of the banks; those without an expert come last. A structure whose
  * banks are used in simple ways is computed for all of its rows at once
  * (expand_grouped.c). Of any other its body is copied for each element, with
@@ -325,6 +326,47 @@ static ir_value_t *expand_only(experts_t *e, unsigned region) {
   return y;
 }
 
+/* Token values for each route, in their order. */
+static ir_value_t *by_route(experts_t *e, ir_value_t *x) {
+  ir_builder_t *b = e->b;
+  if (ir_in(e->op, 1) != NULL) return ir_gather(b, x, ir_in(e->op, 1), 0);
+  const expr_t *k = ir_get_expr(e->op, ATTR_MOE_EXPERTS_k);
+  if (expr_equals_const(k, 1)) return x;
+  const expr_t *dim[IR_MAX_RANK + 1] = {x->type.dim[0], k};
+  unsigned rank = x->type.rank;
+  for (unsigned d = 1; d < rank; d++) dim[d + 1] = x->type.dim[d];
+  if (rank == IR_MAX_RANK || expr_mul(pool_of(b), dim[0], k) != e->n_routes)
+    return ir_gather(b, x, tokens_of(e, ir_iota(b, DT_I64, e->n_routes)), 0);
+  x = ir_expand(b, ir_unsqueeze(b, x, 1), rank + 1, dim);
+  dim[1] = e->n_routes;
+  return ir_reshape(b, x, rank, dim + 1);
+}
+
+/* The only structure, which has no use for neighbours of the same group. */
+static ir_value_t *expand_in_place(experts_t *e, unsigned region) {
+  ir_builder_t *b = e->b;
+  unsigned n_token = (unsigned)ir_get_int(e->op, ATTR_MOE_EXPERTS_token_values);
+  ir_value_t *group = find_groups(e);
+  ir_value_t *zero = i64_scalar(b, 0), *end = i64_scalar(b, e->n_groups);
+  ir_value_t *from_zero = ir_binary(b, OP_LE, zero, group);
+  ir_value_t *below = ir_binary(b, OP_LT, group, end);
+  ir_value_t *named = ir_binary(b, OP_AND, from_zero, below);
+  const grouping_t g = {.n = e->n_routes,
+                        .group = ir_select(b, named, group, zero)};
+  e->by_group = ARENA_ARRAY(e->x->ctx->scratch, ir_value_t *, e->n_values);
+  for (unsigned i = 0; i < e->n_values; i++) {
+    ir_value_t *x = e->op->in[2 + i].value;
+    e->by_group[i] = i < n_token ? by_route(e, x) : x;
+  }
+  if (b->status != MOEC_OK) return NULL;
+  ir_value_t *y =
+      grouped_build(b, e->x->ctx->scratch, e->op, region, e->by_group, &g);
+  b->loc = e->op->loc;
+  if (y == NULL) return NULL;
+  named = with_ones(b, named, y->type.rank);
+  return ir_select(b, named, y, ir_scalar(b, y->type.dtype, 0));
+}
+
 /* One of several: a run of sorted rows, grouped anew by its own elements. */
 static ir_value_t *expand_one_of(experts_t *e, unsigned region, ir_value_t *y) {
   ir_builder_t *b = e->b;
@@ -383,6 +425,20 @@ static void check_routes(ir_builder_t *b, const ir_op_t *op, ir_attr_id_t k,
   ir_check_equal(b, n_routes, expected, "routes of tokens");
 }
 
+/* The only region that any expert is; -1 if there are more. */
+static int only_region(const experts_t *e) {
+  int only = -1;
+  for (unsigned s = 0; s < e->op->n_regions; s++)
+    if (e->length[s] > 0) only = (int)s;
+  return e->n_used == 1 ? only : -1;
+}
+
+static bool is_in_place(const experts_t *e, int region) {
+  arena_t *scratch = e->x->ctx->scratch;
+  return region >= 0 && grouped_fits(e->op, (unsigned)region, scratch) &&
+         !grouped_wants_order(e->op, (unsigned)region, scratch);
+}
+
 static ir_value_t *expand_experts(expander_t *x, ir_op_t *op) {
   ir_builder_t *b = &x->b;
   experts_t e = {.x = x, .b = b, .op = op};
@@ -392,6 +448,8 @@ static ir_value_t *expand_experts(expander_t *x, ir_op_t *op) {
   number_groups(&e);
   if (e.n_groups == 0) return zeros(b, &op->out[0].type);
   ir_renumber(op->parent->func);
+  int only = only_region(&e);
+  if (is_in_place(&e, only)) return expand_in_place(&e, (unsigned)only);
   e.groups = group_rows(b, find_groups(&e), e.n_groups);
   if (e.groups == NULL) return NULL;
   ir_value_t *offsets = &e.groups->out[3];
