@@ -98,20 +98,23 @@ static moe_term_t *steady_leaf(moe_builder_t *b, ir_value_t *value,
   return moe_read_op(b, value, tag, layout);
 }
 
-/* A token's value that is repeated for each slot. */
+/* A token's value that is repeated for each slot, and what is computed of it.
+ */
 static moe_term_t *repeated_token(moe_builder_t *b, ir_value_t *value,
                                   const uint8_t *tag,
                                   const moe_layout_t *layout) {
   const ir_op_t *op = value->def;
-  if (op == NULL || (op->code != OP_RESHAPE && op->code != OP_EXPAND &&
-                     op->code != OP_GATHER && op->code != OP_TRANSPOSE))
+  if (op == NULL) return NULL;
+  bool computes = ir_has_trait(op, ELEMENTWISE);
+  if (!computes && op->code != OP_RESHAPE && op->code != OP_EXPAND &&
+      op->code != OP_GATHER && op->code != OP_TRANSPOSE)
     return NULL;
   const ir_op_t *blocker = b->blocker;
   const char *obligation = b->obligation;
   moe_term_t *term = moe_read_op(b, value, tag, layout);
   b->blocker = blocker;
   b->obligation = obligation;
-  return term;
+  return term == NULL || (computes && !term->tokens) ? NULL : term;
 }
 
 static moe_term_t *route_leaf(moe_builder_t *b, ir_value_t *value,
