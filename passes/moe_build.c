@@ -98,14 +98,15 @@ static moe_term_t *steady_leaf(moe_builder_t *b, ir_value_t *value,
   return moe_read_op(b, value, tag, layout);
 }
 
-/* A token's value that is repeated for each slot, and what is computed of it.
- */
+/* A token's value that is repeated for each slot, and what is computed of it;
+ * weights, one number for each route, stay whole. */
 static moe_term_t *repeated_token(moe_builder_t *b, ir_value_t *value,
                                   const uint8_t *tag,
                                   const moe_layout_t *layout) {
   const ir_op_t *op = value->def;
   if (op == NULL) return NULL;
-  bool computes = ir_has_trait(op, ELEMENTWISE);
+  bool computes =
+      ir_has_trait(op, ELEMENTWISE) && !is_scalar_row(&value->type, tag);
   if (!computes && op->code != OP_RESHAPE && op->code != OP_EXPAND &&
       op->code != OP_GATHER && op->code != OP_TRANSPOSE)
     return NULL;
