@@ -346,7 +346,7 @@ moec_status_t convert_concat_from_sequence(convert_ctx_t *ctx) {
       return ctx_invalid(ctx, "elements of the sequence differ in rank");
     for (unsigned j = 0; j < rank; j++)
       if (stack || j != axis)
-        ir_check_equal(ctx->b, ctx_dim(item[0], j), ctx_dim(item[i], j),
+        ir_check_equal(ctx->b, ctx_dim(list->value[0], j), ctx_dim(item[i], j),
                        "dimensions of concatenated tensors");
     if (stack) item[i] = ir_unsqueeze(ctx->b, item[i], axis);
   }

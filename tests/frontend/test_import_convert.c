@@ -263,6 +263,14 @@ static void sequences_of_known_length_vanish(void **state) {
           "input x f32[6]\nnode SequenceConstruct(x, x) -> q\n"
           "node Abs(q) -> z\noutput z\n",
           "is a sequence");
+  MAIN_IS(HEAD
+          "input x f32[3,4]\nnode SequenceConstruct(x, x) -> q\n"
+          "node ConcatFromSequence(q) -> z {axis = 1, new_axis = 1}\n"
+          "output z\n",
+          "%1 = reshape(%0) {shape = [3, 1, 4]} : f32[3,1,4]\n"
+          "%2 = reshape(%0) {shape = [3, 1, 4]} : f32[3,1,4]\n"
+          "%3 = concat(%1, %2) {axis = 1} : f32[3,2,4]\n"
+          "return(%3)\n");
 }
 
 static void convolutions_check_their_shapes(void **state) {
