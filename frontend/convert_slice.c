@@ -33,6 +33,18 @@ typedef struct slicing {
   const expr_t *start, *length, *step;
 } slicing_t;
 
+/* Some exporters write 10^9 for "to the end". What is longer is refused when it
+ * comes, so that the limit need not be in every size. */
+static bool is_far(convert_ctx_t *ctx, const expr_t *end, const expr_t *d) {
+  int64_t value;
+  if (!expr_is_const(end, &value) || value < 1000000000 || value >= FAR ||
+      expr_is_const(d, NULL))
+    return false;
+  ir_check_equal(ctx->b, expr_min(ctx->exprs, d, end), d,
+                 "dimensions that are sliced up to a large number");
+  return true;
+}
+
 static slicing_t slice_axis(convert_ctx_t *ctx, const expr_t *d,
                             const expr_t *start, const expr_t *end,
                             int64_t step) {
@@ -40,6 +52,7 @@ static slicing_t slice_axis(convert_ctx_t *ctx, const expr_t *d,
   const expr_t *zero = ctx_int(ctx, 0), *one = ctx_int(ctx, 1);
   slicing_t s = {.step = ctx_int(ctx, step)};
   int64_t from, to;
+  if (step > 0 && is_far(ctx, end, d)) end = ctx_int(ctx, FAR);
   bool last_ones = step > 0 && expr_is_const(start, &from) && from < 0 &&
                    from > -FAR && expr_is_const(end, &to) && to >= FAR;
   if (last_ones) { /* d - max(0, d - n) = min(d, n) */

@@ -429,9 +429,52 @@ static bool tuple_tags(moe_builder_t *b, const ir_value_t *x,
   return (seen & ~(unsigned)(TAG_TOKEN | TAG_SLOT)) == 0;
 }
 
+/* Whether an index gives the token's own experts in this layout. */
+static bool names_own_experts(const moe_fact_t *fact,
+                              const moe_layout_t *layout) {
+  bool all = layout->kind == LAYOUT_ROUTES && fact->slot < 0;
+  bool one = layout->kind == LAYOUT_SLOT && fact->slot == layout->expert;
+  return (all || one) && moe_is_expert(fact) &&
+         fact->source == layout->source && fact->space == NULL;
+}
+
+/* x[batch.., experts, features..] at [batch.., slots.., 1]: of what all experts
+ * made of a token, what its own ones made. */
+static moe_term_t *read_batched(moe_builder_t *b, ir_value_t *value,
+                                const uint8_t *tag,
+                                const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  ir_value_t *x = ir_in(op, 0), *index = ir_in(op, 1);
+  const moe_fact_t *fact = moe_fact(b->facts, index);
+  unsigned batch = (unsigned)ir_get_int(op, ATTR_GATHER_ND_batch_dims);
+  unsigned behind = index->type.rank - 1;
+  uint8_t stack[IR_MAX_RANK];
+  bool fits = names_own_experts(fact, layout) && x->type.rank > batch &&
+              rule_is_one(index->type.dim[behind]) &&
+              expr_equals_const(x->type.dim[batch], layout->source->experts);
+  for (unsigned d = 0; fits && d < value->type.rank; d++) {
+    bool slot = d >= batch && d < behind;
+    if (d < batch) stack[d] = tag[d];
+    if (d >= behind) stack[d - behind + batch + 1] = tag[d];
+    fits = slot ? tag[d] == TAG_SLOT || rule_is_one(value->type.dim[d])
+                : (tag[d] & TAG_SLOT) == 0;
+    /* the index may vary with tokens only */
+    if (d < batch && tag[d] == TAG_INNER && fact->tag[d] != TAG_INNER)
+      fits = false;
+  }
+  if (!fits)
+    return moe_fail(b, op, "results are taken for the token's own experts");
+  stack[batch] = TAG_EXPERT;
+  moe_term_t *term = moe_build(
+      b, x, stack, moe_layout(b, LAYOUT_STACK, layout->source, NULL, -1));
+  return term != NULL ? with_features(b, value, tag, term) : NULL;
+}
+
 moe_term_t *moe_read_gather_nd(moe_builder_t *b, ir_value_t *value,
                                const uint8_t *tag, const moe_layout_t *layout) {
   const ir_op_t *op = value->def;
+  if (ir_get_int(op, ATTR_GATHER_ND_batch_dims) > 0)
+    return read_batched(b, value, tag, layout);
   ir_value_t *x = ir_in(op, 0), *index = ir_in(op, 1);
   const moe_fact_t *fact = moe_fact(b->facts, index);
   int64_t n;
@@ -439,7 +482,6 @@ moe_term_t *moe_read_gather_nd(moe_builder_t *b, ir_value_t *value,
   const char *why = "rows are gathered for the token's own experts";
   if (layout->kind != LAYOUT_ROWS || fact->kind != FACT_TUPLE ||
       fact->space != layout->space ||
-      ir_get_int(op, ATTR_GATHER_ND_batch_dims) != 0 ||
       !expr_is_const(index->type.dim[1], &n) ||
       !tuple_tags(b, x, fact, (unsigned)n, from))
     return moe_fail(b, op, why);
@@ -464,10 +506,7 @@ moe_term_t *moe_read_gather_elements(moe_builder_t *b, ir_value_t *value,
   int64_t axis = ir_get_int(op, ATTR_GATHER_ELEMENTS_axis);
   if (axis < 0) axis += value->type.rank;
   uint8_t stack[IR_MAX_RANK];
-  bool all = layout->kind == LAYOUT_ROUTES && fact->slot < 0;
-  bool one = layout->kind == LAYOUT_SLOT && fact->slot == layout->expert;
-  if ((!all && !one) || !moe_is_expert(fact) ||
-      fact->source != layout->source || fact->space != NULL ||
+  if (!names_own_experts(fact, layout) ||
       !expr_equals_const(x->type.dim[axis], layout->source->experts))
     return moe_fail(b, op, "results are taken for the token's own experts");
   for (unsigned d = 0; d < value->type.rank; d++) {

@@ -20,6 +20,36 @@ static bool is_constant_from(const ir_value_t *x, int64_t least) {
   return rule_splat_int(x, &c) && c >= least;
 }
 
+/* Positions along an axis so short that an integer type holds them. */
+static bool chosen_below(const ir_value_t *x, dtype_t dtype) {
+  enum { MAX_STEPS = 12, SHORT = 128 };
+  for (int i = 0; i < MAX_STEPS && x->def != NULL; i++) {
+    const ir_op_t *op = x->def;
+    int64_t axis, n;
+    switch (op->code) {
+      case OP_RESHAPE:
+      case OP_EXPAND:
+      case OP_SLICE:
+        x = op->in[0].value;
+        continue;
+      case OP_TOPK:
+        if (x->index != 1) return false;
+        axis = ir_get_int(op, ATTR_TOPK_axis);
+        break;
+      case OP_ARG_MAX:
+        axis = ir_get_int(op, ATTR_ARG_MAX_axis);
+        break;
+      default:
+        return false;
+    }
+    const ir_type_t *from = &op->in[0].value->type;
+    if (axis < 0) axis += from->rank;
+    return dtype_is_integer(dtype) && expr_is_const(from->dim[axis], &n) &&
+           (n <= SHORT || (n <= INT32_MAX && rule_cast_holds(DT_I32, dtype)));
+  }
+  return false;
+}
+
 /* Whether the results of op are at least 0: 1 or 0; or -1 if they are when
  * those of operand 0 are. */
 static int nonnegative_result(const ir_value_t *x) {
@@ -43,8 +73,10 @@ static int nonnegative_result(const ir_value_t *x) {
     case OP_DIV:
       return is_constant_from(op->in[1].value, 1) ? -1 : 0;
     case OP_CAST:
-      return rule_cast_holds(op->in[0].value->type.dtype, x->type.dtype) ? -1
-                                                                         : 0;
+      return rule_cast_holds(op->in[0].value->type.dtype, x->type.dtype) ||
+                     chosen_below(op->in[0].value, x->type.dtype)
+                 ? -1
+                 : 0;
     case OP_FMOD:
     case OP_RESHAPE:
     case OP_EXPAND:
