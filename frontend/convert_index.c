@@ -188,11 +188,26 @@ moec_status_t convert_tensor_scatter(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
+/* The places of a mask as they were asked for before, where they are at hand:
+ * rows that one mask picks have one size, not one for each tensor. */
+static ir_value_t *known_places(const convert_ctx_t *ctx,
+                                const ir_value_t *mask) {
+  enum { MAX_USES = 64 };
+  unsigned n = 0;
+  for (const ir_use_t *use = mask->uses; use != NULL && n < MAX_USES;
+       use = use->next, n++)
+    if (use->user->code == OP_NONZERO && use->user->parent == ctx->b->region)
+      return &use->user->out[0];
+  return NULL;
+}
+
 /* i64[rank, n] of the places where x is not 0. */
 static ir_value_t *places_of(convert_ctx_t *ctx, ir_value_t *x) {
   int64_t axes[IR_MAX_RANK];
   ir_value_t *mask = ctx_is_true(ctx, x);
   if (mask == NULL) return NULL;
+  ir_value_t *known = known_places(ctx, mask);
+  if (known != NULL) return known;
   unsigned rank = x->type.rank;
   for (unsigned i = 0; i < rank; i++) axes[i] = i;
   ir_value_t *count = ir_reduce(
