@@ -264,6 +264,22 @@ static ir_value_t *arrange(convert_ctx_t *ctx, const term_t *term,
   return ir_reshape(ctx->b, x, n_joined, joined);
 }
 
+/* x with dimensions [batch.., left.., right..], of 1 where it has none. */
+static ir_value_t *spread(convert_ctx_t *ctx, const term_t *term,
+                          const group_t *const *groups) {
+  int64_t perm[IR_MAX_RANK];
+  const expr_t *dim[IR_MAX_RANK];
+  unsigned n = 0, rank = 0;
+  for (unsigned g = 0; g < 3; g++)
+    for (unsigned i = 0; i < groups[g]->n; i++) {
+      int index = find_label(term, groups[g]->label[i]);
+      dim[rank++] =
+          index < 0 ? ctx_int(ctx, 1) : ctx_dim(term->x, (unsigned)index);
+      if (index >= 0) perm[n++] = index;
+    }
+  return ir_reshape(ctx->b, ir_transpose(ctx->b, term->x, perm), rank, dim);
+}
+
 /* *x becomes the product of *x and *y. */
 static bool join(convert_ctx_t *ctx, einsum_t *e, term_t *x, const term_t *y) {
   const expr_t *one = ctx_int(ctx, 1);
@@ -293,12 +309,12 @@ static bool join(convert_ctx_t *ctx, einsum_t *e, term_t *x, const term_t *y) {
   }
   const group_t *as_left[] = {&batch, &left, &sum};
   const group_t *as_right[] = {&batch, &sum, &right};
-  /* Without a dimension to sum: [batch, left, 1] * [batch, 1, right]. */
-  ir_value_t *p = arrange(ctx, x, as_left);
-  ir_value_t *q = arrange(ctx, y, as_right);
-  p = ir_binary(ctx->b, sum.n > 0 ? OP_MATMUL : OP_MUL, p, q);
   const group_t *result[] = {&batch, &left, &right};
   const expr_t *dim[IR_MAX_RANK];
+  bool sums = sum.n > 0;
+  ir_value_t *p = sums ? arrange(ctx, x, as_left) : spread(ctx, x, result);
+  ir_value_t *q = sums ? arrange(ctx, y, as_right) : spread(ctx, y, result);
+  p = sums ? ir_binary(ctx->b, OP_MATMUL, p, q) : ctx_binary(ctx, OP_MUL, p, q);
   x->n = 0;
   for (unsigned g = 0; g < 3; g++)
     for (unsigned i = 0; i < result[g]->n; i++) {
@@ -306,7 +322,7 @@ static bool join(convert_ctx_t *ctx, einsum_t *e, term_t *x, const term_t *y) {
       x->label[x->n++] = result[g]->label[i];
     }
   for (unsigned i = 0; i < sum.n; i++) e->uses[sum.label[i]] = 0;
-  x->x = ir_reshape(ctx->b, p, x->n, dim);
+  x->x = p != NULL ? ir_reshape(ctx->b, p, x->n, dim) : NULL;
   return x->x != NULL;
 }
 

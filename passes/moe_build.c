@@ -50,7 +50,9 @@ const moe_layout_t *moe_layout(moe_builder_t *b, moe_layout_kind_t kind,
 /* Routes and tokens in order; all else has one element per row. */
 static bool is_scalar_row(const ir_type_t *type, const uint8_t *tag) {
   for (unsigned d = 0; d < type->rank; d++)
-    if (tag[d] == TAG_INNER && !rule_is_one(type->dim[d])) return false;
+    if ((tag[d] & TAG_INNER) != 0 &&
+        !(tag[d] == TAG_INNER && rule_is_one(type->dim[d])))
+      return false;
   return true;
 }
 

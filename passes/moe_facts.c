@@ -69,6 +69,7 @@ static rule_fn rule_of(const ir_op_t *op) {
     case OP_CUM_SUM:
       return moe_rule_cum_sum;
     case OP_SOFTMAX:
+    case OP_LOG_SOFTMAX:
       return moe_rule_softmax;
     case OP_MATMUL:
       return moe_rule_matmul;

@@ -433,8 +433,38 @@ static moe_term_t *multiply(moe_builder_t *b, const ir_op_t *op, moe_term_t *x,
   return moe_term_reshape(b->terms, term, 2, all);
 }
 
+/* x[tokens.., experts * n] times y[experts * n, m]: the sum over experts of
+ * what their rows of y make of x, which is 0 for those that are not a token's.
+ */
+static moe_found_t *match_blocks(moe_builder_t *b, const ir_op_t *op,
+                                 const moe_source_t *source) {
+  ir_value_t *x = ir_in(op, 0), *y = ir_in(op, 1);
+  ir_value_t *root = (ir_value_t *)&op->out[0];
+  const moe_fact_t *gate = moe_fact(b->facts, x);
+  unsigned last = x->type.rank - 1;
+  uint8_t tag[IR_MAX_RANK] = {TAG_EXPERT | TAG_INNER, TAG_INNER};
+  uint8_t root_tag[IR_MAX_RANK];
+  if (y->type.rank != 2 || gate->kind != FACT_GATE || gate->source != source ||
+      gate->space != NULL || !gate->off.known || gate->off.x != 0 ||
+      !source->distinct || gate->tag[last] != (TAG_EXPERT | TAG_INNER))
+    return NULL;
+  for (unsigned d = 0; d < last; d++)
+    if ((root_tag[d] = gate->tag[d]) != TAG_TOKEN) return NULL;
+  root_tag[last] = TAG_INNER;
+  const moe_layout_t *layout = moe_layout(b, LAYOUT_STACK, source, NULL, -1);
+  moe_term_t *vector = moe_build(b, x, gate->tag, layout);
+  moe_term_t *matrix = vector != NULL ? moe_build(b, y, tag, layout) : NULL;
+  if (matrix == NULL) return NULL;
+  moe_term_t *term = moe_read_product(b, root, root_tag, vector, matrix);
+  if (!is_expert(b, op, term)) return NULL;
+  return with_structures(
+      b, new_found(b, root, root_tag, source, term, form_of(layout)));
+}
+
 moe_found_t *moe_match_product(moe_builder_t *b, const ir_op_t *op,
                                const moe_source_t *source) {
+  moe_found_t *blocks = match_blocks(b, op, source);
+  if (blocks != NULL) return blocks;
   ir_value_t *x = ir_in(op, 0), *y = ir_in(op, 1);
   ir_value_t *root = (ir_value_t *)&op->out[0];
   unsigned rank = root->type.rank;

@@ -35,6 +35,9 @@ typedef moe_term_t *moe_reader_t(moe_builder_t *b, ir_value_t *value,
 moe_reader_t moe_read_matmul, moe_read_gather, moe_read_gather_nd,
     moe_read_gather_elements, moe_read_slice, moe_read_concat, moe_read_scatter,
     moe_read_if;
+/* The product of two terms that moe_read_matmul makes of its operands. */
+moe_term_t *moe_read_product(moe_builder_t *b, ir_value_t *value,
+                             const uint8_t *tag, moe_term_t *x, moe_term_t *y);
 /* Marks what several of the values are computed from as a place to stop at. */
 void moe_find_shared(moe_builder_t *b, unsigned n, ir_value_t *const *value);
 

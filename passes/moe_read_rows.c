@@ -165,9 +165,8 @@ static bool is_vector(const moe_term_t *x, const expr_t *k) {
   return found || rule_is_one(k);
 }
 
-static moe_term_t *finish_product(moe_builder_t *b, ir_value_t *value,
-                                  const uint8_t *tag, moe_term_t *x,
-                                  moe_term_t *y) {
+moe_term_t *moe_read_product(moe_builder_t *b, ir_value_t *value,
+                             const uint8_t *tag, moe_term_t *x, moe_term_t *y) {
   const ir_op_t *op = value->def;
   const expr_t *dim[IR_MAX_RANK];
   unsigned rank = moe_features(b->terms, &value->type, tag, dim);
@@ -223,7 +222,7 @@ moe_term_t *moe_read_matmul(moe_builder_t *b, ir_value_t *value,
     const expr_t *dim[2] = {side[1]->dim[0], one};
     side[1] = moe_term_reshape(b->terms, side[1], 2, dim);
   }
-  return finish_product(b, value, tag, side[0], side[1]);
+  return moe_read_product(b, value, tag, side[0], side[1]);
 }
 
 /* ---- Gathers
@@ -481,8 +480,7 @@ moe_term_t *moe_read_gather_nd(moe_builder_t *b, ir_value_t *value,
   uint8_t from[IR_MAX_RANK];
   const char *why = "rows are gathered for the token's own experts";
   if (layout->kind != LAYOUT_ROWS || fact->kind != FACT_TUPLE ||
-      fact->space != layout->space ||
-      !expr_is_const(index->type.dim[1], &n) ||
+      fact->space != layout->space || !expr_is_const(index->type.dim[1], &n) ||
       !tuple_tags(b, x, fact, (unsigned)n, from))
     return moe_fail(b, op, why);
   for (unsigned d = (unsigned)n; d < x->type.rank; d++) {

@@ -26,6 +26,8 @@ static moe_constant_t compute_unary(ir_opcode_t code, double x) {
       return constant(x == 0);
     case OP_EXP:
       return low ? constant(0) : x == 0 ? constant(1) : unknown;
+    case OP_LOG:
+      return x == 0 ? constant(-INFINITY) : x == 1 ? constant(0) : unknown;
     case OP_SIGMOID:
       return low ? constant(0) : unknown;
     case OP_SQRT:
@@ -310,13 +312,15 @@ const moe_fact_t *moe_rule_reduce(moe_facts_t *facts, ir_value_t *value) {
 
 const moe_fact_t *moe_rule_softmax(moe_facts_t *facts, ir_value_t *value) {
   const moe_fact_t *gate = moe_fact(facts, ir_in(value->def, 0));
-  int64_t axis = ir_get_int(value->def, ATTR_SOFTMAX_axis);
+  bool logs = value->def->code == OP_LOG_SOFTMAX; /* what is -inf stays so */
+  int64_t axis =
+      ir_get_int(value->def, logs ? ATTR_LOG_SOFTMAX_axis : ATTR_SOFTMAX_axis);
   if (axis < 0) axis += value->type.rank;
   if (gate->kind != FACT_GATE || gate->tag[axis] != TAG_EXPERT ||
       !gate->off.known || !isinf(gate->off.x) || gate->off.x > 0)
     return NULL;
   moe_fact_t *out = moe_fact_copy(facts, gate);
-  out->off = constant(0);
+  if (!logs) out->off = constant(0);
   out->on = unknown;
   out->at_route = NULL;
   return out;

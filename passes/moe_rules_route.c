@@ -217,6 +217,45 @@ const moe_fact_t *moe_rule_scatter(moe_facts_t *facts, ir_value_t *value) {
                                          : NULL;
 }
 
+/* Element `at`, in C order, of a constant, perhaps through views of it. */
+static bool constant_element(const ir_value_t *value, int64_t at, double *out) {
+  enum { MAX_VIEWS = 6 };
+  for (unsigned i = 0; i < MAX_VIEWS && value->def != NULL; i++) {
+    const ir_op_t *op = value->def;
+    if (op->code == OP_CONSTANT) {
+      const ir_data_t *data = ir_get_data(op, ATTR_CONSTANT_data);
+      dtype_class_t class = dtype_class(value->type.dtype);
+      if (data->bytes == NULL || class == DT_CLASS_STRING ||
+          class == DT_CLASS_COMPLEX)
+        return false;
+      *out = ir_element_float(value->type.dtype, data->bytes, (uint64_t)at);
+      return true;
+    }
+    const ir_value_t *from = ir_in(op, 0);
+    if (op->code == OP_SLICE) {
+      unsigned n;
+      const expr_t *const *start = ir_get_exprs(op, ATTR_SLICE_start, &n);
+      const expr_t *const *step = ir_get_exprs(op, ATTR_SLICE_step, &n);
+      int64_t place = 0, scale = 1;
+      for (unsigned d = n; d-- > 0;) {
+        int64_t size, whole, first, by;
+        if (!expr_is_const(value->type.dim[d], &size) || size == 0 ||
+            !expr_is_const(from->type.dim[d], &whole) ||
+            !expr_is_const(start[d], &first) || !expr_is_const(step[d], &by))
+          return false;
+        place += (first + at % size * by) * scale;
+        at /= size;
+        scale *= whole;
+      }
+      at = place;
+    } else if (op->code != OP_RESHAPE) {
+      return false;
+    }
+    value = from;
+  }
+  return false;
+}
+
 /* ---- Gathers --------------------------------------------------------------
  */
 
@@ -256,6 +295,33 @@ static const moe_fact_t *gather_one(moe_facts_t *facts, ir_value_t *value,
   return out;
 }
 
+/* Rows of the unit matrix that experts pick: 1 for the expert, 0 for others. */
+static const moe_fact_t *gather_units(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  ir_value_t *unit = ir_in(op, 0);
+  const moe_fact_t *index = moe_fact(facts, ir_in(op, 1));
+  unsigned rank = ir_in(op, 1)->type.rank;
+  int64_t axis = ir_get_int(op, ATTR_GATHER_axis);
+  if (!moe_is_expert(index) || unit->type.rank != 2 ||
+      (axis != 0 && axis != -2))
+    return NULL;
+  int64_t n = index->source->experts;
+  for (unsigned d = 0; d < 2; d++)
+    if (!expr_equals_const(unit->type.dim[d], n)) return NULL;
+  for (int64_t i = 0; i < n * n; i++) {
+    double x;
+    if (!constant_element(unit, i, &x) || x != (i / n == i % n ? 1 : 0))
+      return NULL;
+  }
+  moe_fact_t *out = moe_fact_new(facts, FACT_GATE, index->source);
+  out->off = (moe_constant_t){true, 0};
+  out->on = (moe_constant_t){index->slot < 0, 1};
+  out->space = index->space;
+  for (unsigned d = 0; d < rank; d++) out->tag[d] = index->tag[d];
+  out->tag[rank] = TAG_EXPERT;
+  return out;
+}
+
 const moe_fact_t *moe_rule_gather(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   const moe_fact_t *from = moe_fact(facts, ir_in(op, 0));
@@ -263,6 +329,8 @@ const moe_fact_t *moe_rule_gather(moe_facts_t *facts, ir_value_t *value) {
   int64_t c;
   if (from->kind != FACT_NONE && rule_splat_int(ir_in(op, 1), &c))
     return gather_one(facts, value, from, c);
+  const moe_fact_t *units = gather_units(facts, value);
+  if (units != NULL) return units;
   /* numbers of routes, in the order of sorted routes */
   bool whole = ir_in(op, 0)->type.rank == 1 && value->type.rank == 1;
   if (index->kind != FACT_ROUTE || index->linear != NULL || !whole ||
@@ -277,45 +345,6 @@ const moe_fact_t *moe_rule_gather(moe_facts_t *facts, ir_value_t *value) {
 
 /* ---- Numbers --------------------------------------------------------------
  */
-
-/* Element `at`, in C order, of a constant, perhaps through views of it. */
-static bool constant_element(const ir_value_t *value, int64_t at, double *out) {
-  enum { MAX_VIEWS = 6 };
-  for (unsigned i = 0; i < MAX_VIEWS && value->def != NULL; i++) {
-    const ir_op_t *op = value->def;
-    if (op->code == OP_CONSTANT) {
-      const ir_data_t *data = ir_get_data(op, ATTR_CONSTANT_data);
-      dtype_class_t class = dtype_class(value->type.dtype);
-      if (data->bytes == NULL || class == DT_CLASS_STRING ||
-          class == DT_CLASS_COMPLEX)
-        return false;
-      *out = ir_element_float(value->type.dtype, data->bytes, (uint64_t)at);
-      return true;
-    }
-    const ir_value_t *from = ir_in(op, 0);
-    if (op->code == OP_SLICE) {
-      unsigned n;
-      const expr_t *const *start = ir_get_exprs(op, ATTR_SLICE_start, &n);
-      const expr_t *const *step = ir_get_exprs(op, ATTR_SLICE_step, &n);
-      int64_t place = 0, scale = 1;
-      for (unsigned d = n; d-- > 0;) {
-        int64_t size, whole, first, by;
-        if (!expr_is_const(value->type.dim[d], &size) || size == 0 ||
-            !expr_is_const(from->type.dim[d], &whole) ||
-            !expr_is_const(start[d], &first) || !expr_is_const(step[d], &by))
-          return false;
-        place += (first + at % size * by) * scale;
-        at /= size;
-        scale *= whole;
-      }
-      at = place;
-    } else if (op->code != OP_RESHAPE) {
-      return false;
-    }
-    value = from;
-  }
-  return false;
-}
 
 bool moe_fill_number(const ir_value_t *value, double *out) {
   int64_t number, count;
