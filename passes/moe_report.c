@@ -44,6 +44,16 @@ moe_loss_t *moe_report_add_loss(moe_report_t *report) {
   return loss;
 }
 
+moe_pruning_t *moe_report_add_pruning(moe_report_t *report,
+                                      moe_layer_t *layer) {
+  if (report == NULL || layer == NULL) return NULL;
+  moe_pruning_t *pruning = ARENA_NEW(report->arena, moe_pruning_t);
+  layer->prunings = grow(report->arena, layer->prunings, layer->n_prunings,
+                         &layer->room_prunings);
+  layer->prunings[layer->n_prunings++] = pruning;
+  return pruning;
+}
+
 /* ---- Settling --------------------------------------------------------------
  */
 
@@ -95,6 +105,16 @@ void moe_words_add(moe_report_t *report, moe_words_t *words, const char *word) {
     if (strcmp(words->word[i], word) == 0) return;
   words->word = grow(report->arena, words->word, words->n, &words->room);
   words->word[words->n++] = arena_strdup(report->arena, word);
+}
+
+const char *moe_pruning_rule_name(moe_pruning_rule_t rule) {
+  static const char *const names[] = {
+      [MOE_PRUNE_MASKED] = "masked",       [MOE_PRUNE_BOUNDED] = "bounded",
+      [MOE_PRUNE_DOMINATED] = "dominated", [MOE_PRUNE_ZERO] = "zero",
+      [MOE_PRUNE_DUPLICATE] = "duplicate",
+  };
+  MOEC_ASSERT(rule < sizeof names / sizeof names[0]);
+  return names[rule];
 }
 
 const char *moe_weight_position_name(moe_weight_position_t position) {

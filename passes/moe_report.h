@@ -32,6 +32,29 @@ typedef struct moe_words {
   const char **word;
 } moe_words_t;
 
+/* Why an expert, or a part of it, is not computed. */
+typedef enum {
+  MOE_PRUNE_MASKED,    /* its choice is -inf, or its weight always 0 */
+  MOE_PRUNE_BOUNDED,   /* bounds of k others' choices lie above its own */
+  MOE_PRUNE_DOMINATED, /* k others' logits lie above its own */
+  MOE_PRUNE_ZERO,      /* its result is 0 */
+  MOE_PRUNE_DUPLICATE, /* it computes what `same_as` computes */
+} moe_pruning_rule_t;
+
+/* The certificate of one such expert. Numbers are those of the file's router.
+ */
+typedef struct moe_pruning {
+  moe_pruning_rule_t rule;
+  int64_t expert;
+  int64_t same_as;      /* of duplicates, else -1 */
+  unsigned n_witnesses; /* experts that are chosen before it: int64_t[n] */
+  const int64_t *witnesses;
+  double slack; /* how far their choices, or logits, lie above its own at least;
+                   NaN: says nothing */
+  moe_exactness_t exactness;
+  moe_words_t assumptions;
+} moe_pruning_t;
+
 /* One layer. Texts are lower case, without a full stop; they, like all else,
  * live in the report's arena or longer. NULL and 0 where nothing is known. */
 typedef struct moe_layer {
@@ -56,8 +79,10 @@ typedef struct moe_layer {
   moe_words_t assumptions; /* of that class: "outputs of experts are finite" */
   moe_work_t before;       /* of the graph as it stands */
   moe_work_t after;        /* of the layer as it was rewritten */
-  bool sparse;             /* rewritten: only selected experts are computed */
-  const char *reason;      /* why not, where it is not sparse */
+  unsigned n_prunings, room_prunings;
+  moe_pruning_t **prunings; /* by rule, then by expert */
+  bool sparse;              /* rewritten: only selected experts are computed */
+  const char *reason;       /* why not, where it is not sparse */
 } moe_layer_t;
 
 /* Something that looked like a layer and was left as it stands. */
@@ -93,6 +118,8 @@ moe_layer_t *moe_report_add_layer(moe_report_t *report);
 moe_refusal_t *moe_report_add_refusal(moe_report_t *report);
 moe_loss_t *moe_report_add_loss(moe_report_t *report);
 
+moe_pruning_t *moe_report_add_pruning(moe_report_t *report, moe_layer_t *layer);
+
 /* Forgets refusals of what has become a layer all the same, and all but the
  * first of a node's. */
 void moe_report_settle(moe_report_t *report);
@@ -100,6 +127,8 @@ void moe_report_settle(moe_report_t *report);
 /* Appends a copy of a word, unless it is there already. */
 void moe_words_add(moe_report_t *report, moe_words_t *words, const char *word);
 
+/* "masked", "bounded", "dominated", "zero", "duplicate". */
+const char *moe_pruning_rule_name(moe_pruning_rule_t rule);
 /* "output", "input", "hidden", "none"; "EX0", "EX1". */
 const char *moe_weight_position_name(moe_weight_position_t position);
 const char *moe_exactness_name(moe_exactness_t exactness);

@@ -1,6 +1,7 @@
 /* Mixture-of-Experts layers as JSON and as text. */
 #include "tools/describe_moe.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "tools/json.h"
@@ -73,6 +74,33 @@ static void append_words(const char *key, const moe_words_t *words,
   text_printf(out, "]");
 }
 
+static void append_pruning(const moe_pruning_t *pruning, text_t *out) {
+  text_printf(out, "{\"rule\":\"%s\",\"expert\":%lld",
+              moe_pruning_rule_name(pruning->rule), (long long)pruning->expert);
+  if (pruning->same_as >= 0)
+    text_printf(out, ",\"same_as\":%lld", (long long)pruning->same_as);
+  text_printf(out, ",\"witnesses\":[");
+  for (unsigned i = 0; i < pruning->n_witnesses; i++)
+    text_printf(out, "%s%lld", i > 0 ? "," : "",
+                (long long)pruning->witnesses[i]);
+  text_printf(out, "],\"slack\":");
+  json_write_number(pruning->slack, out);
+  text_printf(out, ",\"exactness\":\"%s\"",
+              moe_exactness_name(pruning->exactness));
+  append_words("assumptions", &pruning->assumptions, out);
+  text_printf(out, "}");
+}
+
+static void append_prunings(const moe_layer_t *layer, text_t *out) {
+  if (layer->n_prunings == 0) return;
+  text_printf(out, ",\"pruned\":[");
+  for (unsigned i = 0; i < layer->n_prunings; i++) {
+    if (i > 0) text_printf(out, ",");
+    append_pruning(layer->prunings[i], out);
+  }
+  text_printf(out, "]");
+}
+
 static void append_layer(const moe_layer_t *layer, text_t *out) {
   text_printf(out, "{\"name\":");
   json_write_string(layer->name != NULL ? layer->name : "", out);
@@ -98,6 +126,7 @@ static void append_layer(const moe_layer_t *layer, text_t *out) {
   append_work("after", &layer->after, out);
   text_printf(out, ",\"sparse\":%s", layer->sparse ? "true" : "false");
   append_string("reason", layer->reason, out);
+  append_prunings(layer, out);
   text_printf(out, "}");
 }
 
@@ -222,6 +251,40 @@ static void say_exactness(text_t *out, const moe_layer_t *layer) {
   text_printf(out, "\n");
 }
 
+/* "expert 3, masked: 0, 1 come before it by 2 or more" */
+static void say_pruning(text_t *out, const moe_pruning_t *pruning) {
+  enum { MAX_TOLD = 8 };
+  text_printf(out, "expert %lld, %s", (long long)pruning->expert,
+              moe_pruning_rule_name(pruning->rule));
+  if (pruning->same_as >= 0)
+    text_printf(out, " of %lld", (long long)pruning->same_as);
+  for (unsigned i = 0; i < pruning->n_witnesses && i < MAX_TOLD; i++)
+    text_printf(out, "%s %lld", i > 0 ? "," : ": behind",
+                (long long)pruning->witnesses[i]);
+  if (pruning->n_witnesses > MAX_TOLD)
+    text_printf(out, " and %u more", pruning->n_witnesses - MAX_TOLD);
+  if (isfinite(pruning->slack) && pruning->slack < 1e200)
+    text_printf(out, " by at least %.6g", pruning->slack);
+  text_printf(out, "; %s", moe_exactness_name(pruning->exactness));
+  for (unsigned i = 0; i < pruning->assumptions.n; i++) {
+    text_printf(out, "%s", i == 0 ? ", provided that " : " and ");
+    say(out, pruning->assumptions.word[i]);
+  }
+  text_printf(out, "\n");
+}
+
+static void say_prunings(text_t *out, const moe_layer_t *layer) {
+  enum { MAX_TOLD = 32 };
+  for (unsigned i = 0; i < layer->n_prunings; i++) {
+    begin_row(out, i == 0 ? "left out" : "");
+    if (i == MAX_TOLD) {
+      text_printf(out, "%u more\n", layer->n_prunings - i);
+      return;
+    }
+    say_pruning(out, layer->prunings[i]);
+  }
+}
+
 static void say_layer(text_t *out, const moe_layer_t *layer, unsigned number) {
   text_printf(out, "layer %u: ", number);
   if (layer->name != NULL) say(out, layer->name);
@@ -246,6 +309,7 @@ static void say_layer(text_t *out, const moe_layer_t *layer, unsigned number) {
     say_exactness(out, layer);
     say_work(out, "work", &layer->after);
     say_work(out, "before", &layer->before);
+    say_prunings(out, layer);
   } else {
     begin_row(out, "left as is");
     say(out, layer->reason != NULL ? layer->reason : "no reason is known");

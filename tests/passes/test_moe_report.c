@@ -31,6 +31,7 @@ static void nobody_who_asks_gets_nothing(void **state) {
   assert_null(moe_report_add_layer(NULL));
   assert_null(moe_report_add_refusal(NULL));
   assert_null(moe_report_add_loss(NULL));
+  assert_null(moe_report_add_pruning(NULL, NULL));
 }
 
 static void a_word_is_listed_once(void **state) {

@@ -1,4 +1,6 @@
 /* Reports of Mixture-of-Experts layers, as JSON and as text. */
+#include <math.h>
+
 #include "tools/describe_moe.h"
 #include "value_support.h"
 
@@ -28,6 +30,18 @@ static moe_report_t *example(value_fixture_t *f) {
                 .weight_bytes = expr_const(pool, 384)},
       .sparse = true};
   moe_words_add(report, &layer->assumptions, "outputs are finite");
+  static const int64_t witnesses[] = {0, 4};
+  moe_pruning_t *pruning = moe_report_add_pruning(report, layer);
+  *pruning = (moe_pruning_t){.rule = MOE_PRUNE_BOUNDED,
+                             .expert = 2,
+                             .same_as = -1,
+                             .n_witnesses = 2,
+                             .witnesses = witnesses,
+                             .slack = 0.5};
+  moe_words_add(report, &pruning->assumptions, "scores are finite");
+  pruning = moe_report_add_pruning(report, layer);
+  *pruning = (moe_pruning_t){
+      .rule = MOE_PRUNE_DUPLICATE, .expert = 7, .same_as = 3, .slack = NAN};
   layer = moe_report_add_layer(report);
   *layer = (moe_layer_t){.experts = 3, .reason = "all are used"};
   layer->weight_position = MOE_WEIGHT_NONE;
@@ -55,7 +69,12 @@ static void layers_are_written_as_json(void **state) {
       "\"output\",\"exactness\":\"EX1\",\"assumptions\":[\"outputs are "
       "finite\"],\"before\":{\"multiply_adds\":null,\"elementwise\":null,"
       "\"weight_bytes\":null},\"after\":{\"multiply_adds\":96,"
-      "\"elementwise\":\"H\",\"weight_bytes\":384},\"sparse\":true},{\"name\":"
+      "\"elementwise\":\"H\",\"weight_bytes\":384},\"sparse\":true,"
+      "\"pruned\":[{\"rule\":\"bounded\",\"expert\":2,\"witnesses\":[0,4],"
+      "\"slack\":0.5,\"exactness\":\"EX0\",\"assumptions\":[\"scores are "
+      "finite\"]},{\"rule\":\"duplicate\",\"expert\":7,\"same_as\":3,"
+      "\"witnesses\":[],\"slack\":null,\"exactness\":\"EX0\","
+      "\"assumptions\":[]}]},{\"name\":"
       "\"\",\"node\":{},\"experts\":3,\"k\":0,\"structures\":0,\"shared\":0,"
       "\"missing\":[],\"weight_position\":\"none\",\"exactness\":\"EX0\","
       "\"assumptions\":[],\"before\":{\"multiply_adds\":null,\"elementwise\":"
@@ -85,6 +104,9 @@ static void layers_are_explained(void **state) {
       "  weight      multiplies the output\n"
       "  exactness   EX1, provided that outputs are finite\n"
       "  work        96 multiply-adds, 384 bytes of weights for a token\n"
+      "  left out    expert 2, bounded: behind 0, 4 by at least 0.5; EX0, "
+      "provided that scores are finite\n"
+      "              expert 7, duplicate of 3; EX0\n"
       "layer 2: a node without a place\n"
       "  experts     3, how many for a token varies\n"
       "  weight      none\n"

@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""Experts that no input needs are left out, with a certificate; near misses are not.
+
+usage: pruned.py --moec MOEC [--only NAME]
+
+Each case of pruned_cases.py is a layer and what its report must have: exactly those
+records, of rule, expert and the expert that it is the same as. Outputs are those of
+--disable-pass=moe_prune, to the bit but for the sign of zero, and those of a layer
+computed in Python, for random tokens, tokens of zeros, of large and of extreme
+numbers. Every case is tried again with its experts in another order, which must
+find the same experts.
+"""
+import argparse
+import sys
+import tempfile
+
+import numpy as np
+
+import pruned_cases
+from compiled import Compiled
+from pruned_layers import Layer
+
+TOKENS = 23
+
+
+def inputs(layer, rng):
+    """Tokens of all sizes; each is finite in what the layer computes of it."""
+    x = rng.normal(0, 1, (TOKENS, layer.width)).astype(np.float32)
+    x[3:6] *= 100
+    x[6] = 0
+    x[7] = 1
+    x[8] = -1
+    x[9:12] *= 0.1
+    for i in range(12, min(TOKENS, 12 + layer.width)):
+        x[i] = 0
+        x[i, i - 12] = 30 if i % 2 else -30
+    if layer.integers:
+        x = np.round(np.clip(x * 3, -50, 50)).astype(np.float32)
+    return x
+
+
+def certificates(report, experts):
+    """{(rule, expert, same_as)} of the only layer, and what is wrong with them."""
+    problems = []
+    if len(report["layers"]) != 1:
+        return set(), [f"{len(report['layers'])} layers in the report"]
+    layer = report["layers"][0]
+    found = set()
+    for record in layer.get("pruned", []):
+        found.add((record["rule"], record["expert"], record.get("same_as")))
+        if record["rule"] in ("bounded", "dominated") and len(record["witnesses"]) != layer["k"]:
+            problems.append(f"{record} has not k witnesses")
+        if not all(0 <= w < experts and w != record["expert"] for w in record["witnesses"]):
+            problems.append(f"witnesses of {record}")
+        if record["exactness"] != "EX0":
+            problems.append(f"exactness of {record}")
+    return found, problems
+
+
+def named(wanted, place):
+    """The records of a layer whose expert e has become number place[e]."""
+    out = set()
+    for rule, expert, same_as in wanted:
+        out.add((rule, place[expert], None if same_as is None else place[same_as]))
+    return out
+
+
+def groups_of(records):
+    """Duplicates as sets of numbers: which one the others share is the first."""
+    parent = {}
+    for rule, expert, same_as in records:
+        if rule == "duplicate":
+            parent.setdefault(same_as, {same_as}).add(expert)
+    return {frozenset(group) for group in parent.values()}
+
+
+def split(records):
+    return {r for r in records if r[0] != "duplicate"}, groups_of(records)
+
+
+def check(moec, layer, wanted, folder):
+    x = inputs(layer, np.random.default_rng(7))
+    compiled = Compiled(moec, folder, layer.model(), {"x": x})
+    got, report = compiled.run_and_report()
+    if got is None:
+        return [compiled.error]
+    found, problems = certificates(report, layer.experts)
+    if split(found) != split(wanted):
+        problems.append(f"found {sorted(map(str, found))}, expected {sorted(map(str, wanted))}")
+    plain = compiled.run("--disable-pass=moe_prune")
+    if plain is None:
+        return problems + [compiled.error]
+    if not np.array_equal(got[0], plain[0], equal_nan=True):
+        rows = np.unique(np.argwhere(got[0] != plain[0])[:, 0])
+        problems.append(f"differs from --disable-pass=moe_prune in tokens {rows}")
+    want = layer.reference(x)
+    scale = np.abs(want).max(axis=1, keepdims=True) + 1e-30
+    error = np.abs(got[0] - want) / scale
+    if not (error < 2e-4).all():
+        problems.append(f"differs from the reference in tokens "
+                        f"{np.unique(np.argwhere(~(error < 2e-4))[:, 0])}")
+    return problems
+
+
+def permuted(layer, wanted, rng):
+    order = rng.permutation(layer.experts)
+    place = np.argsort(order)
+    return layer.reordered(order), named(wanted, [int(p) for p in place])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--moec", required=True)
+    parser.add_argument("--only", help="one case")
+    args = parser.parse_args()
+    failed = count = 0
+    rng = np.random.default_rng(3)
+    for case in pruned_cases.all_cases():
+        layer = Layer(**case.layer)
+        variants = [("", layer, case.wanted)]
+        if case.any_order:
+            variants.append((" in another order", *permuted(layer, case.wanted, rng)))
+        for name, variant, wanted in variants:
+            if args.only not in (None, case.name):
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                problems = check(args.moec, variant, wanted, folder)
+            count += 1
+            for problem in problems:
+                print(f"{case.name}{name}: {problem}", flush=True)
+            failed += bool(problems)
+    print(f"{count} layers, {failed} failures")
+    return failed > 0 or count == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

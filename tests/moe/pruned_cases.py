@@ -1,0 +1,184 @@
+"""Layers with experts that no input needs, and layers that come near to that."""
+import dataclasses
+
+import numpy as np
+
+from pruned_layers import D, E, H
+
+F = np.float32
+
+
+@dataclasses.dataclass
+class Case:
+    name: str
+    layer: dict
+    wanted: set  # (rule, expert, same_as)
+    any_order: bool = True  # the same experts when they are reordered
+
+
+def rest(seed, **more):
+    """A layer of which nothing can be left out, with changes."""
+    rng = np.random.default_rng(seed)
+
+    def draw(*shape):
+        return rng.normal(0, 0.5, shape).astype(F)
+
+    layer = {"gate": draw(D, E), "up": draw(E, D, H), "up_bias": draw(E, H),
+             "down": draw(E, H, D), "down_bias": draw(E, D)}
+    layer.update(more)
+    return layer
+
+
+def at(value, *places, n=E, fill=0.0):
+    """f32[n] with the value at these places."""
+    out = np.full(n, fill, F)
+    out[list(places)] = value
+    return out
+
+
+def masked():
+    bias = at(-np.inf, 2, 5)
+    hit = {("masked", 2, None), ("masked", 5, None)}
+    mask = at(1, 2, 5) > 0
+    yield Case("softmax_bias", rest(1, bias=bias), hit)
+    yield Case("softmax_bias_dense", rest(1, bias=bias, form="dense"), hit)
+    yield Case("softmax_where", rest(1, mask=mask), hit)
+    yield Case("logits_bias", rest(1, bias=bias, score="none"), hit)
+    yield Case("sigmoid_select", rest(1, select=bias, score="sigmoid"), hit)
+    yield Case("not_renormalised", rest(1, bias=bias, renorm=False), hit)
+    # -1e30 is not -inf: logits of -2e30 are finite, too.
+    yield Case("finite_bias", rest(1, bias=at(-1e30, 2, 5)), set())
+    yield Case("finite_where", rest(1, mask=mask, fill=-1e30, score="none"), set())
+    yield Case("finite_select", rest(1, select=at(-0.5, 2, 5), score="sigmoid"), set())
+    # One is left, so another one is chosen, masked as it is.
+    most = at(-np.inf, *range(1, E))
+    # Which one that is, is up to ties: the first.
+    yield Case("too_few_left", rest(1, bias=most, score="none"),
+               {("masked", e, None) for e in range(2, E)}, False)
+    # Groups: a masked expert is behind k of its own group only.
+    yield Case("groups", rest(1, select=bias, score="sigmoid", groups=(2, 1)), hit, False)
+    yield Case("small_groups", rest(1, select=bias, score="sigmoid", groups=(4, 2)), set(), False)
+
+
+def bounded():
+    above = at(1.5, 0, 1, 2)
+    hit = {("bounded", e, None) for e in range(3, E)}
+    yield Case("sigmoid_bias", rest(2, select=above, score="sigmoid"), hit)
+    yield Case("softmax_bias_above", rest(2, select=above, renorm=False), hit)
+    # Two lie above, and all others come third.
+    one = {("bounded", e, None) for e in range(2, E)}
+    yield Case("two_above", rest(2, select=at(1.5, 0, 1), score="sigmoid"), one)
+    yield Case("one_above", rest(2, select=at(1.5, 0), score="sigmoid"), set())
+    # A sigmoid of 1 and one of 0 + 1 are equal: the lower number comes first.
+    yield Case("equal_behind", rest(2, select=at(1.0, 0, 1), score="sigmoid"), one, False)
+    last = at(1.0, E - 2, E - 1)
+    yield Case("equal_before", rest(2, select=last, score="sigmoid"), set(), False)
+    ulp = at(np.nextafter(F(1), F(2)), E - 2, E - 1)
+    yield Case("one_ulp_above", rest(2, select=ulp, score="sigmoid"),
+               {("bounded", e, None) for e in range(E - 2)}, False)
+    ulp = at(np.nextafter(F(1), F(0)), 0, 1)
+    yield Case("one_ulp_below", rest(2, select=ulp, score="sigmoid"), set(), False)
+
+
+def dominated():
+    gamma = np.linspace(0.5, 1.5, D).astype(F)
+    rng = np.random.default_rng(5) # columns differ by less than their size
+    gate = (rng.normal(0, 0.05, (D, E)) + rng.normal(0, 1, (D, 1))).astype(F)
+    reach = np.sqrt(D) * max(np.linalg.norm((gate[:, i] - gate[:, j]) * gamma)
+                             for i in range(E) for j in range(E))
+    hit = {("dominated", 3, None), ("dominated", 6, None)}
+    for norm in ("rms", "layer"):
+        for score in ("softmax", "none"):
+            far = rest(3, gate=gate, gamma=gamma, norm=norm, score=score,
+                       bias=at(-1.01 * F(reach), 3, 6))
+            yield Case(f"{norm}_{score}", far, hit)
+            near = dict(far, bias=at(-0.2 * F(reach), 3, 6))
+            yield Case(f"{norm}_{score}_near", near, set())
+    yield Case("without_a_norm", rest(3, gate=gate, bias=at(-100.0, 3, 6)), set())
+    # Bounds of each logit are enough.
+    small = gate - gate.mean(axis=1, keepdims=True)
+    far = rest(3, gate=small, gamma=gamma, norm="rms", score="sigmoid",
+               bias=at(-2 * F(reach), 3, 6))
+    yield Case("by_bounds_of_sigmoids", far, {("bounded", 3, None), ("bounded", 6, None)})
+    # Sigmoids of what differs may be the same.
+    yield Case("saturated", rest(3, gate=gate, gamma=gamma, norm="rms", score="sigmoid",
+                                 bias=at(-1.01 * F(reach), 3, 6)), set())
+
+
+def zero():
+    down = rest(4)["down"].copy()
+    down[3] = 0
+    hit = {("zero", 3, None)}
+    plain = rest(4, down=down, down_bias=None)
+    yield Case("no_output", plain, hit)
+    yield Case("no_output_dense", dict(plain, form="dense"), hit)
+    yield Case("no_output_loop", dict(plain, form="loop"), hit)
+    yield Case("negative_zero", dict(plain, down=np.where(down == 0, F(-0.0), down)), hit)
+    bias = np.zeros((E, D), F) + F(0.1)
+    bias[3] = 0
+    yield Case("bias_of_zero", dict(plain, down_bias=bias), hit)
+    one = bias.copy()
+    one[3, 5] = F(1e-30)
+    yield Case("bias_but_zero", dict(plain, down_bias=one), set())
+    last = down.copy()
+    last[3, H - 1, D - 1] = F(1e-38)
+    yield Case("one_weight", dict(plain, down=last), set())
+    up, up_bias = rest(4)["up"].copy(), np.zeros((E, H), F)
+    up[3] = 0
+    silu = rest(4, up=up, up_bias=None, act="silu", gated=rest(5)["up"], down_bias=None)
+    yield Case("gate_of_zero", silu, hit)
+    yield Case("other_gate_of_zero",
+               dict(silu, up=rest(4)["up"], gated=np.where(up == 0, F(0), rest(5)["up"])), hit)
+    # relu(x 0 + b) is zero for b <= 0 only.
+    up_bias[3] = -1
+    off = rest(4, up=up, up_bias=up_bias, down_bias=None)
+    yield Case("relu_off", off, hit)
+    up_bias = up_bias.copy()
+    up_bias[3, 7] = F(1e-20)
+    yield Case("relu_but_one", dict(off, up_bias=up_bias), set())
+    # A row of any size can exceed b = -1; behind a norm it cannot.
+    small = np.where(up == 0, F(0.01), rest(4)["up"])
+    up_bias = np.zeros((E, H), F)
+    up_bias[3] = -1
+    wide = rest(4, up=small, up_bias=up_bias, down_bias=None)
+    yield Case("relu_of_any_row", wide, set())
+    gamma = np.ones(D, F)
+    yield Case("relu_behind_norm", dict(wide, norm="rms", gamma=gamma), hit)
+    small = np.where(up == 0, F(0.2), rest(4)["up"])
+    yield Case("relu_behind_norm_on", dict(wide, norm="rms", gamma=gamma, up=small), set())
+
+
+def duplicate():
+    def twice(layer, names=("up", "up_bias", "down", "down_bias"), of=1, to=(4, 6)):
+        out = dict(layer)
+        for name in names:
+            out[name] = layer[name].copy()
+            out[name][list(to)] = layer[name][of]
+        return out
+
+    hit = {("duplicate", 4, 1), ("duplicate", 6, 1)}
+    copies = twice(rest(6))
+    yield Case("copies", copies, hit)
+    yield Case("copies_loop", dict(copies, form="loop"), hit)
+    yield Case("one_matrix_differs", twice(rest(6), ("up", "up_bias", "down_bias")), set())
+    bit = dict(copies, down=copies["down"].copy())
+    bit["down"][4, 7, 3] = np.nextafter(bit["down"][4, 7, 3], F(9))
+    yield Case("one_bit", bit, {("duplicate", 6, 1)})
+    sign = twice(rest(6, down_bias=np.zeros((E, D), F)))
+    sign["down_bias"][4, 2] = F(-0.0)
+    yield Case("sign_of_zero", sign, {("duplicate", 6, 1)})
+    yield Case("all_the_same", twice(rest(6), to=tuple(range(E))),
+               {("duplicate", e, 0) for e in range(1, E)})
+    both = dict(copies, bias=at(-np.inf, 1))
+    yield Case("first_is_masked", both, {("masked", 1, None), ("duplicate", 6, 4)})
+    # Ties of k + 1 equal columns, whole numbers: the same experts as without.
+    rng = np.random.default_rng(9)
+    gate = np.repeat(rng.integers(-2, 3, (D, E // 4)), 4, axis=1).astype(F)
+    yield Case("ties", twice(rest(6, gate=gate, integers=True, score="none")), hit)
+
+
+def all_cases():
+    for family in (masked, bounded, dominated, zero, duplicate):
+        for case in family():
+            case.name = f"{family.__name__}/{case.name}"
+            yield case
