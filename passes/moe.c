@@ -9,7 +9,9 @@
  * left out, which assumes that experts' results are finite. */
 #include <string.h>
 
+#include "passes/moe_buffer.h"
 #include "passes/moe_describe.h"
+#include "passes/moe_joint.h"
 #include "passes/moe_match.h"
 #include "passes/moe_report.h"
 #include "passes/moe_rules.h"
@@ -61,7 +63,7 @@ static void refuse(search_t *s, const ir_op_t *at, const char *candidate) {
 }
 
 static bool keep(search_t *s, moe_found_t *found) {
-  if (found == NULL) return false;
+  if (found == NULL || !moe_settle_given(s->b, found)) return false;
   s->settled[found->root->number] = true;
   *s->last = found;
   s->last = &found->next;
@@ -86,7 +88,7 @@ static bool is_chosen(const ir_value_t *value, unsigned depth) {
 
 /* Rows of a constant that computed numbers pick: these name experts, too, as
  * those of product keys do. */
-static void find_picked(search_t *s, const ir_op_t *op) {
+static void find_picked(moe_facts_t *facts, const ir_op_t *op) {
   ir_value_t *from = ir_in(op, 0), *index = ir_in(op, 1);
   int64_t n;
   if (op->code != OP_GATHER || ir_get_int(op, ATTR_GATHER_axis) != 0 ||
@@ -95,18 +97,16 @@ static void find_picked(search_t *s, const ir_op_t *op) {
     return;
   while (index->def != NULL && index->def->code == OP_RESHAPE)
     index = ir_in(index->def, 0);
-  if (moe_fact(s->b->facts, index)->kind != FACT_NONE || index->def == NULL ||
+  if (moe_fact(facts, index)->kind != FACT_NONE || index->def == NULL ||
       index->type.rank < 1 || !is_chosen(index, 0))
     return;
   int last = (int)index->type.rank - 1;
   bool slots = last > 0 && expr_is_const(index->type.dim[last], NULL);
-  s->b->facts->of[index->number] =
-      moe_new_router(s->b->facts, index, slots ? last : -1, n, false);
+  facts->of[index->number] =
+      moe_new_router(facts, index, slots ? last : -1, n, false);
 }
 
 static void find_sources(search_t *s) {
-  for (ir_op_t *op = ir_walk_first(s->func); op != NULL; op = ir_walk_next(op))
-    find_picked(s, op);
   for (ir_op_t *op = ir_walk_first(s->func); op != NULL;
        op = ir_walk_next(op)) {
     if (op->n_out == 0) continue;
@@ -174,11 +174,31 @@ static unsigned sources_before(const search_t *s, const ir_op_t *op) {
   return low;
 }
 
+/* A product that takes rows back from experts' buffers. */
+static bool try_buffers(search_t *s, ir_op_t *op) {
+  for (unsigned i = 0; op->code == OP_MATMUL && i < 2; i++) {
+    const moe_fact_t *gate = moe_fact(s->b->facts, ir_in(op, i));
+    if (gate->kind != FACT_GATE || gate->places == NULL) continue;
+    aim(s, op, gate->source);
+    if (keep(s, moe_match_buffers(s->b, op, gate->source))) return true;
+    refuse(s, op, "a sum over places");
+  }
+  return false;
+}
+
+/* Whether it is, or is in a region of, what a layer will stand for. */
+static bool is_settled(const search_t *s, const ir_op_t *op) {
+  for (; op != NULL; op = op->parent->owner)
+    if (op->n_out == 1 && s->settled[op->out[0].number]) return true;
+  return false;
+}
+
 static bool try_op(search_t *s, ir_op_t *op) {
   enum { NEAREST = 16 }; /* routers that a sum may be about */
-  if (op->n_out == 1 && s->settled[op->out[0].number]) return true;
+  if (is_settled(s, op)) return true;
   aim(s, op, NULL);
   if (moe_is_sum(op) && try_sum(s, op)) return true;
+  if (try_buffers(s, op)) return true;
   if (op->code != OP_REDUCE_SUM && op->code != OP_MATMUL) return false;
   unsigned end = sources_before(s, op), tried = end > NEAREST ? NEAREST : end;
   for (unsigned i = end - tried; i < end; i++) {
@@ -197,10 +217,12 @@ static bool try_op(search_t *s, ir_op_t *op) {
 /* Routers with one expert per token need no sum: the rest of them. */
 static void try_singles(search_t *s, unsigned i) {
   for (const moe_found_t *f = s->first; f != NULL; f = f->next)
-    if (f->source == s->source[i]) return;
+    if (f->source == s->source[i] ||
+        moe_part_index(f->source, s->source[i]) >= 0)
+      return;
   for (ir_op_t *op = ir_walk_first(s->func); op != NULL;
        op = ir_walk_next(op)) {
-    if (op->n_out == 1 && s->settled[op->out[0].number]) continue;
+    if (op->n_out != 1 || is_settled(s, op)) continue;
     aim(s, op, s->source[i]);
     if (keep(s, moe_match_single(s->b, op, s->source[i]))) return;
     refuse(s, op, "the expert of a token");
@@ -336,12 +358,24 @@ static void release_sizes(search_t *s) {
   }
 }
 
+/* Facts of a function in which the choices of routers that choose one expert
+ * after another lie side by side. */
+static moe_facts_t *find_facts(pass_ctx_t *ctx, ir_func_t *func) {
+  enum { MAX_ROUNDS = MOE_MAX_PARTS };
+  for (unsigned i = 0;; i++) {
+    ir_renumber(func);
+    moe_facts_t *facts = moe_facts_create(ctx->scratch, func);
+    for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
+      find_picked(facts, op);
+    if (i == MAX_ROUNDS || !moe_write_joints(ctx, func, facts)) return facts;
+  }
+}
+
 moec_status_t run_moe(pass_ctx_t *ctx, ir_func_t *func) {
-  ir_renumber(func);
+  moe_builder_t b = {.facts = find_facts(ctx, func)};
   unsigned n = ir_count_values(func);
   moe_terms_t terms;
   moe_terms_init(&terms, ctx->scratch, ctx->module->exprs);
-  moe_builder_t b = {.facts = moe_facts_create(ctx->scratch, func)};
   b.layouts = ARENA_ARRAY(ctx->scratch, moe_layout_list_t *, MOE_LAYOUT_SLOTS);
   search_t s = {.ctx = ctx, .func = func, .b = &b, .terms = &terms};
   s.last = &s.first;

@@ -158,7 +158,9 @@ static moe_term_t *slot_leaf(moe_builder_t *b, ir_value_t *value,
 static moe_term_t *leaf(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
                         const moe_layout_t *layout) {
   unsigned tags = moe_tag_union(value->type.rank, tag);
-  bool rows = (tags & (TAG_TOKEN | TAG_SLOT | TAG_ROW)) != 0;
+  bool rows = (tags & (TAG_TOKEN | TAG_SLOT | TAG_ROW | TAG_PLACE)) != 0;
+  if (layout->kind == LAYOUT_PLACES && (rows || (tags & TAG_EXPERT) != 0))
+    return moe_place_leaf(b, value, tag, layout->source);
   if (!rows && (tags & TAG_EXPERT) != 0)
     return moe_term_leaf(b->terms, TERM_BANK, value, tag);
   if (!rows) return steady_leaf(b, value, tag, layout);

@@ -14,13 +14,15 @@ typedef enum {
   LAYOUT_DENSE,  /* all tokens, for one expert */
   LAYOUT_STACK,  /* all tokens for all experts */
   LAYOUT_SLOT,   /* all tokens, for the expert of their slot `expert` */
+  LAYOUT_BUFFER, /* places of experts' buffers; of one expert's, if >= 0 */
+  LAYOUT_PLACES, /* all tokens for all places: a row is what a route has */
 } moe_layout_kind_t;
 
 typedef struct moe_layout {
   moe_layout_kind_t kind;
   const moe_source_t *source;
   const ir_op_t *space;
-  int64_t expert; /* GROUP, ROWS, DENSE; of SLOT the slot */
+  int64_t expert; /* GROUP, ROWS, DENSE, BUFFER; of SLOT the slot */
 } moe_layout_t;
 
 enum { MOE_LAYOUT_SLOTS = 4096, MOE_MEMO_SLOTS = 1024 };
@@ -45,7 +47,13 @@ typedef struct moe_builder {
   moe_memo_t **memo;   /* MOE_MEMO_SLOTS lists */
   moe_layout_list_t **layouts; /* each once: MOE_LAYOUT_SLOTS lists */
   struct routed_memo *routed;
-  bool grouped; /* parts of sorted rows were joined */
+  bool grouped;               /* parts of sorted rows were joined */
+  const moe_places_t *places; /* of the routes in the buffers at hand */
+  /* Only routes where this is not 0 have a place; others give 0, or something
+   * of another route. NULL: all of them. */
+  ir_value_t *given;
+  const uint8_t *given_tag;
+  bool given_gives_zero;
   unsigned depth, steps;
   /* The first thing that stood in the way, and what it broke. */
   const ir_op_t *blocker;

@@ -11,6 +11,8 @@ typedef struct written {
   struct written *next;
 } written_t;
 
+enum { TABLE_SIZE = 256 };
+
 typedef struct emitter {
   pass_ctx_t *ctx;
   const moe_found_t *found;
@@ -22,12 +24,12 @@ typedef struct emitter {
   const moe_term_t **leaf;     /* operands, by kind */
   unsigned n_leaves;
   ir_value_t *route_index; /* [T, k] */
-  written_t *table[256];
+  written_t **table;       /* what was written: one of these */
+  written_t *in_region[TABLE_SIZE], *in_front[TABLE_SIZE];
 } emitter_t;
 
 static written_t **written_slot(emitter_t *e, const moe_term_t *term) {
-  written_t **slot =
-      &e->table[(term->hash >> 7) % (sizeof e->table / sizeof e->table[0])];
+  written_t **slot = &e->table[(term->hash >> 7) % TABLE_SIZE];
   while (*slot != NULL && (*slot)->term != term) slot = &(*slot)->next;
   return slot;
 }
@@ -59,16 +61,14 @@ static ir_value_t *bring_forward(ir_builder_t *b, ir_value_t *x,
   return moves ? ir_transpose(b, x, perm) : x;
 }
 
-static ir_value_t *with_dims(emitter_t *e, ir_builder_t *b, ir_value_t *x,
-                             const expr_t *lead, unsigned rank,
-                             const expr_t *const *dim) {
+static ir_value_t *with_dims(ir_builder_t *b, ir_value_t *x, const expr_t *lead,
+                             unsigned rank, const expr_t *const *dim) {
   const expr_t *all[IR_MAX_RANK + 1];
   unsigned n = 0;
   if (lead != NULL) all[n++] = lead;
   for (unsigned d = 0; d < rank; d++) all[n++] = dim[d];
   bool same = x->type.rank == n;
   for (unsigned d = 0; same && d < n; d++) same = x->type.dim[d] == all[d];
-  (void)e;
   return same ? x : ir_reshape(b, x, n, all);
 }
 
@@ -91,22 +91,24 @@ static ir_value_t *split_dims(emitter_t *e, ir_value_t *x, const uint8_t *tag,
   unsigned n = 0;
   for (unsigned d = 0; d < x->type.rank; d++) {
     const expr_t *left = x->type.dim[d];
-    unsigned rest = tag[d];
-    for (unsigned kind = TAG_EXPERT, i = 0; i < 3; i++) {
-      kind = i == 0 ? TAG_EXPERT : i == 1 ? TAG_TOKEN : TAG_SLOT;
-      if ((rest & kind) == 0 || rest == kind) continue;
-      rest &= ~kind;
-      out_tag[n] = (uint8_t)kind;
-      dim[n] = kind == TAG_EXPERT  ? expr_const(e->pool, source->experts)
-               : kind == TAG_TOKEN ? source->tokens
-                                   : source->k;
+    unsigned n_kinds, rest = tag[d] & ~(unsigned)TAG_TURNED;
+    const unsigned *kind = moe_tag_order(tag[d], &n_kinds);
+    for (unsigned i = 0; i < n_kinds; i++) {
+      bool whole =
+          kind[i] == TAG_EXPERT || kind[i] == TAG_TOKEN || kind[i] == TAG_SLOT;
+      if (!whole || (rest & kind[i]) == 0 || rest == kind[i]) continue;
+      rest &= ~kind[i];
+      out_tag[n] = (uint8_t)kind[i];
+      dim[n] = kind[i] == TAG_EXPERT  ? expr_const(e->pool, source->experts)
+               : kind[i] == TAG_TOKEN ? source->tokens
+                                      : source->k;
       left = expr_divide_exactly(e->pool, left, dim[n++]);
       MOEC_ASSERT(left != NULL);
     }
     out_tag[n] = (uint8_t)rest;
     dim[n++] = left;
   }
-  return with_dims(e, e->outer, x, NULL, n, dim);
+  return with_dims(e->outer, x, NULL, n, dim);
 }
 
 /* [T, k] of the chosen experts at their gate, flattened. */
@@ -117,13 +119,12 @@ static ir_value_t *gate_at_routes(emitter_t *e, const moe_term_t *leaf) {
   ir_value_t *x = split_dims(e, outside(e, leaf->value), leaf->tag, tag);
   x = bring_forward(b, x, tag, TAG_TOKEN, TAG_EXPERT);
   const expr_t *dim[2] = {source->tokens, expr_const(e->pool, source->experts)};
-  x = with_dims(e, b, x, NULL, 2, dim);
+  x = with_dims(b, x, NULL, 2, dim);
   ir_value_t *in[2] = {x, e->route_index};
   ir_op_t *op = ir_begin(b, OP_GATHER_ELEMENTS, 2, in, 1);
   if (op == NULL) return NULL;
   ir_set_int(op, ATTR_GATHER_ELEMENTS_axis, 1);
-  return with_dims(e, b, ir_place(b, op), source->routes, leaf->rank,
-                   leaf->dim);
+  return with_dims(b, ir_place(b, op), source->routes, leaf->rank, leaf->dim);
 }
 
 static ir_value_t *stack_each(emitter_t *e, const moe_term_t *leaf) {
@@ -135,11 +136,13 @@ static ir_value_t *stack_each(emitter_t *e, const moe_term_t *leaf) {
   for (unsigned i = 0; i < leaf->n_each; i++) {
     if (leaf->each[i] == NULL) continue;
     part[n] = outside(e, leaf->each[i]);
-    part[n] = with_dims(e, b, part[n], one, leaf->rank, leaf->dim);
+    part[n] = with_dims(b, part[n], one, leaf->rank, leaf->dim);
     n++;
   }
   return n == 1 ? part[0] : ir_concat(b, n, part, 0);
 }
+
+static ir_value_t *routes_of(emitter_t *e, const moe_term_t *leaf);
 
 static ir_value_t *operand_of(emitter_t *e, const moe_term_t *leaf) {
   ir_builder_t *b = e->outer;
@@ -150,19 +153,20 @@ static ir_value_t *operand_of(emitter_t *e, const moe_term_t *leaf) {
     case TERM_TOKEN:
       x = split_dims(e, outside(e, leaf->value), leaf->tag, tag);
       x = bring_forward(b, x, tag, TAG_TOKEN, 0);
-      return with_dims(e, b, x, source->tokens, leaf->rank, leaf->dim);
+      return with_dims(b, x, source->tokens, leaf->rank, leaf->dim);
     case TERM_ROUTE:
+      if (leaf->value == NULL) return routes_of(e, leaf);
       x = split_dims(e, outside(e, leaf->value), leaf->tag, tag);
       x = bring_forward(b, x, tag, TAG_TOKEN, TAG_SLOT);
-      return with_dims(e, b, x, source->routes, leaf->rank, leaf->dim);
+      return with_dims(b, x, source->routes, leaf->rank, leaf->dim);
     case TERM_GATE:
       return gate_at_routes(e, leaf);
     default:
       if (leaf->value == NULL) return stack_each(e, leaf);
       x = split_dims(e, outside(e, leaf->value), leaf->tag, tag);
       x = bring_forward(b, x, tag, TAG_EXPERT, 0);
-      return with_dims(e, b, x, expr_const(e->pool, source->experts),
-                       leaf->rank, leaf->dim);
+      return with_dims(b, x, expr_const(e->pool, source->experts), leaf->rank,
+                       leaf->dim);
   }
 }
 
@@ -179,7 +183,7 @@ static ir_value_t *line_up(emitter_t *e, const moe_term_t *x, ir_value_t *value,
   for (unsigned d = 0; d < rank; d++)
     dim[d] = d < rank - x->rank ? expr_const(e->pool, 1)
                                 : x->dim[d - (rank - x->rank)];
-  return with_dims(e, e->inner, value, e->rows, rank, dim);
+  return with_dims(e->inner, value, e->rows, rank, dim);
 }
 
 static int64_t number(const expr_t *e) {
@@ -212,7 +216,7 @@ static ir_value_t *write_shaped(emitter_t *e, const moe_term_t *term,
   const expr_t *dim[IR_MAX_RANK + 1];
   switch (term->code) {
     case OP_RESHAPE:
-      return with_dims(e, e->inner, in[0], rows, term->rank, term->dim);
+      return with_dims(e->inner, in[0], rows, term->rank, term->dim);
     case OP_EXPAND:
       for (unsigned d = 0; d < term->rank; d++) dim[lead + d] = term->dim[d];
       dim[0] = rows != NULL ? rows : dim[0];
@@ -225,6 +229,10 @@ static ir_value_t *write_shaped(emitter_t *e, const moe_term_t *term,
       return ir_transpose(e->inner, in[0], list);
     case OP_SLICE:
       return write_slice(e, term, in[0]);
+    case OP_CAST:
+      return ir_cast(e->inner, in[0], term->dtype);
+    case OP_EXPRS:
+      return ir_expr_scalar(e->inner, term->exprs[0]);
     default:
       break;
   }
@@ -252,6 +260,8 @@ static bool is_shaped(ir_opcode_t code) {
     case OP_SOFTMAX:
     case OP_LOG_SOFTMAX:
     case OP_CONCAT:
+    case OP_CAST:
+    case OP_EXPRS:
     case OP_REDUCE_SUM:
     case OP_REDUCE_MAX:
     case OP_REDUCE_MIN:
@@ -292,19 +302,75 @@ static ir_value_t *write_op(emitter_t *e, const moe_term_t *term) {
   return value;
 }
 
+/* A leaf for all routes: what a token has is repeated for its slots. */
+static ir_value_t *row_of_routes(emitter_t *e, const moe_term_t *leaf) {
+  const moe_source_t *source = e->found->source;
+  ir_value_t *x = operand_of(e, leaf);
+  if (x == NULL || leaf->kind != TERM_TOKEN || rule_is_one(source->k)) return x;
+  const expr_t *dim[IR_MAX_RANK + 2] = {source->tokens, expr_const(e->pool, 1)};
+  for (unsigned d = 0; d < leaf->rank; d++) dim[2 + d] = leaf->dim[d];
+  x = with_dims(e->outer, x, NULL, leaf->rank + 2, dim);
+  dim[1] = source->k;
+  x = ir_expand(e->outer, x, leaf->rank + 2, dim);
+  return with_dims(e->outer, x, source->routes, leaf->rank, leaf->dim);
+}
+
 static ir_value_t *write_term(emitter_t *e, const moe_term_t *term) {
   const written_t *known = *written_slot(e, term);
   if (known != NULL) return known->value;
   ir_value_t *value;
   if (term->kind == TERM_OP) {
     value = write_op(e, term);
+  } else if (e->inner == e->outer && term->kind != TERM_STEADY) {
+    value = row_of_routes(e, term);
   } else { /* the same for all; operands are in the table already */
     MOEC_ASSERT(term->kind == TERM_STEADY);
-    value = with_dims(e, e->inner, outside(e, term->value), NULL, term->rank,
+    value = with_dims(e->inner, outside(e, term->value), NULL, term->rank,
                       term->dim);
   }
   if (value != NULL) remember(e, term, value);
   return value;
+}
+
+/* A term in front of the layer, for all routes: [routes, features..]. */
+static ir_value_t *write_for_routes(emitter_t *e, const moe_term_t *term,
+                                    const expr_t *rows) {
+  ir_builder_t *inner = e->inner;
+  const expr_t *inner_rows = e->rows;
+  written_t **table = e->table;
+  e->inner = e->outer;
+  e->rows = rows;
+  e->table = e->in_front;
+  ir_value_t *value = write_term(e, term);
+  e->inner = inner;
+  e->rows = inner_rows;
+  e->table = table;
+  return value;
+}
+
+/* What is computed for routes, or numbers of tokens, slot by slot. */
+static ir_value_t *routes_of(emitter_t *e, const moe_term_t *leaf) {
+  const moe_source_t *source = e->found->source;
+  ir_builder_t *b = e->outer;
+  if (leaf->n == 1)
+    return with_dims(b, write_for_routes(e, leaf->in[0], source->routes),
+                     source->routes, leaf->rank, leaf->dim);
+  ir_value_t *part[MOE_MAX_PARTS];
+  const expr_t *one = expr_const(e->pool, 1);
+  for (unsigned i = 0; i < leaf->n; i++) {
+    const moe_term_t *number = leaf->in[i];
+    while (number->kind == TERM_OP) number = number->in[0]; /* a reshape */
+    if (number->kind == TERM_GATE) { /* at the experts of all slots */
+      const expr_t *dim[2] = {source->tokens, source->k};
+      ir_value_t *all = with_dims(b, operand_of(e, number), NULL, 2, dim);
+      part[i] = ir_slice(b, all, 1, expr_const(e->pool, i), one, one);
+    } else {
+      const expr_t *dim[2] = {source->tokens, one};
+      part[i] = with_dims(b, operand_of(e, number), NULL, 2, dim);
+    }
+  }
+  ir_value_t *all = ir_concat(b, leaf->n, part, 1);
+  return with_dims(b, all, source->routes, leaf->rank, leaf->dim);
 }
 
 /* ---- Layers
@@ -324,12 +390,12 @@ static void collect(emitter_t *e, const moe_term_t *term,
     e->leaf[e->n_leaves++] = term;
   }
   remember(e, term, NULL);
-  for (unsigned i = 0; i < term->n; i++) collect(e, term->in[i], kind);
+  for (unsigned i = 0; term->kind == TERM_OP && i < term->n; i++)
+    collect(e, term->in[i], kind);
 }
 
 static void forget(emitter_t *e) {
-  for (size_t i = 0; i < sizeof e->table / sizeof e->table[0]; i++)
-    e->table[i] = NULL;
+  for (size_t i = 0; i < TABLE_SIZE; i++) e->in_region[i] = NULL;
 }
 
 /* Experts of the routes, in order; those of tokens that are dropped name none.
@@ -344,20 +410,12 @@ static ir_value_t *expert_numbers(emitter_t *e) {
     tag[d] = (int)d == source->slot ? TAG_SLOT : TAG_TOKEN;
   x = ir_cast(b, bring_forward(b, x, tag, TAG_TOKEN, TAG_SLOT), DT_I64);
   const expr_t *dim[2] = {source->tokens, source->k};
-  e->route_index = with_dims(e, b, x, NULL, 2, dim);
-  x = with_dims(e, b, x, source->routes, 0, NULL);
+  e->route_index = with_dims(b, x, NULL, 2, dim);
+  x = with_dims(b, x, source->routes, 0, NULL);
   if (found->active == NULL) return x;
-  e->n_leaves = 0;
-  collect(e, found->active, TERM_ROUTE);
-  forget(e);
-  for (unsigned i = 0; i < e->n_leaves; i++)
-    remember(e, e->leaf[i], operand_of(e, e->leaf[i]));
-  e->inner = b;
-  e->rows = source->routes;
-  ir_value_t *active = write_term(e, found->active);
-  forget(e);
+  ir_value_t *active = write_for_routes(e, found->active, source->routes);
   if (active == NULL) return NULL;
-  active = with_dims(e, b, active, source->routes, 0, NULL);
+  active = with_dims(b, active, source->routes, 0, NULL);
   ir_value_t *none = ir_scalar_int(b, DT_I64, source->experts);
   return ir_select(b, active, x, none);
 }
@@ -517,7 +575,7 @@ static ir_value_t *as_root(emitter_t *e, ir_value_t *sum) {
     perm[d] = place[d];
     moves = moves || perm[d] != (int64_t)d;
   }
-  sum = with_dims(e, e->outer, sum, NULL, n, dim);
+  sum = with_dims(e->outer, sum, NULL, n, dim);
   return moves ? ir_transpose(e->outer, sum, perm) : sum;
 }
 
@@ -529,7 +587,7 @@ static ir_value_t *write_sum(emitter_t *e, ir_value_t *y,
   if (weight != NULL) {
     in[1] = operand_of(e, weight);
     if (in[1] == NULL) return NULL;
-    in[1] = with_dims(e, b, in[1], source->routes, 0, NULL);
+    in[1] = with_dims(b, in[1], source->routes, 0, NULL);
   }
   ir_op_t *op = ir_begin(b, OP_MOE_COMBINE, weight != NULL ? 2 : 1, in, 1);
   if (op == NULL) return NULL;
@@ -554,6 +612,7 @@ ir_op_t *moe_emit(pass_ctx_t *ctx, const moe_found_t *found,
                  .user = user,
                  .pool = ctx->module->exprs,
                  .outer = &b};
+  e.table = e.in_region;
   ir_value_t *expert = expert_numbers(&e);
   if (expert == NULL) return NULL;
   moe_term_t **term = ARENA_ARRAY(ctx->scratch, moe_term_t *, found->n_terms);

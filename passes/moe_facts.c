@@ -58,6 +58,8 @@ static rule_fn rule_of(const ir_op_t *op) {
       return moe_rule_concat;
     case OP_GATHER:
       return moe_rule_gather;
+    case OP_GATHER_ELEMENTS:
+      return moe_rule_gather_elements;
     case OP_SCATTER_ELEMENTS:
     case OP_SCATTER_ND:
       return moe_rule_scatter;

@@ -16,10 +16,14 @@ enum {
   TAG_TOKEN = 1,
   TAG_SLOT = 2,
   TAG_EXPERT = 4,
-  TAG_INNER = 8, /* features of a row */
-  TAG_ROW = 16,  /* rows of a space that was made by sorting or by a mask */
-  TAG_GONE = 32, /* of size 1 where a row or an expert would be: broadcast */
+  TAG_INNER = 8,    /* features of a row */
+  TAG_ROW = 16,     /* rows of a space that was made by sorting or by a mask */
+  TAG_GONE = 32,    /* of size 1 where a row or an expert would be: broadcast */
+  TAG_PLACE = 64,   /* places in the buffer of an expert */
+  TAG_TURNED = 128, /* with TOKEN and SLOT: slots before tokens */
 };
+
+enum { MOE_MAX_PARTS = 8 };
 
 typedef struct moe_source {
   ir_value_t *index; /* integers [T.., k] or [T..] */
@@ -27,6 +31,10 @@ typedef struct moe_source {
   bool distinct;     /* no expert twice for one token */
   int64_t experts;   /* numbers are in [0, experts) */
   const expr_t *k, *tokens, *routes; /* routes = tokens * k */
+  const expr_t **capacity; /* places that each expert has; NULL: not known */
+  /* Routers of one expert each whose choices are the slots, in order. */
+  unsigned n_parts;
+  const struct moe_source *part[MOE_MAX_PARTS];
 } moe_source_t;
 
 typedef enum {
@@ -40,6 +48,9 @@ typedef enum {
   FACT_TUPLE,  /* the same, some of them, as [rows, n] */
   FACT_COUNT,  /* routes of an expert: [experts] or one number */
   FACT_BOUND,  /* routes of the experts before one: likewise */
+  FACT_TOTAL,  /* routes of each expert in each group of tokens */
+  FACT_RANK,   /* a number that tells the routes of an expert apart */
+  FACT_BUFFER, /* expert * capacity + rank: the route's place in all buffers */
 } moe_fact_kind_t;
 
 typedef struct moe_constant {
@@ -53,6 +64,32 @@ typedef struct moe_linear {
   const expr_t **coefficient;
   unsigned n;
 } moe_linear_t;
+
+/* A number that tells the routes of one expert apart: offset + all routes of
+ * `base` + how many routes of `source` come before this one, in some order.
+ * Tokens are counted in groups: over the innermost of their dimensions. */
+typedef struct moe_rank {
+  double offset;
+  const expr_t *counted; /* size of that dimension */
+  const moe_source_t *source;
+  unsigned n_base;
+  const moe_source_t *base[MOE_MAX_PARTS];
+} moe_rank_t;
+
+/* A rank as a value, of one router. */
+typedef struct moe_place {
+  const moe_rank_t *rank;
+  ir_value_t *value;
+  const uint8_t *tag; /* of value */
+  ir_value_t *given;  /* it is the rank where this is not 0; NULL: always */
+} moe_place_t;
+
+/* Where routes are in the buffers of their experts: one value of rank for all
+ * slots, or one for each part of the router. */
+typedef struct moe_places {
+  unsigned n;
+  moe_place_t of[MOE_MAX_PARTS];
+} moe_places_t;
 
 typedef struct moe_fact {
   moe_fact_kind_t kind;
@@ -68,6 +105,15 @@ typedef struct moe_fact {
    * of the shape of the source's index that has it for each route. */
   moe_constant_t off, on;
   ir_value_t *at_route;
+  /* GATE with TAG_PLACE: at the token's own experts, but other places; `on` is
+   * at the route's own place. Without TAG_EXPERT, `off` is the same. */
+  moe_constant_t other;
+  const moe_places_t *places;
+  /* RANK, BUFFER, and what a GATE is for the token's own experts; where `given`
+   * is not 0, NULL: always. A BUFFER's other elements are `dump`. */
+  const moe_rank_t *rank;
+  ir_value_t *given;
+  int64_t dump;
   const moe_linear_t *linear; /* TOKEN and ROUTE of a mask's rows, TUPLE: n */
   int64_t first;              /* BOUND, COUNT: expert of the first element */
 } moe_fact_t;
@@ -97,6 +143,9 @@ bool moe_tags_broadcast(const ir_type_t *result, const uint8_t *result_tag,
                         const ir_type_t *operand, uint8_t *operand_tag);
 /* Where a tag (all of its bits) is among the dimensions; -1: nowhere. */
 int moe_tag_find(unsigned rank, const uint8_t *tag, unsigned wanted);
+/* The kinds of a dimension with this tag in their order, outermost first; those
+ * that it does not have are among them. */
+const unsigned *moe_tag_order(unsigned tag, unsigned *out_n);
 /* All tags of the dimensions together. */
 unsigned moe_tag_union(unsigned rank, const uint8_t *tag);
 

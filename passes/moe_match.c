@@ -25,6 +25,7 @@ static moe_found_t *new_found(moe_builder_t *b, ir_value_t *root,
 
 /* How rows came to their experts. */
 static const char *form_of_rows(const moe_builder_t *b) {
+  if (b->given != NULL) return "buffers with a capacity";
   return b->grouped ? "sorted and grouped" : "gathered weights";
 }
 
@@ -275,6 +276,17 @@ static moe_found_t *with_structures(moe_builder_t *b, moe_found_t *found) {
   return found;
 }
 
+moe_found_t *moe_new_found(moe_builder_t *b, ir_value_t *root,
+                           const uint8_t *tag, const moe_source_t *source,
+                           moe_term_t *term, const char *form,
+                           moe_term_t *active) {
+  if (!is_expert(b, root->def, term)) return NULL;
+  moe_found_t *found =
+      with_structures(b, new_found(b, root, tag, source, term, form));
+  if (found != NULL) found->active = active;
+  return found;
+}
+
 /* All experts in one part: a stack of them, or sorted rows. */
 static moe_found_t *match_whole(moe_builder_t *b, ir_value_t *root,
                                 const moe_part_t *part,
@@ -479,10 +491,11 @@ moe_found_t *moe_match_product(moe_builder_t *b, const ir_op_t *op,
   const moe_fact_t *gate[2] = {moe_fact(b->facts, x), moe_fact(b->facts, y)};
   bool experts = false;
   for (unsigned i = 0; i < 2; i++)
-    experts = experts ||
-              (gate[i]->kind == FACT_GATE && gate[i]->source == source &&
-               gate[i]->off.known && gate[i]->off.x == 0 && source->distinct &&
-               gate[i]->tag[i == 0 ? rank - 1 : rank - 2] == TAG_EXPERT);
+    experts =
+        experts || (gate[i]->kind == FACT_GATE && gate[i]->source == source &&
+                    gate[i]->places == NULL && gate[i]->off.known &&
+                    gate[i]->off.x == 0 && source->distinct &&
+                    gate[i]->tag[i == 0 ? rank - 1 : rank - 2] == TAG_EXPERT);
   if (!slots && !experts) return NULL;
   tag[0][rank - 1] = tag[1][rank - 2] = experts ? TAG_EXPERT : TAG_SLOT;
   const moe_layout_t *layout =
@@ -570,6 +583,8 @@ static bool comes_back(moe_builder_t *b, const ir_op_t *op,
   if (!gather && op->code != OP_SCATTER_ND && op->code != OP_SCATTER_ELEMENTS)
     return false;
   const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+  if (gather && fact->kind == FACT_BUFFER && fact->source == source)
+    return true;
   return fact->source == source && fact->space != NULL &&
          fact->linear == NULL &&
          fact->kind == (gather ? FACT_PLACE : FACT_ROUTE) &&

@@ -5,7 +5,7 @@
 
 #include "passes/moe_rules.h"
 
-enum { ROWS = TAG_TOKEN | TAG_SLOT | TAG_ROW };
+enum { ROWS = TAG_TOKEN | TAG_SLOT | TAG_ROW | TAG_PLACE };
 
 unsigned moe_features(const moe_terms_t *terms, const ir_type_t *type,
                       const uint8_t *tag, const expr_t **out_dim) {

@@ -28,6 +28,14 @@ bool moe_is_any(moe_builder_t *b, ir_value_t *condition,
 moe_term_t *moe_row_leaf(moe_builder_t *b, ir_value_t *value,
                          const uint8_t *tag);
 
+/* Where reading of a gate ends at the places of routes; NULL: it goes on. */
+moe_term_t *moe_place_leaf(moe_builder_t *b, ir_value_t *value,
+                           const uint8_t *tag, const moe_source_t *source);
+/* A gather of rows from buffers, with the tags of the buffers. */
+moe_term_t *moe_read_place(moe_builder_t *b, const ir_op_t *op,
+                           const uint8_t *tag, const moe_source_t *source,
+                           const moe_fact_t *fact);
+
 /* By operation; moe_read_rows.c has those that lay rows out anew. */
 typedef moe_term_t *moe_reader_t(moe_builder_t *b, ir_value_t *value,
                                  const uint8_t *tag,
@@ -38,6 +46,8 @@ moe_reader_t moe_read_matmul, moe_read_gather, moe_read_gather_nd,
 /* The product of two terms that moe_read_matmul makes of its operands. */
 moe_term_t *moe_read_product(moe_builder_t *b, ir_value_t *value,
                              const uint8_t *tag, moe_term_t *x, moe_term_t *y);
+/* moe_buffer.c: products of gates, products and scatters that fill buffers */
+moe_reader_t moe_read_gate_product, moe_read_dispatch, moe_read_filled;
 /* Marks what several of the values are computed from as a place to stop at. */
 void moe_find_shared(moe_builder_t *b, unsigned n, ir_value_t *const *value);
 

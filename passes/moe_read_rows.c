@@ -6,7 +6,7 @@
 #include "passes/moe_read.h"
 #include "passes/moe_rules.h"
 
-enum { ROWS = TAG_TOKEN | TAG_SLOT | TAG_ROW };
+enum { ROWS = TAG_TOKEN | TAG_SLOT | TAG_ROW | TAG_PLACE };
 
 /* ---- What depends on the router --------------------------------------------
  */
@@ -45,7 +45,8 @@ static bool starts_route(moe_builder_t *b, const ir_op_t *op,
     for (unsigned d = 0; d < index->type.rank && !features; d++)
       features = fact->tag[d] == TAG_INNER && !rule_is_one(index->type.dim[d]);
     return features && fact->source == source &&
-           (fact->kind == FACT_EXPERT || fact->kind == FACT_PLACE);
+           (fact->kind == FACT_EXPERT || fact->kind == FACT_PLACE ||
+            fact->kind == FACT_BUFFER);
   }
   if (op->code != OP_CONCAT) return false;
   int64_t axis = ir_get_int(op, ATTR_CONCAT_axis);
@@ -193,6 +194,12 @@ moe_term_t *moe_read_matmul(moe_builder_t *b, ir_value_t *value,
   const ir_op_t *op = value->def;
   uint8_t side_tag[2][IR_MAX_RANK];
   moe_term_t *side[2];
+  if (layout->kind == LAYOUT_PLACES)
+    return moe_read_gate_product(b, value, tag, layout);
+  if (layout->kind == LAYOUT_BUFFER) {
+    moe_term_t *term = moe_read_dispatch(b, value, tag, layout);
+    if (term != NULL || b->obligation != NULL) return term;
+  }
   for (unsigned i = 0; i < 2; i++) {
     const ir_type_t *type = &ir_in(op, i)->type;
     unsigned shift = value->type.rank - type->rank;
@@ -348,6 +355,10 @@ static moe_term_t *gather_by(moe_builder_t *b, ir_value_t *value,
       return NULL;
     term = moe_build(b, x, from,
                      moe_layout(b, LAYOUT_ROUTES, layout->source, NULL, -1));
+  } else if (fact->kind == FACT_BUFFER && routes &&
+             fact->source == layout->source) {
+    if (!gathered_tags(op, tag, TAG_EXPERT | TAG_PLACE, from, at)) return NULL;
+    term = moe_read_place(b, op, from, layout->source, fact);
   } else if (fact->kind == FACT_PLACE && routes &&
              fact->source == layout->source) {
     if (!gathered_tags(op, tag, TAG_ROW, from, at)) return NULL;
@@ -527,6 +538,48 @@ moe_term_t *moe_read_gather_elements(moe_builder_t *b, ir_value_t *value,
  * ----------------------------------------------------------
  */
 
+/* All of the buffers, without rows behind them for what has no place. */
+static bool is_all_places(const moe_layout_t *layout, const ir_op_t *op,
+                          unsigned tag, const expr_t *start) {
+  const ir_op_t *from = ir_in(op, 0)->def;
+  return layout->kind == LAYOUT_BUFFER && (tag & TAG_PLACE) != 0 &&
+         expr_equals_const(start, 0) && from != NULL &&
+         (from->code == OP_SCATTER_ELEMENTS || from->code == OP_SCATTER_ND);
+}
+
+/* One expert's buffer of those of all. */
+static moe_term_t *read_member_buffer(moe_builder_t *b, const ir_op_t *op,
+                                      const uint8_t *tag,
+                                      const moe_layout_t *layout) {
+  ir_value_t *x = ir_in(op, 0);
+  const ir_type_t *to = &op->out[0].type;
+  const moe_source_t *source = layout->source;
+  unsigned n;
+  const expr_t *const *start = ir_get_exprs(op, ATTR_SLICE_start, &n);
+  uint8_t from[IR_MAX_RANK];
+  int at = -1;
+  const expr_t *expert = expr_const(b->pool, layout->expert);
+  const expr_t *all = expr_const(b->pool, source->experts);
+  for (unsigned d = 0; d < n; d++) {
+    from[d] = tag[d];
+    if (x->type.dim[d] == to->dim[d]) continue;
+    bool one = rule_is_one(to->dim[d]) && x->type.dim[d] == all &&
+               start[d] == expert && (tag[d] & ROWS) == 0;
+    const expr_t *capacity = *source->capacity;
+    bool part = tag[d] == TAG_PLACE && to->dim[d] == capacity &&
+                x->type.dim[d] == expr_mul(b->pool, all, capacity) &&
+                start[d] == expr_mul(b->pool, expert, capacity);
+    if (at >= 0 || (!one && !part)) return NULL;
+    at = (int)d;
+    from[d] = one ? TAG_EXPERT : TAG_EXPERT | TAG_PLACE;
+  }
+  if (at < 0) return NULL;
+  moe_term_t *term =
+      moe_build(b, x, from, moe_layout(b, LAYOUT_BUFFER, source, NULL, -1));
+  return term != NULL ? with_features(b, (ir_value_t *)&op->out[0], tag, term)
+                      : NULL;
+}
+
 /* All of the sorted rows, though the sizes do not show it. */
 static bool is_all_rows(moe_builder_t *b, const moe_layout_t *layout,
                         unsigned tag, const expr_t *start,
@@ -578,6 +631,10 @@ moe_term_t *moe_read_slice(moe_builder_t *b, ir_value_t *value,
   const expr_t *part[3 * IR_MAX_RANK];
   unsigned features = 0;
   bool cuts = false;
+  if (layout->kind == LAYOUT_BUFFER && layout->expert >= 0) {
+    moe_term_t *own = read_member_buffer(b, op, tag, layout);
+    if (own != NULL || b->obligation != NULL) return own;
+  }
   for (unsigned d = 0; d < n; d++) {
     bool whole = expr_equals_const(start[d], 0) && length[d] == x->type.dim[d];
     if (tag[d] != TAG_INNER) {
@@ -586,7 +643,8 @@ moe_term_t *moe_read_slice(moe_builder_t *b, ir_value_t *value,
         part[features++] = moe_term_feature(b->terms, length[d], tag[d]);
         part[features++] = step[d];
       }
-      if (whole || is_all_rows(b, layout, tag[d], start[d], length[d]))
+      if (whole || is_all_rows(b, layout, tag[d], start[d], length[d]) ||
+          is_all_places(layout, op, tag[d], start[d]))
         continue;
       if (layout->kind != LAYOUT_GROUP || tag[d] != TAG_ROW ||
           !rule_is_one(step[d]) ||
@@ -676,10 +734,40 @@ static moe_term_t *join_stack(moe_builder_t *b, ir_value_t *value,
   return term != NULL ? term : moe_fail(b, op, "experts give the same type");
 }
 
+/* The buffers of all experts, one behind the other. */
+static moe_term_t *join_buffers(moe_builder_t *b, ir_value_t *value,
+                                const uint8_t *tag,
+                                const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  const moe_source_t *source = layout->source;
+  int64_t axis = ir_get_int(op, ATTR_CONCAT_axis);
+  uint8_t part_tag[IR_MAX_RANK];
+  bool places = tag[axis] == (TAG_EXPERT | TAG_PLACE);
+  memcpy(part_tag, tag, value->type.rank);
+  part_tag[axis] = places ? TAG_PLACE : TAG_GONE;
+  if ((int64_t)op->n_in != source->experts || layout->expert >= 0)
+    return moe_fail(b, op, "every expert has its buffer");
+  moe_term_t **part = ARENA_ARRAY(b->arena, moe_term_t *, op->n_in);
+  for (unsigned e = 0; e < op->n_in; e++) {
+    ir_value_t *x = ir_in(op, e);
+    const expr_t *size = x->type.dim[axis];
+    if (places ? size != *source->capacity : !rule_is_one(size))
+      return moe_fail(b, op, "every expert has its buffer");
+    part[e] = moe_build(b, x, part_tag,
+                        moe_layout(b, LAYOUT_BUFFER, source, NULL, e));
+    if (part[e] == NULL) return NULL;
+  }
+  moe_term_t *term = moe_term_unify(b->terms, op->n_in, part);
+  if (term == NULL) term = moe_term_choice(b->terms, op->n_in, part);
+  return term != NULL ? term : moe_fail(b, op, "experts give the same type");
+}
+
 moe_term_t *moe_read_concat(moe_builder_t *b, ir_value_t *value,
                             const uint8_t *tag, const moe_layout_t *layout) {
   const ir_op_t *op = value->def;
   int64_t axis = ir_get_int(op, ATTR_CONCAT_axis), at = 0;
+  if (layout->kind == LAYOUT_BUFFER && (tag[axis] & TAG_EXPERT) != 0)
+    return join_buffers(b, value, tag, layout);
   if (tag[axis] == TAG_ROW) return join_groups(b, value, tag, layout);
   if (tag[axis] == TAG_EXPERT) return join_stack(b, value, tag, layout);
   if (tag[axis] != TAG_INNER)
@@ -711,6 +799,8 @@ moe_term_t *moe_read_scatter(moe_builder_t *b, ir_value_t *value,
                              const uint8_t *tag, const moe_layout_t *layout) {
   const ir_op_t *op = value->def;
   const char *why = "results go back to where their routes are";
+  if (layout->kind == LAYOUT_BUFFER)
+    return moe_read_filled(b, value, tag, layout);
   ir_value_t *rows = ir_in(op, 2);
   const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
   if (layout->kind != LAYOUT_ROUTES || fact->kind != FACT_ROUTE ||

@@ -12,8 +12,11 @@ struct moe_facts {
   expr_pool_t *pool;
   const moe_fact_t **of; /* by number of the value; NULL: not asked yet */
   unsigned n_values, n_symbols, depth;
-  bool has_slots;           /* experts of single slots occur */
-  const ir_op_t **bound_by; /* bind, by index of its symbol */
+  bool has_slots; /* experts of single slots occur */
+  unsigned n_joints, n_wanted;
+  const moe_source_t **joint;  /* routers with parts */
+  const moe_source_t **wanted; /* pairs of parts without one */
+  const ir_op_t **bound_by;    /* bind, by index of its symbol */
 };
 
 extern const moe_fact_t moe_no_fact;
@@ -46,11 +49,40 @@ MOE_RULE(reduce);
 MOE_RULE(softmax);
 MOE_RULE(matmul);
 MOE_RULE(if);
+/* moe_rules_rank.c: places in experts' buffers */
+MOE_RULE(gather_elements);
+MOE_RULE(rank);
+MOE_RULE(place);
 #undef MOE_RULE
 
 /* The fact of a value that says which experts each token has. */
 const moe_fact_t *moe_new_router(moe_facts_t *facts, ir_value_t *index,
                                  int slot, int64_t experts, bool distinct);
+/* A sum of the part of a mask so far: it tells an expert's routes apart. */
+const moe_fact_t *moe_rank_of_mask(moe_facts_t *facts, ir_value_t *value,
+                                   const moe_fact_t *mask);
+/* The ranks that a sum or maximum over experts, without these dimensions of
+ * `gate`, takes out of a gate; NULL: none. */
+const moe_fact_t *moe_rank_of_token(moe_facts_t *facts, ir_value_t *value,
+                                    const moe_fact_t *gate, moe_fact_t *out,
+                                    unsigned reduced);
+/* The rank and the places of an elementwise operation's result, whose source
+ * and tags are known; on[i] is what operand i is for the token's experts. */
+void moe_gate_ranks(moe_facts_t *facts, ir_value_t *value,
+                    const moe_constant_t *on, moe_fact_t *out);
+/* The dimension of a value along which it counts the places of a router's
+ * buffers; -1: it does not. */
+int moe_places_axis(const moe_source_t *source, const ir_value_t *value);
+/* Whether a value is 0 wherever `given` is, element by element. */
+bool moe_vanishes(const ir_value_t *value, const ir_value_t *given);
+/* Where a part is among those of a router; -1: it is none of them. */
+int moe_part_index(const moe_source_t *whole, const moe_source_t *part);
+/* The router whose parts these are, in any order; NULL: there is none. Such a
+ * pair is noted as one that would be of use. */
+const moe_source_t *moe_joint_source(moe_facts_t *facts, const moe_source_t *a,
+                                     const moe_source_t *b);
+/* A size or number that is known when the model is compiled or loaded. */
+const expr_t *moe_known_number(const ir_value_t *value);
 /* Numbers that are computed from experts, coordinates, bounds; NULL: none. */
 const moe_fact_t *moe_rule_number(moe_facts_t *facts, ir_value_t *value);
 /* EXPERT facts whose numbers are the experts themselves. */

@@ -142,16 +142,20 @@ static const moe_fact_t *one_hot(moe_facts_t *facts, ir_value_t *value) {
 /* ---- Elementwise -----------------------------------------------------------
  */
 
+/* Whether an operand is a gate of the result's router, or of a part of it. */
+static bool is_gate_of(const moe_fact_t *fact, const moe_fact_t *out) {
+  return fact->kind == FACT_GATE && fact->space == out->space &&
+         (fact->source == out->source ||
+          moe_part_index(out->source, fact->source) >= 0);
+}
+
 /* Tags of the result; false where operands disagree. */
-static bool merge_tags(moe_facts_t *facts, ir_value_t *value,
-                       const moe_fact_t *lead, moe_fact_t *out) {
+static bool merge_tags(moe_facts_t *facts, ir_value_t *value, moe_fact_t *out) {
   const ir_op_t *op = value->def;
   for (unsigned d = 0; d < value->type.rank; d++) out->tag[d] = TAG_INNER;
   for (unsigned i = 0; i < op->n_in; i++) {
     const moe_fact_t *fact = moe_fact(facts, ir_in(op, i));
-    if (fact->kind != FACT_GATE || fact->source != lead->source ||
-        fact->space != lead->space)
-      continue;
+    if (!is_gate_of(fact, out)) continue;
     uint8_t tag[IR_MAX_RANK];
     broadcast_tags(&ir_in(op, i)->type, fact->tag, &value->type, tag);
     for (unsigned d = 0; d < value->type.rank; d++) {
@@ -163,21 +167,41 @@ static bool merge_tags(moe_facts_t *facts, ir_value_t *value,
   return true;
 }
 
+/* An element by where it is: at other experts, at the token's own ones, and
+ * there at other places. */
+typedef struct where {
+  moe_constant_t off, on, other;
+} where_t;
+
+/* What a part's gate is, seen from the router of all parts: nothing is known at
+ * the experts that other parts chose. */
+static where_t seen_from_whole(const moe_fact_t *fact) {
+  bool same = fact->off.known && fact->other.known && fact->places != NULL &&
+              fact->off.x == fact->other.x;
+  return (where_t){.off = fact->off, .other = same ? fact->off : unknown};
+}
+
 /* What is known of an operand, seen from the result. */
-static void operand_constants(moe_facts_t *facts, const moe_fact_t *lead,
-                              bool by_slot, ir_value_t *operand,
-                              moe_constant_t *off, moe_constant_t *on) {
+static where_t operand_constants(moe_facts_t *facts, const moe_fact_t *out,
+                                 unsigned tags, ir_value_t *operand) {
   const moe_fact_t *fact = moe_fact(facts, operand);
+  where_t at = {.off = unknown};
   double x;
-  *off = *on = unknown;
   if (moe_fill_number(operand, &x)) {
-    *off = *on = constant(x);
-  } else if (fact->kind == FACT_GATE && fact->source == lead->source &&
-             fact->space == lead->space && fact->expert == lead->expert) {
-    unsigned tags = moe_tag_union(operand->type.rank, fact->tag);
-    if (!by_slot || (tags & TAG_SLOT) != 0) *off = fact->off;
-    *on = fact->on;
+    at.off = at.on = at.other = constant(x);
+  } else if (is_gate_of(fact, out) && fact->expert == out->expert) {
+    unsigned own = moe_tag_union(operand->type.rank, fact->tag);
+    bool by_slot = (tags & TAG_SLOT) != 0, by_expert = (tags & TAG_EXPERT) != 0;
+    bool has_places = fact->places != NULL;
+    if (fact->source != out->source) return seen_from_whole(fact);
+    at.on = fact->on;
+    at.other = has_places ? fact->other : fact->on;
+    at.off = fact->off;
+    if ((by_slot && (own & TAG_SLOT) == 0) ||
+        (by_expert && has_places && (own & TAG_EXPERT) == 0))
+      at.off = unknown;
   }
+  return at;
 }
 
 /* A value whose elements, in order, are those of the routes. */
@@ -217,33 +241,64 @@ static void keep_route_value(moe_facts_t *facts, ir_value_t *value,
     out->at_route = operand;
 }
 
+/* The router of all operands that are gates: the one that they have in common,
+ * or the one of which theirs are parts. *out_lead is the first of them. */
+static const moe_source_t *common_source(moe_facts_t *facts, const ir_op_t *op,
+                                         const moe_fact_t **out_lead) {
+  const moe_source_t *common = NULL;
+  *out_lead = &moe_no_fact;
+  for (unsigned i = 0; i < op->n_in; i++) {
+    const moe_fact_t *fact = moe_fact(facts, ir_in(op, i));
+    if (fact->kind != FACT_GATE) continue;
+    if (common == NULL) {
+      common = fact->source;
+      *out_lead = fact;
+    }
+    bool sums = op->code == OP_ADD || op->code == OP_OR || op->code == OP_MAX;
+    bool alone = fact->space == NULL && fact->expert < 0;
+    if (fact->source == common || !sums || !alone) continue;
+    const moe_source_t *whole = moe_joint_source(facts, common, fact->source);
+    if (whole != NULL) common = whole;
+  }
+  return common;
+}
+
 static const moe_fact_t *gate_arithmetic(moe_facts_t *facts,
                                          ir_value_t *value) {
   const ir_op_t *op = value->def;
   enum { MAX_IN = 3 };
-  moe_constant_t off[MAX_IN] = {{0}}, on[MAX_IN] = {{0}};
-  const moe_fact_t *lead = &moe_no_fact;
-  for (unsigned i = 0; i < op->n_in && i < MAX_IN; i++) {
-    const moe_fact_t *fact = moe_fact(facts, ir_in(op, i));
-    if (fact->kind == FACT_GATE && lead->kind == FACT_NONE) lead = fact;
-  }
-  if (lead->kind == FACT_NONE || op->n_in > MAX_IN) return NULL;
-  moe_fact_t *out = moe_fact_new(facts, FACT_GATE, lead->source);
+  moe_constant_t off[MAX_IN] = {{0}}, on[MAX_IN] = {{0}}, other[MAX_IN] = {{0}};
+  const moe_fact_t *lead;
+  if (op->n_in > MAX_IN) return NULL;
+  const moe_source_t *source = common_source(facts, op, &lead);
+  if (source == NULL) return NULL;
+  moe_fact_t *out = moe_fact_new(facts, FACT_GATE, source);
   out->space = lead->space;
   out->expert = lead->expert;
-  if (!merge_tags(facts, value, lead, out)) return NULL;
-  bool by_slot = (moe_tag_union(value->type.rank, out->tag) & TAG_SLOT) != 0;
-  for (unsigned i = 0; i < op->n_in; i++)
-    operand_constants(facts, lead, by_slot, ir_in(op, i), &off[i], &on[i]);
+  if (!merge_tags(facts, value, out)) return NULL;
+  unsigned tags = moe_tag_union(value->type.rank, out->tag);
+  for (unsigned i = 0; i < op->n_in; i++) {
+    where_t at = operand_constants(facts, out, tags, ir_in(op, i));
+    off[i] = at.off;
+    on[i] = at.on;
+    other[i] = at.other;
+  }
   out->off = compute(op, off);
   out->on = compute(op, on);
-  keep_route_value(facts, value, on, out);
-  bool useful = out->off.known || out->on.known;
-  return useful ? out : NULL;
+  out->other = compute(op, other);
+  moe_gate_ranks(facts, value, on, out);
+  if ((tags & TAG_PLACE) == 0)
+    keep_route_value(facts, value, on, out);
+  else if ((tags & TAG_EXPERT) == 0)
+    out->off = out->other;
+  bool useful = out->off.known || out->on.known || out->rank != NULL;
+  return useful && ((tags & TAG_PLACE) == 0 || out->places != NULL) ? out
+                                                                    : NULL;
 }
 
 const moe_fact_t *moe_rule_elementwise(moe_facts_t *facts, ir_value_t *value) {
   const moe_fact_t *fact = gate_arithmetic(facts, value);
+  if (fact == NULL) fact = moe_rule_place(facts, value);
   if (fact == NULL) fact = one_hot(facts, value);
   return fact != NULL ? fact : moe_rule_number(facts, value);
 }
@@ -255,7 +310,8 @@ const moe_fact_t *moe_rule_elementwise(moe_facts_t *facts, ir_value_t *value) {
 static const moe_fact_t *count_routes(moe_facts_t *facts, ir_value_t *value,
                                       const moe_fact_t *gate, unsigned reduced,
                                       unsigned kept) {
-  bool whole = is_zero(gate->off) && gate->on.known && gate->on.x == 1;
+  bool whole = is_zero(gate->off) && gate->on.known && gate->on.x == 1 &&
+               gate->places == NULL;
   bool all_rows = (reduced & TAG_TOKEN) != 0 || (reduced & TAG_ROW) != 0;
   bool slots = (reduced & TAG_SLOT) != 0 || gate->source->distinct;
   if (!whole || !all_rows || !slots || value->type.rank > 1 ||
@@ -290,11 +346,20 @@ const moe_fact_t *moe_rule_reduce(moe_facts_t *facts, ir_value_t *value) {
     const moe_fact_t *count = count_routes(facts, value, gate, reduced, kept);
     if (count != NULL) return count;
   }
-  if ((reduced & (TAG_TOKEN | TAG_EXPERT | TAG_ROW)) != 0) return NULL;
+  if ((reduced & (TAG_TOKEN | TAG_EXPERT)) != 0)
+    return moe_rank_of_token(facts, value, gate, out, reduced);
+  if ((reduced & TAG_ROW) != 0) return NULL;
+  if ((reduced & TAG_PLACE) != 0) {
+    if (!is_zero(gate->off) || !is_zero(gate->other)) return NULL;
+    out->places = NULL;
+    out->on = unknown;
+  }
   bool sum_of_zeros = is_sum && is_zero(gate->off);
   if (!sum_of_zeros && is_sum) return NULL;
   bool over_slots = (reduced & TAG_SLOT) != 0;
-  bool hits_once = gate->source->distinct && (reduced & TAG_INNER) == 0;
+  bool hits_once = gate->source->distinct && (reduced & TAG_INNER) == 0 &&
+                   (gate->places == NULL || is_zero(gate->other));
+  out->rank = NULL; /* of what is left, nothing tells routes apart */
   if (!is_sum && over_slots && gate->off.known && gate->on.known) {
     out->on = constant(fmax(gate->off.x, gate->on.x));
     out->at_route = NULL;
@@ -317,7 +382,8 @@ const moe_fact_t *moe_rule_softmax(moe_facts_t *facts, ir_value_t *value) {
       ir_get_int(value->def, logs ? ATTR_LOG_SOFTMAX_axis : ATTR_SOFTMAX_axis);
   if (axis < 0) axis += value->type.rank;
   if (gate->kind != FACT_GATE || gate->tag[axis] != TAG_EXPERT ||
-      !gate->off.known || !isinf(gate->off.x) || gate->off.x > 0)
+      gate->places != NULL || !gate->off.known || !isinf(gate->off.x) ||
+      gate->off.x > 0)
     return NULL;
   moe_fact_t *out = moe_fact_copy(facts, gate);
   if (!logs) out->off = constant(0);
@@ -345,7 +411,8 @@ const moe_fact_t *moe_rule_matmul(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   unsigned side = moe_fact(facts, ir_in(op, 0))->kind == FACT_GATE ? 0 : 1;
   const moe_fact_t *gate = moe_fact(facts, ir_in(op, side));
-  if (gate->kind != FACT_GATE || !is_zero(gate->off)) return NULL;
+  if (gate->kind != FACT_GATE || !is_zero(gate->off) || gate->places != NULL)
+    return NULL;
   unsigned rank = ir_in(op, side)->type.rank, out_rank = value->type.rank;
   unsigned summed = side == 0 ? rank - 1 : rank - 2;
   unsigned kept = side == 0 ? rank - 2 : rank - 1;
@@ -376,7 +443,7 @@ const moe_fact_t *moe_rule_if(moe_facts_t *facts, ir_value_t *value) {
     off[i] = unknown;
     if (moe_fill_number(given, &off[i].x)) {
       off[i].known = true;
-    } else if (fact->kind == FACT_GATE) {
+    } else if (fact->kind == FACT_GATE && fact->places == NULL) {
       bool same =
           found->kind == FACT_NONE ||
           (found->source == fact->source && found->expert == fact->expert &&

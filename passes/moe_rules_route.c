@@ -10,7 +10,14 @@ static moe_source_t *new_source(moe_facts_t *facts, ir_value_t *index, int slot,
                                 int64_t experts) {
   moe_source_t *source = ARENA_NEW(facts->arena, moe_source_t);
   const expr_t *one = expr_const(facts->pool, 1);
-  *source = (moe_source_t){index, slot, true, experts, one, one, one};
+  *source = (moe_source_t){.index = index,
+                           .slot = slot,
+                           .distinct = true,
+                           .experts = experts,
+                           .k = one,
+                           .tokens = one,
+                           .routes = one};
+  source->capacity = ARENA_ARRAY(facts->arena, const expr_t *, 1);
   for (unsigned d = 0; d < index->type.rank; d++) {
     if ((int)d == slot)
       source->k = index->type.dim[d];
@@ -50,7 +57,8 @@ static bool sorts_all(const ir_op_t *op) {
 
 static const moe_fact_t *sorted_rows(moe_facts_t *facts, ir_value_t *value,
                                      const moe_fact_t *by) {
-  if (!sorts_all(value->def) || by->slot >= 0) return NULL;
+  if (!sorts_all(value->def) || by->slot >= 0 || (by->tag[0] & TAG_TURNED) != 0)
+    return NULL;
   if (moe_is_expert(by) && by->space == NULL) {
     moe_fact_t *fact = moe_fact_new(
         facts, value->index == 0 ? FACT_EXPERT : FACT_ROUTE, by->source);
@@ -100,7 +108,8 @@ const moe_fact_t *moe_rule_arg_max(moe_facts_t *facts, ir_value_t *value) {
 const moe_fact_t *moe_rule_nonzero(moe_facts_t *facts, ir_value_t *value) {
   ir_value_t *mask = ir_in(value->def, 0);
   const moe_fact_t *gate = moe_fact(facts, mask);
-  if (gate->kind != FACT_GATE || !gate->off.known || gate->off.x != 0)
+  if (gate->kind != FACT_GATE || !gate->off.known || gate->off.x != 0 ||
+      gate->places != NULL)
     return NULL;
   moe_fact_t *fact = moe_fact_new(facts, FACT_COORDS, gate->source);
   fact->space = value->def;
@@ -124,6 +133,7 @@ const moe_fact_t *moe_rule_nonzero(moe_facts_t *facts, ir_value_t *value) {
 const moe_fact_t *moe_rule_cum_sum(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   const moe_fact_t *count = moe_fact(facts, ir_in(op, 0));
+  if (count->kind == FACT_GATE) return moe_rank_of_mask(facts, value, count);
   if (count->kind != FACT_COUNT || count->first != 0 || value->type.rank != 1 ||
       ir_get_int(op, ATTR_CUM_SUM_reverse) != 0)
     return NULL;
@@ -141,8 +151,8 @@ static const moe_fact_t *histogram(moe_facts_t *facts, const ir_op_t *op,
   const ir_value_t *data = ir_in(op, 0);
   bool from_zero = moe_fill_number(data, &zero) && zero == 0;
   bool adds_one = moe_fill_number(ir_in(op, 2), &one) && one == 1;
-  unsigned tags =
-      moe_tag_union(ir_in(op, 1)->type.rank, index->tag) & ~(unsigned)TAG_INNER;
+  unsigned tags = moe_tag_union(ir_in(op, 1)->type.rank, index->tag) &
+                  ~(unsigned)(TAG_INNER | TAG_TURNED);
   if (!from_zero || !adds_one || data->type.rank != 1 ||
       !expr_is_const(data->type.dim[0], &experts) ||
       experts < index->source->experts)
@@ -283,7 +293,9 @@ static const moe_fact_t *gather_one(moe_facts_t *facts, ir_value_t *value,
     if (kept == 1) out->tag[over] = TAG_INNER;
     return out;
   }
-  if (fact->kind != FACT_GATE || fact->tag[axis] != TAG_EXPERT) return NULL;
+  if (fact->kind != FACT_GATE || fact->tag[axis] != TAG_EXPERT ||
+      fact->places != NULL)
+    return NULL;
   out->expert = c;
   for (unsigned d = 0; d < from->rank; d++) {
     unsigned to = (int64_t)d > axis && kept == 0 ? d - 1 : d;
@@ -427,7 +439,7 @@ static const moe_fact_t *map_experts(moe_facts_t *facts, ir_value_t *value,
   return out;
 }
 
-static const expr_t *known_number(const ir_value_t *value) {
+const expr_t *moe_known_number(const ir_value_t *value) {
   if (value->content != NULL) {
     int64_t count;
     if (ir_type_static_count(&value->type, &count) && count == 1)
@@ -451,7 +463,7 @@ static const moe_fact_t *combine_coordinates(moe_facts_t *facts,
   sum->coefficient = ARENA_ARRAY(facts->arena, const expr_t *, sum->n);
   if (op->code == OP_MUL) {
     const expr_t *factor =
-        known_number(base == a ? ir_in(op, 1) : ir_in(op, 0));
+        moe_known_number(base == a ? ir_in(op, 1) : ir_in(op, 0));
     if (factor == NULL) return NULL;
     for (unsigned d = 0; d < sum->n; d++)
       sum->coefficient[d] =
@@ -473,7 +485,7 @@ static const moe_fact_t *combine_coordinates(moe_facts_t *facts,
 /* Sorted routes divided by k are tokens. */
 static const moe_fact_t *token_of_route(moe_facts_t *facts, ir_value_t *value,
                                         const moe_fact_t *route) {
-  const expr_t *k = known_number(ir_in(value->def, 1));
+  const expr_t *k = moe_known_number(ir_in(value->def, 1));
   if (value->def->code != OP_DIV || route->kind != FACT_ROUTE ||
       route->linear != NULL || k == NULL || k != route->source->k)
     return NULL;
@@ -533,6 +545,8 @@ static const moe_fact_t *choose_number(moe_facts_t *facts, ir_value_t *value) {
 const moe_fact_t *moe_rule_number(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   const moe_fact_t *a = moe_fact(facts, ir_in(op, 0));
+  const moe_fact_t *rank = moe_rule_rank(facts, value);
+  if (rank != NULL) return rank;
   if (op->n_in == 1)
     return op->code != OP_CAST      ? NULL
            : a->kind == FACT_EXPERT ? map_experts(facts, value, a, 0, false)

@@ -150,6 +150,7 @@ const moe_fact_t *moe_rule_slice(moe_facts_t *facts, ir_value_t *value) {
     int64_t start;
     if (takes_all(op, d) || fact->tag[d] == TAG_INNER) continue;
     if (fact->tag[d] != TAG_EXPERT || !rule_is_one(value->type.dim[d]) ||
+        fact->places != NULL ||
         !expr_is_const(ir_get_exprs(op, ATTR_SLICE_start, &n)[d], &start))
       return NULL;
     out->expert = start;
@@ -207,6 +208,26 @@ static bool excludes(moe_facts_t *facts, const moe_fact_t *earlier,
          scores->on.known && isinf(scores->on.x) && scores->on.x < 0;
 }
 
+/* Remembers which routers' choices are the slots. */
+static void note_parts(moe_facts_t *facts, const ir_op_t *op,
+                       const moe_source_t *source) {
+  moe_source_t *whole = (moe_source_t *)source; /* it is being made */
+  unsigned n = 0;
+  for (unsigned i = 0; i < op->n_in; i++) {
+    const moe_source_t *part = moe_fact(facts, ir_in(op, i))->source;
+    unsigned own = part->n_parts > 0 ? part->n_parts : 1;
+    if ((part->n_parts == 0 && !rule_is_one(part->k)) ||
+        n + own > MOE_MAX_PARTS)
+      return;
+    for (unsigned j = 0; j < own; j++)
+      whole->part[n++] = part->n_parts > 0 ? part->part[j] : part;
+  }
+  whole->n_parts = n;
+  facts->joint = arena_grow_array(facts->arena, facts->joint, facts->n_joints,
+                                  facts->n_joints + 1, sizeof *facts->joint);
+  facts->joint[facts->n_joints++] = source;
+}
+
 /* Experts of several rounds of choosing, side by side. */
 static const moe_fact_t *concat_slots(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
@@ -225,8 +246,10 @@ static const moe_fact_t *concat_slots(moe_facts_t *facts, ir_value_t *value) {
       distinct = distinct &&
                  excludes(facts, moe_fact(facts, ir_in(op, j)), ir_in(op, i));
   }
-  return moe_new_router(facts, value, (int)axis, first->source->experts,
-                        distinct);
+  const moe_fact_t *fact =
+      moe_new_router(facts, value, (int)axis, first->source->experts, distinct);
+  note_parts(facts, op, fact->source);
+  return fact;
 }
 
 /* What all experts have, one behind the other along an axis of their own. */
@@ -238,7 +261,8 @@ static const moe_fact_t *concat_experts(moe_facts_t *facts, ir_value_t *value) {
   for (unsigned e = 0; e < op->n_in; e++) {
     const moe_fact_t *fact = moe_fact(facts, ir_in(op, e));
     if (fact->kind != FACT_GATE || fact->source != first->source ||
-        fact->space != first->space || fact->expert != (int64_t)e ||
+        fact->places != NULL || fact->space != first->space ||
+        fact->expert != (int64_t)e ||
         !rule_is_one(ir_in(op, e)->type.dim[axis]) || !fact->off.known ||
         fact->off.x != first->off.x ||
         memcmp(fact->tag, first->tag, value->type.rank) != 0)
@@ -249,6 +273,7 @@ static const moe_fact_t *concat_experts(moe_facts_t *facts, ir_value_t *value) {
   out->tag[axis] = TAG_EXPERT;
   out->on.known = false;
   out->at_route = NULL;
+  out->rank = NULL;
   return out;
 }
 

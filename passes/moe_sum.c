@@ -157,7 +157,8 @@ static bool gated_part(moe_builder_t *b, ir_value_t *value, const ir_op_t *at,
                        moe_sum_t *sum) {
   const moe_fact_t *fact = moe_fact(b->facts, value);
   if (fact->kind != FACT_GATE || fact->expert < 0 || !fact->off.known ||
-      fact->off.x != 0 || fact->space != NULL || !fact->source->distinct)
+      fact->off.x != 0 || fact->space != NULL || fact->places != NULL ||
+      !fact->source->distinct)
     return false;
   unsigned tags = moe_tag_union(value->type.rank, fact->tag);
   if ((tags & TAG_TOKEN) == 0 || (tags & TAG_SLOT) != 0) return false;
@@ -175,7 +176,8 @@ static bool stacked_part(moe_builder_t *b, const ir_op_t *op, moe_sum_t *sum) {
   unsigned n;
   const int64_t *axes = ir_get_ints(op, ATTR_REDUCE_SUM_axes, &n);
   if (fact->kind != FACT_GATE || n != 1 || fact->tag[axes[0]] != TAG_EXPERT ||
-      !fact->off.known || fact->off.x != 0 || !fact->source->distinct)
+      !fact->off.known || fact->off.x != 0 || fact->places != NULL ||
+      !fact->source->distinct)
     return false;
   unsigned tags = moe_tag_union(value->type.rank, fact->tag);
   if ((tags & TAG_TOKEN) == 0 || (tags & TAG_SLOT) != 0) return false;

@@ -51,15 +51,24 @@ static const expr_t *size_of(const moe_source_t *source, expr_pool_t *pool,
       return source->tokens;
     case TAG_SLOT:
       return source->k;
+    case TAG_PLACE:
+      return *source->capacity;
     default:
       return NULL;
   }
 }
 
 /* In the order in which a dimension has them. */
-static const unsigned kinds[] = {TAG_EXPERT, TAG_TOKEN, TAG_SLOT, TAG_ROW,
-                                 TAG_INNER};
-enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
+enum { N_KINDS = 6 };
+static const unsigned kinds[N_KINDS] = {TAG_EXPERT, TAG_TOKEN, TAG_SLOT,
+                                        TAG_PLACE,  TAG_ROW,   TAG_INNER};
+static const unsigned turned_kinds[N_KINDS] = {TAG_EXPERT, TAG_SLOT, TAG_TOKEN,
+                                               TAG_PLACE,  TAG_ROW,  TAG_INNER};
+
+const unsigned *moe_tag_order(unsigned tag, unsigned *out_n) {
+  *out_n = N_KINDS;
+  return (tag & TAG_TURNED) != 0 ? turned_kinds : kinds;
+}
 
 static bool can_be_cut(unsigned tag) {
   return tag == TAG_TOKEN || tag == TAG_INNER;
@@ -74,29 +83,67 @@ static void add_atom(expr_pool_t *pool, atom_t *atom, unsigned *n, unsigned tag,
     atom[(*n)++] = (atom_t){tag, size};
 }
 
+/* How many elements the kinds of a tag have together; NULL: not known. */
+static const expr_t *size_of_all(const moe_source_t *source, expr_pool_t *pool,
+                                 unsigned tag) {
+  const expr_t *all = expr_const(pool, 1);
+  for (unsigned i = 0; i < N_KINDS; i++) {
+    if ((tag & kinds[i]) == 0) continue;
+    const expr_t *size = size_of(source, pool, kinds[i]);
+    if (size == NULL) return NULL;
+    all = expr_mul(pool, all, size);
+  }
+  return all;
+}
+
+/* The part of a dimension of size `left` that runs over `kind`, in front of
+ * `rest`. */
+static const expr_t *part_of(const moe_source_t *source, expr_pool_t *pool,
+                             unsigned kind, unsigned rest, const expr_t *left) {
+  if (rest == 0) return left;
+  if (kind == TAG_TOKEN) { /* tokens may be one of many dimensions */
+    const expr_t *behind = size_of_all(source, pool, rest);
+    if (behind != NULL) return expr_divide_exactly(pool, left, behind);
+  }
+  const expr_t *size = size_of(source, pool, kind);
+  return size != NULL ? size : left;
+}
+
 /* At most N_KINDS atoms for each dimension. False if a size does not fit. */
 static bool find_atoms(const moe_source_t *source, expr_pool_t *pool,
                        const ir_type_t *type, const uint8_t *tag, atom_t *atom,
                        unsigned *n) {
   for (unsigned d = 0; d < type->rank; d++) {
     const expr_t *left = type->dim[d];
-    unsigned rest = tag[d];
+    unsigned n_kinds, rest = tag[d] & ~(unsigned)TAG_TURNED;
+    const unsigned *kind = moe_tag_order(tag[d], &n_kinds);
     if (rest == TAG_GONE) continue;
-    for (unsigned i = 0; i < N_KINDS; i++) {
-      if ((rest & kinds[i]) == 0) continue;
-      rest &= ~kinds[i];
-      const expr_t *size = size_of(source, pool, kinds[i]);
-      if (rest == 0 || size == NULL) size = left;
-      if (rest != 0 && kinds[i] == TAG_TOKEN && (rest & TAG_INNER) == 0) {
-        const expr_t *behind = source->k; /* tokens may be one of many */
-        size = expr_divide_exactly(pool, left, behind);
-      }
+    for (unsigned i = 0; i < n_kinds; i++) {
+      if ((rest & kind[i]) == 0) continue;
+      rest &= ~kind[i];
+      const expr_t *size = part_of(source, pool, kind[i], rest, left);
       left = size != NULL ? expr_divide_exactly(pool, left, size) : NULL;
       if (left == NULL) return false;
-      add_atom(pool, atom, n, kinds[i], size);
+      add_atom(pool, atom, n, kind[i], size);
     }
   }
   return true;
+}
+
+/* The tag of a dimension that has runs over `tags` and then over `next`; 0
+ * where no order of kinds allows it. */
+static unsigned add_kind(unsigned tags, unsigned next) {
+  unsigned n, last = 0, at = 0;
+  if (tags == 0) return next;
+  if ((tags & next) != 0 && tags != next) return 0;
+  if (tags == TAG_SLOT && next == TAG_TOKEN)
+    return TAG_SLOT | TAG_TOKEN | TAG_TURNED;
+  const unsigned *kind = moe_tag_order(tags, &n);
+  for (unsigned i = 0; i < n; i++) {
+    if ((tags & kind[i]) != 0) last = i;
+    if (next == kind[i]) at = i;
+  }
+  return at >= last ? tags | next : 0;
 }
 
 /* Takes atoms for one dimension off the sequence; 0 where they do not fit. */
@@ -106,11 +153,8 @@ static unsigned take_atoms(expr_pool_t *pool, const expr_t *size, atom_t **at,
   while (!rule_is_one(size)) {
     if (*at == end) return 0;
     atom_t *atom = *at;
-    unsigned last = tags;
-    tags |= atom->tag;
-    if (last >= atom->tag && last != 0 &&
-        !(last == TAG_EXPERT || (last & TAG_INNER) == 0))
-      return 0; /* not in the order of kinds */
+    tags = add_kind(tags, atom->tag);
+    if (tags == 0) return 0;
     if (atom->size == size) {
       ++*at;
       return tags;

@@ -86,6 +86,8 @@ const expr_t *moe_term_feature(const moe_terms_t *terms, const expr_t *dim,
   if ((tag & TAG_TOKEN) != 0)
     others = expr_mul(terms->pool, others, source->tokens);
   if ((tag & TAG_SLOT) != 0) others = expr_mul(terms->pool, others, source->k);
+  if ((tag & TAG_PLACE) != 0 && *source->capacity != NULL)
+    others = expr_mul(terms->pool, others, *source->capacity);
   const expr_t *part = expr_divide_exactly(terms->pool, dim, others);
   return part != NULL ? part : dim;
 }
@@ -129,6 +131,21 @@ moe_term_t *moe_term_op(moe_terms_t *terms, const moe_term_t *what) {
     term.chooses = term.chooses || in->chooses;
   }
   return intern(terms, &term);
+}
+
+moe_term_t *moe_term_slots(moe_terms_t *terms, unsigned n,
+                           moe_term_t *const *each) {
+  moe_term_t **in = ARENA_ARRAY(terms->arena, moe_term_t *, n);
+  memcpy(in, each, n * sizeof *in);
+  return intern(terms, &(moe_term_t){.kind = TERM_ROUTE,
+                                     .dtype = each[0]->dtype,
+                                     .rows = true,
+                                     .n = n,
+                                     .in = in});
+}
+
+moe_term_t *moe_term_computed(moe_terms_t *terms, moe_term_t *term) {
+  return moe_term_slots(terms, 1, &term);
 }
 
 moe_term_t *moe_term_reshape(moe_terms_t *terms, moe_term_t *x, unsigned rank,

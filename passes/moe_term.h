@@ -11,7 +11,7 @@
 
 typedef enum {
   TERM_TOKEN,  /* the row's token in `value` */
-  TERM_ROUTE,  /* the row's route in `value` */
+  TERM_ROUTE,  /* the row's route in `value`, or `in[0]` of routes */
   TERM_GATE,   /* the row's token and expert in `value` */
   TERM_BANK,   /* the expert in `value`, or each[expert] */
   TERM_STEADY, /* `value` */
@@ -63,6 +63,12 @@ moe_term_t *moe_term_leaf(moe_terms_t *terms, moe_term_kind_t kind,
 /* An operation on terms: code, model, dtype, rank, dim, in and exprs of `what`
  * are copied, all else follows from the operands. */
 moe_term_t *moe_term_op(moe_terms_t *terms, const moe_term_t *what);
+/* A term of single numbers that depend on the route, not on the expert's banks:
+ * it is computed for all routes before the experts run. */
+moe_term_t *moe_term_computed(moe_terms_t *terms, moe_term_t *term);
+/* A number of each token for each slot: n of them, of one type. */
+moe_term_t *moe_term_slots(moe_terms_t *terms, unsigned n,
+                           moe_term_t *const *each);
 moe_term_t *moe_term_reshape(moe_terms_t *terms, moe_term_t *x, unsigned rank,
                              const expr_t *const *dim);
 /* The choice between the terms of n experts, of one type. */

@@ -1,0 +1,405 @@
+/* Experts that work on buffers of their own.
+ *
+ * A buffer y[e, c] has a row for each place c of an expert e. Where each route
+ * has a place of its own, the buffers are read as rows of routes: the term of a
+ * value is what it has at the place of the route. Rows come in by a one-hot
+ * product or by a scatter, and go back by a product or by a gather; places that
+ * no route has do not matter. */
+#include "passes/moe_buffer.h"
+
+#include <string.h>
+
+#include "passes/moe_read.h"
+#include "passes/moe_rules.h"
+
+enum { ROWS = TAG_TOKEN | TAG_SLOT | TAG_ROW | TAG_PLACE };
+
+static bool is_zero(moe_constant_t c) { return c.known && c.x == 0; }
+
+/* ---- Places of routes
+ * --------------------------------------------------------
+ */
+
+/* One rank starts where the other one's routes end. */
+static bool comes_after(const moe_rank_t *rank, const moe_rank_t *other) {
+  bool behind = false;
+  for (unsigned i = 0; i < rank->n_base; i++)
+    behind = behind || rank->base[i] == other->source;
+  return behind && rank->offset >= other->offset;
+}
+
+/* Whether no two routes of one group of tokens have the same place: `group` is
+ * the number of tokens in one. */
+static bool tell_apart(const moe_source_t *source, const moe_places_t *places,
+                       const expr_t *group) {
+  for (unsigned i = 0; i < places->n; i++) {
+    const moe_rank_t *rank = places->of[i].rank;
+    const moe_source_t *own = source->n_parts > 0 ? source->part[i] : source;
+    if (places->of[i].given != NULL || rank->offset < 0 ||
+        rank->counted != group)
+      return false;
+    if (rank->source != own && !(places->n == 1 && rank->source == source))
+      return false;
+    for (unsigned j = 0; j < i; j++)
+      if (!comes_after(rank, places->of[j].rank) &&
+          !comes_after(places->of[j].rank, rank))
+        return false;
+  }
+  return places->n == 1 || places->n == source->n_parts;
+}
+
+static moe_term_t *scalar(moe_builder_t *b, moe_term_t *term) {
+  return moe_term_reshape(b->terms, term, 0, NULL);
+}
+
+/* The place of the row's route. */
+static moe_term_t *place_of_route(moe_builder_t *b,
+                                  const moe_source_t *source) {
+  const moe_places_t *places = b->places;
+  moe_term_t *each[MOE_MAX_PARTS];
+  for (unsigned i = 0; i < places->n; i++) {
+    const moe_place_t *place = &places->of[i];
+    unsigned tags = moe_tag_union(place->value->type.rank, place->tag);
+    bool route = (tags & TAG_SLOT) != 0 || rule_is_one(source->k);
+    moe_term_kind_t kind = (tags & TAG_EXPERT) != 0 ? TERM_GATE
+                           : route                  ? TERM_ROUTE
+                                                    : TERM_TOKEN;
+    each[i] =
+        scalar(b, moe_term_leaf(b->terms, kind, place->value, place->tag));
+  }
+  if (places->n == 1) return each[0];
+  for (unsigned i = 1; i < places->n; i++)
+    if (each[i]->dtype != each[0]->dtype) return NULL;
+  return moe_term_slots(b->terms, places->n, each);
+}
+
+static moe_term_t *cast_to(moe_builder_t *b, moe_term_t *x, dtype_t dtype) {
+  if (x->dtype == dtype) return x;
+  return moe_term_op(b->terms, &(moe_term_t){.code = OP_CAST,
+                                             .dtype = dtype,
+                                             .rank = x->rank,
+                                             .dim = x->dim,
+                                             .n = 1,
+                                             .in = &x});
+}
+
+static moe_term_t *both(moe_builder_t *b, ir_opcode_t code, dtype_t dtype,
+                        moe_term_t *x, moe_term_t *y) {
+  moe_term_t *in[2] = {x, y};
+  const moe_term_t *shape = x->rank >= y->rank ? x : y;
+  return moe_term_op(b->terms, &(moe_term_t){.code = code,
+                                             .dtype = dtype,
+                                             .rank = shape->rank,
+                                             .dim = shape->dim,
+                                             .n = 2,
+                                             .in = in});
+}
+
+/* ---- Gates at the places of routes
+ * --------------------------------------------
+ */
+
+moe_term_t *moe_place_leaf(moe_builder_t *b, ir_value_t *value,
+                           const uint8_t *tag, const moe_source_t *source) {
+  unsigned tags = moe_tag_union(value->type.rank, tag);
+  bool features = false;
+  const expr_t *dim[IR_MAX_RANK];
+  unsigned rank = moe_features(b->terms, &value->type, tag, dim);
+  for (unsigned d = 0; d < rank; d++)
+    features = features || !rule_is_one(dim[d]);
+  if ((tags & (TAG_PLACE | TAG_EXPERT)) == 0)
+    return moe_term_leaf(
+        b->terms, rule_is_one(source->k) && !features ? TERM_ROUTE : TERM_TOKEN,
+        value, tag);
+  moe_term_t *number = NULL;
+  int axis = moe_places_axis(source, value);
+  if (axis >= 0 && tag[axis] == TAG_PLACE) number = place_of_route(b, source);
+  axis = moe_counting_axis(value, source->experts);
+  if (axis >= 0 && tag[axis] == TAG_EXPERT) {
+    uint8_t own[IR_MAX_RANK];
+    for (unsigned d = 0; d < source->index->type.rank; d++)
+      own[d] = (int)d == source->slot ? TAG_SLOT : TAG_TOKEN;
+    number = scalar(b, moe_term_leaf(b->terms, TERM_ROUTE, source->index, own));
+  }
+  if (number != NULL)
+    return moe_term_reshape(b->terms, cast_to(b, number, value->type.dtype),
+                            rank, dim);
+  if ((tags & TAG_PLACE) == 0 && !features)
+    return moe_term_leaf(b->terms, TERM_GATE, value, tag);
+  return NULL;
+}
+
+/* A product over slots or features, of what two gates have at the place. */
+moe_term_t *moe_read_gate_product(moe_builder_t *b, ir_value_t *value,
+                                  const uint8_t *tag,
+                                  const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  moe_term_t *side[2];
+  const expr_t *over = NULL;
+  for (unsigned i = 0; i < 2; i++) {
+    const ir_type_t *type = &ir_in(op, i)->type;
+    unsigned shift = value->type.rank - type->rank;
+    uint8_t own[IR_MAX_RANK];
+    for (unsigned d = 0; d < type->rank; d++) {
+      bool same = type->dim[d] == value->type.dim[shift + d];
+      own[d] = same ? tag[shift + d] : TAG_GONE;
+    }
+    unsigned summed = i == 0 ? type->rank - 1 : type->rank - 2;
+    unsigned kept = i == 0 ? type->rank - 2 : type->rank - 1;
+    own[summed] = TAG_INNER;
+    own[kept] = tag[shift + kept];
+    over = type->dim[summed];
+    side[i] = moe_build(b, ir_in(op, i), own, layout);
+    if (side[i] == NULL) return NULL;
+    side[i] = moe_term_reshape(b->terms, side[i], 1, &over);
+  }
+  moe_term_t *term = both(b, OP_MUL, value->type.dtype, side[0], side[1]);
+  const expr_t *axis = expr_const(b->pool, 0);
+  term = moe_term_op(b->terms, &(moe_term_t){.code = OP_REDUCE_SUM,
+                                             .dtype = value->type.dtype,
+                                             .n = 1,
+                                             .in = &term,
+                                             .n_exprs = 1,
+                                             .exprs = &axis});
+  const expr_t *dim[IR_MAX_RANK];
+  unsigned rank = moe_features(b->terms, &value->type, tag, dim);
+  return moe_term_reshape(b->terms, term, rank, dim);
+}
+
+/* What a gate has at the route's place, as a value of routes. */
+static moe_term_t *gate_at_place(moe_builder_t *b, ir_value_t *gate,
+                                 const uint8_t *tag,
+                                 const moe_source_t *source) {
+  moe_term_t *term =
+      moe_build(b, gate, tag, moe_layout(b, LAYOUT_PLACES, source, NULL, -1));
+  return term != NULL ? moe_term_computed(b->terms, scalar(b, term)) : NULL;
+}
+
+/* ---- Rows into the buffers
+ * ----------------------------------------------------
+ */
+
+static bool same_places(const moe_places_t *a, const moe_places_t *b) {
+  if (a == b) return true;
+  if (a == NULL || b == NULL || a->n != b->n) return false;
+  for (unsigned i = 0; i < a->n; i++)
+    if (a->of[i].value != b->of[i].value) return false;
+  return true;
+}
+
+/* Tags of the rows that a gate is multiplied with, and whether gate and rows
+ * have the result's dimensions. */
+static bool dispatched_tags(const ir_op_t *op, unsigned side,
+                            const uint8_t *gate, const uint8_t *tag,
+                            uint8_t *out_tag) {
+  const ir_type_t *g = &ir_in(op, side)->type, *x = &ir_in(op, 1 - side)->type;
+  const ir_type_t *y = &op->out[0].type;
+  unsigned rank = y->rank;
+  if (g->rank < 2 || x->rank < 2) return false;
+  unsigned g_kept = side == 0 ? g->rank - 2 : g->rank - 1;
+  for (unsigned d = 0; d < g->rank; d++) {
+    unsigned to = rank - g->rank + d;
+    if (d + 2 >= g->rank && d != g_kept) continue; /* summed over */
+    if (gate[d] != tag[to] && !(rule_is_one(g->dim[d]) && d != g_kept))
+      return false;
+  }
+  for (unsigned d = 0; d < x->rank; d++) {
+    unsigned to = rank - x->rank + d;
+    bool kept = d == (side == 0 ? x->rank - 1 : x->rank - 2);
+    if (d + 2 >= x->rank)
+      out_tag[d] = kept ? TAG_INNER : TAG_TOKEN;
+    else if (rule_is_one(x->dim[d]))
+      out_tag[d] = tag[to] == TAG_INNER ? TAG_INNER : TAG_GONE;
+    else
+      out_tag[d] = tag[to];
+    if (kept && tag[to] != TAG_INNER) return false;
+    if (!kept && (out_tag[d] & (TAG_EXPERT | TAG_PLACE)) != 0) return false;
+  }
+  return true;
+}
+
+moe_term_t *moe_read_dispatch(moe_builder_t *b, ir_value_t *value,
+                              const uint8_t *tag, const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  for (unsigned side = 0; side < 2; side++) {
+    ir_value_t *gate = ir_in(op, side), *x = ir_in(op, 1 - side);
+    const moe_fact_t *fact = moe_fact(b->facts, gate);
+    unsigned rank = gate->type.rank;
+    if (fact->kind != FACT_GATE || fact->source != layout->source || rank < 2 ||
+        fact->places == NULL || !is_zero(fact->off) || !is_zero(fact->other))
+      continue;
+    unsigned summed = side == 0 ? rank - 1 : rank - 2;
+    uint8_t x_tag[IR_MAX_RANK];
+    if (fact->tag[summed] != TAG_TOKEN ||
+        !dispatched_tags(op, side, fact->tag, tag, x_tag))
+      continue;
+    if (!same_places(b->places, fact->places) ||
+        !tell_apart(layout->source, fact->places, gate->type.dim[summed]))
+      return moe_fail(b, op, "routes have places of their own");
+    moe_term_t *is_there = gate_at_place(b, gate, fact->tag, layout->source);
+    if (is_there == NULL) return NULL;
+    moe_term_t *row = moe_build(
+        b, x, x_tag, moe_layout(b, LAYOUT_ROUTES, layout->source, NULL, -1));
+    if (row == NULL) return NULL;
+    const expr_t *dim[IR_MAX_RANK];
+    unsigned n = moe_features(b->terms, &value->type, tag, dim);
+    row = moe_term_reshape(b->terms, row, n, dim);
+    return both(b, OP_MUL, value->type.dtype, row, is_there);
+  }
+  return NULL;
+}
+
+/* Notes that only routes with `given` have what is read. */
+static bool note_given(moe_builder_t *b, const moe_fact_t *fact) {
+  if (b->given != NULL && b->given != fact->given) return false;
+  b->given = fact->given;
+  b->given_tag = fact->tag;
+  return true;
+}
+
+moe_term_t *moe_read_filled(moe_builder_t *b, ir_value_t *value,
+                            const uint8_t *tag, const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  const char *why = "routes have places of their own";
+  ir_value_t *rows = ir_in(op, 2);
+  const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+  double zero;
+  if (fact->kind != FACT_BUFFER || fact->source != layout->source ||
+      fact->given == NULL || value->type.rank != rows->type.rank ||
+      fact->rank->counted != layout->source->tokens ||
+      fact->rank->source != layout->source || fact->rank->n_base > 0 ||
+      tag[0] != (TAG_EXPERT | TAG_PLACE) ||
+      (op->code == OP_SCATTER_ELEMENTS &&
+       ir_get_int(op, ATTR_SCATTER_ELEMENTS_axis) != 0) ||
+      !moe_fill_number(ir_in(op, 0), &zero) || zero != 0)
+    return moe_fail(b, op, why);
+  bool adds = rule_scatters_by(op, "add");
+  if (!adds && !(rule_scatters_by(op, "none") && fact->dump < 0))
+    return moe_fail(b, op, why);
+  if (fact->dump >= 0 && !moe_vanishes(rows, fact->given))
+    return moe_fail(b, op, "rows without a place add nothing");
+  uint8_t row_tag[IR_MAX_RANK];
+  for (unsigned d = 0; d < rows->type.rank; d++) {
+    row_tag[d] = d == 0 ? fact->tag[0] : tag[d];
+    if (d > 0 &&
+        (tag[d] != TAG_INNER || rows->type.dim[d] != value->type.dim[d]))
+      return moe_fail(b, op, why);
+  }
+  if (!note_given(b, fact)) return moe_fail(b, op, why);
+  return moe_build(b, rows, row_tag,
+                   moe_layout(b, LAYOUT_ROUTES, layout->source, NULL, -1));
+}
+
+/* ---- Rows out of the buffers
+ * --------------------------------------------------
+ */
+
+/* The buffers, without a row of zeros behind them. */
+static ir_value_t *without_zeros(const moe_builder_t *b, ir_value_t *x,
+                                 const moe_source_t *source) {
+  const ir_op_t *op = x->def;
+  double zero;
+  const expr_t *all = expr_mul(b->pool, expr_const(b->pool, source->experts),
+                               *source->capacity);
+  if (x->type.rank == 0 || x->type.dim[0] == all || op == NULL) return x;
+  if (op->code != OP_CONCAT || ir_get_int(op, ATTR_CONCAT_axis) != 0 ||
+      op->n_in != 2 || ir_in(op, 0)->type.dim[0] != all ||
+      !moe_fill_number(ir_in(op, 1), &zero) || zero != 0)
+    return NULL;
+  return ir_in(op, 0);
+}
+
+moe_term_t *moe_read_place(moe_builder_t *b, const ir_op_t *op,
+                           const uint8_t *tag, const moe_source_t *source,
+                           const moe_fact_t *fact) {
+  ir_value_t *x = without_zeros(b, ir_in(op, 0), source);
+  if (x == NULL || fact->given == NULL || !note_given(b, fact)) return NULL;
+  if (x != ir_in(op, 0) && fact->dump < 0) b->given_gives_zero = true;
+  return moe_build(b, x, tag, moe_layout(b, LAYOUT_BUFFER, source, NULL, -1));
+}
+
+static bool result_vanishes(const moe_found_t *found, const ir_value_t *given) {
+  const ir_op_t *op = found->root->def;
+  if (op->code == OP_REDUCE_SUM) return moe_vanishes(ir_in(op, 0), given);
+  if (op->code == OP_MATMUL)
+    return moe_vanishes(ir_in(op, 0), given) ||
+           moe_vanishes(ir_in(op, 1), given);
+  return moe_vanishes(found->root, given);
+}
+
+bool moe_settle_given(moe_builder_t *b, moe_found_t *found) {
+  if (b->given == NULL) return true;
+  if (!b->given_gives_zero && !result_vanishes(found, b->given)) {
+    moe_fail(b, found->root->def, "routes without a place give nothing");
+    return false;
+  }
+  moe_term_t *kept =
+      moe_build(b, b->given, b->given_tag,
+                moe_layout(b, LAYOUT_ROUTES, found->source, NULL, -1));
+  if (kept == NULL || found->active != NULL) return false;
+  found->active = cast_to(b, scalar(b, kept), DT_BOOL);
+  return true;
+}
+
+/* Routes that have a place, and something but 0 there. */
+static moe_term_t *has_place(moe_builder_t *b, const moe_source_t *source,
+                             moe_term_t *weight) {
+  moe_term_t *place = place_of_route(b, source);
+  if (place == NULL) return NULL;
+  moe_term_t *capacity =
+      moe_term_op(b->terms, &(moe_term_t){.code = OP_EXPRS,
+                                          .dtype = DT_I64,
+                                          .n_exprs = 1,
+                                          .exprs = source->capacity});
+  moe_term_t *fits =
+      both(b, OP_LT, DT_BOOL, cast_to(b, place, DT_I64), capacity);
+  return both(b, OP_AND, DT_BOOL, fits, cast_to(b, weight, DT_BOOL));
+}
+
+moe_found_t *moe_match_buffers(moe_builder_t *b, const ir_op_t *op,
+                               const moe_source_t *source) {
+  for (unsigned side = 0; side < 2; side++) {
+    ir_value_t *gate = ir_in(op, side), *y = ir_in(op, 1 - side);
+    const moe_fact_t *fact = moe_fact(b->facts, gate);
+    unsigned rank = gate->type.rank, y_rank = y->type.rank;
+    if (fact->kind != FACT_GATE || fact->source != source ||
+        fact->places == NULL || rank < 2 || y_rank < 2)
+      continue;
+    unsigned summed = side == 0 ? rank - 1 : rank - 2;
+    if (fact->tag[summed] != (TAG_EXPERT | TAG_PLACE) || !is_zero(fact->off) ||
+        !is_zero(fact->other))
+      continue;
+    b->places = fact->places;
+    for (unsigned i = 0; i < fact->places->n; i++)
+      if (fact->places->of[i].given != NULL) {
+        moe_fail(b, op, "routes have places of their own");
+        return NULL;
+      }
+    uint8_t tag[IR_MAX_RANK], root_tag[IR_MAX_RANK];
+    ir_value_t *root = (ir_value_t *)&op->out[0];
+    for (unsigned d = 0; d < root->type.rank; d++) root_tag[d] = TAG_INNER;
+    for (unsigned d = 0; d < rank; d++)
+      if (d != summed) root_tag[root->type.rank - rank + d] = fact->tag[d];
+    for (unsigned d = 0; d < y_rank; d++) {
+      unsigned to = root->type.rank - y_rank + d;
+      bool same = y->type.dim[d] == root->type.dim[to];
+      tag[d] = d + 2 >= y_rank ? TAG_INNER : same ? root_tag[to] : TAG_GONE;
+    }
+    tag[side == 0 ? y_rank - 2 : y_rank - 1] = TAG_EXPERT | TAG_PLACE;
+    for (unsigned d = 0; d < root->type.rank; d++)
+      if (root_tag[d] != TAG_TOKEN && root_tag[d] != TAG_INNER) return NULL;
+    moe_term_t *weight = gate_at_place(b, gate, fact->tag, source);
+    if (weight == NULL) return NULL;
+    moe_term_t *row =
+        moe_build(b, y, tag, moe_layout(b, LAYOUT_BUFFER, source, NULL, -1));
+    if (row == NULL) return NULL;
+    const expr_t *dim[IR_MAX_RANK];
+    unsigned n = moe_features(b->terms, &root->type, root_tag, dim);
+    row = moe_term_reshape(b->terms, row, n, dim);
+    moe_term_t *term = both(b, OP_MUL, root->type.dtype, row, weight);
+    return moe_new_found(b, root, root_tag, source, term,
+                         "buffers with a capacity",
+                         has_place(b, source, weight));
+  }
+  return NULL;
+}
