@@ -120,8 +120,8 @@ static void find_sources(search_t *s) {
   }
 }
 
-/* Whether a user of a sum adds more parts of the router, or is the If of a branch
- * and a layer already: an If is walked before its branches. */
+/* Whether a user of a sum adds more parts of the router, or is the If of a
+ * branch and a layer already: an If is walked before its branches. */
 static bool grows_on(search_t *s, const ir_value_t *value,
                      const moe_source_t *source, unsigned n, unsigned depth) {
   enum { MAX_NESTED = 16 };
