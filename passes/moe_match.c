@@ -40,7 +40,10 @@ static bool are_experts(moe_builder_t *b, const ir_op_t *at, unsigned n,
   }
   if (!differ) moe_fail(b, at, "experts differ from each other");
   if (!compute) moe_fail(b, at, "experts compute with the token");
-  return differ && compute;
+  if (!differ || !compute) return false;
+  if (!moe_mixes_rows(b, n, term)) return true;
+  moe_fail(b, at, "what experts have of their own is not made of the tokens");
+  return false;
 }
 
 static bool is_expert(moe_builder_t *b, const ir_op_t *at, moe_term_t *term) {
