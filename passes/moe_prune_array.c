@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "ir/element.h"
+#include "passes/layout.h"
 #include "passes/moe_prune.h"
 #include "passes/rules.h"
 
@@ -454,11 +455,40 @@ static ir_value_t *view(ir_builder_t *b, const ir_value_t *x, int64_t from,
                    (uint64_t)(to - from) * size);
 }
 
+/* Products with few columns are computed in a way of their own where their
+ * second operand is one constant (layout): it stays one. */
+static bool may_be_narrow(const ir_value_t *x) {
+  int64_t n;
+  for (unsigned d = 1; d < x->type.rank; d++)
+    if (!expr_is_const(x->type.dim[d], &n) || n < LAYOUT_NARROW) return true;
+  return x->type.rank < 3;
+}
+
+static ir_value_t *copy(ir_builder_t *b, const ir_value_t *x, int64_t n,
+                        const int64_t *element) {
+  bool fits;
+  uint64_t size = size_of(x, true, &fits);
+  const ir_data_t *data = ir_get_data(x->def, ATTR_CONSTANT_data);
+  if (!fits || data->bytes == NULL) return NULL;
+  uint8_t *bytes = arena_alloc(b->module->arena, (uint64_t)n * size);
+  for (int64_t i = 0; i < n; i++)
+    memcpy(bytes + (uint64_t)i * size,
+           (const uint8_t *)data->bytes + (uint64_t)element[i] * size, size);
+  ir_type_t type = x->type;
+  const expr_t *dim[IR_MAX_RANK];
+  memcpy(dim, type.dim, type.rank * sizeof dim[0]);
+  dim[0] = expr_const(b->module->exprs, n);
+  type.dim = dim;
+  return ir_tensor(b, &type, bytes, (uint64_t)n * size);
+}
+
 static ir_value_t *from_constant(ir_builder_t *b, ir_value_t *x, int64_t n,
                                  const int64_t *element) {
   ir_value_t **part = ARENA_ARRAY(b->module->arena, ir_value_t *, (size_t)n);
   unsigned n_parts = 0;
   if (!is_plain_constant(x->def)) return NULL;
+  if (element[n - 1] - element[0] != n - 1 && may_be_narrow(x))
+    return copy(b, x, n, element);
   for (int64_t i = 0, end; i < n; i = end) {
     end = i + 1;
     while (end < n && element[end] == element[end - 1] + 1) end++;
@@ -484,7 +514,8 @@ static ir_value_t *from_stack(ir_builder_t *b, const ir_op_t *op, int64_t n,
     part[n_parts] = n_here == length ? x : prune_select(b, x, n_here, here);
     if (part[n_parts++] == NULL) return NULL;
   }
-  return n_parts == 1 ? part[0] : ir_concat(b, n_parts, part, 0);
+  if (n_parts > 1) return ir_concat(b, n_parts, part, 0);
+  return may_be_narrow(part[0]) ? NULL : part[0];
 }
 
 /* A view of the listed elements of what it is a view of. */

@@ -11,6 +11,9 @@ numbers. Every case is tried again with its experts in another order, which must
 find the same experts.
 """
 import argparse
+import json
+import pathlib
+import subprocess
 import sys
 import tempfile
 
@@ -102,6 +105,31 @@ def check(moec, layer, wanted, folder):
     return problems
 
 
+def inspect(moec, folder, *options):
+    library = f"{folder}/model.so"
+    subprocess.run([moec, f"{folder}/model.onnx", "-o", library, "--isa=x86-64", "-q", *options],
+                   check=True)
+    text = subprocess.run([moec, "inspect", library, "--json"], check=True, capture_output=True,
+                          text=True).stdout
+    return json.loads(text)
+
+
+def check_file(moec, layer, wanted, folder):
+    """What experts need that are left out is not in the file; the certificates are."""
+    (pathlib.Path(folder) / "model.onnx").write_bytes(layer.model().SerializeToString())
+    small = inspect(moec, folder)
+    whole = inspect(moec, folder, "--disable-pass=moe_prune")
+    gone = len(wanted) * (layer.up[0].nbytes + layer.down[0].nbytes)
+    problems = []
+    if whole["weights_bytes"] - small["weights_bytes"] < gone:
+        problems.append(f"weights have {small['weights_bytes']} bytes, "
+                        f"{whole['weights_bytes']} as they were: expected {gone} less")
+    noted = small["report"]["layers"][0].get("pruned", [])
+    if {(r["rule"], r["expert"]) for r in noted} != {r[:2] for r in wanted}:
+        problems.append(f"the note has {noted}")
+    return problems
+
+
 def permuted(layer, wanted, rng):
     order = rng.permutation(layer.experts)
     place = np.argsort(order)
@@ -125,6 +153,8 @@ def main():
                 continue
             with tempfile.TemporaryDirectory() as folder:
                 problems = check(args.moec, variant, wanted, folder)
+                if case.shrinks and variant is layer:
+                    problems += check_file(args.moec, variant, wanted, folder)
             count += 1
             for problem in problems:
                 print(f"{case.name}{name}: {problem}", flush=True)

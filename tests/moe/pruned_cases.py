@@ -14,17 +14,18 @@ class Case:
     layer: dict
     wanted: set  # (rule, expert, same_as)
     any_order: bool = True  # the same experts when they are reordered
+    shrinks: bool = False  # the file has no weights of theirs
 
 
-def rest(seed, **more):
+def rest(seed, width=D, hidden=H, **more):
     """A layer of which nothing can be left out, with changes."""
     rng = np.random.default_rng(seed)
 
     def draw(*shape):
         return rng.normal(0, 0.5, shape).astype(F)
 
-    layer = {"gate": draw(D, E), "up": draw(E, D, H), "up_bias": draw(E, H),
-             "down": draw(E, H, D), "down_bias": draw(E, D)}
+    layer = {"gate": draw(width, E), "up": draw(E, width, hidden), "up_bias": draw(E, hidden),
+             "down": draw(E, hidden, width), "down_bias": draw(E, width)}
     layer.update(more)
     return layer
 
@@ -177,8 +178,25 @@ def duplicate():
     yield Case("ties", twice(rest(6, gate=gate, integers=True, score="none")), hit)
 
 
+def wide():
+    """Widths that products have panels for; banks are stacks of what stays."""
+    wide = {"width": 40, "hidden": 56}
+    bias, copies = at(-np.inf, 2, 5), rest(6, **wide)
+    hit = {("masked", 2, None), ("masked", 5, None)}
+    for name in ("up", "up_bias", "down", "down_bias"):
+        copies[name][4] = copies[name][1]
+    for form in ("gathered", "loop", "dense"):
+        yield Case(f"masked_{form}", rest(1, bias=bias, form=form, **wide), hit, shrinks=True)
+    for form in ("gathered", "loop"):
+        yield Case(f"copies_{form}", dict(copies, form=form), {("duplicate", 4, 1)},
+                   shrinks=True)
+    # One expert stays.
+    yield Case("one_left", rest(2, k=1, select=at(1.5, 3), score="sigmoid", **wide),
+               {("bounded", e, None) for e in range(E) if e != 3}, shrinks=True)
+
+
 def all_cases():
-    for family in (masked, bounded, dominated, zero, duplicate):
+    for family in (masked, bounded, dominated, zero, duplicate, wide):
         for case in family():
             case.name = f"{family.__name__}/{case.name}"
             yield case
