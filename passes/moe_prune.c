@@ -1,7 +1,7 @@
 /* Experts that are not needed, whatever the input: leaves them out, or lets
  * them share what another one has. Only what is proved; each proof is noted in
- * the report. The router keeps its columns, so no expert that stays gets
- * another number or weight. */
+ * the report. The router keeps its columns as a rule (moe_prune_gate.c), so
+ * that no expert that stays gets another weight. */
 #include "passes/moe_prune.h"
 
 #include <math.h>
@@ -230,14 +230,16 @@ static void compact(prune_t *p, unsigned region) {
       p->position[e] = number[p->position[e]];
 }
 
-static void write_back(prune_t *p) {
-  unsigned n = (unsigned)p->E;
+static moec_status_t write_back(prune_t *p) {
   for (unsigned s = 0; s < p->experts->n_regions; s++) compact(p, s);
   for (int64_t e = 0; e < p->E; e++)
     if (p->structure[e] < 0) p->position[e] = 0;
+  MOEC_TRY(prune_gate(p));
+  unsigned n = (unsigned)p->E;
   ir_set_ints(p->experts, ATTR_MOE_EXPERTS_structure, n, p->structure);
   ir_set_ints(p->experts, ATTR_MOE_EXPERTS_position, n, p->position);
   p->ctx->changed = true;
+  return ir_infer_types(p->ctx->module, p->experts, p->ctx->diag);
 }
 
 moec_status_t run_moe_prune(pass_ctx_t *ctx, ir_func_t *func) {
@@ -249,8 +251,7 @@ moec_status_t run_moe_prune(pass_ctx_t *ctx, ir_func_t *func) {
     prune_zeros(&p);
     prune_duplicates(&p);
     if (!p.changed) continue;
-    write_back(&p);
-    MOEC_TRY(ir_infer_types(ctx->module, op, ctx->diag));
+    MOEC_TRY(write_back(&p));
   }
   return MOEC_OK;
 }

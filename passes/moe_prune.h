@@ -141,6 +141,9 @@ moe_pruning_t *prune_tell(prune_t *p, moe_pruning_rule_t rule, int64_t expert);
 /* Finds experts that no token can have, or with weight 0 only; their structure
  * becomes -1. */
 void prune_unreachable(prune_t *p);
+/* Takes experts that are never chosen out of the router and changes numbers;
+ * to be called last. */
+moec_status_t prune_gate(prune_t *p);
 /* Finds experts whose results are 0. */
 void prune_zeros(prune_t *p);
 /* Finds experts that compute the same as one with a lower number. */

@@ -51,6 +51,7 @@ typedef struct moe_pruning {
   const int64_t *witnesses;
   double slack; /* how far their choices, or logits, lie above its own at least;
                    NaN: says nothing */
+  bool leaves_router; /* the gate has no column for it any more */
   moe_exactness_t exactness;
   moe_words_t assumptions;
 } moe_pruning_t;

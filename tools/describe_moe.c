@@ -83,7 +83,8 @@ static void append_pruning(const moe_pruning_t *pruning, text_t *out) {
   for (unsigned i = 0; i < pruning->n_witnesses; i++)
     text_printf(out, "%s%lld", i > 0 ? "," : "",
                 (long long)pruning->witnesses[i]);
-  text_printf(out, "],\"slack\":");
+  text_printf(out, "],\"leaves_router\":%s,\"slack\":",
+              pruning->leaves_router ? "true" : "false");
   json_write_number(pruning->slack, out);
   text_printf(out, ",\"exactness\":\"%s\"",
               moe_exactness_name(pruning->exactness));
@@ -265,6 +266,7 @@ static void say_pruning(text_t *out, const moe_pruning_t *pruning) {
     text_printf(out, " and %u more", pruning->n_witnesses - MAX_TOLD);
   if (isfinite(pruning->slack) && pruning->slack < 1e200)
     text_printf(out, " by at least %.6g", pruning->slack);
+  if (pruning->leaves_router) text_printf(out, ", out of the gate");
   text_printf(out, "; %s", moe_exactness_name(pruning->exactness));
   for (unsigned i = 0; i < pruning->assumptions.n; i++) {
     text_printf(out, "%s", i == 0 ? ", provided that " : " and ");

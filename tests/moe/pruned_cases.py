@@ -14,6 +14,7 @@ class Case:
     layer: dict
     wanted: set  # (rule, expert, same_as)
     any_order: bool = True  # the same experts when they are reordered
+    leaves: set = None  # experts that leave the router
     shrinks: bool = False  # the file has no weights of theirs
 
 
@@ -195,8 +196,31 @@ def wide():
                {("bounded", e, None) for e in range(E) if e != 3}, shrinks=True)
 
 
+def renumbered():
+    """Experts that leave the router, too; those that stay get other numbers."""
+    bias, rng = at(-np.inf, 2, 5), np.random.default_rng(8)
+    both = {"bias": rng.normal(0, 1, E).astype(F), "select": bias, "score": "sigmoid"}
+    for form in ("gathered", "loop"):
+        yield Case(form, rest(1, form=form, **both),
+                   {("masked", 2, None), ("masked", 5, None)}, leaves={2, 5})
+    many = rest(1)
+    many = {n: np.concatenate([a, F(0.7) * a, 2 * a], axis=int(n == "gate"))
+            for n, a in many.items()}
+    dead = {("bounded", e, None) for e in range(12, 3 * E)}
+    # 16 columns and more are a product of panels, fewer are sums: other bits.
+    few = at(1.5, *range(12), n=3 * E)
+    yield Case("few_stay", dict(many, select=few, score="sigmoid"), dead)
+    dead = {("bounded", e, None) for e in range(20, 3 * E)}
+    most = at(1.5, *range(20), n=3 * E)
+    yield Case("most_stay", dict(many, select=most, score="sigmoid"), dead,
+               leaves=set(range(20, 3 * E)))
+    yield Case("sum_over_all", dict(many, select=most, renorm=False), dead)
+    yield Case("logits", dict(many, bias=at(-np.inf, 7, n=3 * E), score="none"),
+               {("masked", 7, None)}, leaves={7})
+
+
 def all_cases():
-    for family in (masked, bounded, dominated, zero, duplicate, wide):
+    for family in (masked, bounded, dominated, zero, duplicate, wide, renumbered):
         for case in family():
             case.name = f"{family.__name__}/{case.name}"
             yield case

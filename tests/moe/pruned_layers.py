@@ -164,13 +164,18 @@ class Layer:
             w = w / w.sum(axis=1, keepdims=True)
         return idx, w
 
-    def reference(self, x):
+    def rows(self, x):
+        """What the router and the experts get."""
         x = x.astype(np.float64)
         if self.norm is not None:
             if self.norm == "layer":
                 x = x - x.mean(axis=1, keepdims=True)
             epsilon = 1e-5 if self.norm == "layer" else 1e-6
             x = x / np.sqrt((x * x).mean(axis=1, keepdims=True) + epsilon) * self.gamma
+        return x.astype(np.float32)
+
+    def reference(self, x):
+        x = self.rows(x).astype(np.float64)
         idx, w = self.selected(x.astype(np.float32))
         y = np.zeros_like(x)
         for t, slot in np.ndindex(idx.shape):

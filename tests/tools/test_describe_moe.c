@@ -37,6 +37,7 @@ static moe_report_t *example(value_fixture_t *f) {
                              .same_as = -1,
                              .n_witnesses = 2,
                              .witnesses = witnesses,
+                             .leaves_router = true,
                              .slack = 0.5};
   moe_words_add(report, &pruning->assumptions, "scores are finite");
   pruning = moe_report_add_pruning(report, layer);
@@ -71,9 +72,11 @@ static void layers_are_written_as_json(void **state) {
       "\"weight_bytes\":null},\"after\":{\"multiply_adds\":96,"
       "\"elementwise\":\"H\",\"weight_bytes\":384},\"sparse\":true,"
       "\"pruned\":[{\"rule\":\"bounded\",\"expert\":2,\"witnesses\":[0,4],"
-      "\"slack\":0.5,\"exactness\":\"EX0\",\"assumptions\":[\"scores are "
+      "\"leaves_router\":true,\"slack\":0.5,\"exactness\":\"EX0\","
+      "\"assumptions\":[\"scores are "
       "finite\"]},{\"rule\":\"duplicate\",\"expert\":7,\"same_as\":3,"
-      "\"witnesses\":[],\"slack\":null,\"exactness\":\"EX0\","
+      "\"witnesses\":[],\"leaves_router\":false,\"slack\":null,\"exactness\":"
+      "\"EX0\","
       "\"assumptions\":[]}]},{\"name\":"
       "\"\",\"node\":{},\"experts\":3,\"k\":0,\"structures\":0,\"shared\":0,"
       "\"missing\":[],\"weight_position\":\"none\",\"exactness\":\"EX0\","
@@ -104,7 +107,8 @@ static void layers_are_explained(void **state) {
       "  weight      multiplies the output\n"
       "  exactness   EX1, provided that outputs are finite\n"
       "  work        96 multiply-adds, 384 bytes of weights for a token\n"
-      "  left out    expert 2, bounded: behind 0, 4 by at least 0.5; EX0, "
+      "  left out    expert 2, bounded: behind 0, 4 by at least 0.5, out of "
+      "the gate; EX0, "
       "provided that scores are finite\n"
       "              expert 7, duplicate of 3; EX0\n"
       "layer 2: a node without a place\n"
