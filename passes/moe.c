@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "passes/moe_buffer.h"
+#include "passes/moe_choice.h"
 #include "passes/moe_describe.h"
 #include "passes/moe_joint.h"
 #include "passes/moe_match.h"
@@ -186,6 +187,18 @@ static bool try_buffers(search_t *s, ir_op_t *op) {
   return false;
 }
 
+/* A scatter of rows to the tokens that their experts chose. */
+static bool try_choice(search_t *s, ir_op_t *op) {
+  if (op->code != OP_SCATTER_ELEMENTS && op->code != OP_SCATTER_ND)
+    return false;
+  const moe_fact_t *index = moe_fact(s->b->facts, ir_in(op, 1));
+  if (index->kind != FACT_CHOICE) return false;
+  aim(s, op, index->source);
+  if (keep(s, moe_match_choice(s->b, op, index->source))) return true;
+  refuse(s, op, "a sum over the experts that chose a token");
+  return false;
+}
+
 /* Whether it is, or is in a region of, what a layer will stand for. */
 static bool is_settled(const search_t *s, const ir_op_t *op) {
   for (; op != NULL; op = op->parent->owner)
@@ -198,7 +211,7 @@ static bool try_op(search_t *s, ir_op_t *op) {
   if (is_settled(s, op)) return true;
   aim(s, op, NULL);
   if (moe_is_sum(op) && try_sum(s, op)) return true;
-  if (try_buffers(s, op)) return true;
+  if (try_buffers(s, op) || try_choice(s, op)) return true;
   if (op->code != OP_REDUCE_SUM && op->code != OP_MATMUL) return false;
   unsigned end = sources_before(s, op), tried = end > NEAREST ? NEAREST : end;
   for (unsigned i = end - tried; i < end; i++) {
@@ -253,12 +266,11 @@ static void tell_missing(const search_t *s, const moe_found_t *found,
 static void tell(search_t *s, const moe_found_t *found, const ir_op_t *op) {
   moe_layer_t *layer = moe_report_add_layer(s->ctx->options->moe);
   if (layer == NULL) return;
-  int64_t k;
   layer->loc = found->root->def->loc;
   layer->name = layer->loc.node != NULL ? layer->loc.node : found->root->name;
   layer->form = found->form;
   layer->experts = found->source->experts;
-  layer->k = expr_is_const(found->source->k, &k) ? k : 0;
+  layer->k = moe_experts_per_token(found->source);
   layer->n_structures = op->n_regions;
   layer->exactness = MOE_EX1;
   layer->sparse = true;
@@ -382,7 +394,7 @@ moec_status_t run_moe(pass_ctx_t *ctx, ir_func_t *func) {
   s.settled = ARENA_ARRAY(ctx->scratch, bool, n);
   s.stands = ARENA_ARRAY(ctx->scratch, ir_value_t *, n);
   find_sources(&s);
-  if (s.n_sources == 0) return MOEC_OK;
+  if (s.n_sources == 0 && !b.facts->has_choices) return MOEC_OK;
   for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
     try_op(&s, op);
   for (unsigned i = 0; i < s.n_sources; i++)

@@ -176,6 +176,11 @@ static moe_term_t *leaf(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
       return moe_is_routed(b, value, layout->source)
                  ? NULL
                  : slot_leaf(b, value, tag, layout);
+    case LAYOUT_BUFFER:
+      return layout->source->chooses && (tags & TAG_PLACE) != 0 &&
+                     !moe_is_routed(b, value, layout->source)
+                 ? moe_term_leaf(b->terms, TERM_ROUTE, value, tag)
+                 : NULL;
     case LAYOUT_STACK:
       if (gate) return gate_leaf(b, value, tag, fact);
       return (tags & TAG_EXPERT) == 0

@@ -24,6 +24,7 @@ typedef struct emitter {
   const moe_term_t **leaf;     /* operands, by kind */
   unsigned n_leaves;
   ir_value_t *route_index; /* [T, k] */
+  ir_value_t *token;       /* of each route, where experts choose; else NULL */
   written_t **table;       /* what was written: one of these */
   written_t *in_region[TABLE_SIZE], *in_front[TABLE_SIZE];
 } emitter_t;
@@ -157,7 +158,8 @@ static ir_value_t *operand_of(emitter_t *e, const moe_term_t *leaf) {
     case TERM_ROUTE:
       if (leaf->value == NULL) return routes_of(e, leaf);
       x = split_dims(e, outside(e, leaf->value), leaf->tag, tag);
-      x = bring_forward(b, x, tag, TAG_TOKEN, TAG_SLOT);
+      x = source->chooses ? bring_forward(b, x, tag, TAG_EXPERT, TAG_PLACE)
+                          : bring_forward(b, x, tag, TAG_TOKEN, TAG_SLOT);
       return with_dims(b, x, source->routes, leaf->rank, leaf->dim);
     case TERM_GATE:
       return gate_at_routes(e, leaf);
@@ -306,6 +308,8 @@ static ir_value_t *write_op(emitter_t *e, const moe_term_t *term) {
 static ir_value_t *row_of_routes(emitter_t *e, const moe_term_t *leaf) {
   const moe_source_t *source = e->found->source;
   ir_value_t *x = operand_of(e, leaf);
+  if (x != NULL && leaf->kind == TERM_TOKEN && source->chooses)
+    return ir_gather(e->outer, x, e->token, 0);
   if (x == NULL || leaf->kind != TERM_TOKEN || rule_is_one(source->k)) return x;
   const expr_t *dim[IR_MAX_RANK + 2] = {source->tokens, expr_const(e->pool, 1)};
   for (unsigned d = 0; d < leaf->rank; d++) dim[2 + d] = leaf->dim[d];
@@ -398,12 +402,35 @@ static void forget(emitter_t *e) {
   for (size_t i = 0; i < TABLE_SIZE; i++) e->in_region[i] = NULL;
 }
 
+/* Experts that choose: the expert of each row, and its token. */
+static ir_value_t *choosing_experts(emitter_t *e) {
+  ir_builder_t *b = e->outer;
+  const moe_source_t *source = e->found->source;
+  const expr_t *dim[2] = {expr_const(e->pool, source->experts),
+                          expr_const(e->pool, 1)};
+  uint8_t tag[2] = {TAG_EXPERT, TAG_PLACE};
+  if (source->slot == 0) {
+    tag[0] = TAG_PLACE;
+    tag[1] = TAG_EXPERT;
+  }
+  ir_value_t *token = bring_forward(b, e->now(e->user, source->index), tag,
+                                    TAG_EXPERT, TAG_PLACE);
+  token = ir_cast(b, token, DT_I64);
+  e->token = with_dims(b, token, source->routes, 0, NULL);
+  ir_value_t *number = ir_iota(b, DT_I64, dim[0]);
+  number = with_dims(b, number, NULL, 2, dim);
+  dim[1] = source->k;
+  number = ir_expand(b, number, 2, dim);
+  return with_dims(b, number, source->routes, 0, NULL);
+}
+
 /* Experts of the routes, in order; those of tokens that are dropped name none.
  */
 static ir_value_t *expert_numbers(emitter_t *e) {
   ir_builder_t *b = e->outer;
   const moe_found_t *found = e->found;
   const moe_source_t *source = found->source;
+  if (source->chooses) return choosing_experts(e);
   ir_value_t *x = e->now(e->user, source->index);
   uint8_t tag[IR_MAX_RANK] = {0};
   for (unsigned d = 0; d < x->type.rank; d++)
@@ -496,7 +523,7 @@ static ir_op_t *write_experts(emitter_t *e, moe_term_t *const *term,
   for (unsigned i = 0; i < n; i++) n_banks[i] = first[3 + i] - first[2 + i];
   ir_value_t **in = ARENA_ARRAY(arena, ir_value_t *, e->n_leaves + 2);
   in[0] = expert;
-  in[1] = NULL; /* tokens follow from k */
+  in[1] = e->token; /* NULL: tokens follow from k */
   for (unsigned i = 0; i < e->n_leaves; i++) {
     in[2 + i] = operand_of(e, e->leaf[i]);
     if (in[2 + i] == NULL) return NULL;
@@ -504,7 +531,7 @@ static ir_op_t *write_experts(emitter_t *e, moe_term_t *const *term,
   ir_op_t *op = ir_begin(e->outer, OP_MOE_EXPERTS, e->n_leaves + 2, in, 1);
   if (op == NULL) return NULL;
   ir_set_int(op, ATTR_MOE_EXPERTS_experts, source->experts);
-  ir_set_expr(op, ATTR_MOE_EXPERTS_k, source->k);
+  if (e->token == NULL) ir_set_expr(op, ATTR_MOE_EXPERTS_k, source->k);
   ir_set_expr(op, ATTR_MOE_EXPERTS_tokens, source->tokens);
   ir_set_int(op, ATTR_MOE_EXPERTS_token_values, first[1]);
   ir_set_int(op, ATTR_MOE_EXPERTS_route_values, first[2] - first[1]);
@@ -583,15 +610,19 @@ static ir_value_t *write_sum(emitter_t *e, ir_value_t *y,
                              const moe_term_t *weight) {
   ir_builder_t *b = e->outer;
   const moe_source_t *source = e->found->source;
-  ir_value_t *in[2] = {y, NULL};
+  ir_value_t *in[3] = {y, NULL, e->token};
+  unsigned n = e->token != NULL ? 3 : weight != NULL ? 2 : 1;
   if (weight != NULL) {
     in[1] = operand_of(e, weight);
     if (in[1] == NULL) return NULL;
     in[1] = with_dims(b, in[1], source->routes, 0, NULL);
+  } else if (n == 3) {
+    ir_value_t *one = ir_scalar(b, y->type.dtype, 1);
+    in[1] = ir_fill(b, one, 1, &source->routes);
   }
-  ir_op_t *op = ir_begin(b, OP_MOE_COMBINE, weight != NULL ? 2 : 1, in, 1);
+  ir_op_t *op = ir_begin(b, OP_MOE_COMBINE, n, in, 1);
   if (op == NULL) return NULL;
-  ir_set_expr(op, ATTR_MOE_COMBINE_k, source->k);
+  if (e->token == NULL) ir_set_expr(op, ATTR_MOE_COMBINE_k, source->k);
   ir_set_expr(op, ATTR_MOE_COMBINE_tokens, source->tokens);
   return ir_place(b, op);
 }

@@ -29,6 +29,7 @@ typedef struct moe_source {
   ir_value_t *index; /* integers [T.., k] or [T..] */
   int slot;          /* axis of the slots, -1: none, one expert per token */
   bool distinct;     /* no expert twice for one token */
+  bool chooses;      /* experts choose: index[experts, places] has tokens */
   int64_t experts;   /* numbers are in [0, experts) */
   const expr_t *k, *tokens, *routes; /* routes = tokens * k */
   const expr_t **capacity; /* places that each expert has; NULL: not known */
@@ -50,6 +51,7 @@ typedef enum {
   FACT_BOUND,  /* routes of the experts before one: likewise */
   FACT_TOTAL,  /* routes of each expert in each group of tokens */
   FACT_RANK,   /* a number that tells the routes of an expert apart */
+  FACT_CHOICE, /* the token that an expert chose for a place */
   FACT_BUFFER, /* expert * capacity + rank: the route's place in all buffers */
 } moe_fact_kind_t;
 

@@ -31,6 +31,11 @@ moe_term_t *moe_row_leaf(moe_builder_t *b, ir_value_t *value,
 /* Where reading of a gate ends at the places of routes; NULL: it goes on. */
 moe_term_t *moe_place_leaf(moe_builder_t *b, ir_value_t *value,
                            const uint8_t *tag, const moe_source_t *source);
+/* A gather of the rows of chosen tokens; tags of what is gathered from, and of
+ * the index. */
+moe_term_t *moe_read_chosen(moe_builder_t *b, const ir_op_t *op,
+                            const uint8_t *from, const uint8_t *at,
+                            const moe_fact_t *fact);
 /* A gather of rows from buffers, with the tags of the buffers. */
 moe_term_t *moe_read_place(moe_builder_t *b, const ir_op_t *op,
                            const uint8_t *tag, const moe_source_t *source,

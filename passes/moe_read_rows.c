@@ -46,7 +46,7 @@ static bool starts_route(moe_builder_t *b, const ir_op_t *op,
       features = fact->tag[d] == TAG_INNER && !rule_is_one(index->type.dim[d]);
     return features && fact->source == source &&
            (fact->kind == FACT_EXPERT || fact->kind == FACT_PLACE ||
-            fact->kind == FACT_BUFFER);
+            fact->kind == FACT_BUFFER || fact->kind == FACT_CHOICE);
   }
   if (op->code != OP_CONCAT) return false;
   int64_t axis = ir_get_int(op, ATTR_CONCAT_axis);
@@ -355,6 +355,10 @@ static moe_term_t *gather_by(moe_builder_t *b, ir_value_t *value,
       return NULL;
     term = moe_build(b, x, from,
                      moe_layout(b, LAYOUT_ROUTES, layout->source, NULL, -1));
+  } else if (fact->kind == FACT_CHOICE && layout->kind == LAYOUT_BUFFER &&
+             fact->source == layout->source) {
+    if (!gathered_tags(op, tag, TAG_TOKEN, from, at)) return NULL;
+    term = moe_read_chosen(b, op, from, at, fact);
   } else if (fact->kind == FACT_BUFFER && routes &&
              fact->source == layout->source) {
     if (!gathered_tags(op, tag, TAG_EXPERT | TAG_PLACE, from, at)) return NULL;

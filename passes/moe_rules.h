@@ -12,7 +12,8 @@ struct moe_facts {
   expr_pool_t *pool;
   const moe_fact_t **of; /* by number of the value; NULL: not asked yet */
   unsigned n_values, n_symbols, depth;
-  bool has_slots; /* experts of single slots occur */
+  bool has_slots;   /* experts of single slots occur */
+  bool has_choices; /* some experts choose their tokens */
   unsigned n_joints, n_wanted;
   const moe_source_t **joint;  /* routers with parts */
   const moe_source_t **wanted; /* pairs of parts without one */

@@ -76,6 +76,26 @@ static const moe_fact_t *sorted_rows(moe_facts_t *facts, ir_value_t *value,
   return NULL;
 }
 
+/* The tokens with the greatest scores of each expert: i64[experts, places]. */
+static const moe_fact_t *chosen_tokens(moe_facts_t *facts, ir_value_t *value,
+                                       unsigned axis) {
+  int64_t experts;
+  const ir_type_t *scores = &ir_in(value->def, 0)->type;
+  if (value->type.rank != 2 ||
+      !expr_is_const(value->type.dim[1 - axis], &experts) || experts < 2)
+    return NULL;
+  moe_source_t *source = new_source(facts, value, (int)axis, experts);
+  source->chooses = facts->has_choices = true;
+  source->tokens = scores->dim[axis];
+  source->k = source->capacity[0] = value->type.dim[axis];
+  source->routes =
+      expr_mul(facts->pool, expr_const(facts->pool, experts), source->k);
+  moe_fact_t *fact = moe_fact_new(facts, FACT_CHOICE, source);
+  fact->tag[axis] = TAG_PLACE;
+  fact->tag[1 - axis] = TAG_EXPERT;
+  return fact;
+}
+
 const moe_fact_t *moe_rule_topk(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   ir_value_t *scores = ir_in(op, 0);
@@ -86,9 +106,10 @@ const moe_fact_t *moe_rule_topk(moe_facts_t *facts, ir_value_t *value) {
   }
   int64_t axis = ir_get_int(op, ATTR_TOPK_axis), experts;
   if (axis < 0) axis += scores->type.rank;
-  if (value->index != 1 || !expr_is_const(scores->type.dim[axis], &experts) ||
-      experts < 2)
-    return NULL;
+  if (value->index != 1) return NULL;
+  if (!expr_is_const(scores->type.dim[axis], &experts))
+    return chosen_tokens(facts, value, (unsigned)axis);
+  if (experts < 2) return NULL;
   return moe_new_router(facts, value, (int)axis, experts, true);
 }
 
