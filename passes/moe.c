@@ -370,16 +370,18 @@ static void release_sizes(search_t *s) {
   }
 }
 
-/* Facts of a function in which the choices of routers that choose one expert
- * after another lie side by side. */
+/* Facts of a function in which routers that are made of others have choices. */
 static moe_facts_t *find_facts(pass_ctx_t *ctx, ir_func_t *func) {
   enum { MAX_ROUNDS = MOE_MAX_PARTS };
+  moe_nest_t *nests = NULL;
   for (unsigned i = 0;; i++) {
     ir_renumber(func);
     moe_facts_t *facts = moe_facts_create(ctx->scratch, func);
     for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
       find_picked(facts, op);
-    if (i == MAX_ROUNDS || !moe_write_joints(ctx, func, facts)) return facts;
+    moe_know_nests(facts, nests);
+    if (i == MAX_ROUNDS || !moe_write_joints(ctx, func, facts, &nests))
+      return facts;
   }
 }
 

@@ -1,8 +1,10 @@
-/* Routers that choose one expert after another: their choices side by side.
+/* Routers that are made of others.
  *
  * A gate that is the sum of the gates of several routers belongs to the router
- * whose slots these are. Where a graph has such a sum, but no tensor of all its
- * experts, one is written; nothing reads it unless a layer is found. */
+ * whose slots these are; one that is the product of the gate of groups and that
+ * of experts in each group, to the router of all experts. Where a graph has
+ * such a gate, but no tensor of the experts chosen, one is written; nothing
+ * reads it unless a layer is found. */
 #include "passes/moe_joint.h"
 
 #include "ir/build.h"
@@ -54,10 +56,91 @@ static bool write_joint(pass_ctx_t *ctx, const moe_source_t *first,
   return all != NULL && b.status == MOEC_OK;
 }
 
-bool moe_write_joints(pass_ctx_t *ctx, ir_func_t *func, moe_facts_t *facts) {
+/* int[tokens, k], or [tokens, groups, k] of routers inside groups. */
+static ir_value_t *choices_in(ir_builder_t *b, const moe_source_t *source,
+                              const expr_t *tokens, const expr_t *groups) {
+  const expr_t *dim[3] = {tokens};
+  unsigned n = 1;
+  if (groups != NULL) dim[n++] = groups;
+  dim[n++] = source->k;
+  return ir_reshape(b, choices(b, source), n, dim);
+}
+
+/* whole[t, i * k + j] = group * experts + inner[t, group, j], of group =
+ * outer[t, i]; NULL where one of the routers is out of the other's reach. */
+static ir_value_t *write_nest(pass_ctx_t *ctx, const moe_source_t *outer,
+                              const moe_source_t *inner) {
+  expr_pool_t *pool = ctx->module->exprs;
+  ir_op_t *at = outer->index->number > inner->index->number ? outer->index->def
+                                                            : inner->index->def;
+  if (outer->index->def->parent != at->parent ||
+      inner->index->def->parent != at->parent)
+    return NULL;
+  ir_builder_t b = {.module = ctx->module,
+                    .region = at->parent,
+                    .before = at->next,
+                    .loc = at->loc,
+                    .diag = ctx->diag};
+  const expr_t *tokens = outer->tokens;
+  const expr_t *groups = expr_const(pool, outer->experts);
+  ir_value_t *group = choices_in(&b, outer, tokens, NULL);
+  group = ir_unsqueeze(&b, ir_cast(&b, group, DT_I64), 2);
+  ir_value_t *all = choices_in(&b, inner, tokens, groups);
+  all = ir_cast(&b, all, DT_I64);
+  const expr_t *dim[3] = {tokens, outer->k, inner->k};
+  ir_value_t *in[2] = {all, ir_expand(&b, group, 3, dim)};
+  ir_op_t *op = ir_begin(&b, OP_GATHER_ELEMENTS, 2, in, 1);
+  if (op == NULL) return NULL;
+  ir_set_int(op, ATTR_GATHER_ELEMENTS_axis, 1);
+  ir_value_t *own = ir_place(&b, op);
+  ir_value_t *size = ir_scalar_int(&b, DT_I64, inner->experts);
+  ir_value_t *first = ir_binary(&b, OP_MUL, group, size);
+  ir_value_t *whole = ir_binary(&b, OP_ADD, first, own);
+  dim[1] = expr_mul(pool, outer->k, inner->k);
+  whole = ir_reshape(&b, whole, 2, dim);
+  return b.status == MOEC_OK ? whole : NULL;
+}
+
+/* Routers of two levels, each once. */
+static bool write_nests(pass_ctx_t *ctx, moe_facts_t *facts,
+                        moe_nest_t **nests) {
+  bool wrote = false;
+  for (const moe_nest_t *nest = facts->wanted_nests; nest != NULL;
+       nest = nest->next) {
+    const moe_nest_t *known = *nests;
+    while (known != NULL &&
+           (known->outer != nest->outer || known->inner != nest->inner))
+      known = known->next;
+    if (known != NULL) continue;
+    const moe_source_t *outer = moe_fact(facts, nest->outer)->source;
+    const moe_source_t *inner = moe_fact(facts, nest->inner)->source;
+    ir_value_t *whole = write_nest(ctx, outer, inner);
+    if (whole == NULL) continue;
+    moe_nest_t *entry = ARENA_NEW(facts->arena, moe_nest_t);
+    *entry = (moe_nest_t){nest->outer, nest->inner, whole, *nests};
+    *nests = entry;
+    wrote = true;
+  }
+  return wrote;
+}
+
+void moe_know_nests(moe_facts_t *facts, moe_nest_t *nests) {
+  facts->nests = nests;
+  for (moe_nest_t *nest = nests; nest != NULL; nest = nest->next) {
+    const moe_source_t *outer = moe_fact(facts, nest->outer)->source;
+    const moe_source_t *inner = moe_fact(facts, nest->inner)->source;
+    facts->of[nest->whole->number] =
+        moe_new_router(facts, nest->whole, 1, outer->experts * inner->experts,
+                       outer->distinct && inner->distinct);
+  }
+}
+
+bool moe_write_joints(pass_ctx_t *ctx, ir_func_t *func, moe_facts_t *facts,
+                      moe_nest_t **nests) {
   bool wrote = false;
   for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
-    if (op->code == OP_ADD || op->code == OP_OR || op->code == OP_MAX)
+    if (op->code == OP_ADD || op->code == OP_OR || op->code == OP_MAX ||
+        op->code == OP_MUL || op->code == OP_AND)
       moe_fact(facts, &op->out[0]);
   for (unsigned i = 0; i < facts->n_wanted; i++) {
     const moe_source_t *const *pair = &facts->wanted[2 * i];
@@ -67,5 +150,5 @@ bool moe_write_joints(pass_ctx_t *ctx, ir_func_t *func, moe_facts_t *facts) {
               facts->wanted[2 * j + 1] == pair[1];
     if (!known) wrote = write_joint(ctx, pair[0], pair[1]) || wrote;
   }
-  return wrote;
+  return write_nests(ctx, facts, nests) || wrote;
 }

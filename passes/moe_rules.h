@@ -6,6 +6,12 @@
 #include "passes/moe_facts.h"
 #include "passes/rules.h"
 
+/* Routers of groups and of experts in them, and the one that both make up. */
+typedef struct moe_nest {
+  ir_value_t *outer, *inner, *whole; /* experts chosen; whole: NULL if wanted */
+  struct moe_nest *next;
+} moe_nest_t;
+
 struct moe_facts {
   arena_t *arena;
   ir_func_t *func;
@@ -15,6 +21,7 @@ struct moe_facts {
   bool has_slots;   /* experts of single slots occur */
   bool has_choices; /* some experts choose their tokens */
   unsigned n_joints, n_wanted;
+  moe_nest_t *nests, *wanted_nests;
   const moe_source_t **joint;  /* routers with parts */
   const moe_source_t **wanted; /* pairs of parts without one */
   const ir_op_t **bound_by;    /* bind, by index of its symbol */
@@ -78,6 +85,12 @@ int moe_places_axis(const moe_source_t *source, const ir_value_t *value);
 bool moe_vanishes(const ir_value_t *value, const ir_value_t *given);
 /* Where a part is among those of a router; -1: it is none of them. */
 int moe_part_index(const moe_source_t *whole, const moe_source_t *part);
+/* A product of gates of two levels (moe_rules_nest.c). */
+const moe_fact_t *moe_nested_gate(moe_facts_t *facts, ir_value_t *value);
+/* The router of two levels; NULL: there is none, but it is noted as wanted. */
+const moe_source_t *moe_nested_source(moe_facts_t *facts,
+                                      const moe_source_t *outer,
+                                      const moe_source_t *inner);
 /* The router whose parts these are, in any order; NULL: there is none. Such a
  * pair is noted as one that would be of use. */
 const moe_source_t *moe_joint_source(moe_facts_t *facts, const moe_source_t *a,

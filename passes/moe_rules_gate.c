@@ -297,7 +297,8 @@ static const moe_fact_t *gate_arithmetic(moe_facts_t *facts,
 }
 
 const moe_fact_t *moe_rule_elementwise(moe_facts_t *facts, ir_value_t *value) {
-  const moe_fact_t *fact = gate_arithmetic(facts, value);
+  const moe_fact_t *fact = moe_nested_gate(facts, value);
+  if (fact == NULL) fact = gate_arithmetic(facts, value);
   if (fact == NULL) fact = moe_rule_place(facts, value);
   if (fact == NULL) fact = one_hot(facts, value);
   return fact != NULL ? fact : moe_rule_number(facts, value);

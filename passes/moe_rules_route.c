@@ -315,6 +315,7 @@ static const moe_fact_t *gather_one(moe_facts_t *facts, ir_value_t *value,
     return out;
   }
   if (fact->kind != FACT_GATE || fact->tag[axis] != TAG_EXPERT ||
+      !expr_equals_const(from->dim[axis], fact->source->experts) ||
       fact->places != NULL)
     return NULL;
   out->expert = c;

@@ -150,6 +150,7 @@ const moe_fact_t *moe_rule_slice(moe_facts_t *facts, ir_value_t *value) {
     int64_t start;
     if (takes_all(op, d) || fact->tag[d] == TAG_INNER) continue;
     if (fact->tag[d] != TAG_EXPERT || !rule_is_one(value->type.dim[d]) ||
+        !expr_equals_const(ir_in(op, 0)->type.dim[d], fact->source->experts) ||
         fact->places != NULL ||
         !expr_is_const(ir_get_exprs(op, ATTR_SLICE_start, &n)[d], &start))
       return NULL;

@@ -34,7 +34,8 @@ bool moe_tags_broadcast(const ir_type_t *result, const uint8_t *result_tag,
  *
  * A shape is a sequence of atoms, each running over one thing; a dimension is
  * one of them, a part of one, or several. Reshaping cuts the same sequence in
- * other places. Tokens and features may be cut anywhere, all else is kept. */
+ * other places. Tokens, experts and features may be cut anywhere, all
+ * else is kept. */
 
 typedef struct atom {
   unsigned tag;
@@ -71,7 +72,7 @@ const unsigned *moe_tag_order(unsigned tag, unsigned *out_n) {
 }
 
 static bool can_be_cut(unsigned tag) {
-  return tag == TAG_TOKEN || tag == TAG_INNER;
+  return tag == TAG_TOKEN || tag == TAG_INNER || tag == TAG_EXPERT;
 }
 
 static void add_atom(expr_pool_t *pool, atom_t *atom, unsigned *n, unsigned tag,
