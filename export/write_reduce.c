@@ -100,6 +100,29 @@ void write_topk(export_t *e, const writer_row_t *row) {
   give(e, 1, &node->out[1]);
 }
 
+/* All sums, and the best of them. */
+void write_topk_sums(export_t *e, const writer_row_t *row) {
+  const ir_type_t *a = in_type(e, 0), *b = in_type(e, 1);
+  unsigned last = a->rank - 1;
+  og_value_t *column = put_int1(e, a->rank), *line = put_int1(e, last);
+  og_value_t *x = put2(e, "Unsqueeze", in_value(e, 0), column);
+  og_value_t *y = put2(e, "Unsqueeze", in_value(e, 1), line);
+  og_value_t *sums = put2(e, "Add", x, y);
+  const expr_t *dim[IR_MAX_RANK], *all[IR_MAX_RANK];
+  for (unsigned d = 0; d < last; d++) all[d] = dim[d] = a->dim[d];
+  all[last] = a->dim[last];
+  all[last + 1] = b->dim[last];
+  dim[last] = expr_mul(e->module->exprs, a->dim[last], b->dim[last]);
+  const ir_type_t type = {
+      .kind = IR_TENSOR, .dtype = DT_F32, .rank = a->rank + 1, .dim = all};
+  sums = put_reshape(e, sums, &type, a->rank, dim);
+  og_value_t *k = put_int1(e, ir_get_int(e->op, ATTR_TOPK_SUMS_k));
+  og_node_t *node = topk(e, sums, k, last, 1, 1);
+  (void)row;
+  give(e, 0, &node->out[0]);
+  give(e, 1, &node->out[1]);
+}
+
 /* The result tells how many there are. */
 void write_nonzero(export_t *e, const writer_row_t *row) {
   const expr_t *count = ir_get_expr(e->op, ATTR_NONZERO_count);

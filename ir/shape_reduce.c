@@ -104,6 +104,36 @@ moec_status_t infer_topk(ir_module_t *module, ir_op_t *op, diag_sink_t *diag) {
   return MOEC_OK;
 }
 
+moec_status_t infer_topk_sums(ir_module_t *module, ir_op_t *op,
+                              diag_sink_t *diag) {
+  enum { MOST = 32 };
+  const ir_type_t *a = shape_in(op, 0), *b = shape_in(op, 1);
+  const expr_t *dim[IR_MAX_RANK];
+  int64_t k = ir_get_int(op, ATTR_TOPK_SUMS_k), n, m;
+  bool alike = a->dtype == DT_F32 && b->dtype == DT_F32 && a->rank == b->rank &&
+               a->rank > 0 && a->rank < IR_MAX_RANK;
+  for (unsigned d = 0; alike && d + 1 < a->rank; d++) {
+    alike = !shape_differ(module, a->dim[d], b->dim[d]);
+    dim[d] = a->dim[d];
+  }
+  if (!alike)
+    SHAPE_FAIL(
+        "topk_sums of %s and %s, expected f32 that differ in the last "
+        "dimension only",
+        shape_str(module, a), shape_str(module, b));
+  unsigned last = a->rank - 1;
+  bool few = expr_is_const(a->dim[last], &n) &&
+             expr_is_const(b->dim[last], &m) &&
+             (n == 0 || m == 0 || (n < k && m < k && n * m < k));
+  if (k < 0 || k > MOST || (few && k > 0))
+    SHAPE_FAIL("k = %lld of the sums of %s and %s", (long long)k,
+               shape_str(module, a), shape_str(module, b));
+  dim[last] = expr_const(module->exprs, k);
+  MOEC_TRY(shape_set(module, op, 0, DT_F32, a->rank, dim, diag));
+  shape_set_like(op, 1, DT_I64, &op->out[0].type);
+  return MOEC_OK;
+}
+
 moec_status_t infer_nonzero(ir_module_t *module, ir_op_t *op,
                             diag_sink_t *diag) {
   const expr_t *count = ir_get_expr(op, ATTR_NONZERO_count);

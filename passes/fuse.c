@@ -104,6 +104,7 @@ static bool pulls(const ir_use_t *use) {
     case OP_YIELD:
     case OP_BIND:
     case OP_TOPK:
+    case OP_TOPK_SUMS:
     case OP_NONZERO:
     case OP_SORT_ROWS:
     case OP_GROUP_ROWS:

@@ -56,6 +56,7 @@ static int nonnegative_result(const ir_value_t *x) {
   const ir_op_t *op = x->def;
   switch (op->code) {
     case OP_TOPK:
+    case OP_TOPK_SUMS:
       return x->index == 1;
     case OP_MOE_ROUTE:
       return x->index == 0;

@@ -11,6 +11,7 @@
 #include "runtime/keys.h"
 #include "runtime/libc.h"
 #include "runtime/runtime.h"
+#include "runtime/topk_sums.h"
 
 enum {
   BLOCK = 256,      /* keys made at a time */
@@ -174,6 +175,21 @@ static void select_row(const topk_t *t, const char *in, int64_t out_at) {
     select_many_32(t, in, out_at);
   else
     select_many_64(t, in, out_at);
+}
+
+void topk_order_f32(const float *x, int64_t n, int64_t k, int64_t *indices) {
+  float values[LIST_LIMIT];
+  const topk_t t = {.values = (char *)values,
+                    .indices = indices,
+                    .dtype = MOEC_F32,
+                    .element = sizeof *x,
+                    .n = n,
+                    .inner = 1,
+                    .k = k,
+                    .largest = true};
+  _Static_assert((int)MOERT_TOPK_SUMS_LIMIT <= (int)LIST_LIMIT,
+                 "there is room");
+  select_row(&t, (const char *)x, 0);
 }
 
 static void select_rows(void *context, int64_t begin, int64_t end) {
