@@ -9,9 +9,15 @@
 
 bool layout_is_constant(const ir_value_t *x) {
   while (x->def != NULL) {
-    if (x->def->code == OP_CONSTANT) return true;
-    if (!ir_has_trait(x->def, PURE) || x->def->n_in != 1) return false;
-    x = x->def->in[0].value;
+    const ir_op_t *op = x->def;
+    if (op->code == OP_CONSTANT) return true;
+    if (!ir_has_trait(op, PURE) || op->n_in == 0 || op->in[0].value == NULL)
+      return false;
+    for (unsigned i = 1; i < op->n_in; i++)
+      if (op->in[i].value == NULL || op->in[i].value->def == NULL ||
+          op->in[i].value->def->code != OP_CONSTANT)
+        return false;
+    x = op->in[0].value;
   }
   return false;
 }

@@ -17,7 +17,7 @@ ir_value_t *layout_part_of_stack(ir_builder_t *b, ir_value_t *w, unsigned part);
  * of the second operand are, or can be stored, as a whole. */
 enum { LAYOUT_NARROW = 16 };
 
-/* Whether x is a constant, perhaps behind operations on it alone. */
+/* Whether x is a constant, perhaps behind operations on it and constants. */
 bool layout_is_constant(const ir_value_t *x);
 /* Whether neighbours along dimension d of x are neighbours in memory, where
  * transposes are read through. */

@@ -109,8 +109,13 @@ static bool gives_zero(prune_t *p, prune_bounds_t *outside, unsigned region,
   return true;
 }
 
+/* Bounds of all that an expert computes take some 20 us: too long for each of
+ * very many, which are small. */
+enum { MOST_BOUNDED = 1 << 14 };
+
 void prune_zeros(prune_t *p) {
   arena_t *arena = p->ctx->scratch;
+  if (p->E > MOST_BOUNDED) return;
   for (unsigned s = 0; s < p->experts->n_regions; s++) {
     unsigned products = has_maximum(&p->experts->regions[s]) ? 1 : 0;
     prune_bounds_t *outside = prune_bounds_create(arena, products);
