@@ -161,10 +161,20 @@ static ir_value_t *bank_of_arg(const grouper_t *g, const ir_value_t *arg) {
   return g->experts->in[bank + arg->index - n_values].value;
 }
 
+/* A constant, or constants that fold into one. */
+static bool is_constant_bank(const ir_value_t *bank) {
+  enum { MOST = 1 << 28 };
+  int64_t count;
+  return layout_is_constant(bank) ||
+         (layout_find_stack(bank) != NULL &&
+          ir_type_static_count(&bank->type, &count) &&
+          count <= MOST / dtype_bits(bank->type.dtype));
+}
+
 /* layout_is_constant() of what is made of banks. */
 static bool is_constant(const grouper_t *g, const ir_value_t *x) {
   if (!inline_owns(&g->in, x)) return layout_is_constant(x);
-  if (x->def == NULL) return layout_is_constant(bank_of_arg(g, x));
+  if (x->def == NULL) return is_constant_bank(bank_of_arg(g, x));
   for (unsigned i = 0; i < x->def->n_in; i++)
     if (x->def->in[i].value != NULL && !is_constant(g, x->def->in[i].value))
       return false;

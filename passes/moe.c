@@ -14,6 +14,7 @@
 #include "passes/moe_describe.h"
 #include "passes/moe_joint.h"
 #include "passes/moe_match.h"
+#include "passes/moe_normal.h"
 #include "passes/moe_report.h"
 #include "passes/moe_rules.h"
 
@@ -65,6 +66,9 @@ static void refuse(search_t *s, const ir_op_t *at, const char *candidate) {
 
 static bool keep(search_t *s, moe_found_t *found) {
   if (found == NULL || !moe_settle_given(s->b, found)) return false;
+  for (unsigned i = 0; i < found->n_terms; i++)
+    found->term[i] =
+        moe_term_normal(s->terms, found->root->def->parent, found->term[i]);
   s->settled[found->root->number] = true;
   *s->last = found;
   s->last = &found->next;

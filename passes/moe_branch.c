@@ -64,6 +64,10 @@ static bool is_nonnegative(const ir_value_t *value, unsigned depth) {
   }
 }
 
+bool moe_is_nonnegative(const ir_value_t *value) {
+  return is_nonnegative(value, 0);
+}
+
 /* ---- Conditions
  * ----------------------------------------------------------------- */
 

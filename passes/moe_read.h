@@ -19,6 +19,8 @@ moe_term_t *moe_read_op(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
  * steps; FACT_NONE: there is none. */
 const moe_fact_t *moe_slot_of(moe_builder_t *b, const ir_value_t *value,
                               unsigned *steps);
+/* Whether no element is below 0; some may be NaN. */
+bool moe_is_nonnegative(const ir_value_t *value);
 /* Whether a condition holds whenever a token has the layout's expert with a
  * weight that is not 0. */
 bool moe_is_any(moe_builder_t *b, ir_value_t *condition,

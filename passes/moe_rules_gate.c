@@ -417,7 +417,9 @@ const moe_fact_t *moe_rule_matmul(moe_facts_t *facts, ir_value_t *value) {
   unsigned rank = ir_in(op, side)->type.rank, out_rank = value->type.rank;
   unsigned summed = side == 0 ? rank - 1 : rank - 2;
   unsigned kept = side == 0 ? rank - 2 : rank - 1;
-  bool over_slots = gate->tag[summed] == TAG_SLOT;
+  bool one = gate->tag[summed] == TAG_INNER && rule_is_one(gate->source->k) &&
+             rule_is_one(ir_in(op, side)->type.dim[summed]);
+  bool over_slots = gate->tag[summed] == TAG_SLOT || one;
   if (gate->tag[summed] != TAG_INNER && !over_slots) return NULL;
   moe_fact_t *out = moe_fact_copy(facts, gate);
   for (unsigned d = 0; d < out_rank; d++) out->tag[d] = TAG_INNER;

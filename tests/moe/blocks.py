@@ -6,17 +6,16 @@ weights, w f32[T, k].
 """
 import numpy as np
 
-from graph import BOOL, F32
+from graph import BOOL, F32, WIDTH
 
-D = H = 8  # equal, so that an expert may be the identity
-F = 12
+D = H = WIDTH  # unless the graph says otherwise; equal: an expert may be the identity
 
 # ---- Routers ------------------------------------------------------------------
 
 
 def logits(g, x, n_experts, scale=1.5):
     """Scores [T, E] by one of three spellings of a linear layer."""
-    w = g.random(D, n_experts, scale=scale)
+    w = g.random(g.width, n_experts, scale=scale)
     b = g.random(n_experts)
     spelling = g.pick("matmul", "gemm", "bias")
     if spelling == "gemm":
@@ -136,18 +135,19 @@ def relu2(g, x):
 
 ACTIVATIONS = {f.__name__: f for f in (silu, gelu, gelu_tanh, relu, relu2)}
 
-# Weights of an expert by name; 1-D ones are biases, added behind the row axis.
+# Weights of an expert by name; 1-D ones are biases, added behind the row axis. D and
+# H are the width of rows that come and go, F the width inside, G twice that.
 WEIGHTS = {
-    "mlp": {"up": (D, F), "down": (F, H)},
-    "mlp_bias": {"up": (D, F), "up_b": (F,), "down": (F, H), "down_b": (H,)},
-    "gated": {"gate": (D, F), "up": (D, F), "down": (F, H)},
-    "gated_bias": {"gate": (D, F), "gate_b": (F,), "up": (D, F), "up_b": (F,), "down": (F, H),
-                   "down_b": (H,)},
-    "fused": {"both": (D, 2 * F), "down": (F, H)},
-    "interleaved": {"both": (D, 2 * F), "both_b": (2 * F,), "down": (F, H), "down_b": (H,)},
-    "low_rank": {"a": (D, 3), "b": (3, F), "down": (F, H)},
-    "linear": {"down": (D, H)},
-    "adapter": {"up": (D, 2), "down": (2, H)},
+    "mlp": {"up": "DF", "down": "FH"},
+    "mlp_bias": {"up": "DF", "up_b": "F", "down": "FH", "down_b": "H"},
+    "gated": {"gate": "DF", "up": "DF", "down": "FH"},
+    "gated_bias": {"gate": "DF", "gate_b": "F", "up": "DF", "up_b": "F", "down": "FH",
+                   "down_b": "H"},
+    "fused": {"both": "DG", "down": "FH"},
+    "interleaved": {"both": "DG", "both_b": "G", "down": "FH", "down_b": "H"},
+    "low_rank": {"a": "D3", "b": "3F", "down": "FH"},
+    "linear": {"down": "DH"},
+    "adapter": {"up": "D2", "down": "2H"},
 }
 MIXED = ("mlp", "identity", "linear", "zero", "gated_bias")
 
@@ -196,7 +196,9 @@ class Experts:
         self.g, self.act, self.n = g, act, n
         self.kinds = [MIXED[e % len(MIXED)] for e in range(n)] if kind == "mixed" else [kind] * n
         self.stacked = g.pick(True, False) and kind != "mixed"
-        self.weights = [{name: g.random(*shape) for name, shape in WEIGHTS.get(k, {}).items()}
+        sizes = {"D": g.width, "H": g.width, "F": g.inside, "G": 2 * g.inside, "2": 2, "3": 3}
+        self.weights = [{name: g.random(*(sizes[letter] for letter in shape))
+                         for name, shape in WEIGHTS.get(k, {}).items()}
                         for k in self.kinds]
 
     def bank(self, name):

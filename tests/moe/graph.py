@@ -4,13 +4,14 @@ from onnx import TensorProto, checker, helper, numpy_helper
 
 OPSET = 18
 F32, I64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+WIDTH, INSIDE = 8, 12  # of a layer's rows, and inside of its experts
 
 
 class Graph:
     """A graph that grows; nodes and values are named with the current prefix."""
 
-    def __init__(self, rng):
-        self.rng = rng
+    def __init__(self, rng, width=WIDTH, inside=INSIDE):
+        self.rng, self.width, self.inside = rng, width, inside
         self.prefix = ""
         self.nodes, self.constants, self.inputs, self.outputs = [], {}, [], []
         self.count = 0

@@ -64,12 +64,12 @@ def column(g, gate, e):
 def gathered(g, spec, x, idx, w, experts):
     k = spec["k"]
     if spec["dispatch"] == "flat":
-        rows = g.reshape(g.op("Expand", g.unsqueeze(x, 1), g.const([1, k, 1])), -1, 1, D)
+        rows = g.reshape(g.op("Expand", g.unsqueeze(x, 1), g.const([1, k, 1])), -1, 1, g.width)
         y = experts.call_gathered(rows, g.reshape(idx, -1), spec["by_nd"])
-        y = g.reshape(y, -1, k, H)
+        y = g.reshape(y, -1, k, g.width)
     else:
         rows = g.unsqueeze(x, 1, 2)
-        y = g.reshape(experts.call_gathered(rows, idx, spec["by_nd"]), -1, k, H)
+        y = g.reshape(experts.call_gathered(rows, idx, spec["by_nd"]), -1, k, g.width)
     return weighted_sum(g, spec, y, w)
 
 
@@ -234,7 +234,7 @@ def grouped(g, spec, x, idx, w, experts):
         inverse = g.op("ScatterElements", perm, perm, g.range(n), axis=0)
     else:
         _, inverse = g.op("TopK", perm, n, n_out=2, axis=0, largest=0, sorted=1)
-    y = g.reshape(g.op("Gather", y, inverse, axis=0), -1, k, H)
+    y = g.reshape(g.op("Gather", y, inverse, axis=0), -1, k, g.width)
     return weighted_sum(g, spec, y, w)
 
 
@@ -302,8 +302,8 @@ def capacity(g, spec, x, idx, w, experts):
         y = experts.call_all(rows)
         return g.op("Einsum", combine, y, equation="tec,ecd->td")
     flat = g.op("Transpose", g.reshape(dispatch, -1, e * c), perm=[1, 0])
-    rows = g.reshape(g.op("MatMul", flat, x), e, c, D)
-    y = g.reshape(experts.call_all(rows), e * c, H)
+    rows = g.reshape(g.op("MatMul", flat, x), e, c, g.width)
+    y = g.reshape(experts.call_all(rows), e * c, g.width)
     return g.op("MatMul", g.reshape(combine, -1, e * c), y)
 
 
