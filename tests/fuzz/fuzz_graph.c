@@ -1,28 +1,34 @@
 /* A model that is changed as a model (mutate.h): compiled as the program would,
  * loaded into this process with checked accesses to memory, and run on numbers
- * of all kinds. The bytes themselves choose the -O level, the variant and the
- * inputs. */
+ * of all kinds; or written as ONNX and read again. The bytes themselves choose
+ * which, the -O level, the variant and the inputs. */
+#include <setjmp.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/time.h>
 
 #include "backend/cpu.h"
 #include "backend/emit.h"
 #include "backend/jit.h"
+#include "export/export.h"
 #include "frontend/import.h"
 #include "ir/ir.h"
 #include "passes/pass.h"
 #include "tests/fuzz/fuzz.h"
+#include "tools/describe_moe.h"
 #include "tools/evaluate.h"
 
 enum {
   MOST_NODES = 400,
   MOST_INPUTS = 32,
   RUN_BYTES = 32 << 20,   /* that an instance may take */
+  RUN_SECONDS = 2,        /* of processor time; loops may be without an end */
   MOST_ELEMENTS = 1 << 20 /* of a value: more would only take time */
 };
 
 /* Released also when the body is left through the recovery point. */
 static struct {
-  onnx_store_t *store;
+  onnx_store_t *store, *again;
   arena_t *scratch;
   jit_t *jit;
   moec_instance_t *instance;
@@ -38,6 +44,8 @@ static void release_all(void) {
   held.jit = NULL;
   onnx_store_destroy(held.store);
   held.store = NULL;
+  onnx_store_destroy(held.again);
+  held.again = NULL;
   arena_destroy(held.scratch);
   held.scratch = NULL;
   for (unsigned i = 0; i < MOST_INPUTS; i++) {
@@ -84,15 +92,37 @@ static void fill(uint8_t *bytes, size_t size, dtype_t dtype) {
 
 /* ---- Running ------------------------------------------------------------- */
 
+/* A run that takes too long is left by a jump, which the allocator would not
+ * survive. */
+static sigjmp_buf too_long;
+static volatile sig_atomic_t is_allocating;
+
+static void on_time(int signal) {
+  (void)signal;
+  if (is_allocating == 0) siglongjmp(too_long, 1);
+}
+
+static void set_timer(unsigned seconds) {
+  const struct itimerval timer = {.it_interval.tv_usec = 100000,
+                                  .it_value.tv_sec = seconds};
+  const struct itimerval none = {.it_interval.tv_sec = 0};
+  signal(SIGVTALRM, on_time);
+  setitimer(ITIMER_VIRTUAL, seconds > 0 ? &timer : &none, NULL);
+}
+
 static void *allocate(void *user, uint64_t bytes) {
   (void)user;
   enum { HEAD = 64 };
   if (bytes > RUN_BYTES || held.taken + bytes > RUN_BYTES) return NULL;
   uint8_t *block = NULL;
-  if (posix_memalign((void **)&block, 64, bytes + HEAD) != 0) return NULL;
-  memcpy(block, &bytes, sizeof bytes);
-  held.taken += bytes;
-  return block + HEAD;
+  is_allocating = 1;
+  if (posix_memalign((void **)&block, 64, bytes + HEAD) == 0) {
+    memcpy(block, &bytes, sizeof bytes);
+    held.taken += bytes;
+    block += HEAD;
+  }
+  is_allocating = 0;
+  return block;
 }
 
 static void release(void *user, void *memory) {
@@ -101,8 +131,10 @@ static void release(void *user, void *memory) {
   uint8_t *block = (uint8_t *)memory - HEAD;
   uint64_t bytes;
   memcpy(&bytes, block, sizeof bytes);
+  is_allocating = 1;
   held.taken -= bytes;
   free(block);
+  is_allocating = 0;
 }
 
 /* Sizes of dimensions that have names: the same for the same name. */
@@ -144,8 +176,14 @@ static void run(arena_t *arena, const moec_model_t *model) {
   moec_value_t *outputs = ARENA_ARRAY(arena, moec_value_t, model->n_outputs);
   for (unsigned i = 0; i < model->n_outputs; i++)
     outputs[i].struct_size = sizeof outputs[i];
-  moec_status_t status = model->run(held.instance, inputs, model->n_inputs,
-                                    outputs, model->n_outputs);
+  if (sigsetjmp(too_long, 1) != 0) {
+    set_timer(0);
+    return;
+  }
+  set_timer(RUN_SECONDS);
+  const moec_status_t status = model->run(
+      held.instance, inputs, model->n_inputs, outputs, model->n_outputs);
+  set_timer(0);
   FUZZ_CHECK(status != MOEC_E_INTERNAL);
   FUZZ_CHECK((status == MOEC_OK) == (model->message(held.instance)[0] == '\0'));
   if (status != MOEC_OK) return;
@@ -170,13 +208,66 @@ static bool is_small(const ir_module_t *module) {
   return true;
 }
 
-static moec_status_t compile(arena_t *arena, diag_sink_t *diag,
-                             ir_module_t *module) {
+/* Runs the passes and tells what they found. */
+static moec_status_t run_passes(arena_t *arena, diag_sink_t *diag,
+                                ir_module_t *module, bool portable) {
   pass_options_t options = {
       .level = (int)draw(4), .rewrite_limit = -1, .verify_each = true};
+  if (portable) options.passes = pass_portable_pipeline(options.level);
   evaluator_t evaluator;
   module->evaluator = evaluator_init(&evaluator, (size_t)64 << 20);
+  options.moe = moe_report_create(arena);
   MOEC_TRY(pass_run_all(module, held.scratch, &options, diag));
+  moe_report_settle(options.moe);
+  warn_of_missing_experts(options.moe, diag);
+  text_t text;
+  text_init(&text, arena);
+  describe_moe(options.moe, &text);
+  explain_moe(options.moe, &text);
+  return MOEC_OK;
+}
+
+/* The bytes of a message in one piece. */
+static const uint8_t *bytes_of(arena_t *arena, const pb_t *pb) {
+  uint8_t *bytes = arena_alloc(arena, pb->size + 1);
+  size_t from = 0, to = 0;
+  for (unsigned i = 0; i < pb->n_views; i++) {
+    const pb_view_t *view = &pb->views[i];
+    memcpy(bytes + to, pb->data + from, view->at - from);
+    to += view->at - from;
+    from = view->at;
+    memcpy(bytes + to, view->bytes, view->size);
+    to += view->size;
+  }
+  memcpy(bytes + to, pb->data + from, pb->length - from);
+  return bytes;
+}
+
+/* What is written as ONNX can be read again. */
+static moec_status_t write_and_read(arena_t *arena, diag_sink_t *diag,
+                                    ir_module_t *module) {
+  MOEC_TRY(run_passes(arena, diag, module, true));
+  const export_options_t how = {.inline_limit = UINT64_MAX};
+  export_files_t files;
+  MOEC_TRY(export_onnx(module, &how, &files, diag));
+  held.again = onnx_store_create(NULL);
+  if (held.again == NULL) return MOEC_E_NO_MEMORY;
+  const uint8_t *bytes = bytes_of(arena, &files.model);
+  onnx_model_t *model;
+  ir_module_t *again;
+  const onnx_import_options_t options = {.max_nodes = 0};
+  moec_status_t status = onnx_load_memory(held.again, arena, bytes,
+                                          files.model.size, NULL, diag, &model);
+  if (status == MOEC_OK) status = onnx_import(model, &options, diag, &again);
+  if (status != MOEC_OK) diag_print(diag, stderr);
+  FUZZ_CHECK(status == MOEC_OK);
+  FUZZ_CHECK(ir_verify(again, diag) == MOEC_OK);
+  return MOEC_OK;
+}
+
+static moec_status_t compile(arena_t *arena, diag_sink_t *diag,
+                             ir_module_t *module) {
+  MOEC_TRY(run_passes(arena, diag, module, false));
   if (jit_host_isa() < 0) return MOEC_E_UNSUPPORTED;
   unsigned isa = (unsigned)jit_host_isa();
   for (unsigned i = 0; i < isa_count(); i++)
@@ -207,8 +298,10 @@ static void fuzz_body(arena_t *arena, diag_sink_t *diag, const uint8_t *bytes,
   if (onnx_import(model, &options, diag, &module) != MOEC_OK) return;
   FUZZ_CHECK(ir_verify(module, diag) == MOEC_OK);
   if (!is_small(module)) return;
-  moec_status_t status = compile(arena, diag, module);
+  const bool writes = draw(8) == 0;
+  moec_status_t status = writes ? write_and_read(arena, diag, module)
+                                : compile(arena, diag, module);
   FUZZ_CHECK(status != MOEC_E_INTERNAL);
-  if (status == MOEC_OK) run(arena, jit_model(held.jit));
+  if (status == MOEC_OK && !writes) run(arena, jit_model(held.jit));
   release_all();
 }
