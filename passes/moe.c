@@ -18,12 +18,18 @@
 #include "passes/moe_report.h"
 #include "passes/moe_rules.h"
 
+enum { NEAREST = 16 }; /* routers that a sum may be about */
+
 typedef struct search {
   pass_ctx_t *ctx;
   ir_func_t *func;
   moe_builder_t *b;
   moe_terms_t *terms;
-  bool *settled; /* by number: results of layers found */
+  bool *settled;              /* by number: results of layers found */
+  bool *plain;                /* by number: sums without a part of any router */
+  bool *matched;              /* by number: routers of layers found */
+  const moe_source_t **leads; /* by number: the router of a sum's first part */
+  moe_sum_t sum, wider; /* of the candidate at hand, of one that uses it */
   const moe_source_t **source;
   unsigned n_sources;
   moe_found_t *first, **last;
@@ -40,14 +46,14 @@ static void aim(search_t *s, const ir_op_t *root, const moe_source_t *source) {
   moe_layout_list_t **layouts = b->layouts;
   moe_facts_t *facts = b->facts;
   moe_memo_t **memo = b->memo;
-  if (b->steps > 0 || memo == NULL)
-    memo = ARENA_ARRAY(s->ctx->scratch, moe_memo_t *, MOE_MEMO_SLOTS);
+  if (b->steps > 0) memset(memo, 0, MOE_MEMO_SLOTS * sizeof(*memo));
   *b = (moe_builder_t){.arena = s->ctx->scratch,
                        .pool = s->ctx->module->exprs,
                        .facts = facts,
                        .terms = s->terms,
                        .root = root,
                        .settled = s->settled,
+                       .plain = s->plain,
                        .memo = memo,
                        .layouts = layouts,
                        .routed = routed};
@@ -137,9 +143,8 @@ static bool grows_on(search_t *s, const ir_value_t *value,
       user = user->parent->owner;
     if (!moe_is_sum(user) || user->n_out != 1) continue;
     if (user->code == OP_IF && s->settled[user->out[0].number]) return true;
-    moe_sum_t sum;
-    moe_sum_parts(s->b, &user->out[0], &sum);
-    unsigned more = moe_sum_count(&sum, source);
+    moe_sum_parts(s->b, &user->out[0], &s->wider);
+    unsigned more = moe_sum_count(&s->wider, source);
     if (more > n || (more == n && user->code == OP_IF && depth < MAX_NESTED &&
                      grows_on(s, &user->out[0], source, n, depth + 1)))
       return true;
@@ -147,22 +152,44 @@ static bool grows_on(search_t *s, const ir_value_t *value,
   return false;
 }
 
+/* Whether a sum and its only use add one more part each of the router that the
+ * sum has a part of already: then its parts need not be found, and a chain of n
+ * experts is not n chains. */
+static bool is_continued(search_t *s, const ir_op_t *op) {
+  const ir_value_t *root = &op->out[0];
+  const ir_use_t *use = root->uses;
+  if (use == NULL || use->next != NULL) return false;
+  for (unsigned to = 0; to < op->n_in && to < 2; to++) {
+    const ir_value_t *before = ir_in(op, to);
+    if (before == NULL) return false;
+    const moe_source_t *lead = s->leads[before->number];
+    if (lead == NULL || moe_sum_adds(s->b, op, to) != lead ||
+        moe_sum_adds(s->b, use->user, use->index) != lead)
+      continue;
+    s->leads[root->number] = lead;
+    return true;
+  }
+  return false;
+}
+
 static bool try_sum(search_t *s, ir_op_t *op) {
-  moe_sum_t sum;
-  if (op->n_out != 1) return false;
+  moe_sum_t *sum = &s->sum;
+  if (op->n_out != 1 || is_continued(s, op)) return false;
   ir_value_t *root = &op->out[0];
-  moe_sum_parts(s->b, root, &sum);
-  for (unsigned i = 0; i < sum.n; i++) {
-    if (sum.part[i].layout == NULL) continue;
-    const moe_source_t *source = sum.part[i].layout->source;
-    unsigned n = moe_sum_count(&sum, source);
-    bool alone = sum.n == 1 && sum.part[0].value == root;
+  moe_sum_parts(s->b, root, sum);
+  for (unsigned i = 0; i < sum->n; i++) {
+    if (sum->part[i].layout == NULL) continue;
+    const moe_source_t *source = sum->part[i].layout->source;
+    s->leads[root->number] = source;
+    unsigned n = moe_sum_count(sum, source);
+    bool alone = sum->n == 1 && sum->part[0].value == root;
     if (alone || grows_on(s, root, source, n, 0)) return false;
     aim(s, op, source);
-    if (keep(s, moe_match_sum(s->b, root, &sum, source))) return true;
+    if (keep(s, moe_match_sum(s->b, root, sum, source))) return true;
     refuse(s, op, "a sum over experts");
     return false;
   }
+  s->plain[root->number] = true;
   return false;
 }
 
@@ -211,7 +238,6 @@ static bool is_settled(const search_t *s, const ir_op_t *op) {
 }
 
 static bool try_op(search_t *s, ir_op_t *op) {
-  enum { NEAREST = 16 }; /* routers that a sum may be about */
   if (is_settled(s, op)) return true;
   aim(s, op, NULL);
   if (moe_is_sum(op) && try_sum(s, op)) return true;
@@ -231,17 +257,18 @@ static bool try_op(search_t *s, ir_op_t *op) {
   return false;
 }
 
-/* Routers with one expert per token need no sum: the rest of them. */
+/* Routers with one expert per token need no sum: the rest of them. Operations
+ * up to the router after the nearest ones are tried, as in try_op(). */
 static void try_singles(search_t *s, unsigned i) {
+  const moe_source_t *source = s->source[i];
   for (const moe_found_t *f = s->first; f != NULL; f = f->next)
-    if (f->source == s->source[i] ||
-        moe_part_index(f->source, s->source[i]) >= 0)
-      return;
-  for (ir_op_t *op = ir_walk_first(s->func); op != NULL;
-       op = ir_walk_next(op)) {
+    if (f->source == source || moe_part_index(f->source, source) >= 0) return;
+  const ir_op_t *end =
+      s->n_sources - i > NEAREST ? s->source[i + NEAREST]->index->def : NULL;
+  for (ir_op_t *op = source->index->def; op != end; op = ir_walk_next(op)) {
     if (op->n_out != 1 || is_settled(s, op)) continue;
-    aim(s, op, s->source[i]);
-    if (keep(s, moe_match_single(s->b, op, s->source[i]))) return;
+    aim(s, op, source);
+    if (keep(s, moe_match_single(s->b, op, source))) return;
     refuse(s, op, "the expert of a token");
   }
 }
@@ -395,9 +422,12 @@ moec_status_t run_moe(pass_ctx_t *ctx, ir_func_t *func) {
   moe_terms_t terms;
   moe_terms_init(&terms, ctx->scratch, ctx->module->exprs);
   b.layouts = ARENA_ARRAY(ctx->scratch, moe_layout_list_t *, MOE_LAYOUT_SLOTS);
+  b.memo = ARENA_ARRAY(ctx->scratch, moe_memo_t *, MOE_MEMO_SLOTS);
   search_t s = {.ctx = ctx, .func = func, .b = &b, .terms = &terms};
   s.last = &s.first;
   s.settled = ARENA_ARRAY(ctx->scratch, bool, n);
+  s.plain = ARENA_ARRAY(ctx->scratch, bool, n);
+  s.leads = ARENA_ARRAY(ctx->scratch, const moe_source_t *, n);
   s.stands = ARENA_ARRAY(ctx->scratch, ir_value_t *, n);
   find_sources(&s);
   if (s.n_sources == 0 && !b.facts->has_choices) return MOEC_OK;

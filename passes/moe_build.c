@@ -191,7 +191,7 @@ static moe_term_t *leaf(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
         moe_term_t *term = gate_leaf(b, value, tag, fact);
         if (term != NULL) return term;
       }
-      return b->shared != NULL && b->shared[value->number]
+      return moe_is_shared(b, value)
                  ? moe_term_leaf(b->terms, TERM_TOKEN, value, tag)
                  : NULL;
     default:

@@ -33,6 +33,7 @@ typedef struct moe_layout_list {
 } moe_layout_list_t;
 
 typedef struct moe_memo moe_memo_t;
+typedef struct moe_shared moe_shared_t;
 
 typedef struct moe_builder {
   arena_t *arena;
@@ -41,9 +42,10 @@ typedef struct moe_builder {
   moe_terms_t *terms;
   const ir_op_t *root; /* terms are read in front of it */
   /* Values that several experts compute with: where reading ends if the layout
-   * is DENSE; by number. */
-  const bool *shared;
+   * is DENSE. */
+  const moe_shared_t *shared;
   const bool *settled; /* results of layers that were found before, by number */
+  const bool *plain;   /* sums without a part of any router, by number */
   moe_memo_t **memo;   /* MOE_MEMO_SLOTS lists */
   moe_layout_list_t **layouts; /* each once: MOE_LAYOUT_SLOTS lists */
   struct routed_memo *routed;

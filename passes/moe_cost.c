@@ -1,58 +1,16 @@
 /* What experts cost. Sizes may be symbolic; what does not fit an expression is
  * not known, so that a report never makes a compilation fail. */
 #include "passes/moe_describe.h"
+#include "passes/moe_sizes.h"
 
-/* ---- Arithmetic that may give up ------------------------------------------
- * A NULL operand or a result beyond what expressions hold gives NULL. */
-
-/* The sum of the coefficients' sizes; false beyond int64_t. */
-static bool magnitude(const expr_t *e, int64_t *out) {
-  int64_t sum = 0;
-  for (unsigned i = 0; i < e->n_terms; i++) {
-    int64_t c = e->terms[i].coefficient;
-    if (c < 0 && __builtin_sub_overflow((int64_t)0, c, &c)) return false;
-    if (__builtin_add_overflow(sum, c, &sum)) return false;
-  }
-  *out = sum;
-  return true;
-}
-
-static unsigned degree(const expr_t *e) {
-  unsigned most = 0;
-  for (unsigned i = 0; i < e->n_terms; i++)
-    if (e->terms[i].n_atoms > most) most = e->terms[i].n_atoms;
-  return most;
-}
-
-static const expr_t *times(expr_pool_t *pool, const expr_t *a,
-                           const expr_t *b) {
-  int64_t m, n, product;
-  if (a == NULL || b == NULL || !magnitude(a, &m) || !magnitude(b, &n) ||
-      __builtin_mul_overflow(m, n, &product))
-    return NULL;
-  if ((uint64_t)a->n_terms * b->n_terms > EXPR_MAX_PRODUCT_TERMS ||
-      degree(a) + degree(b) > EXPR_MAX_DEGREE ||
-      (uint64_t)a->size * b->size > EXPR_MAX_SIZE / 4)
-    return NULL;
-  return expr_mul(pool, a, b);
-}
-
-static const expr_t *plus(expr_pool_t *pool, const expr_t *a, const expr_t *b) {
-  int64_t m, n, sum;
-  if (a == NULL || b == NULL || !magnitude(a, &m) || !magnitude(b, &n) ||
-      __builtin_add_overflow(m, n, &sum))
-    return NULL;
-  if (a->n_terms + b->n_terms > EXPR_MAX_TERMS ||
-      a->size + b->size > EXPR_MAX_SIZE / 4)
-    return NULL;
-  return expr_add(pool, a, b);
-}
+/* ---- Regions ---------------------------------------------------------------
+ */
 
 static const expr_t *count_of(expr_pool_t *pool, const ir_type_t *type) {
   const expr_t *count = expr_const(pool, 1);
   if (type->kind != IR_TENSOR) return NULL;
   for (unsigned i = 0; i < type->rank; i++)
-    count = times(pool, count, type->dim[i]);
+    count = moe_times(pool, count, type->dim[i]);
   return count;
 }
 
@@ -72,7 +30,7 @@ static const expr_t *chain_of(expr_pool_t *pool, const ir_op_t *op) {
   const expr_t *chain = expr_const(pool, 1);
   type = &op->in[1].value->type; /* w[M, C, K..] */
   for (unsigned i = 1; i < type->rank; i++)
-    chain = times(pool, chain, type->dim[i]);
+    chain = moe_times(pool, chain, type->dim[i]);
   return chain;
 }
 
@@ -110,8 +68,8 @@ static void add_op(expr_pool_t *pool, const ir_op_t *op,
   if (is_product(op)) {
     if (!has_rows(&op->out[0].type, rows)) return;
     const expr_t *count = count_of(pool, &op->out[0].type);
-    const expr_t *all = times(pool, count, chain_of(pool, op));
-    cost->multiply_adds = plus(pool, cost->multiply_adds, all);
+    const expr_t *all = moe_times(pool, count, chain_of(pool, op));
+    cost->multiply_adds = moe_plus(pool, cost->multiply_adds, all);
   } else if (computes(op)) {
     /* Of a reduction the elements that go in. */
     const ir_type_t *type = ir_has_trait(op, ELEMENTWISE)
@@ -119,7 +77,7 @@ static void add_op(expr_pool_t *pool, const ir_op_t *op,
                                 : &op->in[0].value->type;
     if (!has_rows(type, rows)) return;
     const expr_t *count = count_of(pool, type);
-    cost->elementwise = plus(pool, cost->elementwise, count);
+    cost->elementwise = moe_plus(pool, cost->elementwise, count);
   }
 }
 
@@ -146,13 +104,13 @@ moe_cost_t moe_region_cost(ir_module_t *module, const moe_region_t *region) {
     const ir_type_t *type = &r->args[i].type;
     const expr_t *bits = expr_const(pool, dtype_bits(type->dtype));
     const expr_t *count = count_of(pool, type);
-    const expr_t *all = times(pool, count, bits);
+    const expr_t *all = moe_times(pool, count, bits);
     int64_t n;
     if (all != NULL && expr_is_const(all, &n)) /* of packed types rounded up */
       all = expr_const(pool, n / 8 + (n % 8 != 0));
     else if (all != NULL)
       all = expr_ceildiv(pool, all, expr_const(pool, 8));
-    cost.weight_bytes = plus(pool, cost.weight_bytes, all);
+    cost.weight_bytes = moe_plus(pool, cost.weight_bytes, all);
   }
   cost.multiply_adds = of_one_row(module, cost.multiply_adds, region->rows);
   cost.elementwise = of_one_row(module, cost.elementwise, region->rows);
@@ -173,16 +131,16 @@ static const expr_t *larger(expr_pool_t *pool, const expr_t *a,
 }
 
 static moe_cost_t sum_of(expr_pool_t *pool, moe_cost_t a, moe_cost_t b) {
-  return (moe_cost_t){plus(pool, a.multiply_adds, b.multiply_adds),
-                      plus(pool, a.elementwise, b.elementwise),
-                      plus(pool, a.weight_bytes, b.weight_bytes)};
+  return (moe_cost_t){moe_plus(pool, a.multiply_adds, b.multiply_adds),
+                      moe_plus(pool, a.elementwise, b.elementwise),
+                      moe_plus(pool, a.weight_bytes, b.weight_bytes)};
 }
 
 static moe_cost_t multiple_of(expr_pool_t *pool, moe_cost_t a,
                               const expr_t *n) {
-  return (moe_cost_t){times(pool, a.multiply_adds, n),
-                      times(pool, a.elementwise, n),
-                      times(pool, a.weight_bytes, n)};
+  return (moe_cost_t){moe_times(pool, a.multiply_adds, n),
+                      moe_times(pool, a.elementwise, n),
+                      moe_times(pool, a.weight_bytes, n)};
 }
 
 static moe_cost_t most_of(expr_pool_t *pool, moe_cost_t a, moe_cost_t b) {

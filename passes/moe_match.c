@@ -54,69 +54,21 @@ static bool is_expert(moe_builder_t *b, const ir_op_t *at, moe_term_t *term) {
  * -------------------------------------------------
  */
 
-typedef struct reach {
-  moe_builder_t *b;
-  uint16_t *owner; /* by number: 1 + part that came first */
-  bool *shared;
-  ir_value_t **stack;
-  unsigned n, room;
-} reach_t;
-
-static void push(reach_t *r, ir_value_t *value, unsigned part) {
-  if (value == NULL || value->number >= r->b->facts->n_values) return;
-  uint16_t *owner = &r->owner[value->number];
-  if (*owner == part + 1) return;
-  if (*owner != 0) {
-    r->shared[value->number] = true;
-    return;
-  }
-  *owner = (uint16_t)(part + 1);
-  if (r->n == r->room) {
-    unsigned room = r->room == 0 ? 64 : 2 * r->room;
-    r->stack =
-        arena_grow_array(r->b->arena, r->stack, r->n, room, sizeof *r->stack);
-    r->room = room;
-  }
-  r->stack[r->n++] = value;
-}
-
-static void reach_from(reach_t *r, ir_value_t *value, unsigned part) {
-  push(r, value, part);
-  while (r->n > 0) {
-    const ir_op_t *op = r->stack[--r->n]->def;
-    if (op == NULL) continue;
-    for (unsigned i = 0; i < op->n_in; i++) push(r, ir_in(op, i), part);
-    for (unsigned i = 0; i < op->n_regions; i++)
-      for (unsigned j = 0; j < op->regions[i].last->n_in; j++)
-        push(r, ir_in(op->regions[i].last, j), part);
-  }
-}
-
-void moe_find_shared(moe_builder_t *b, unsigned n, ir_value_t *const *value) {
-  reach_t r = {.b = b};
-  r.owner = ARENA_ARRAY(b->arena, uint16_t, b->facts->n_values);
-  r.shared = ARENA_ARRAY(b->arena, bool, b->facts->n_values);
-  for (unsigned i = 0; i < n && i < UINT16_MAX - 1; i++)
-    reach_from(&r, value[i], i);
-  b->shared = r.shared;
-}
-
-/* Marks what two or more of the parts read. Linear: a part goes no further than
- * where another one was. */
 static void find_shared(moe_builder_t *b, const moe_sum_t *sum,
                         const moe_source_t *source) {
-  unsigned n = b->facts->n_values;
-  reach_t r = {.b = b};
-  r.owner = ARENA_ARRAY(b->arena, uint16_t, n);
-  r.shared = ARENA_ARRAY(b->arena, bool, n);
-  for (unsigned i = 0; i < sum->n && i < UINT16_MAX - 1; i++) {
+  ir_value_t **value = ARENA_ARRAY(b->arena, ir_value_t *, 2 * sum->n + 1);
+  unsigned *part = ARENA_ARRAY(b->arena, unsigned, 2 * sum->n + 1), n = 0;
+  for (unsigned i = 0; i < sum->n; i++) {
     const moe_layout_t *layout = sum->part[i].layout;
     if (layout == NULL || layout->source != source || layout->expert < 0)
       continue;
-    reach_from(&r, sum->part[i].value, i);
-    if (layout->kind == LAYOUT_ROWS) reach_from(&r, ir_in(layout->space, 0), i);
+    part[n] = i;
+    value[n++] = sum->part[i].value;
+    if (layout->kind != LAYOUT_ROWS) continue;
+    part[n] = i;
+    value[n++] = ir_in(layout->space, 0);
   }
-  b->shared = r.shared;
+  moe_find_shared(b, n, value, part);
 }
 
 /* ---- Experts one by one
@@ -186,28 +138,37 @@ static void root_tags(const moe_part_t *part, const ir_type_t *type,
   }
 }
 
+/* One term for the experts of each structure: theirs, unified. */
+static void unify_structures(moe_builder_t *b, size_t n, members_t *m) {
+  unsigned *first = ARENA_ARRAY(b->arena, unsigned, m->n_kinds + 2);
+  moe_term_t **of = ARENA_ARRAY(b->arena, moe_term_t *, n);
+  for (size_t e = 0; e < n; e++)
+    if (m->structure[e] >= 0) first[m->structure[e] + 2]++;
+  for (unsigned k = 0; k < m->n_kinds; k++) first[k + 2] += first[k + 1];
+  for (size_t e = 0; e < n; e++)
+    if (m->structure[e] >= 0) of[first[m->structure[e] + 1]++] = m->term[e];
+  for (unsigned k = 0; k < m->n_kinds; k++)
+    m->kind[k] =
+        moe_term_unify(b->terms, first[k + 1] - first[k], of + first[k]);
+}
+
 /* Sorts experts by what they compute: one term for all of a kind. */
 static void find_structures(moe_builder_t *b, size_t n, members_t *m) {
-  moe_term_t **of = ARENA_ARRAY(b->arena, moe_term_t *, n);
   m->structure = ARENA_ARRAY(b->arena, int64_t, n);
   m->kind = ARENA_ARRAY(b->arena, moe_term_t *, n);
   for (size_t e = 0; e < n; e++) {
     m->structure[e] = -1;
-    if (m->term[e] == NULL || moe_term_is_zero(m->term[e])) continue;
+    if (m->term[e] == NULL || m->term[e]->zero) continue;
     unsigned k = 0;
     for (; k < m->n_kinds; k++) {
+      if (m->kind[k]->shape != m->term[e]->shape) continue;
       moe_term_t *pair[2] = {m->kind[k], m->term[e]};
       if (moe_term_unify(b->terms, 2, pair) != NULL) break;
     }
     if (k == m->n_kinds) m->kind[m->n_kinds++] = m->term[e];
     m->structure[e] = k;
   }
-  for (unsigned k = 0; k < m->n_kinds; k++) {
-    for (size_t e = 0; e < n; e++)
-      of[e] = m->structure[e] == k ? m->term[e] : NULL;
-    m->kind[k] = moe_term_unify(b->terms, (unsigned)n, of);
-    of = ARENA_ARRAY(b->arena, moe_term_t *, n);
-  }
+  unify_structures(b, n, m);
 }
 
 static moe_found_t *match_members(moe_builder_t *b, ir_value_t *root,

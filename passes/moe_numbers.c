@@ -11,15 +11,24 @@
  * in the counts of the experts; it is compared with the range on many ways to
  * spread routes over experts, with empty experts at every place among them. */
 
-enum { SAMPLES = 24 };
+enum { SAMPLES = 24, MAX_EXPERTS = 1 << 17 };
 
 typedef struct sample {
+  bool fits;      /* sizes were found */
+  int64_t *value; /* by index of the symbol */
+  bool *known;    /* likewise */
+  int64_t *start; /* by expert, [experts + 1]: the routes in front of its own */
+} sample_t;
+
+/* Of one router at a time: sizes are compared with one router's for each of its
+ * experts, one after the other. */
+typedef struct moe_samples {
   const moe_source_t *source;
   moe_facts_t *facts;
-  int64_t *value; /* by index of the symbol; INT64_MIN: not known yet */
-  int64_t *count; /* by expert */
+  int64_t room; /* of `start` */
   unsigned depth;
-} sample_t;
+  sample_t sample[SAMPLES];
+} moe_samples_t;
 
 static uint64_t next_random(uint64_t *state) {
   *state = *state * UINT64_C(6364136223846793005) + 1442695040888963407u;
@@ -27,108 +36,141 @@ static uint64_t next_random(uint64_t *state) {
 }
 
 /* Routes spread over the experts, k different ones for each token. */
-static void spread(sample_t *s, int64_t routes, unsigned number) {
-  int64_t n = s->source->experts;
+static void spread(const moe_source_t *source, sample_t *s, int64_t routes,
+                   unsigned number) {
+  int64_t n = source->experts, *count = s->start + 1;
   uint64_t state = number * 977u + 12345u;
-  memset(s->count, 0, (size_t)n * sizeof *s->count);
+  memset(s->start, 0, ((size_t)n + 1) * sizeof *s->start);
   for (int64_t r = 0; r < routes; r++) {
     int64_t e = (int64_t)(next_random(&state) % (uint64_t)n);
     if (number % 3 == 1) e = e / 2;               /* the last half is empty */
     if (number % 3 == 2) e = n - 1 - (e * e) / n; /* uneven */
     if (e < 0) e = 0;
-    s->count[e]++;
+    count[e]++;
   }
+  for (int64_t e = 0; e < n; e++) count[e] += s->start[e];
 }
 
-static bool evaluate(sample_t *s, const expr_t *e, int64_t *out);
+static bool evaluate(moe_samples_t *all, sample_t *s, const expr_t *e,
+                     int64_t *out);
 
-static bool symbol_value(sample_t *s, const expr_symbol_t *symbol) {
-  if (s->value[symbol->index] != INT64_MIN) return true;
-  const moe_fact_t *fact = moe_fact_of_symbol(s->facts, symbol);
+static bool find_symbol(moe_samples_t *all, sample_t *s,
+                        const expr_symbol_t *symbol) {
+  moe_facts_t *facts = all->facts;
+  if (symbol->index >= facts->n_symbols) return false;
+  if (s->known[symbol->index]) return true;
+  const moe_fact_t *fact = moe_fact_of_symbol(facts, symbol);
   int64_t index, value = 0;
-  if (fact->kind != FACT_NONE && fact->source == s->source) {
-    if (fact->first < 0 || fact->first > s->source->experts) return false;
-    if (fact->kind == FACT_COUNT) {
-      if (fact->first == s->source->experts) return false;
-      value = s->count[fact->first];
-    } else {
-      for (int64_t e = 0; e < fact->first; e++) value += s->count[e];
-    }
+  if (fact->kind != FACT_NONE && fact->source == all->source) {
+    bool is_count = fact->kind == FACT_COUNT;
+    int64_t at = fact->first, end = all->source->experts + !is_count;
+    if (at < 0 || at >= end) return false;
+    value = is_count ? s->start[at + 1] - s->start[at] : s->start[at];
   } else {
-    const ir_value_t *from = moe_bound_value(s->facts, symbol, &index);
+    const ir_value_t *from = moe_bound_value(facts, symbol, &index);
     if (from == NULL || from->content == NULL ||
-        !evaluate(s, from->content[index], &value))
+        !evaluate(all, s, from->content[index], &value))
       return false;
   }
   s->value[symbol->index] = value;
+  s->known[symbol->index] = true;
   return true;
 }
 
-static bool find_symbols(sample_t *s, const expr_t *e) {
-  if (++s->depth > 200) return false;
+static bool find_symbols(moe_samples_t *all, sample_t *s, const expr_t *e) {
+  if (++all->depth > 200) return false;
   for (unsigned t = 0; t < e->n_terms; t++)
     for (unsigned i = 0; i < e->terms[t].n_atoms; i++) {
       const expr_atom_t *atom = e->terms[t].atoms[i];
       if (atom->kind == EXPR_ATOM_SYMBOL) {
-        if (!symbol_value(s, atom->symbol)) return false;
+        if (!find_symbol(all, s, atom->symbol)) return false;
         continue;
       }
-      if (!find_symbols(s, atom->a)) return false;
-      if (atom->b != NULL && !find_symbols(s, atom->b)) return false;
+      if (!find_symbols(all, s, atom->a)) return false;
+      if (atom->b != NULL && !find_symbols(all, s, atom->b)) return false;
     }
-  s->depth--;
+  all->depth--;
   return true;
 }
 
-static bool evaluate(sample_t *s, const expr_t *e, int64_t *out) {
-  return find_symbols(s, e) && expr_evaluate(e, s->value, out);
+static bool evaluate(moe_samples_t *all, sample_t *s, const expr_t *e,
+                     int64_t *out) {
+  return find_symbols(all, s, e) && expr_evaluate(e, s->value, out);
 }
 
-/* Gives the inputs' sizes values and finds how many routes there are. */
-static bool choose_sizes(sample_t *s, unsigned number, int64_t *out_routes) {
-  const moe_facts_t *facts = s->facts;
+static bool size_of(moe_samples_t *all, sample_t *s, const expr_t *e,
+                    int64_t *out) {
+  all->depth = 0;
+  return evaluate(all, s, e, out);
+}
+
+/* Gives the inputs' sizes values, finds how many routes there are and spreads
+ * them. */
+static void begin_sample(moe_samples_t *all, unsigned number) {
+  const moe_facts_t *facts = all->facts;
+  sample_t *s = &all->sample[number];
   for (unsigned i = 0; i < facts->n_symbols; i++) {
-    bool is_input = facts->bound_by[i] == NULL;
-    s->value[i] = is_input ? 1 + (number * 7 + i * 3) % 9 : INT64_MIN;
+    s->known[i] = facts->bound_by[i] == NULL; /* an input's */
+    s->value[i] = 1 + (number * 7 + i * 3) % 9;
   }
-  s->depth = 0;
-  return evaluate(s, s->source->routes, out_routes) && *out_routes >= 0 &&
-         *out_routes < 100000;
+  int64_t routes;
+  s->fits = size_of(all, s, all->source->routes, &routes) && routes >= 0 &&
+            routes < 100000;
+  if (s->fits) spread(all->source, s, routes, number);
+}
+
+/* NULL where there are too many experts to have parts of their own. */
+static moe_samples_t *samples_of(moe_facts_t *facts,
+                                 const moe_source_t *source) {
+  arena_t *arena = facts->arena;
+  if (source->experts > MAX_EXPERTS) return NULL;
+  moe_samples_t *all = facts->samples;
+  if (all == NULL) {
+    all = facts->samples = ARENA_NEW(arena, moe_samples_t);
+    all->facts = facts;
+    for (unsigned i = 0; i < SAMPLES; i++) {
+      all->sample[i].value = ARENA_ARRAY(arena, int64_t, facts->n_symbols + 1);
+      all->sample[i].known = ARENA_ARRAY(arena, bool, facts->n_symbols + 1);
+    }
+  }
+  if (all->source == source) return all;
+  all->source = source;
+  bool grows = source->experts >= all->room;
+  if (grows) all->room = 2 * source->experts + 1;
+  for (unsigned i = 0; i < SAMPLES; i++) {
+    if (grows)
+      all->sample[i].start = ARENA_ARRAY(arena, int64_t, (size_t)all->room);
+    begin_sample(all, i);
+  }
+  return all;
 }
 
 static bool is_range(moe_facts_t *facts, const moe_source_t *source,
                      int64_t expert, const expr_t *size, bool start) {
   int64_t known;
   if (start && expr_is_const(size, &known)) return known == 0 && expert == 0;
-  sample_t s = {.source = source, .facts = facts};
-  s.value = ARENA_ARRAY(facts->arena, int64_t, facts->n_symbols + 1);
-  s.count = ARENA_ARRAY(facts->arena, int64_t, (size_t)source->experts);
-  for (unsigned i = 0; i < SAMPLES; i++) {
-    int64_t routes, got, want = 0;
-    if (!choose_sizes(&s, i, &routes)) return false;
-    spread(&s, routes, i);
-    s.depth = 0;
-    if (!evaluate(&s, size, &got)) return false;
-    for (int64_t e = 0; start && e < expert; e++) want += s.count[e];
-    if (!start) want = s.count[expert];
+  moe_samples_t *all = samples_of(facts, source);
+  for (unsigned i = 0; all != NULL && i < SAMPLES; i++) {
+    sample_t *s = &all->sample[i];
+    int64_t got, want;
+    if (!s->fits || !size_of(all, s, size, &got)) return false;
+    want = start ? s->start[expert] : s->start[expert + 1] - s->start[expert];
     if (got != want) return false;
   }
-  return true;
+  return all != NULL;
 }
 
 bool moe_are_equal(moe_facts_t *facts, const moe_source_t *source,
                    const expr_t *a, const expr_t *b) {
-  sample_t s = {.source = source, .facts = facts};
-  s.value = ARENA_ARRAY(facts->arena, int64_t, facts->n_symbols + 1);
-  s.count = ARENA_ARRAY(facts->arena, int64_t, (size_t)source->experts);
-  for (unsigned i = 0; i < SAMPLES; i++) {
-    int64_t routes, x, y;
-    if (!choose_sizes(&s, i, &routes)) return false;
-    spread(&s, routes, i);
-    s.depth = 0;
-    if (!evaluate(&s, a, &x) || !evaluate(&s, b, &y) || x != y) return false;
+  moe_samples_t *all = samples_of(facts, source);
+  for (unsigned i = 0; all != NULL && i < SAMPLES; i++) {
+    sample_t *s = &all->sample[i];
+    int64_t x, y;
+    if (!s->fits || !size_of(all, s, a, &x) || !size_of(all, s, b, &y) ||
+        x != y)
+      return false;
   }
-  return true;
+  return all != NULL;
 }
 
 bool moe_is_whole(moe_facts_t *facts, const moe_source_t *source,

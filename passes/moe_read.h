@@ -55,11 +55,15 @@ moe_term_t *moe_read_product(moe_builder_t *b, ir_value_t *value,
                              const uint8_t *tag, moe_term_t *x, moe_term_t *y);
 /* moe_buffer.c: products of gates, products and scatters that fill buffers */
 moe_reader_t moe_read_gate_product, moe_read_dispatch, moe_read_filled;
-/* Whether what experts have of their own is made of the tokens that they compute
- * with, as a mean over all tokens of hidden features is: then rows mix. */
+/* Whether what experts have of their own is made of the tokens that they
+ * compute with, as a mean over all tokens of hidden features is: then rows mix.
+ */
 bool moe_mixes_rows(moe_builder_t *b, unsigned n, moe_term_t *const *term);
-/* Marks what several of the values are computed from as a place to stop at. */
-void moe_find_shared(moe_builder_t *b, unsigned n, ir_value_t *const *value);
+/* Finds what values of several parts are computed from, as places to stop at;
+ * part NULL: each value is one of its own. */
+void moe_find_shared(moe_builder_t *b, unsigned n, ir_value_t *const *value,
+                     const unsigned *part);
+bool moe_is_shared(const moe_builder_t *b, const ir_value_t *value);
 
 /* Dimensions that are features, in order. */
 unsigned moe_features(const moe_terms_t *terms, const ir_type_t *type,

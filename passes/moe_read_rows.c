@@ -6,20 +6,23 @@
 #include "passes/moe_read.h"
 #include "passes/moe_rules.h"
 
-enum { ROWS = TAG_TOKEN | TAG_SLOT | TAG_ROW | TAG_PLACE };
+enum { ROWS = TAG_TOKEN | TAG_SLOT | TAG_ROW | TAG_PLACE, ROUTED_MEMOS = 32 };
 
 /* ---- What depends on the router --------------------------------------------
  */
 
 static bool mentions_count(moe_builder_t *b, const expr_t *e,
-                           const moe_source_t *source, unsigned depth) {
-  if (depth > 16) return false;
+                           const moe_source_t *source, unsigned depth,
+                           unsigned *steps) {
+  if (depth > 16 || *steps == 0) return false;
+  --*steps;
   for (unsigned t = 0; t < e->n_terms; t++)
     for (unsigned i = 0; i < e->terms[t].n_atoms; i++) {
       const expr_atom_t *atom = e->terms[t].atoms[i];
       if (atom->kind != EXPR_ATOM_SYMBOL) {
-        if (mentions_count(b, atom->a, source, depth + 1)) return true;
-        if (atom->b != NULL && mentions_count(b, atom->b, source, depth + 1))
+        if (mentions_count(b, atom->a, source, depth + 1, steps)) return true;
+        if (atom->b != NULL &&
+            mentions_count(b, atom->b, source, depth + 1, steps))
           return true;
         continue;
       }
@@ -28,7 +31,7 @@ static bool mentions_count(moe_builder_t *b, const expr_t *e,
       int64_t index;
       const ir_value_t *from = moe_bound_value(b->facts, atom->symbol, &index);
       if (from != NULL && from->content != NULL && from->content[index] != e &&
-          mentions_count(b, from->content[index], source, depth + 1))
+          mentions_count(b, from->content[index], source, depth + 1, steps))
         return true;
     }
   return false;
@@ -50,32 +53,38 @@ static bool starts_route(moe_builder_t *b, const ir_op_t *op,
   }
   if (op->code != OP_CONCAT) return false;
   int64_t axis = ir_get_int(op, ATTR_CONCAT_axis);
-  return mentions_count(b, ir_in(op, 0)->type.dim[axis], source, 0);
+  unsigned steps = 1000;
+  return mentions_count(b, ir_in(op, 0)->type.dim[axis], source, 0, &steps);
 }
 
+/* What is known of the latest routers that were asked for. */
 typedef struct routed_memo {
-  const moe_source_t *source;
-  signed char *known; /* by number: 0 not asked, 1 yes, -1 no */
-  struct routed_memo *next;
+  const moe_source_t *source[ROUTED_MEMOS];
+  signed char *known[ROUTED_MEMOS]; /* by number: 0 not asked, 1 yes, -1 no */
+  unsigned latest;
 } routed_memo_t;
 
 static signed char *routed_of(moe_builder_t *b, const moe_source_t *source) {
+  if (b->routed == NULL) b->routed = ARENA_NEW(b->arena, routed_memo_t);
   routed_memo_t *memo = b->routed;
-  while (memo != NULL && memo->source != source) memo = memo->next;
-  if (memo == NULL) {
-    memo = ARENA_NEW(b->arena, routed_memo_t);
-    *memo = (routed_memo_t){source, NULL, b->routed};
-    memo->known = ARENA_ARRAY(b->arena, signed char, b->facts->n_values + 1);
-    b->routed = memo;
-  }
-  return memo->known;
+  const unsigned n_values = b->facts->n_values;
+  for (unsigned i = 0; i < ROUTED_MEMOS; i++)
+    if (memo->source[i] == source) return memo->known[i];
+  unsigned at = memo->latest = (memo->latest + 1) % ROUTED_MEMOS;
+  memo->source[at] = source;
+  if (memo->known[at] == NULL)
+    memo->known[at] = ARENA_ARRAY(b->arena, signed char, n_values + 1);
+  else
+    memset(memo->known[at], 0, n_values + 1);
+  return memo->known[at];
 }
 
 static bool is_routed(moe_builder_t *b, const ir_value_t *value,
                       const moe_source_t *source, signed char *known,
                       unsigned depth) {
   const ir_op_t *op = value->def;
-  if (op == NULL || op->n_regions > 0 || value->number >= b->facts->n_values)
+  if (op == NULL || op->n_regions > 0 || value->number >= b->facts->n_values ||
+      value->number <= source->index->number) /* in front of the router */
     return false;
   signed char *slot = &known[value->number];
   if (*slot != 0) return *slot > 0;
@@ -723,8 +732,8 @@ static moe_term_t *join_stack(moe_builder_t *b, ir_value_t *value,
     if (!rule_is_one(values[e]->type.dim[axis]))
       return moe_fail(b, op, "every expert has one place in the stack");
   }
-  const bool *shared = b->shared;
-  moe_find_shared(b, op->n_in, values);
+  const moe_shared_t *shared = b->shared;
+  moe_find_shared(b, op->n_in, values, NULL);
   bool known = true;
   for (unsigned e = 0; e < op->n_in && known; e++) {
     part[e] = moe_build(b, values[e], part_tag,

@@ -103,12 +103,22 @@ static void broadcast_tags(const ir_type_t *from, const uint8_t *tag,
   }
 }
 
+/* Whether numbers of all experts may be looked at once more. */
+static bool may_search(moe_facts_t *facts, const moe_source_t *source) {
+  enum { MAX_SEARCHED = 1 << 28 }; /* in all */
+  if (source->experts > MAX_SEARCHED - facts->n_searched) return false;
+  facts->n_searched += source->experts;
+  return true;
+}
+
 /* The expert whose number this is; -1: none, or several. */
-static int64_t expert_of_number(const moe_fact_t *fact, int64_t number) {
-  int64_t found = -1;
-  for (int64_t e = 0; e < fact->source->experts; e++) {
-    double x = fact->map != NULL ? fact->map[e] : (double)e;
-    if (x != (double)number) continue;
+static int64_t expert_of_number(moe_facts_t *facts, const moe_fact_t *fact,
+                                int64_t number) {
+  int64_t found = -1, n = fact->source->experts;
+  if (fact->map == NULL) return number >= 0 && number < n ? number : -1;
+  if (!may_search(facts, fact->source)) return -1;
+  for (int64_t e = 0; e < n; e++) {
+    if (fact->map[e] != (double)number) continue;
     if (found >= 0) return -1;
     found = e;
   }
@@ -128,11 +138,12 @@ static const moe_fact_t *one_hot(moe_facts_t *facts, ir_value_t *value) {
   broadcast_tags(&ir_in(op, side)->type, fact->tag, &value->type, out->tag);
   int64_t number;
   if (rule_splat_int(with, &number)) {
-    out->expert = expert_of_number(fact, number);
+    out->expert = expert_of_number(facts, fact, number);
     return out->expert >= 0 ? out : NULL;
   }
+  if (!moe_is_expert(fact) || !may_search(facts, fact->source)) return NULL;
   int axis = moe_counting_axis(with, fact->source->experts);
-  if (axis < 0 || !moe_is_expert(fact)) return NULL;
+  if (axis < 0) return NULL;
   unsigned d = (unsigned)axis + value->type.rank - with->type.rank;
   if (out->tag[d] != TAG_INNER) return NULL;
   out->tag[d] = TAG_EXPERT;

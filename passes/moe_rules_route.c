@@ -1,8 +1,10 @@
 /* Facts of routers: chosen experts, sorted routes, rows of masks, counts. */
+#include <float.h>
 #include <math.h>
 
 #include "ir/element.h"
 #include "passes/moe_rules.h"
+#include "passes/moe_sizes.h"
 
 /* ---- Routers ------------------------------------------------------------- */
 
@@ -40,11 +42,7 @@ const moe_fact_t *moe_new_router(moe_facts_t *facts, ir_value_t *index,
 }
 
 bool moe_is_expert(const moe_fact_t *fact) {
-  if (fact->kind != FACT_EXPERT) return false;
-  if (fact->map == NULL) return true;
-  for (int64_t e = 0; e < fact->source->experts; e++)
-    if (fact->map[e] != (double)e) return false;
-  return true;
+  return fact->kind == FACT_EXPERT && fact->map == NULL;
 }
 
 /* Rows in ascending order of what they are sorted by, all of them. */
@@ -297,9 +295,10 @@ static const moe_fact_t *gather_one(moe_facts_t *facts, ir_value_t *value,
   const ir_type_t *from = &ir_in(op, 0)->type;
   int64_t axis = ir_get_int(op, ATTR_GATHER_axis);
   if (axis < 0) axis += from->rank;
-  if (c < 0) return NULL;
   unsigned kept = ir_in(op, 1)->type.rank;
-  if (kept > 1) return NULL;
+  int64_t size; /* an index that is out of range is found by the run */
+  if (c < 0 || !expr_is_const(from->dim[axis], &size) || c >= size || kept > 1)
+    return NULL;
   moe_fact_t *out = moe_fact_copy(facts, fact);
   if (fact->kind == FACT_COUNT || fact->kind == FACT_BOUND) {
     out->first += c;
@@ -428,37 +427,64 @@ int moe_counting_axis(const ir_value_t *value, int64_t n) {
   return -1;
 }
 
+/* A number of this type, as double holds it exactly: integers truncated, as
+ * division and casts do, where the type would not wrap around. */
+static bool fit_number(dtype_t dtype, double *x) {
+  enum { EXACT_BITS = 53 };
+  if (!isfinite(*x)) return false;
+  if (dtype == DT_F32) {
+    if (fabs(*x) > FLT_MAX) return false;
+    *x = (float)*x;
+  } else if (dtype_is_integer(dtype)) {
+    unsigned bits = dtype_bits(dtype);
+    bool is_signed = dtype_class(dtype) == DT_CLASS_SIGNED;
+    if (is_signed) bits--;
+    double most = ldexp(1, (int)(bits < EXACT_BITS ? bits : EXACT_BITS));
+    *x = trunc(*x);
+    return *x < most && *x >= (is_signed ? -most : 0);
+  }
+  return dtype == DT_F32 || dtype == DT_F64 || dtype == DT_BOOL;
+}
+
 /* f(expert) for all experts: what elementwise arithmetic with constants makes
  * of the number, in the arithmetic of its type. */
 static bool apply_to_number(const ir_op_t *op, double x, double y, bool swap,
                             double *out) {
-  dtype_t dtype = op->out[0].type.dtype;
   *out = x;
   if (op->code != OP_CAST &&
       !rule_compute(op->code, swap ? y : x, swap ? x : y, out))
     return false;
-  if (!isfinite(*out)) return false;
-  if (dtype == DT_F32)
-    *out = (float)*out;
-  else if (dtype_is_integer(dtype))
-    *out = (double)(int64_t)*out; /* truncates, as division and casts do */
-  else if (dtype != DT_F64 && dtype != DT_BOOL)
-    return false;
-  return true;
+  return fit_number(op->out[0].type.dtype, out);
+}
+
+/* Room for a number of each expert; NULL where all maps would be too large. */
+static double *new_map(moe_facts_t *facts, const moe_source_t *source) {
+  enum { MAX_NUMBERS = 1 << 22 }; /* of all maps */
+  if (source->experts > MAX_NUMBERS - facts->n_numbers) return NULL;
+  facts->n_numbers += source->experts;
+  return ARENA_ARRAY(facts->arena, double, (size_t)source->experts);
+}
+
+/* The fact with this map; none where each expert has its own number. */
+static const moe_fact_t *with_map(moe_facts_t *facts, const moe_fact_t *fact,
+                                  const double *map) {
+  moe_fact_t *out = moe_fact_copy(facts, fact);
+  int64_t e = 0;
+  while (e < fact->source->experts && map[e] == (double)e) e++;
+  out->map = e < fact->source->experts ? map : NULL;
+  return out;
 }
 
 static const moe_fact_t *map_experts(moe_facts_t *facts, ir_value_t *value,
                                      const moe_fact_t *fact, double other,
                                      bool swap) {
   int64_t n = fact->source->experts;
-  double *map = ARENA_ARRAY(facts->arena, double, (size_t)n);
-  for (int64_t e = 0; e < n; e++) {
+  double *map = new_map(facts, fact->source);
+  for (int64_t e = 0; map != NULL && e < n; e++) {
     double x = fact->map != NULL ? fact->map[e] : (double)e;
     if (!apply_to_number(value->def, x, other, swap, &map[e])) return NULL;
   }
-  moe_fact_t *out = moe_fact_copy(facts, fact);
-  out->map = map;
-  return out;
+  return map != NULL ? with_map(facts, fact, map) : NULL;
 }
 
 const expr_t *moe_known_number(const ir_value_t *value) {
@@ -489,14 +515,16 @@ static const moe_fact_t *combine_coordinates(moe_facts_t *facts,
     if (factor == NULL) return NULL;
     for (unsigned d = 0; d < sum->n; d++)
       sum->coefficient[d] =
-          expr_mul(facts->pool, base->linear->coefficient[d], factor);
+          moe_times(facts->pool, base->linear->coefficient[d], factor);
   } else {
     if (a->linear == NULL || b->linear == NULL || a->space != b->space)
       return NULL;
     for (unsigned d = 0; d < sum->n; d++)
-      sum->coefficient[d] = expr_add(facts->pool, a->linear->coefficient[d],
+      sum->coefficient[d] = moe_plus(facts->pool, a->linear->coefficient[d],
                                      b->linear->coefficient[d]);
   }
+  for (unsigned d = 0; d < sum->n; d++)
+    if (sum->coefficient[d] == NULL) return NULL;
   moe_fact_t *out = moe_fact_copy(facts, base);
   out->linear = sum;
   const ir_type_t *from = &ir_in(op, base == a ? 0 : 1)->type;
@@ -532,36 +560,45 @@ static const moe_fact_t *bound_difference(moe_facts_t *facts,
   return out;
 }
 
-/* The number of an operand for an expert: a constant, or a function of it. */
-static bool number_at(moe_facts_t *facts, const moe_fact_t *lead,
-                      ir_value_t *operand, int64_t expert, double *out) {
+/* An operand's number for each expert: a constant, or a function of it. */
+typedef struct number {
+  bool known, fixed;
+  double x;
+  const double *map; /* NULL: the expert */
+} number_t;
+
+static number_t number_of(moe_facts_t *facts, const moe_fact_t *lead,
+                          ir_value_t *operand) {
   const moe_fact_t *fact = moe_fact(facts, operand);
-  if (moe_fill_number(operand, out)) return true;
-  if (fact->kind != FACT_EXPERT || fact->source != lead->source ||
-      fact->space != lead->space || fact->slot != lead->slot)
-    return false;
-  *out = fact->map != NULL ? fact->map[expert] : (double)expert;
-  return true;
+  number_t number = {.map = fact->map};
+  number.fixed = moe_fill_number(operand, &number.x);
+  number.known = number.fixed ||
+                 (fact->kind == FACT_EXPERT && fact->source == lead->source &&
+                  fact->space == lead->space && fact->slot == lead->slot);
+  return number;
+}
+
+static double number_at(const number_t *number, int64_t expert) {
+  if (number->fixed) return number->x;
+  return number->map != NULL ? number->map[expert] : (double)expert;
 }
 
 /* A choice between functions of the expert: one of those from below 0, say. */
 static const moe_fact_t *choose_number(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   const moe_fact_t *lead = moe_fact(facts, ir_in(op, 0));
+  number_t in[3];
   if (op->code != OP_SELECT || lead->kind != FACT_EXPERT ||
       !rule_same_dims(&ir_in(op, 0)->type, &value->type))
     return NULL;
-  int64_t n = lead->source->experts;
-  double *map = ARENA_ARRAY(facts->arena, double, (size_t)n);
-  for (int64_t e = 0; e < n; e++) {
-    double chosen;
-    if (!number_at(facts, lead, ir_in(op, 0), e, &chosen) ||
-        !number_at(facts, lead, ir_in(op, chosen != 0 ? 1 : 2), e, &map[e]))
-      return NULL;
+  for (unsigned i = 0; i < 3; i++) in[i] = number_of(facts, lead, ir_in(op, i));
+  double *map = new_map(facts, lead->source);
+  for (int64_t e = 0; map != NULL && e < lead->source->experts; e++) {
+    const number_t *chosen = &in[number_at(&in[0], e) != 0 ? 1 : 2];
+    if (!chosen->known) return NULL;
+    map[e] = number_at(chosen, e);
   }
-  moe_fact_t *out = moe_fact_copy(facts, lead);
-  out->map = map;
-  return out;
+  return map != NULL ? with_map(facts, lead, map) : NULL;
 }
 
 const moe_fact_t *moe_rule_number(moe_facts_t *facts, ir_value_t *value) {

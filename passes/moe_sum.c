@@ -116,15 +116,7 @@ static bool choice_parts(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
       mask->space != NULL || !rule_is_one(mask->source->k) ||
       !rule_same_dims(&ir_in(op, 1)->type, &value->type))
     return false;
-  /* the other ones are 0 for this expert's tokens */
-  moe_sum_t others = {0};
-  take_apart(b, ir_in(op, 2), &others, depth + 1);
-  for (unsigned i = 0; i < others.n; i++) {
-    const moe_layout_t *layout = others.part[i].layout;
-    if (layout == NULL || layout->source != mask->source ||
-        layout->kind != LAYOUT_DENSE || layout->expert == mask->expert)
-      return false;
-  }
+  const unsigned first = sum->n;
   moe_part_t *part =
       add_part(b, sum, ir_in(op, 1), op,
                moe_layout(b, LAYOUT_DENSE, mask->source, NULL, mask->expert));
@@ -134,9 +126,25 @@ static bool choice_parts(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
     if ((mask->tag[d - shift] & TAG_TOKEN) != 0 &&
         ir_in(op, 0)->type.dim[d - shift] == value->type.dim[d])
       part->tag[d] = TAG_TOKEN;
-  for (unsigned i = 0; i < others.n; i++)
-    *add_part(b, sum, NULL, NULL, NULL) = others.part[i];
+  /* the other ones are 0 for this expert's tokens */
+  take_apart(b, ir_in(op, 2), sum, depth + 1);
+  for (unsigned i = first + 1; i < sum->n; i++) {
+    const moe_layout_t *layout = sum->part[i].layout;
+    if (layout == NULL || layout->source != mask->source ||
+        layout->kind != LAYOUT_DENSE || layout->expert == mask->expert) {
+      sum->n = first;
+      return false;
+    }
+  }
   return true;
+}
+
+static bool scatter_part(moe_builder_t *b, const ir_op_t *op, bool from_zero,
+                         moe_sum_t *sum) {
+  bool adds = rule_scatters_by(op, "add") ||
+              (rule_scatters_by(op, "none") && rows_are_distinct(b, op) &&
+               (from_zero || overwrites_zeros(b, op)));
+  return adds && scattered_rows(b, op, sum);
 }
 
 static bool scatter_parts(moe_builder_t *b, const ir_op_t *op, moe_sum_t *sum,
@@ -144,10 +152,7 @@ static bool scatter_parts(moe_builder_t *b, const ir_op_t *op, moe_sum_t *sum,
   double zero;
   ir_value_t *into = ir_in(op, 0);
   bool from_zero = rule_splat_float(into, &zero) && zero == 0;
-  bool adds = rule_scatters_by(op, "add") ||
-              (rule_scatters_by(op, "none") && rows_are_distinct(b, op) &&
-               (from_zero || overwrites_zeros(b, op)));
-  if (!adds || !scattered_rows(b, op, sum)) return false;
+  if (!scatter_part(b, op, from_zero, sum)) return false;
   if (!from_zero) take_apart(b, into, sum, depth + 1);
   return true;
 }
@@ -239,6 +244,20 @@ static bool is_summand(moe_builder_t *b, ir_value_t *value,
          fact->off.x == 0 && fact->on.known && fact->on.x == 0;
 }
 
+/* Of layers that were found, and of sums that are known to have no part of a
+ * router, nothing more is asked. */
+static bool is_closed(const moe_builder_t *b, const ir_value_t *value) {
+  return (b->settled != NULL && b->settled[value->number]) ||
+         (b->plain != NULL && b->plain[value->number]);
+}
+
+/* An addition whose operands are parts, or sums of parts. */
+static bool adds_summands(moe_builder_t *b, const ir_op_t *op) {
+  const ir_type_t *type = &op->out[0].type;
+  return op->code == OP_ADD && dtype_is_float(type->dtype) &&
+         is_summand(b, ir_in(op, 0), type) && is_summand(b, ir_in(op, 1), type);
+}
+
 static void take_apart(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
                        unsigned depth) {
   const ir_op_t *op = value->def;
@@ -255,10 +274,8 @@ static void take_apart(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
   }
   if (gated_part(b, value, op, sum)) return;
   bool deeper = op != NULL && depth < MAX_NESTED && sum->n < MAX_PARTS &&
-                !(b->settled != NULL && b->settled[value->number]);
-  if (deeper && op->code == OP_ADD && dtype_is_float(value->type.dtype) &&
-      is_summand(b, ir_in(op, 0), &value->type) &&
-      is_summand(b, ir_in(op, 1), &value->type)) {
+                !is_closed(b, value);
+  if (deeper && adds_summands(b, op)) {
     take_apart(b, ir_in(op, 0), sum, depth + 1);
     take_apart(b, ir_in(op, 1), sum, depth + 1);
     return;
@@ -276,8 +293,22 @@ static void take_apart(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
 }
 
 void moe_sum_parts(moe_builder_t *b, ir_value_t *value, moe_sum_t *out) {
-  *out = (moe_sum_t){0};
+  out->n = 0;
   take_apart(b, value, out, 0);
+}
+
+const moe_source_t *moe_sum_adds(moe_builder_t *b, const ir_op_t *op,
+                                 unsigned to) {
+  moe_part_t part;
+  moe_sum_t sum = {.room = 1, .part = &part};
+  ir_value_t *value = (ir_value_t *)&op->out[0];
+  if (op->n_out != 1 || is_closed(b, value) || gated_part(b, value, op, &sum))
+    return NULL;
+  bool scatters = op->code == OP_SCATTER_ELEMENTS || op->code == OP_SCATTER_ND;
+  bool found = (to < 2 && adds_summands(b, op) &&
+                gated_part(b, ir_in(op, 1 - to), op, &sum)) ||
+               (to == 0 && scatters && scatter_part(b, op, false, &sum));
+  return found ? part.layout->source : NULL;
 }
 
 unsigned moe_sum_count(const moe_sum_t *sum, const moe_source_t *source) {

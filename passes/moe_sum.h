@@ -17,8 +17,12 @@ typedef struct moe_sum {
 } moe_sum_t;
 
 /* The parts of a sum of values of one shape: chains and trees of additions,
- * scatters into sums, branches that add. */
+ * scatters into sums, branches that add. `out` is all 0, or of another sum. */
 void moe_sum_parts(moe_builder_t *b, ir_value_t *value, moe_sum_t *out);
+/* The router that `op` adds one part of to its operand `to`, which is a sum
+ * that moe_sum_parts takes apart, too; NULL: it does something else. */
+const moe_source_t *moe_sum_adds(moe_builder_t *b, const ir_op_t *op,
+                                 unsigned to);
 /* Parts that belong to a router. */
 unsigned moe_sum_count(const moe_sum_t *sum, const moe_source_t *source);
 /* Operations that moe_sum_parts looks into. */

@@ -5,7 +5,10 @@
 
 #include "passes/moe_rules.h"
 
-enum { BUCKETS = 1 << 15 }; /* of terms, and of what was unified */
+enum {
+  BUCKETS = 1 << 15,   /* of terms, and of what was unified */
+  MAX_CHOSEN = 1 << 20 /* terms of single experts, for all layers */
+};
 
 void moe_terms_init(moe_terms_t *terms, arena_t *arena, expr_pool_t *pool) {
   *terms = (moe_terms_t){.arena = arena, .pool = pool};
@@ -61,6 +64,38 @@ static bool same_term(const moe_term_t *a, const moe_term_t *b) {
          same_attrs(a->model, b->model);
 }
 
+/* The values of steady leaves are left out: unify() joins these, and nothing
+ * else that differs. */
+static uint64_t shape_of(const moe_term_t *term) {
+  uint64_t shape = mix((uint64_t)term->kind << 32 | term->dtype,
+                       (uint64_t)term->code << 8 | term->rank);
+  for (unsigned d = 0; d < term->rank; d++)
+    shape = mix(shape, (uintptr_t)term->dim[d]);
+  if (term->kind == TERM_STEADY) return shape;
+  if (term->kind != TERM_OP) return mix(shape, (uintptr_t)term);
+  for (unsigned i = 0; i < term->n_exprs; i++)
+    shape = mix(shape, (uintptr_t)term->exprs[i]);
+  for (unsigned i = 0; i < term->n; i++) shape = mix(shape, term->in[i]->shape);
+  return shape;
+}
+
+static bool is_zero(const moe_term_t *term) {
+  double x;
+  if (term->kind == TERM_STEADY)
+    return moe_fill_number(term->value, &x) && x == 0;
+  if (term->kind != TERM_OP) return false;
+  switch (term->code) {
+    case OP_MUL:
+      return term->in[0]->zero || term->in[1]->zero;
+    case OP_EXPAND:
+    case OP_RESHAPE:
+    case OP_TRANSPOSE:
+      return term->in[0]->zero;
+    default:
+      return false;
+  }
+}
+
 static moe_term_t *intern(moe_terms_t *terms, const moe_term_t *wanted) {
   moe_term_t *copy = ARENA_NEW(terms->arena, moe_term_t);
   *copy = *wanted;
@@ -69,6 +104,8 @@ static moe_term_t *intern(moe_terms_t *terms, const moe_term_t *wanted) {
   for (moe_term_t *t = *slot; t != NULL; t = t->next)
     if (same_term(t, copy)) return t;
   copy->next = *slot;
+  copy->shape = shape_of(copy);
+  copy->zero = is_zero(copy);
   *slot = copy;
   return copy;
 }
@@ -185,14 +222,14 @@ moe_term_t *moe_term_choice(moe_terms_t *terms, unsigned n,
   return intern(terms, &choice);
 }
 
-moe_term_t *moe_term_chosen(moe_terms_t *terms, moe_term_t *term,
-                            unsigned expert) {
-  if (term->kind == TERM_CHOICE) return term->in[expert];
-  if (term->banks && !term->chooses) return NULL;
-  if (term->kind != TERM_OP || !term->chooses) return term;
+static moe_term_t *choose(moe_terms_t *terms, moe_term_t *term,
+                          unsigned expert);
+
+static moe_term_t *choose_operands(moe_terms_t *terms, const moe_term_t *term,
+                                   unsigned expert) {
   moe_term_t **in = ARENA_ARRAY(terms->arena, moe_term_t *, term->n + 1);
   for (unsigned i = 0; i < term->n; i++) {
-    in[i] = moe_term_chosen(terms, term->in[i], expert);
+    in[i] = choose(terms, term->in[i], expert);
     if (in[i] == NULL) return NULL;
   }
   return moe_term_op(terms, &(moe_term_t){.code = term->code,
@@ -206,21 +243,25 @@ moe_term_t *moe_term_chosen(moe_terms_t *terms, moe_term_t *term,
                                           .exprs = term->exprs});
 }
 
-bool moe_term_is_zero(const moe_term_t *term) {
-  double x;
-  if (term->kind == TERM_STEADY)
-    return moe_fill_number(term->value, &x) && x == 0;
-  if (term->kind != TERM_OP) return false;
-  switch (term->code) {
-    case OP_MUL:
-      return moe_term_is_zero(term->in[0]) || moe_term_is_zero(term->in[1]);
-    case OP_EXPAND:
-    case OP_RESHAPE:
-    case OP_TRANSPOSE:
-      return moe_term_is_zero(term->in[0]);
-    default:
-      return false;
-  }
+/* Each term once for an expert, however many use it. */
+static moe_term_t *choose(moe_terms_t *terms, moe_term_t *term,
+                          unsigned expert) {
+  if (term->kind == TERM_CHOICE) return term->in[expert];
+  if (term->banks && !term->chooses) return NULL;
+  if (term->kind != TERM_OP || !term->chooses) return term;
+  if (term->asked == terms->n_asked) return term->chosen;
+  if (terms->n_chosen >= MAX_CHOSEN) return NULL;
+  terms->n_chosen++;
+  moe_term_t *chosen = choose_operands(terms, term, expert);
+  term->asked = terms->n_asked;
+  term->chosen = chosen;
+  return chosen;
+}
+
+moe_term_t *moe_term_chosen(moe_terms_t *terms, moe_term_t *term,
+                            unsigned expert) {
+  terms->n_asked++;
+  return choose(terms, term, expert);
 }
 
 /* ---- Several experts --------------------------------------------------------
@@ -266,7 +307,9 @@ static moe_term_t *bank_of(moe_terms_t *terms, unsigned n,
     if (!ir_type_equal(&each[e]->type, &first->value->type)) return NULL;
   }
   unsigned axis;
-  ir_value_t *stack = stacked_value(n, each, &axis);
+  ir_value_t *stack = terms->source == NULL || n == terms->source->experts
+                          ? stacked_value(n, each, &axis)
+                          : NULL;
   if (stack != NULL) {
     uint8_t tag[IR_MAX_RANK];
     for (unsigned d = 0; d < stack->type.rank; d++)

@@ -27,6 +27,7 @@ struct moe_term {
   const expr_t *const *dim;
   bool rows, banks, tokens; /* depends on the row, the expert, the token */
   bool chooses;             /* has a CHOICE in it */
+  bool zero;                /* is 0 whatever the row is */
   ir_value_t *value;
   const uint8_t *tag; /* of value */
   ir_value_t **each;  /* BANK from separate values */
@@ -40,7 +41,11 @@ struct moe_term {
   unsigned n_exprs;
   const expr_t *const *exprs;
   uint64_t hash;
+  uint64_t shape;   /* the same in terms that differ in steady values only */
   moe_term_t *next; /* same bucket */
+  /* Of the latest expert that it was asked for. */
+  uint64_t asked;
+  moe_term_t *chosen;
 };
 
 typedef struct moe_unified moe_unified_t;
@@ -51,6 +56,7 @@ typedef struct moe_terms {
   moe_term_t **bucket;
   moe_unified_t **unified;    /* what was asked before */
   const moe_source_t *source; /* the router at hand, or NULL */
+  uint64_t n_asked, n_chosen; /* moe_term_chosen: calls, terms looked at */
 } moe_terms_t;
 
 void moe_terms_init(moe_terms_t *terms, arena_t *arena, expr_pool_t *pool);
@@ -75,13 +81,12 @@ moe_term_t *moe_term_reshape(moe_terms_t *terms, moe_term_t *x, unsigned rank,
 moe_term_t *moe_term_choice(moe_terms_t *terms, unsigned n,
                             moe_term_t *const *member);
 /* What one expert computes of a term with choices; NULL where banks are in it,
- * too. */
+ * too, or all the experts' terms are too large. */
 moe_term_t *moe_term_chosen(moe_terms_t *terms, moe_term_t *term,
                             unsigned expert);
-/* Whether it is 0 whatever the row is. */
-bool moe_term_is_zero(const moe_term_t *term);
 /* One term for what n experts compute, member[i] (NULL: nothing), where these
- * differ in steady values only: those become banks. NULL: they differ. */
+ * differ in steady values only: those become banks. NULL: they differ, as all
+ * terms do whose `shape` is not the same. */
 moe_term_t *moe_term_unify(moe_terms_t *terms, unsigned n,
                            moe_term_t *const *member);
 

@@ -84,11 +84,96 @@ def sizes(n):
     yield f"return(%{n})"
 
 
-FORMS = {f.__name__: f for f in (chain, ladder, unfused, views, wide, results, sizes)}
+class Text:
+    """Operations with values numbered in order, behind the arguments."""
+
+    def __init__(self, *arguments):
+        self.lines = [", ".join(f"%{i}: {a}" for i, a in enumerate(arguments))]
+        self.n = len(arguments)
+
+    def op(self, text, results=1):
+        names = [f"%{self.n + i}" for i in range(results)]
+        self.n += results
+        self.lines.append(f"{', '.join(names)} = {text}")
+        return names[0] if results == 1 else names
+
+    def fill(self, dtype, number, shape):
+        value = self.op(f"constant {{dtype = {dtype}, shape = [], data = [{number}]}}")
+        return self.op(f"expand({value}) {{shape = {shape}}}")
+
+    def topk(self, x):
+        return self.op(f"topk({x}) {{axis = 1, k = 2, largest = 1, sorted = 1}}", 2)
+
+    def gate(self, weight, index, expert):
+        """The weight of an expert for each token, [T, 4]."""
+        number = self.fill("i64", expert, "[T, 2]")
+        mask = self.op(f"eq({index}, {number})")
+        mask = self.op(f"cast({mask}) {{to = f32}}")
+        weight = self.op(f"mul({mask}, {weight})")
+        weight = self.op(f"reduce_sum({weight}) {{axes = [1], keepdims = 1}}")
+        return self.op(f"expand({weight}) {{shape = [T, 4]}}")
+
+    def expert(self, x, number):
+        factor = self.fill("f32", number + 0.5, "[T, 4]")
+        return self.op(f"tanh({self.op(f'mul({x}, {factor})')})")
+
+    def end(self, *values):
+        return self.lines + [f"return({', '.join(values)})"]
+
+
+def residual(n):
+    """A router in front of sums that are no experts'."""
+    t, x = Text("f32[T,4]", "f32[T,8]"), "%0"
+    weight, index = t.topk("%1")
+    for _ in range(n // 2):
+        x = t.op(f"add({x}, {t.op(f'tanh({x})')})")
+    return t.end(x, weight, index)
+
+
+def experts(n):
+    """One layer, each expert by itself."""
+    each = 13
+    t, total = Text("f32[T,4]", f"f32[T,{n // each}]"), None
+    weight, index = t.topk("%1")
+    for e in range(n // each):
+        gate = t.gate(weight, index, e)
+        y = t.op(f"mul({t.expert('%0', e)}, {gate})")
+        total = y if total is None else t.op(f"add({total}, {y})")
+    return t.end(total)
+
+
+def routers(n):
+    """Routers of no layer, each behind the one before."""
+    t, x = Text("f32[T,4]"), "%0"
+    for _ in range(n // 4):
+        weight, _ = t.topk(x)
+        weight = t.op(f"reduce_sum({weight}) {{axes = [1], keepdims = 1}}")
+        weight = t.op(f"expand({weight}) {{shape = [T, 4]}}")
+        x = t.op(f"mul({x}, {weight})")
+    return t.end(x)
+
+
+def squares(n):
+    """Layers whose experts have 2^40 ways from the result to the token."""
+    t, x = Text("f32[T,4]", "f32[T,2]"), "%0"
+    weight, index = t.topk("%1")
+    for _ in range(n // 100):
+        parts = []
+        for e in range(2):
+            y = t.expert(x, e)
+            for _ in range(40):
+                y = t.op(f"mul({y}, {y})")
+            parts.append(t.op(f"mul({y}, {t.gate(weight, index, e)})"))
+        x = t.op(f"add({parts[0]}, {parts[1]})")
+    return t.end(x)
+
+
+FORMS = {f.__name__: f for f in (chain, ladder, unfused, views, wide, results, sizes,
+                                 residual, experts, routers, squares)}
 
 
 def write(form, n, path):
-    lines = FORMS[form](n)
+    lines = iter(FORMS[form](n))
     body = f"func @f({next(lines)}) {{\n" + "".join(
         f"  {line}\n" for line in lines) + "}\n"
     path.write_text(body)
