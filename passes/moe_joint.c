@@ -52,7 +52,7 @@ static bool write_joint(pass_ctx_t *ctx, const moe_source_t *first,
   part[1] = choices(&b, second);
   for (unsigned d = 0; d + 1 < part[0]->type.rank; d++)
     if (part[0]->type.dim[d] != part[1]->type.dim[d]) return false;
-  ir_value_t *all = ir_concat(&b, 2, part, (int64_t)part[0]->type.rank - 1);
+  ir_value_t *all = ir_concat(&b, 2, part, part[0]->type.rank - 1);
   return all != NULL && b.status == MOEC_OK;
 }
 

@@ -118,8 +118,7 @@ static moe_term_t *without_mask(moe_term_t *choice, const moe_term_t *w) {
   if (choice->kind != TERM_OP || choice->code != OP_SELECT) return choice;
   const moe_term_t *mask = choice->in[0];
   bool masks = mask->kind == TERM_OP && mask->code == OP_LT &&
-               mask->in[1] == w && moe_term_is_zero(mask->in[0]) &&
-               moe_term_is_zero(choice->in[2]) &&
+               mask->in[1] == w && mask->in[0]->zero && choice->in[2]->zero &&
                same_dims(choice, choice->in[1]);
   while (w->kind == TERM_OP && w->code == OP_RESHAPE) w = w->in[0];
   return masks && w->kind == TERM_ROUTE && w->value != NULL &&

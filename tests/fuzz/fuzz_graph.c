@@ -1,7 +1,8 @@
 /* A model that is changed as a model (mutate.h): compiled as the program would,
  * loaded into this process with checked accesses to memory, and run on numbers
- * of all kinds; or written as ONNX and read again. The bytes themselves choose
- * which, the -O level, the variant and the inputs. */
+ * of all kinds; or written as ONNX and read again, or only changed by the
+ * passes. The bytes themselves choose which, the -O level, the variant and the
+ * inputs. */
 #include <setjmp.h>
 #include <signal.h>
 #include <string.h>
@@ -298,10 +299,12 @@ static void fuzz_body(arena_t *arena, diag_sink_t *diag, const uint8_t *bytes,
   if (onnx_import(model, &options, diag, &module) != MOEC_OK) return;
   FUZZ_CHECK(ir_verify(module, diag) == MOEC_OK);
   if (!is_small(module)) return;
-  const bool writes = draw(8) == 0;
-  moec_status_t status = writes ? write_and_read(arena, diag, module)
-                                : compile(arena, diag, module);
+  const uint64_t what = draw(8); /* code takes a hundred times longer */
+  moec_status_t status = what == 0  ? write_and_read(arena, diag, module)
+                         : what < 6 ? run_passes(arena, diag, module, false)
+                                    : compile(arena, diag, module);
   FUZZ_CHECK(status != MOEC_E_INTERNAL);
-  if (status == MOEC_OK && !writes) run(arena, jit_model(held.jit));
+  if (status == MOEC_OK && held.instance != NULL)
+    run(arena, jit_model(held.jit));
   release_all();
 }
