@@ -38,35 +38,40 @@ rows = n}} (%10: f32[n,{H}], %11: {type}[{H},{I}], %12: {type}[{H},{I}], \
 """
 
 
-def compile_layer(args):
-    """Weights are zeros, as text without files has them: times are the same."""
-    E, H, I = args.experts, args.hidden, args.inside
-    text = LAYER.format(E=E, H=H, I=I, k=args.k, type=args.type,
-                        bytes=E * H * I * TYPES[args.type],
-                        structure=[0] * E, position=list(range(E)))
+def compile_text(args, name, text):
     args.out.mkdir(parents=True, exist_ok=True)
-    source, library = args.out / "experts.moeir", args.out / "experts.so"
+    source, library = args.out / f"{name}.moeir", args.out / f"{name}.so"
     source.write_text(text)
     isa = [f"--isa={args.isa}"] if args.isa else []
     subprocess.run([args.moec, source, "-o", library, *isa], check=True)
     return moec_library.Library(library)
 
 
-def make_inputs(args, tokens):
+def compile_layer(args):
+    """Weights are zeros, as text without files has them: times are the same."""
+    E, H, I = args.experts, args.hidden, args.inside
+    text = LAYER.format(E=E, H=H, I=I, k=args.k, type=args.type,
+                        bytes=E * H * I * TYPES[args.type],
+                        structure=[0] * E, position=list(range(E)))
+    return compile_text(args, "experts", text)
+
+
+def make_inputs(args, tokens, features):
     random = np.random.default_rng(1)
     expert = np.stack([random.permutation(args.experts)[:args.k]
                        for _ in range(tokens)]).reshape(-1)
-    x = random.standard_normal((tokens, args.hidden)).astype(np.float32)
+    x = random.standard_normal((tokens, *features)).astype(np.float32)
     w = random.random(tokens * args.k).astype(np.float32)
     return {"expert": (7, expert.astype(np.int64)), "x": (1, x), "w": (1, w)}
 
 
 class Limit:
-    def __init__(self, probe, args, expert, threads):
+    """Of experts with so many operations for a row, and bytes of weights."""
+
+    def __init__(self, probe, args, expert, threads, work, weight_bytes):
         rows = np.bincount(expert, minlength=args.experts)
         self.rows = rows[rows > 0]
-        matrix = 3 * args.hidden * args.inside
-        self.work, self.bytes = 2.0 * matrix, matrix * TYPES[args.type]
+        self.work, self.bytes = work, weight_bytes
         self.probe, self.threads = probe, threads
         self.size = -(-len(self.rows) * self.bytes // 8192) * 8192
         self.data = probe.buffer(self.size)
@@ -79,11 +84,10 @@ class Limit:
         return float(each.sum())
 
 
-def measure(args, probe, library, tokens, threads):
-    inputs = make_inputs(args, tokens)
+def measure(args, library, inputs, limit, threads):
+    tokens = len(inputs["x"][1])
     moec = subjects.Moec(library, inputs, threads)
     moec.run()
-    limit = Limit(probe, args, inputs["expert"][1], threads)
     ours, limits = [], []
     for _ in range(args.rounds):
         limits.append(limit.sample())
@@ -102,11 +106,18 @@ def measure(args, probe, library, tokens, threads):
 
 
 def main(args):
-    args.experts, args.hidden, args.inside, args.k = args.layer
+    args.experts, args.hidden, args.inside, args.k = (
+        args.layer or [16, 1024, 2816, 4])
     tokens = [int(n) for n in args.paths] or [1, 16, 256, 2048]
     probe = subjects.Probe(args.build / "bench" / "libmoec_probe.so")
     library = compile_layer(args)
-    rows = [measure(args, probe, library, n, threads)
-            for n in tokens for threads in args.threads]
+    matrix = 3 * args.hidden * args.inside
+    rows = []
+    for n in tokens:
+        inputs = make_inputs(args, n, (args.hidden,))
+        for threads in args.threads:
+            limit = Limit(probe, args, inputs["expert"][1], threads,
+                          2.0 * matrix, matrix * TYPES[args.type])
+            rows.append(measure(args, library, inputs, limit, threads))
     return {"experts": args.experts, "hidden": args.hidden,
             "inside": args.inside, "k": args.k, "type": args.type, "rows": rows}

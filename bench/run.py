@@ -5,6 +5,9 @@ docs/performance.md.
     run.py runs [CASE...]      moec, ONNX Runtime and the limit of the machine
     run.py conv [WORD...]      the same for convolutions of usual shapes
     run.py experts [TOKENS...] a Mixture-of-Experts layer and the limit
+    run.py images [IMAGES...]  the same with convolutions as experts
+    run.py forms [TOKENS...]   a layer written in several ways: moec, moec without
+                               recognition and ONNX Runtime
     run.py compile [CASE...]   time and memory of compiling
     run.py chain [N...]        compiling N elementwise nodes
     run.py big [MIB]           compiling that many MiB of weights
@@ -31,8 +34,9 @@ def parse():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("what", nargs="?", default="runs",
-                        choices=("runs", "conv", "experts", "compile", "chain",
-                                 "big", "narrow", "router"))
+                        choices=("runs", "conv", "experts", "images", "forms",
+                                 "compile", "chain", "big", "narrow",
+                                 "router"))
     parser.add_argument("paths", nargs="*", metavar="CASE|WORD|N")
     parser.add_argument("--build", type=pathlib.Path,
                         default=ROOT / "build" / "release")
@@ -57,10 +61,10 @@ def parse():
     parser.add_argument("--rows", type=int, nargs="+",
                         default=(1, 2, 4, 8, 16, 64, 512),
                         help="of the input of narrow")
-    parser.add_argument("--layer", type=dims, default=[16, 1024, 2816, 4],
-                        metavar="ExHxIxK",
+    parser.add_argument("--layer", type=dims, metavar="ExHxIxK",
                         help="experts, width, width inside, experts of a token"
-                             " [16x1024x2816x4]")
+                             " [experts 16x1024x2816x4, images 8x64x128x2,"
+                             " forms 8x256x704x2]")
     parser.add_argument("--type", choices=("f32", "f16", "bf16"),
                         default="f32", help="of the experts' weights")
     parser.add_argument("--rounds", type=int, default=7)
@@ -92,6 +96,12 @@ def main():
     elif args.what == "experts":
         import experts
         result = experts.main(args)
+    elif args.what == "images":
+        import images
+        result = images.main(args)
+    elif args.what == "forms":
+        import layer_forms
+        result = layer_forms.main(args)
     elif args.what == "router":
         import router
         result = router.main(args)
