@@ -338,7 +338,7 @@ static ir_value_t *narrow_product(grouper_t *g, ir_value_t *x, ir_value_t *w,
                                   dtype_t out) {
   ir_builder_t *b = g->in.b;
   dtype_t sum = dtype_bits(out) < 32 ? DT_F32 : out;
-  w = ir_transpose(b, w, (const int64_t[]){0, 2, 1});
+  w = layout_turn(b, w);
   w = ir_gather(b, w, g->grouping->group, 0);
   w = ir_cast(b, w, sum);
   x = ir_unsqueeze(b, ir_cast(b, x, sum), 1);

@@ -3,6 +3,8 @@
  * windows are read (layout_window.c). */
 #include "passes/layout.h"
 
+#include <string.h>
+
 #include "ir/build.h"
 #include "ir/tile.h"
 #include "passes/pass.h"
@@ -36,19 +38,67 @@ bool layout_runs_along(const ir_value_t *x, unsigned d) {
   return true;
 }
 
+/* One matrix of n rows of m elements of `size` bytes, transposed. */
+static void turn_matrix(uint8_t *to, const uint8_t *from, uint64_t n,
+                        uint64_t m, uint64_t size) {
+  for (uint64_t i = 0; i < n; i++)
+    for (uint64_t j = 0; j < m; j++)
+      memcpy(to + (j * n + i) * size, from + (i * m + j) * size, size);
+}
+
+/* The transposition of a constant's matrices, NULL where it is not one or too
+ * large to be copied. */
+static ir_value_t *turned_constant(ir_builder_t *b, const ir_value_t *w) {
+  const uint64_t most = UINT64_C(64) << 20;
+  const ir_type_t *type = &w->type;
+  const expr_t *dim[IR_MAX_RANK];
+  unsigned rank = type->rank;
+  int64_t n, m;
+  if (w->def == NULL || w->def->code != OP_CONSTANT ||
+      layout_runs_along(w, rank - 2) || dtype_bits(type->dtype) < 8 ||
+      !expr_is_const(type->dim[rank - 2], &n) ||
+      !expr_is_const(type->dim[rank - 1], &m))
+    return NULL;
+  ir_data_t *data = ir_get_data(w->def, ATTR_CONSTANT_data);
+  uint64_t size = dtype_bits(type->dtype) / 8;
+  uint64_t one = (uint64_t)n * (uint64_t)m * size;
+  if (!ir_data_is_known(data) || data->size > most || one == 0 ||
+      data->size % one != 0)
+    return NULL;
+  uint8_t *bytes = arena_alloc(b->module->arena, data->size);
+  for (uint64_t at = 0; at < data->size; at += one)
+    turn_matrix(bytes + at, (const uint8_t *)data->bytes + at, (uint64_t)n,
+                (uint64_t)m, size);
+  ir_type_t turned = *type;
+  for (unsigned d = 0; d < rank; d++) dim[d] = type->dim[d];
+  dim[rank - 2] = type->dim[rank - 1];
+  dim[rank - 1] = type->dim[rank - 2];
+  turned.dim = dim;
+  return ir_tensor(b, &turned, bytes, data->size);
+}
+
+ir_value_t *layout_turn(ir_builder_t *b, ir_value_t *w) {
+  int64_t perm[IR_MAX_RANK];
+  unsigned rank = w->type.rank;
+  if (w->def != NULL && w->def->code == OP_CAST)
+    return ir_cast(b, layout_turn(b, w->def->in[0].value), w->type.dtype);
+  ir_value_t *turned = turned_constant(b, w);
+  if (turned != NULL) return turned;
+  for (unsigned d = 0; d < rank; d++) perm[d] = d;
+  perm[rank - 2] = rank - 1;
+  perm[rank - 1] = rank - 2;
+  return ir_transpose(b, w, perm);
+}
+
 static dtype_t sum_dtype(dtype_t dtype) {
   return dtype_is_float(dtype) && dtype_bits(dtype) < 32 ? DT_F32 : dtype;
 }
 
 /* sum over k of a[.., m, 1, k] * b[.., n, k]: lanes over k */
 static ir_value_t *by_rows(ir_builder_t *b, ir_value_t *x, ir_value_t *y) {
-  int64_t perm[IR_MAX_RANK];
   unsigned rank = y->type.rank;
-  for (unsigned d = 0; d < rank; d++) perm[d] = d;
-  perm[rank - 2] = rank - 1;
-  perm[rank - 1] = rank - 2;
   x = ir_unsqueeze(b, x, x->type.rank - 1);
-  y = ir_unsqueeze(b, ir_transpose(b, y, perm), rank - 2);
+  y = ir_unsqueeze(b, layout_turn(b, y), rank - 2);
   ir_value_t *product = ir_binary(b, OP_MUL, x, y);
   int64_t axis = product->type.rank - 1;
   return ir_reduce(b, OP_REDUCE_SUM, product, 1, &axis, false);

@@ -23,6 +23,10 @@ bool layout_is_constant(const ir_value_t *x);
  * transposes are read through. */
 bool layout_runs_along(const ir_value_t *x, unsigned d);
 
+/* w[.., k, n] as [.., n, k]; of a constant with its elements in that order, so
+ * that neighbours along k are read at once. */
+ir_value_t *layout_turn(ir_builder_t *b, ir_value_t *w);
+
 /* 16-bit weights stay so where registers widen them. */
 ir_value_t *layout_without_widening(ir_value_t *w);
 
