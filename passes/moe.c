@@ -13,8 +13,10 @@
 #include "passes/moe_choice.h"
 #include "passes/moe_describe.h"
 #include "passes/moe_joint.h"
+#include "passes/moe_mask.h"
 #include "passes/moe_match.h"
 #include "passes/moe_normal.h"
+#include "passes/moe_read.h"
 #include "passes/moe_report.h"
 #include "passes/moe_rules.h"
 
@@ -70,8 +72,27 @@ static void refuse(search_t *s, const ir_op_t *at, const char *candidate) {
   refusal->obligation = s->b->obligation;
 }
 
+/* Whether experts have matrices. Of a condition on hidden features that stand
+ * for no expert each has a vector at most. */
+static bool have_matrices(const moe_term_t *term, unsigned *steps) {
+  if (*steps == 0) return false;
+  --*steps;
+  if (term->kind == TERM_OP && term->banks &&
+      (term->code == OP_MATMUL || term->code == OP_CONVOLVE ||
+       term->code == OP_UNFOLD))
+    return true;
+  for (unsigned i = 0; term->banks && i < term->n; i++)
+    if (have_matrices(term->in[i], steps)) return true;
+  return false;
+}
+
 static bool keep(search_t *s, moe_found_t *found) {
   if (found == NULL || !moe_settle_given(s->b, found)) return false;
+  unsigned steps = 1000;
+  if (found->source->by_mask && !have_matrices(found->term[0], &steps)) {
+    moe_fail(s->b, found->root->def, "experts have more than a vector each");
+    return false;
+  }
   for (unsigned i = 0; i < found->n_terms; i++)
     found->term[i] =
         moe_term_normal(s->terms, found->root->def->parent, found->term[i]);
@@ -117,14 +138,24 @@ static void find_picked(moe_facts_t *facts, const ir_op_t *op) {
       moe_new_router(facts, index, slots ? last : -1, n, false);
 }
 
+/* Whether the numbers of a mask's experts are written right behind it. */
+static bool is_mask(const ir_op_t *op, const moe_source_t *source) {
+  const ir_op_t *chosen = source->index->def->in[0].value->def;
+  return chosen == op ||
+         (chosen->code == OP_CAST && ir_in(chosen, 0)->def == op);
+}
+
 static void find_sources(search_t *s) {
   for (ir_op_t *op = ir_walk_first(s->func); op != NULL;
        op = ir_walk_next(op)) {
     if (op->n_out == 0) continue;
     ir_value_t *value = &op->out[op->n_out - 1];
-    if (!dtype_is_integer(value->type.dtype)) continue;
     const moe_fact_t *fact = moe_fact(s->b->facts, value);
-    if (fact->kind != FACT_EXPERT || fact->source->index != value) continue;
+    bool mask = fact->kind == FACT_GATE && fact->source->by_mask &&
+                is_mask(op, fact->source);
+    bool router = dtype_is_integer(value->type.dtype) &&
+                  fact->kind == FACT_EXPERT && fact->source->index == value;
+    if (!mask && !router) continue;
     s->source = arena_grow_array(s->ctx->scratch, s->source, s->n_sources,
                                  s->n_sources + 1, sizeof *s->source);
     s->source[s->n_sources++] = fact->source;
@@ -243,8 +274,10 @@ static bool try_op(search_t *s, ir_op_t *op) {
   if (moe_is_sum(op) && try_sum(s, op)) return true;
   if (try_buffers(s, op) || try_choice(s, op)) return true;
   if (op->code != OP_REDUCE_SUM && op->code != OP_MATMUL) return false;
-  unsigned end = sources_before(s, op), tried = end > NEAREST ? NEAREST : end;
-  for (unsigned i = end - tried; i < end; i++) {
+  unsigned end = sources_before(s, op), begin = end, n[2] = {0};
+  while (begin > 0 && n[0] < NEAREST && n[1] < NEAREST)
+    n[s->source[--begin]->by_mask]++;
+  for (unsigned i = begin; i < end; i++) {
     moe_found_t *found = NULL;
     aim(s, op, s->source[i]);
     if (op->code == OP_REDUCE_SUM)
@@ -294,6 +327,21 @@ static void tell_missing(const search_t *s, const moe_found_t *found,
   layer->n_missing = (unsigned)n_missing;
 }
 
+/* What a condition leaves of the places for all experts. */
+static void tell_chosen(search_t *s, const moe_source_t *source,
+                        moe_layer_t *layer) {
+  expr_pool_t *pool = s->ctx->module->exprs;
+  const expr_t **work[] = {&layer->after.multiply_adds,
+                           &layer->after.elementwise,
+                           &layer->after.weight_bytes};
+  const expr_t *all = expr_const(pool, source->experts);
+  layer->k = source->chosen;
+  for (size_t i = 0; layer->k > 0 && i < sizeof work / sizeof work[0]; i++) {
+    const expr_t *one = expr_divide_exactly(pool, *work[i], all);
+    if (one != NULL) *work[i] = expr_mul(pool, one, expr_const(pool, layer->k));
+  }
+}
+
 static void tell(search_t *s, const moe_found_t *found, const ir_op_t *op) {
   moe_layer_t *layer = moe_report_add_layer(s->ctx->options->moe);
   if (layer == NULL) return;
@@ -310,6 +358,7 @@ static void tell(search_t *s, const moe_found_t *found, const ir_op_t *op) {
   tell_missing(s, found, layer);
   moe_describe_experts(s->ctx->options->moe, layer, op,
                        strcmp(found->form, "dense, masked") == 0);
+  if (found->source->by_mask) tell_chosen(s, found->source, layer);
 }
 
 static void write_all(search_t *s) {
@@ -405,11 +454,15 @@ static void release_sizes(search_t *s) {
 static moe_facts_t *find_facts(pass_ctx_t *ctx, ir_func_t *func) {
   enum { MAX_ROUNDS = MOE_MAX_PARTS };
   moe_nest_t *nests = NULL;
+  ir_renumber(func);
+  moe_mask_t *masks =
+      moe_write_masks(ctx, func, moe_facts_create(ctx->scratch, func));
   for (unsigned i = 0;; i++) {
     ir_renumber(func);
     moe_facts_t *facts = moe_facts_create(ctx->scratch, func);
     for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
       find_picked(facts, op);
+    moe_note_masks(facts, masks);
     moe_know_nests(facts, nests);
     if (i == MAX_ROUNDS || !moe_write_joints(ctx, func, facts, &nests))
       return facts;

@@ -32,6 +32,8 @@ typedef struct moe_source {
   bool chooses;      /* experts choose: index[experts, places] has tokens */
   int64_t experts;   /* numbers are in [0, experts) */
   const expr_t *k, *tokens, *routes; /* routes = tokens * k */
+  bool by_mask;   /* a condition chooses: index is -1 where it does not */
+  int64_t chosen; /* how many it chooses for a token; 0: that varies */
   const expr_t **capacity; /* places that each expert has; NULL: not known */
   /* Routers of one expert each whose choices are the slots, in order. */
   unsigned n_parts;

@@ -67,6 +67,9 @@ MOE_RULE(rank);
 MOE_RULE(place);
 #undef MOE_RULE
 
+/* A router whose index has a place for every expert. */
+moe_source_t *moe_source_of_mask(moe_facts_t *facts, ir_value_t *index,
+                                 unsigned axis);
 /* The fact of a value that says which experts each token has. */
 const moe_fact_t *moe_new_router(moe_facts_t *facts, ir_value_t *index,
                                  int slot, int64_t experts, bool distinct);

@@ -261,7 +261,8 @@ static const moe_source_t *common_source(moe_facts_t *facts, const ir_op_t *op,
   for (unsigned i = 0; i < op->n_in; i++) {
     const moe_fact_t *fact = moe_fact(facts, ir_in(op, i));
     if (fact->kind != FACT_GATE) continue;
-    if (common == NULL) {
+    /* a condition within what a router chose is none of its own */
+    if (common == NULL || (common->by_mask && !fact->source->by_mask)) {
       common = fact->source;
       *out_lead = fact;
     }

@@ -31,6 +31,16 @@ static moe_source_t *new_source(moe_facts_t *facts, ir_value_t *index, int slot,
   return source;
 }
 
+moe_source_t *moe_source_of_mask(moe_facts_t *facts, ir_value_t *index,
+                                 unsigned axis) {
+  int64_t experts = 0;
+  bool known = expr_is_const(index->type.dim[axis], &experts);
+  MOEC_ASSERT(known);
+  moe_source_t *source = new_source(facts, index, (int)axis, experts);
+  source->by_mask = true;
+  return source;
+}
+
 const moe_fact_t *moe_new_router(moe_facts_t *facts, ir_value_t *index,
                                  int slot, int64_t experts, bool distinct) {
   moe_source_t *source = new_source(facts, index, slot, experts);

@@ -44,10 +44,18 @@ def masked_softmax(g, spec, x):
     scores = blocks.logits(g, x, e)
     values, idx = blocks.topk(g, scores, k)
     fill = {"finite_mask": -1e4, "small_mask": -3.0}.get(spec.get("mutation"), -np.inf)
-    shape = g.op("Shape", scores)
-    value = numpy_helper.from_array(np.full(1, fill, np.float32))
-    filled = g.op("ConstantOfShape", shape, value=value)
-    all_gates = g.op("Softmax", g.op("ScatterElements", filled, idx, values, axis=1), axis=-1)
+    if g.pick("scatter", "condition") == "scatter":
+        shape = g.op("Shape", scores)
+        value = numpy_helper.from_array(np.full(1, fill, np.float32))
+        filled = g.op("ConstantOfShape", shape, value=value)
+        masked = g.op("ScatterElements", filled, idx, values, axis=1)
+    elif g.pick(True, False):
+        kept = g.op("GreaterOrEqual", scores, g.slice(values, k - 1, k, 1))
+        masked = g.op("Where", kept, scores, g.const(fill))
+    else:
+        out = g.op("Less", scores, g.op("ReduceMin", values, g.const([-1]), keepdims=1))
+        masked = g.op("Where", out, g.const(fill), scores)
+    all_gates = g.op("Softmax", masked, axis=-1)
     return all_gates, idx, g.op("GatherElements", all_gates, idx, axis=1)
 
 
