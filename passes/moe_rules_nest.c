@@ -46,7 +46,8 @@ const moe_fact_t *moe_nested_gate(moe_facts_t *facts, ir_value_t *value) {
     const moe_fact_t *inner = moe_fact(facts, ir_in(op, 1 - side));
     uint8_t tag[IR_MAX_RANK];
     if (!is_plain(outer) || !is_plain(inner) ||
-        outer->source == inner->source ||
+        outer->source == inner->source || outer->source->by_mask ||
+        inner->source->by_mask ||
         inner->source->tokens !=
             expr_mul(facts->pool, outer->source->tokens,
                      expr_const(facts->pool, outer->source->experts)) ||
