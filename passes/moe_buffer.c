@@ -49,6 +49,7 @@ static bool tell_apart(const moe_source_t *source, const moe_places_t *places,
 }
 
 static moe_term_t *scalar(moe_builder_t *b, moe_term_t *term) {
+  if (term == NULL) return NULL;
   return moe_term_reshape(b->terms, term, 0, NULL);
 }
 
@@ -66,6 +67,7 @@ static moe_term_t *place_of_route(moe_builder_t *b,
                                                     : TERM_TOKEN;
     each[i] =
         scalar(b, moe_term_leaf(b->terms, kind, place->value, place->tag));
+    if (each[i] == NULL) return NULL;
   }
   if (places->n == 1) return each[0];
   for (unsigned i = 1; i < places->n; i++)

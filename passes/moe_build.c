@@ -147,9 +147,10 @@ static moe_term_t *slot_leaf(moe_builder_t *b, ir_value_t *value,
                  ir_type_count(b->pool, &all->type) == layout->source->routes;
     const expr_t *dim[IR_MAX_RANK];
     unsigned rank = moe_features(b->terms, &value->type, tag, dim);
+    moe_term_t *leaf = NULL;
     if (whole && expr_equals_const(start[last], layout->expert))
-      return moe_term_reshape(
-          b->terms, moe_term_leaf(b->terms, TERM_ROUTE, all, slots), rank, dim);
+      leaf = moe_term_leaf(b->terms, TERM_ROUTE, all, slots);
+    if (leaf != NULL) return moe_term_reshape(b->terms, leaf, rank, dim);
   }
   return moe_term_leaf(b->terms, TERM_TOKEN, value, tag);
 }

@@ -66,6 +66,9 @@ static moe_term_t *read_elementwise(moe_builder_t *b, ir_value_t *value,
   if (chosen >= 0) return in[chosen];
   const expr_t *dim[IR_MAX_RANK];
   unsigned rank = moe_features(b->terms, &value->type, tag, dim);
+  for (unsigned i = 0; i < op->n_in; i++)
+    if (!moe_term_broadcasts(in[i], rank, dim))
+      return moe_fail(b, op, "operands are aligned by row");
   return moe_term_op(b->terms, &(moe_term_t){.code = op->code,
                                              .model = op,
                                              .dtype = value->type.dtype,

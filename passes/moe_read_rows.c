@@ -186,7 +186,7 @@ moe_term_t *moe_read_product(moe_builder_t *b, ir_value_t *value,
   matrix = as_matrix(b, x);
   if (y->rows && matrix != NULL && is_vector(y, matrix->dim[1]))
     return row_product(b, op, y, transposed(b, matrix), rank, dim);
-  if (x->rank < 2 || y->rank < 2)
+  if (!moe_product_fits(x, y, rank, dim))
     return moe_fail(b, op, "the product's rows are those of the tokens");
   moe_term_t *in[2] = {x, y};
   return moe_term_op(b->terms, &(moe_term_t){.code = OP_MATMUL,
@@ -514,7 +514,7 @@ moe_term_t *moe_read_gather_nd(moe_builder_t *b, ir_value_t *value,
   unsigned tags = moe_tag_union(x->type.rank, from);
   moe_term_t *term = moe_term_leaf(
       b->terms, (tags & TAG_SLOT) != 0 ? TERM_ROUTE : TERM_TOKEN, x, from);
-  term = with_features(b, value, tag, term);
+  if (term != NULL) term = with_features(b, value, tag, term);
   return term != NULL ? term : moe_fail(b, op, why);
 }
 
@@ -627,6 +627,7 @@ static moe_term_t *read_column(moe_builder_t *b, const ir_op_t *op,
   }
   if (at < 0) return NULL;
   moe_term_t *leaf = moe_term_leaf(b->terms, TERM_GATE, x, stack);
+  if (leaf == NULL) return NULL;
   const expr_t *dim[IR_MAX_RANK];
   unsigned rank = moe_features(b->terms, &op->out[0].type, tag, dim);
   return moe_term_reshape(b->terms, leaf, rank, dim);

@@ -309,7 +309,11 @@ static const moe_fact_t *gate_arithmetic(moe_facts_t *facts,
 }
 
 const moe_fact_t *moe_rule_elementwise(moe_facts_t *facts, ir_value_t *value) {
-  const moe_fact_t *fact = moe_nested_gate(facts, value);
+  const moe_fact_t *fact = NULL;
+  bool number = dtype_is_integer(value->type.dtype);
+  if (number && value->def->code == OP_SELECT)
+    fact = moe_rule_number(facts, value);
+  if (fact == NULL) fact = moe_nested_gate(facts, value);
   if (fact == NULL) fact = gate_arithmetic(facts, value);
   if (fact == NULL) fact = moe_rule_place(facts, value);
   if (fact == NULL) fact = one_hot(facts, value);

@@ -195,6 +195,22 @@ static const moe_fact_t *concat_bounds(moe_facts_t *facts, ir_value_t *value) {
   return out;
 }
 
+/* Numbers of consecutive experts, one behind the other. */
+static const moe_fact_t *concat_counts(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  const moe_fact_t *first = moe_fact(facts, ir_in(op, 0));
+  int64_t next = first->first, n;
+  if (value->type.rank != 1) return NULL;
+  for (unsigned i = 0; i < op->n_in; i++) {
+    const moe_fact_t *fact = moe_fact(facts, ir_in(op, i));
+    if (fact->kind != first->kind || fact->source != first->source ||
+        fact->first != next || !expr_is_const(ir_in(op, i)->type.dim[0], &n))
+      return NULL;
+    next += n;
+  }
+  return first;
+}
+
 /* Whether the choice of one round cannot be that of another: what the later one
  * chose from is -inf there. */
 static bool excludes(moe_facts_t *facts, const moe_fact_t *earlier,
@@ -282,6 +298,8 @@ const moe_fact_t *moe_rule_concat(moe_facts_t *facts, ir_value_t *value) {
   moe_fact_kind_t kind = moe_fact(facts, ir_in(value->def, 0))->kind;
   if (kind == FACT_EXPERT) return concat_slots(facts, value);
   if (kind == FACT_GATE) return concat_experts(facts, value);
+  if (kind == FACT_COUNT || kind == FACT_BOUND)
+    return concat_counts(facts, value);
   const moe_fact_t *fact = concat_tuple(facts, value);
   return fact != NULL ? fact : concat_bounds(facts, value);
 }

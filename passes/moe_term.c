@@ -129,6 +129,22 @@ const expr_t *moe_term_feature(const moe_terms_t *terms, const expr_t *dim,
   return part != NULL ? part : dim;
 }
 
+/* Whether a value has as many rows as its kind asks for: one that differs only
+ * between groups of tokens has fewer. */
+static bool has_all_rows(const moe_terms_t *terms, const moe_term_t *leaf) {
+  const moe_source_t *source = terms->source;
+  if (source == NULL || leaf->kind == TERM_STEADY) return true;
+  const expr_t *experts = expr_const(terms->pool, source->experts);
+  const expr_t *count = leaf->kind == TERM_TOKEN   ? source->tokens
+                        : leaf->kind == TERM_ROUTE ? source->routes
+                                                   : experts;
+  if (leaf->kind == TERM_GATE)
+    count = expr_mul(terms->pool, source->tokens, experts);
+  for (unsigned d = 0; d < leaf->rank; d++)
+    count = expr_mul(terms->pool, count, leaf->dim[d]);
+  return ir_type_count(terms->pool, &leaf->value->type) == count;
+}
+
 moe_term_t *moe_term_leaf(moe_terms_t *terms, moe_term_kind_t kind,
                           ir_value_t *value, const uint8_t *tag) {
   unsigned rank = value->type.rank;
@@ -145,7 +161,7 @@ moe_term_t *moe_term_leaf(moe_terms_t *terms, moe_term_kind_t kind,
   term.rows = kind == TERM_TOKEN || kind == TERM_ROUTE || kind == TERM_GATE;
   term.tokens = kind == TERM_TOKEN;
   term.banks = kind == TERM_BANK;
-  return intern(terms, &term);
+  return has_all_rows(terms, &term) ? intern(terms, &term) : NULL;
 }
 
 moe_term_t *moe_term_op(moe_terms_t *terms, const moe_term_t *what) {
@@ -168,6 +184,30 @@ moe_term_t *moe_term_op(moe_terms_t *terms, const moe_term_t *what) {
     term.chooses = term.chooses || in->chooses;
   }
   return intern(terms, &term);
+}
+
+static bool dims_broadcast(unsigned n, const expr_t *const *from, unsigned rank,
+                           const expr_t *const *dim) {
+  if (n > rank) return false;
+  for (unsigned d = 0; d < n; d++)
+    if (from[d] != dim[rank - n + d] && !rule_is_one(from[d])) return false;
+  return true;
+}
+
+bool moe_term_broadcasts(const moe_term_t *x, unsigned rank,
+                         const expr_t *const *dim) {
+  return dims_broadcast(x->rank, x->dim, rank, dim);
+}
+
+bool moe_product_fits(const moe_term_t *x, const moe_term_t *y, unsigned rank,
+                      const expr_t *const *dim) {
+  if (x->rank < 2 || y->rank < 2 || rank < 2) return false;
+  unsigned n = x->rank - 2, m = y->rank - 2;
+  return x->dim[n] == dim[rank - 2] && y->dim[m + 1] == dim[rank - 1] &&
+         x->dim[n + 1] == y->dim[m] &&
+         dims_broadcast(n, x->dim, rank - 2, dim) &&
+         dims_broadcast(m, y->dim, rank - 2, dim) &&
+         (n == rank - 2 || m == rank - 2);
 }
 
 moe_term_t *moe_term_slots(moe_terms_t *terms, unsigned n,

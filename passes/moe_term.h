@@ -63,12 +63,20 @@ void moe_terms_init(moe_terms_t *terms, arena_t *arena, expr_pool_t *pool);
 /* Features in a dimension with this tag: it may run over experts, too. */
 const expr_t *moe_term_feature(const moe_terms_t *terms, const expr_t *dim,
                                unsigned tag);
-/* Leaves. The features are the dimensions of value with TAG_INNER. */
+/* Leaves. The features are the dimensions of value with TAG_INNER; NULL where
+ * there is not one row for each token, route or expert. */
 moe_term_t *moe_term_leaf(moe_terms_t *terms, moe_term_kind_t kind,
                           ir_value_t *value, const uint8_t *tag);
 /* An operation on terms: code, model, dtype, rank, dim, in and exprs of `what`
  * are copied, all else follows from the operands. */
 moe_term_t *moe_term_op(moe_terms_t *terms, const moe_term_t *what);
+/* Whether features broadcast to those of a result, aligned at the last one. */
+bool moe_term_broadcasts(const moe_term_t *x, unsigned rank,
+                         const expr_t *const *dim);
+/* Whether the product of two matrices, or batches of them, has these features.
+ */
+bool moe_product_fits(const moe_term_t *x, const moe_term_t *y, unsigned rank,
+                      const expr_t *const *dim);
 /* A term of single numbers that depend on the route, not on the expert's banks:
  * it is computed for all routes before the experts run. */
 moe_term_t *moe_term_computed(moe_terms_t *terms, moe_term_t *term);
