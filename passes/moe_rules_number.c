@@ -5,6 +5,7 @@
 
 #include "ir/element.h"
 #include "passes/moe_rules.h"
+#include "passes/moe_sizes.h"
 
 bool moe_constant_element(const ir_value_t *value, int64_t at, double *out) {
   enum { MAX_VIEWS = 6 };
