@@ -301,9 +301,9 @@ const moe_source_t *moe_sum_adds(moe_builder_t *b, const ir_op_t *op,
                                  unsigned to) {
   moe_part_t part;
   moe_sum_t sum = {.room = 1, .part = &part};
+  if (op->n_out != 1) return NULL;
   ir_value_t *value = (ir_value_t *)&op->out[0];
-  if (op->n_out != 1 || is_closed(b, value) || gated_part(b, value, op, &sum))
-    return NULL;
+  if (is_closed(b, value) || gated_part(b, value, op, &sum)) return NULL;
   bool scatters = op->code == OP_SCATTER_ELEMENTS || op->code == OP_SCATTER_ND;
   bool found = (to < 2 && adds_summands(b, op) &&
                 gated_part(b, ir_in(op, 1 - to), op, &sum)) ||

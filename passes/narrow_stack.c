@@ -1,4 +1,6 @@
 /* Panels of constants that are stacked: all of them become narrow, or none. */
+#include <stdlib.h>
+
 #include "ir/half.h"
 #include "passes/narrow.h"
 
@@ -33,30 +35,44 @@ static bool is_widened(const ir_value_t *x) {
   return x->uses != NULL;
 }
 
-static bool all_are_exact(const ir_op_t *stack, dtype_t to) {
-  for (unsigned i = 0; i < stack->n_in; i++) {
-    ir_data_t *data =
-        ir_get_data(source_of(stack->in[i].value), ATTR_CONSTANT_data);
-    if (!half_is_exact(to, data->bytes, data->size / 4) ||
-        !ir_data_is_known(data))
+static bool all_are_exact(ir_data_t *const *data, unsigned n, dtype_t to) {
+  for (unsigned i = 0; i < n; i++)
+    if (!half_is_exact(to, data[i]->bytes, data[i]->size / 4) ||
+        !ir_data_is_known(data[i]))
       return false;
-  }
   return true;
+}
+
+static int compare_places(const void *a, const void *b) {
+  const uintptr_t x = (uintptr_t)*(ir_data_t *const *)a;
+  const uintptr_t y = (uintptr_t)*(ir_data_t *const *)b;
+  return (x > y) - (x < y);
+}
+
+/* Data of the parts' constants, each once: parts may be slices of one. */
+static unsigned unique(ir_data_t **data, unsigned n) {
+  unsigned kept = 0;
+  qsort(data, n, sizeof *data, compare_places);
+  for (unsigned i = 0; i < n; i++)
+    if (i == 0 || data[i] != data[kept - 1]) data[kept++] = data[i];
+  return kept;
 }
 
 /* The type that holds all elements of all parts; DT_NONE: there is none. */
 static dtype_t narrow_type(const pass_ctx_t *ctx, const ir_op_t *stack) {
   uint64_t bytes = 0;
+  ir_data_t **data = ARENA_ARRAY(ctx->scratch, ir_data_t *, stack->n_in + 1);
   for (unsigned i = 0; i < stack->n_in; i++) {
     const ir_op_t *source = source_of(stack->in[i].value);
     if (source == NULL) return DT_NONE;
-    const ir_data_t *data = ir_get_data(source, ATTR_CONSTANT_data);
-    if (data->bytes == NULL) return DT_NONE;
-    bytes += data->size;
+    data[i] = ir_get_data(source, ATTR_CONSTANT_data);
+    if (data[i]->bytes == NULL) return DT_NONE;
+    bytes += data[i]->size;
   }
   if (bytes < NARROW_LEAST_BYTES) return DT_NONE;
-  if (all_are_exact(stack, DT_BF16)) return DT_BF16;
-  bool f16 = !ctx->options->no_f16 && all_are_exact(stack, DT_F16);
+  const unsigned n = unique(data, stack->n_in);
+  if (all_are_exact(data, n, DT_BF16)) return DT_BF16;
+  bool f16 = !ctx->options->no_f16 && all_are_exact(data, n, DT_F16);
   return f16 ? DT_F16 : DT_NONE;
 }
 
