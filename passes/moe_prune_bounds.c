@@ -11,6 +11,7 @@ enum {
   SLOTS = 64,
 };
 #define MAX_WIDTH (INT64_C(1) << 20)
+#define MAX_WORK (INT64_C(1) << 24)
 #define MAX_ELEMENTS (INT64_C(1) << 24) /* of a constant that is looked at */
 
 typedef struct known {
@@ -24,6 +25,7 @@ struct prune_bounds {
   prune_scope_t scope;
   prune_bounds_t *outside; /* of a scope: of values outside of its region */
   unsigned depth, n_values;
+  int64_t *work;     /* weights that may be looked at one by one */
   unsigned products; /* that may stand behind a value, one behind the other */
   known_t *table[SLOTS];
 };
@@ -35,6 +37,8 @@ prune_bounds_t *prune_bounds_create(arena_t *arena, unsigned products) {
   prune_bounds_t *bounds = ARENA_NEW(arena, prune_bounds_t);
   bounds->arena = arena;
   bounds->products = products;
+  bounds->work = ARENA_NEW(arena, int64_t);
+  *bounds->work = MAX_WORK;
   return bounds;
 }
 
@@ -43,6 +47,7 @@ prune_bounds_t *prune_bounds_within(arena_t *arena, prune_scope_t scope,
   prune_bounds_t *bounds = prune_bounds_create(arena, MAX_DEPTH);
   bounds->scope = scope;
   bounds->outside = outside;
+  bounds->work = outside->work;
   return bounds;
 }
 
@@ -234,13 +239,14 @@ static prune_ranges_t matmul(prune_bounds_t *b, const ir_op_t *op) {
   int64_t K = w.dim[0], n = w.dim[1];
   prune_range_t *range = ARENA_ARRAY(b->arena, prune_range_t, (size_t)n);
   double *column = ARENA_ARRAY(b->arena, double, (size_t)K + 1), slack;
-  bool limited = prune_is_limited(&domain);
+  bool limited = prune_is_limited(&domain) && K <= *b->work / n;
   for (int64_t j = 0; j < n; j++) {
     bool is_zero = true;
     for (int64_t k = 0; k < K && (limited || is_zero); k++) {
       column[k] = prune_at(&w, (const int64_t[]){k, j});
       is_zero = is_zero && column[k] == 0;
     }
+    if (limited) *b->work -= K;
     if (is_zero)
       range[j] = zero;
     else

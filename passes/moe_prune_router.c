@@ -13,12 +13,17 @@
 #include "passes/moe_prune.h"
 #include "passes/rules.h"
 
+/* Weights of rows of the gate that are compared, where no early end is likely.
+ */
+#define MAX_COMPARED (INT64_C(1) << 27)
+
 /* Logits as sums: logits[e] = sum(x * gate[e]) + bias[e]. */
 typedef struct linear {
   bool known;
   prune_domain_t domain;
   prune_array_t gate; /* [H, E] */
   double *bias;       /* double[E] */
+  double *offset;     /* logits[e] in the middle of a ball: double[E] */
   double *slack;      /* of computing logits[e]: double[E] */
 } linear_t;
 
@@ -37,6 +42,11 @@ typedef struct witness {
   double margin;
   bool by_weights; /* of the gate, not by bounds of both choices */
 } witness_t;
+
+/* The only bound is on the row's length. */
+static bool is_ball(const prune_domain_t *d) {
+  return d->is_ball && d->box.n == 1 && !prune_is_bounded(d->box.range[0]);
+}
 
 /* ---- Choices ---------------------------------------------------------------
  */
@@ -103,6 +113,7 @@ static void find_linear(selection_t *s) {
   arena_t *arena = s->p->ctx->scratch;
   l->bias = ARENA_ARRAY(arena, double, (size_t)E);
   l->slack = ARENA_ARRAY(arena, double, (size_t)E);
+  l->offset = ARENA_ARRAY(arena, double, (size_t)E);
   if (gate == NULL && !find_product(s, x, &x, &gate)) return;
   if (!add_bias(s, r->in[ROUTE_GATE_BIAS]) ||
       !prune_find_array(NULL, gate, &l->gate) || l->gate.rank != 2 ||
@@ -196,6 +207,15 @@ static void find_order(selection_t *s) {
     else if (info->form != STEP_CAST || !wide)
       l->known = false;
   }
+  for (int64_t e = 0; l->known && e < s->p->E; e++) {
+    l->offset[e] = l->bias[e];
+    for (int64_t i = 0; l->domain.is_ball && i < l->domain.n; i++)
+      l->offset[e] +=
+          prune_at(&l->gate, (const int64_t[]){i, e}) * l->domain.beta[i];
+  }
+  if (l->known && !is_ball(&l->domain) &&
+      s->p->E > MAX_COMPARED / l->domain.n / s->p->E)
+    l->known = false;
   s->by_softmax = softmaxes > 0;
   for (int64_t e = 0; e < s->p->E; e++) {
     prune_range_t z = s->logit[e];
@@ -222,12 +242,31 @@ static bool is_above(const selection_t *s, int64_t j, int64_t e,
   return lo > hi || (lo == hi && has_ties(s, j, e));
 }
 
+/* Whether their logits in the middle of a ball differ by less than they can
+ * move; looks at as many weights as that takes. */
+static bool may_cross(const selection_t *s, int64_t j, int64_t e) {
+  enum { STEP = 32 };
+  const linear_t *l = &s->linear;
+  double gap = l->offset[j] - l->offset[e], square = 0;
+  if (!(gap > 0)) return true;
+  gap /= l->domain.radius;
+  for (int64_t i = 0; i < l->domain.n; i++) {
+    double d = prune_at(&l->gate, (const int64_t[]){i, j}) -
+               prune_at(&l->gate, (const int64_t[]){i, e});
+    d *= l->domain.gamma[i];
+    square += d * d;
+    if (i % STEP == STEP - 1 && square > gap * gap) return true;
+  }
+  return square > gap * gap;
+}
+
 /* By the difference of their logits: of rows of the gate, which share x. */
 static bool dominates(const selection_t *s, int64_t j, int64_t e,
                       double *difference, witness_t *out) {
   const linear_t *l = &s->linear;
   double slack;
   if (!l->known || isinf(l->bias[j]) || isinf(l->bias[e])) return false;
+  if (is_ball(&l->domain) && may_cross(s, j, e)) return false;
   for (int64_t i = 0; i < l->domain.n; i++)
     difference[i] = prune_at(&l->gate, (const int64_t[]){i, j}) -
                     prune_at(&l->gate, (const int64_t[]){i, e});
