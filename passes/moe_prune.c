@@ -91,8 +91,7 @@ moe_pruning_t *prune_tell(prune_t *p, moe_pruning_rule_t rule, int64_t expert) {
 /* ---- Experts whose result is 0 ---------------------------------------------
  */
 
-/* Whether bounds of tokens' values can help: what a maximum cuts off. */
-static bool has_maximum(const ir_region_t *region) {
+bool prune_has_maximum(const ir_region_t *region) {
   for (const ir_op_t *op = region->first; op != NULL; op = op->next)
     if (op->code == OP_MAX) return true;
   return false;
@@ -117,7 +116,7 @@ void prune_zeros(prune_t *p) {
   arena_t *arena = p->ctx->scratch;
   if (p->E > MOST_BOUNDED) return;
   for (unsigned s = 0; s < p->experts->n_regions; s++) {
-    unsigned products = has_maximum(&p->experts->regions[s]) ? 1 : 0;
+    unsigned products = prune_has_maximum(&p->experts->regions[s]) ? 1 : 0;
     prune_bounds_t *outside = prune_bounds_create(arena, products);
     for (int64_t e = 0; e < p->E; e++) {
       if (p->structure[e] != (int64_t)s ||
@@ -255,6 +254,7 @@ moec_status_t run_moe_prune(pass_ctx_t *ctx, ir_func_t *func) {
     prune_unreachable(&p);
     prune_zeros(&p);
     prune_duplicates(&p);
+    MOEC_TRY(prune_neurons(&p));
     if (!p.changed) continue;
     MOEC_TRY(write_back(&p));
   }

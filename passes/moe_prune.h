@@ -111,6 +111,8 @@ void prune_domain_of(prune_bounds_t *bounds, const ir_value_t *x,
 const ir_value_t *prune_token_value(const prune_bounds_t *bounds,
                                     const ir_value_t *v);
 bool prune_is_limited(const prune_domain_t *domain);
+/* The only bound is on the row's length. */
+bool prune_is_ball(const prune_domain_t *domain);
 /* Memory for what is found. */
 arena_t *prune_arena(const prune_bounds_t *bounds);
 /* What sum(w[i] * x[i]) can be, as a product of that type computes it;
@@ -141,6 +143,10 @@ moe_pruning_t *prune_tell(prune_t *p, moe_pruning_rule_t rule, int64_t expert);
 /* Finds experts that no token can have, or with weight 0 only; their structure
  * becomes -1. */
 void prune_unreachable(prune_t *p);
+/* Takes out neurons that no expert of a structure needs; after the others. */
+moec_status_t prune_neurons(prune_t *p);
+/* Whether bounds of tokens' values can help: what a maximum cuts off. */
+bool prune_has_maximum(const ir_region_t *region);
 /* Takes experts that are never chosen out of the router and changes numbers;
  * to be called last. */
 moec_status_t prune_gate(prune_t *p);

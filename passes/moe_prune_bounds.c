@@ -11,7 +11,7 @@ enum {
   SLOTS = 64,
 };
 #define MAX_WIDTH (INT64_C(1) << 20)
-#define MAX_WORK (INT64_C(1) << 24)
+#define MAX_WORK (INT64_C(1) << 23)
 #define MAX_ELEMENTS (INT64_C(1) << 24) /* of a constant that is looked at */
 
 typedef struct known {
@@ -239,18 +239,24 @@ static prune_ranges_t matmul(prune_bounds_t *b, const ir_op_t *op) {
   int64_t K = w.dim[0], n = w.dim[1];
   prune_range_t *range = ARENA_ARRAY(b->arena, prune_range_t, (size_t)n);
   double *column = ARENA_ARRAY(b->arena, double, (size_t)K + 1), slack;
-  bool limited = prune_is_limited(&domain) && K <= *b->work / n;
+  if (domain.n != K || (b->outside != NULL && b->outside->products == 0))
+    domain.is_ball = false;
+  domain.n = K;
+  bool limited = prune_is_limited(&domain);
+  if (limited && K > *b->work / n) {
+    domain = (prune_domain_t){.n = K, .box = unknown()};
+    limited = false;
+  }
   for (int64_t j = 0; j < n; j++) {
-    bool is_zero = true;
-    for (int64_t k = 0; k < K && (limited || is_zero); k++) {
+    bool open = false; /* something of any size has a weight */
+    int64_t k = 0;
+    for (; k < K && !open; k++) {
       column[k] = prune_at(&w, (const int64_t[]){k, j});
-      is_zero = is_zero && column[k] == 0;
+      open = column[k] != 0 && !domain.is_ball &&
+             !prune_is_bounded(prune_range_at(&domain.box, k));
     }
-    if (limited) *b->work -= K;
-    if (is_zero)
-      range[j] = zero;
-    else
-      range[j] = limited ? prune_dot(&domain, dtype, column, &slack) : anything;
+    *b->work -= limited ? k : 0;
+    range[j] = open ? anything : prune_dot(&domain, dtype, column, &slack);
   }
   return (prune_ranges_t){n, range};
 }

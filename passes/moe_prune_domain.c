@@ -177,7 +177,10 @@ void prune_domain_of(prune_bounds_t *b, const ir_value_t *x,
 }
 
 bool prune_is_limited(const prune_domain_t *d) {
-  return d->is_ball || d->box.n > 1 || prune_is_bounded(d->box.range[0]);
+  if (d->is_ball) return true;
+  for (int64_t i = 0; i < d->box.n; i++)
+    if (prune_is_bounded(d->box.range[i])) return true;
+  return false;
 }
 
 /* ---- Sums ------------------------------------------------------------------
@@ -219,14 +222,19 @@ static prune_range_t in_box(const prune_domain_t *d, dtype_t dtype,
   return sum;
 }
 
+bool prune_is_ball(const prune_domain_t *d) {
+  return d->is_ball && d->box.n == 1 && !prune_is_bounded(d->box.range[0]);
+}
+
 prune_range_t prune_dot(const prune_domain_t *d, dtype_t dtype, const double *w,
                         double *out_slack) {
+  prune_range_t r = {-PRUNE_ANY, PRUNE_ANY};
   *out_slack = 0;
-  prune_range_t r = in_box(d, dtype, w, out_slack);
+  if (!prune_is_ball(d)) r = in_box(d, dtype, w, out_slack);
   if (d->is_ball && !isnan(r.lo)) {
     double slack;
     prune_range_t ball = in_ball(d, dtype, w, &slack);
-    bool closer = !(r.lo > -PRUNE_ANY && r.hi < PRUNE_ANY) ||
+    bool closer = !prune_is_bounded(r) ||
                   ball.hi - ball.lo + 2 * slack < r.hi - r.lo + 2 * *out_slack;
     if (closer) {
       r = ball;

@@ -43,11 +43,6 @@ typedef struct witness {
   bool by_weights; /* of the gate, not by bounds of both choices */
 } witness_t;
 
-/* The only bound is on the row's length. */
-static bool is_ball(const prune_domain_t *d) {
-  return d->is_ball && d->box.n == 1 && !prune_is_bounded(d->box.range[0]);
-}
-
 /* ---- Choices ---------------------------------------------------------------
  */
 
@@ -213,7 +208,7 @@ static void find_order(selection_t *s) {
       l->offset[e] +=
           prune_at(&l->gate, (const int64_t[]){i, e}) * l->domain.beta[i];
   }
-  if (l->known && !is_ball(&l->domain) &&
+  if (l->known && !prune_is_ball(&l->domain) &&
       s->p->E > MAX_COMPARED / l->domain.n / s->p->E)
     l->known = false;
   s->by_softmax = softmaxes > 0;
@@ -266,7 +261,7 @@ static bool dominates(const selection_t *s, int64_t j, int64_t e,
   const linear_t *l = &s->linear;
   double slack;
   if (!l->known || isinf(l->bias[j]) || isinf(l->bias[e])) return false;
-  if (is_ball(&l->domain) && may_cross(s, j, e)) return false;
+  if (prune_is_ball(&l->domain) && may_cross(s, j, e)) return false;
   for (int64_t i = 0; i < l->domain.n; i++)
     difference[i] = prune_at(&l->gate, (const int64_t[]){i, j}) -
                     prune_at(&l->gate, (const int64_t[]){i, e});

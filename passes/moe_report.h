@@ -39,6 +39,7 @@ typedef enum {
   MOE_PRUNE_DOMINATED, /* k others' logits lie above its own */
   MOE_PRUNE_ZERO,      /* its result is 0 */
   MOE_PRUNE_DUPLICATE, /* it computes what `same_as` computes */
+  MOE_PRUNE_NEURONS,   /* some of its hidden features add nothing */
 } moe_pruning_rule_t;
 
 /* The certificate of one such expert. Numbers are those of the file's router.
@@ -49,6 +50,7 @@ typedef struct moe_pruning {
   int64_t same_as;      /* of duplicates, else -1 */
   unsigned n_witnesses; /* experts that are chosen before it: int64_t[n] */
   const int64_t *witnesses;
+  int64_t neurons; /* that are not computed; 0: the whole expert is not */
   double slack; /* how far their choices, or logits, lie above its own at least;
                    NaN: says nothing */
   bool leaves_router; /* the gate has no column for it any more */

@@ -79,6 +79,8 @@ static void append_pruning(const moe_pruning_t *pruning, text_t *out) {
               moe_pruning_rule_name(pruning->rule), (long long)pruning->expert);
   if (pruning->same_as >= 0)
     text_printf(out, ",\"same_as\":%lld", (long long)pruning->same_as);
+  if (pruning->neurons > 0)
+    text_printf(out, ",\"neurons\":%lld", (long long)pruning->neurons);
   text_printf(out, ",\"witnesses\":[");
   for (unsigned i = 0; i < pruning->n_witnesses; i++)
     text_printf(out, "%s%lld", i > 0 ? "," : "",
@@ -255,8 +257,10 @@ static void say_exactness(text_t *out, const moe_layer_t *layer) {
 /* "expert 3, masked: 0, 1 come before it by 2 or more" */
 static void say_pruning(text_t *out, const moe_pruning_t *pruning) {
   enum { MAX_TOLD = 8 };
-  text_printf(out, "expert %lld, %s", (long long)pruning->expert,
-              moe_pruning_rule_name(pruning->rule));
+  text_printf(out, "expert %lld, ", (long long)pruning->expert);
+  if (pruning->neurons > 0)
+    text_printf(out, "%lld ", (long long)pruning->neurons);
+  text_printf(out, "%s", moe_pruning_rule_name(pruning->rule));
   if (pruning->same_as >= 0)
     text_printf(out, " of %lld", (long long)pruning->same_as);
   for (unsigned i = 0; i < pruning->n_witnesses && i < MAX_TOLD; i++)

@@ -15,6 +15,7 @@ class Case:
     wanted: set  # (rule, expert, same_as)
     any_order: bool = True  # the same experts when they are reordered
     leaves: set = None  # experts that leave the router
+    exact: bool = True  # the same bits
     shrinks: bool = False  # the file has no weights of theirs
 
 
@@ -219,8 +220,56 @@ def renumbered():
                {("masked", 7, None)}, leaves={7})
 
 
+def neurons():
+    """Hidden features of which 20 of 48 add nothing, others in each expert."""
+    rng = np.random.default_rng(11)
+    hidden, off = 48, [np.sort(rng.permutation(48)[:20]) for _ in range(E)]
+    size = {"width": 24, "hidden": hidden}
+    hit = {("neurons", e, None) for e in range(E)}
+
+    def without(array, axis, value=0):
+        array = array.copy()
+        for e in range(E):
+            index = [slice(None)] * (array.ndim - 1)
+            index[axis] = off[e]
+            array[(e, *index)] = value
+        return array
+
+    plain = rest(12, **size)
+    no_down = dict(plain, down=without(plain["down"], 0))
+    yield Case("no_way_out", no_down, hit)
+    yield Case("no_way_out_loop", dict(no_down, form="loop"), hit)
+    # relu(x 0 + b), b <= 0
+    relu = dict(plain, up=without(plain["up"], 1), up_bias=without(plain["up_bias"], 0, -0.25))
+    yield Case("relu_off", relu, hit)
+    bias = without(plain["up_bias"], 0, -0.25)
+    for e in range(E):
+        bias[e, off[e][:5]] = F(1e-6)
+    yield Case("but_for_a_bias", dict(relu, up_bias=bias), set())
+    silu = rest(13, **size, act="silu", up_bias=None, gated=rest(14, **size)["up"],
+                down_bias=None)
+    yield Case("gate_of_zero", dict(silu, up=without(silu["up"], 1)), hit)
+    yield Case("up_of_zero", dict(silu, gated=without(silu["gated"], 1)), hit)
+    for fused in ("halves", "turns"):
+        for form in ("gathered", "loop"):
+            yield Case(f"{fused}_{form}", dict(silu, up=without(silu["up"], 1), fused=fused,
+                                               form=form), hit)
+    yield Case("half_of_both", dict(
+        silu, fused="halves", down=without(silu["down"], 0)), hit)
+    # One expert needs all of them.
+    one = no_down["down"].copy()
+    one[5] = plain["down"][5]
+    yield Case("one_needs_all", dict(plain, down=one), set())
+    # An expert that needs all of them, but is never chosen.
+    yield Case("but_masked", dict(plain, down=one, bias=at(-np.inf, 5)),
+               {("masked", 5, None)} | (hit - {("neurons", 5, None)}))
+    yield Case("few_columns", dict(
+        rest(12, hidden=hidden), down=without(rest(12, hidden=hidden)["down"], 0)), hit,
+        exact=False)
+
+
 def all_cases():
-    for family in (masked, bounded, dominated, zero, duplicate, wide, renumbered):
+    for family in (masked, bounded, dominated, zero, duplicate, wide, renumbered, neurons):
         for case in family():
             case.name = f"{family.__name__}/{case.name}"
             yield case

@@ -22,11 +22,12 @@ class Layer:
     experts whose logits become `fill`; score: softmax, sigmoid, none; act: relu, silu;
     norm: rms, layer; up[E, D, H], up_bias[E, H], gated[E, D, H], down[E, H, D],
     down_bias[E, D]; form: gathered, dense,
-    loop; groups: (count, kept)."""
+    loop; groups: (count, kept); fused: halves, turns."""
 
     def __init__(self, gate, bias=None, select=None, mask=None, fill=-np.inf, score="softmax",
                  norm=None, gamma=None, act="relu", up=None, up_bias=None, gated=None, down=None,
-                 down_bias=None, form="gathered", k=K, groups=None, renorm=True, integers=False):
+                 down_bias=None, form="gathered", k=K, groups=None, renorm=True, integers=False,
+                 fused=None):
         self.__dict__.update(locals())
         del self.__dict__["self"]
         self.width, self.experts = self.gate.shape
@@ -89,6 +90,8 @@ class Layer:
 
     def expert(self, g, rows, of):
         """f(rows); of(array) gives the numbers of the rows' experts."""
+        if self.fused:
+            return self.fused_expert(g, rows, of)
         h = g.op("MatMul", rows, of(self.up))
         if self.up_bias is not None:
             h = g.op("Add", h, of(self.up_bias[:, None]))
@@ -97,6 +100,19 @@ class Layer:
             h = g.op("Mul", h, g.op("MatMul", rows, of(self.gated)))
         y = g.op("MatMul", h, of(self.down))
         return y if self.down_bias is None else g.op("Add", y, of(self.down_bias[:, None]))
+
+    def fused_expert(self, g, rows, of):
+        """Gate and up of one product, side by side or in turns."""
+        both = [self.up, self.gated]
+        halves = self.fused == "halves"
+        both = np.concatenate(both, 2) if halves else np.stack(both, 3).reshape(
+            self.experts, self.width, -1)
+        h = g.op("MatMul", rows, of(both))
+        n = self.up.shape[2]
+        parts = [(0, n, 1), (n, 2 * n, 1)] if halves else [(0, 2 * n, 2), (1, 2 * n, 2)]
+        gate, up = (g.op("Slice", h, g.const([a]), g.const([b]), g.const([-1]), g.const([c]))
+                    for a, b, c in parts)
+        return g.op("MatMul", g.op("Mul", self.activated(g, gate), up), of(self.down))
 
     def model(self):
         g = Graph(np.random.default_rng(0))
