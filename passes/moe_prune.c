@@ -112,9 +112,11 @@ static bool gives_zero(prune_t *p, prune_bounds_t *outside, unsigned region,
  * very many, which are small. */
 enum { MOST_BOUNDED = 1 << 14 };
 
+bool prune_may_bound(const prune_t *p) { return p->E <= MOST_BOUNDED; }
+
 void prune_zeros(prune_t *p) {
   arena_t *arena = p->ctx->scratch;
-  if (p->E > MOST_BOUNDED) return;
+  if (!prune_may_bound(p)) return;
   for (unsigned s = 0; s < p->experts->n_regions; s++) {
     unsigned products = prune_has_maximum(&p->experts->regions[s]) ? 1 : 0;
     prune_bounds_t *outside = prune_bounds_create(arena, products);
@@ -146,6 +148,8 @@ static int by_hash(const void *a, const void *b) {
   if (x->hash != y->hash) return x->hash < y->hash ? -1 : 1;
   return x->expert < y->expert ? -1 : x->expert > y->expert;
 }
+
+enum { MOST_COMPARED = 64 };
 
 static bool is_same(const prune_t *p, unsigned region, int64_t i, int64_t j) {
   unsigned end = ir_moe_first_bank(p->experts, region + 1);
@@ -180,10 +184,13 @@ static void duplicates_of(prune_t *p, unsigned region, sampled_t *sampled) {
   for (int64_t i = 1, start = 0; i < n; i++) {
     int64_t e = sampled[i].expert, j;
     if (sampled[i].hash != sampled[start].hash) start = i;
-    for (j = start; j < i; j++) /* the first of its kind */
+    /* The first of its kind; models do not make many that only seem the same.
+     */
+    int64_t last = start + MOST_COMPARED < i ? start + MOST_COMPARED : i;
+    for (j = start; j < last; j++)
       if (is_same(p, region, p->position[sampled[j].expert], p->position[e]))
         break;
-    if (j < i) share(p, e, sampled[j].expert);
+    if (j < last) share(p, e, sampled[j].expert);
   }
 }
 

@@ -145,6 +145,9 @@ moe_pruning_t *prune_tell(prune_t *p, moe_pruning_rule_t rule, int64_t expert);
 void prune_unreachable(prune_t *p);
 /* Takes out neurons that no expert of a structure needs; after the others. */
 moec_status_t prune_neurons(prune_t *p);
+/* Whether there are few enough experts to look at what each of them computes.
+ */
+bool prune_may_bound(const prune_t *p);
 /* Whether bounds of tokens' values can help: what a maximum cuts off. */
 bool prune_has_maximum(const ir_region_t *region);
 /* Takes experts that are never chosen out of the router and changes numbers;

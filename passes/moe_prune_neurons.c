@@ -419,7 +419,7 @@ static moec_status_t shrink_region(prune_t *p, unsigned region) {
 }
 
 moec_status_t prune_neurons(prune_t *p) {
-  for (unsigned s = 0; s < p->experts->n_regions; s++)
+  for (unsigned s = 0; s < p->experts->n_regions && prune_may_bound(p); s++)
     MOEC_TRY(shrink_region(p, s));
   return MOEC_OK;
 }

@@ -13,6 +13,8 @@
 #include "passes/moe_prune.h"
 #include "passes/rules.h"
 
+enum { MOST_COMPARED = 1 << 12 }; /* experts, two by two */
+
 /* Weights of rows of the gate that are compared, where no early end is likely.
  */
 #define MAX_COMPARED (INT64_C(1) << 27)
@@ -33,6 +35,7 @@ typedef struct selection {
   prune_range_t *logit, *score, *choice; /* [E] */
   linear_t linear;
   bool by_softmax; /* the choice is a softmax of logits */
+  int64_t *order;  /* experts by descending lower bounds: int64_t[E] */
   double largest;  /* size of a logit */
   bool compares;   /* no expert is chosen from groups that are not kept */
 } selection_t;
@@ -290,9 +293,22 @@ static int by_margin(const void *a, const void *b) {
   return x->expert < y->expert ? -1 : x->expert > y->expert;
 }
 
+/* k of all experts by their bounds alone. */
+static bool find_by_bounds(const selection_t *s, int64_t e, witness_t *out) {
+  int64_t n = 0;
+  for (int64_t i = 0; i < s->p->E && n < s->p->r.k; i++) {
+    int64_t j = s->order[i];
+    if (s->choice[j].lo < s->choice[e].hi) return false;
+    if (j != e && is_above(s, j, e, &out[n])) n++;
+  }
+  return n == s->p->r.k;
+}
+
 /* k experts of e's group that come before it; the clearest ones. */
 static bool find_witnesses(const selection_t *s, int64_t e, double *difference,
                            witness_t *out) {
+  if (s->p->r.groups == 0 && !s->linear.known) return find_by_bounds(s, e, out);
+  if (s->p->E > MOST_COMPARED) return false;
   int64_t size = group_size(s), first = e - e % size, n = 0;
   for (int64_t j = first; j < first + size; j++) {
     if (j == e) continue;
@@ -389,6 +405,25 @@ static void check_expert(selection_t *s, int64_t e, double *difference,
   p->is_dead[e] = is_dead;
 }
 
+/* An expert and its lower bound. */
+static int by_bound(const void *a, const void *b) {
+  const witness_t *x = a, *y = b;
+  bool known = !isnan(x->margin) && !isnan(y->margin);
+  if (known && x->margin != y->margin) return x->margin > y->margin ? -1 : 1;
+  if (isnan(x->margin) != isnan(y->margin)) return isnan(x->margin) ? 1 : -1;
+  return x->expert < y->expert ? -1 : x->expert > y->expert;
+}
+
+static void sort_experts(selection_t *s) {
+  size_t E = (size_t)s->p->E;
+  witness_t *all = ARENA_ARRAY(s->p->ctx->scratch, witness_t, E);
+  s->order = ARENA_ARRAY(s->p->ctx->scratch, int64_t, E);
+  for (size_t e = 0; e < E; e++)
+    all[e] = (witness_t){(int64_t)e, s->choice[e].lo, false};
+  qsort(all, E, sizeof all[0], by_bound);
+  for (size_t i = 0; i < E; i++) s->order[i] = all[i].expert;
+}
+
 void prune_unreachable(prune_t *p) {
   if (p->route == NULL || p->E < 1) return;
   arena_t *arena = p->ctx->scratch;
@@ -402,6 +437,8 @@ void prune_unreachable(prune_t *p) {
   find_scores(&s);
   find_choices(&s);
   find_order(&s);
+  sort_experts(&s);
+  if (p->E > MOST_COMPARED) s.linear.known = false;
   s.compares = keeps_to_groups(&s);
   int64_t n = s.linear.known ? s.linear.domain.n : 0;
   double *difference = ARENA_ARRAY(arena, double, (size_t)n + 1);
