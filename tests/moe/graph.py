@@ -5,6 +5,7 @@ from onnx import TensorProto, checker, helper, numpy_helper
 OPSET = 18
 F32, I64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 WIDTH, INSIDE = 8, 12  # of a layer's rows, and inside of its experts
+I32 = TensorProto.INT32
 
 
 class Graph:
@@ -32,6 +33,11 @@ class Graph:
         array = array.astype(np.float32 if array.dtype.kind == "f" else array.dtype)
         if array.dtype.kind == "i":
             array = array.astype(np.int64)
+        return self.typed(array)
+
+    def typed(self, array):
+        """A constant of the array's own type."""
+        array = np.asarray(array)
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self.constants:
             self.count += 1

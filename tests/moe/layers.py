@@ -9,6 +9,7 @@ import numpy as np
 from onnx import TensorProto, numpy_helper
 
 import blocks
+import capacity
 from blocks import D, H
 from graph import BOOL, F32, I64
 
@@ -291,30 +292,6 @@ def dense(g, spec, x, idx, w, experts, gate=None):
     return form(g, spec, x, gate, experts)
 
 
-# ---- One-hot dispatch with a capacity ---------------------------------------------------
-
-
-def capacity(g, spec, x, idx, w, experts):
-    e, c = spec["experts"], spec["capacity"]
-    chosen = g.reshape(g.op("Gather", idx, g.const(np.int64(0)), axis=1), -1)
-    weight = g.op("Gather", w, g.const([0]), axis=1)
-    hot = g.cast(g.op("Equal", g.unsqueeze(chosen, -1), g.const(np.arange(e))), F32)
-    place = g.op("Mul", g.op("CumSum", hot, g.const(np.int64(0))), hot)
-    place = g.op("Sub", place, g.const(np.float32(1)))
-    place = g.cast(g.max(place, -1), I64)
-    slots = g.cast(g.op("Equal", g.unsqueeze(place, -1), g.const(np.arange(c))), F32)
-    dispatch = g.op("Mul", g.unsqueeze(hot, -1), g.unsqueeze(slots, 1))
-    combine = g.op("Mul", dispatch, g.unsqueeze(weight, -1))
-    if spec["combine"] == "einsum":
-        rows = g.op("Einsum", dispatch, x, equation="tec,td->ecd")
-        y = experts.call_all(rows)
-        return g.op("Einsum", combine, y, equation="tec,ecd->td")
-    flat = g.op("Transpose", g.reshape(dispatch, -1, e * c), perm=[1, 0])
-    rows = g.reshape(g.op("MatMul", flat, x), e, c, g.width)
-    y = g.reshape(experts.call_all(rows), e * c, g.width)
-    return g.op("MatMul", g.reshape(combine, -1, e * c), y)
-
-
 # ---- Images ------------------------------------------------------------------------------
 
 
@@ -347,7 +324,7 @@ def images(g, spec, x, idx, w, experts):
 
 FORMS = {
     "gathered": gathered, "loop": loop, "grouped": grouped, "dense": dense,
-    "capacity": capacity, "images": images,
+    "capacity": capacity.make, "images": images,
 }
 
 
@@ -387,7 +364,8 @@ def draw(rng, form=None, **fixed):
     if (spec | fixed)["router"] == "masked_softmax":
         spec |= {"gates": "given"}
     if form == "capacity":
-        spec |= {"k": 1, "capacity": pick(2, 3), "combine": pick("einsum", "matmul")}
+        k = 1 if (spec | fixed)["router"] == "argmax" else (spec | fixed)["k"]
+        spec |= {"k": k} | capacity.draw(pick, k)
     if form == "images":
         spec |= {"dispatch": pick("dense", "samples"), "kind": "conv"}
     spec |= fixed
@@ -399,6 +377,8 @@ def draw(rng, form=None, **fixed):
 def make_layer(g, spec, x):
     mutation = spec.get("mutation")
     gate = None
+    if spec["form"] == "capacity":
+        x = capacity.rows_of_groups(g, spec, x)
     if spec["router"] == "masked_softmax":
         gate, idx, w = masked_softmax(g, spec, x)
     else:
