@@ -87,7 +87,7 @@ static bool have_matrices(const moe_term_t *term, unsigned *steps) {
 }
 
 static bool keep(search_t *s, moe_found_t *found) {
-  if (found == NULL || !moe_settle_given(s->b, found)) return false;
+  if (found == NULL || !moe_settle_places(s->b, found)) return false;
   unsigned steps = 1000;
   if (found->source->by_mask && !have_matrices(found->term[0], &steps)) {
     moe_fail(s->b, found->root->def, "experts have more than a vector each");

@@ -20,36 +20,59 @@ static bool is_zero(moe_constant_t c) { return c.known && c.x == 0; }
  * --------------------------------------------------------
  */
 
-/* One rank starts where the other one's routes end. */
-static bool comes_after(const moe_rank_t *rank, const moe_rank_t *other) {
-  bool behind = false;
+static bool is_behind(const moe_rank_t *rank, const moe_source_t *source) {
   for (unsigned i = 0; i < rank->n_base; i++)
-    behind = behind || rank->base[i] == other->source;
-  return behind && rank->offset >= other->offset;
+    if (rank->base[i] == source || moe_part_index(rank->base[i], source) >= 0)
+      return true;
+  return false;
 }
 
-/* Whether no two routes of one group of tokens have the same place: `group` is
- * the number of tokens in one. */
-static bool tell_apart(const moe_source_t *source, const moe_places_t *places,
-                       const expr_t *group) {
-  for (unsigned i = 0; i < places->n; i++) {
-    const moe_rank_t *rank = places->of[i].rank;
-    const moe_source_t *own = source->n_parts > 0 ? source->part[i] : source;
-    if (places->of[i].given != NULL || rank->offset < 0 ||
-        rank->counted != group)
-      return false;
-    if (rank->source != own && !(places->n == 1 && rank->source == source))
+/* One rank starts where the other one's routes end: behind all that this one is
+ * behind, and behind these. */
+static bool comes_after(const moe_rank_t *rank, const moe_rank_t *other) {
+  for (unsigned i = 0; i < other->n_base; i++)
+    if (!is_behind(rank, other->base[i])) return false;
+  return is_behind(rank, other->source) && rank->offset >= other->offset;
+}
+
+/* Whether ranks of all parts of a router, each counted in groups of so many
+ * tokens, are different from each other. */
+static bool parts_differ(const moe_source_t *source, unsigned n,
+                         const moe_rank_t *const *rank, const expr_t *group) {
+  if (n != source->n_parts) return false;
+  for (unsigned i = 0; i < n; i++) {
+    if (rank[i] == NULL || rank[i]->source != source->part[i] ||
+        rank[i]->offset < 0 || rank[i]->counted != group ||
+        rank[i]->n_parts > 0)
       return false;
     for (unsigned j = 0; j < i; j++)
-      if (!comes_after(rank, places->of[j].rank) &&
-          !comes_after(places->of[j].rank, rank))
+      if (!comes_after(rank[i], rank[j]) && !comes_after(rank[j], rank[i]))
         return false;
   }
-  return places->n == 1 || places->n == source->n_parts;
+  return true;
 }
 
+/* Whether no two routes of one group of tokens that have an expert have the
+ * same place: `group` is the number of tokens in one. */
+static bool tell_apart(const moe_source_t *source, const moe_places_t *places,
+                       const expr_t *group) {
+  const moe_rank_t *rank[MOE_MAX_PARTS];
+  for (unsigned i = 0; i < places->n; i++) {
+    rank[i] = places->of[i].value != NULL ? places->of[i].rank : NULL;
+    if (places->of[i].given != NULL) return false;
+  }
+  if (places->n != 1) return parts_differ(source, places->n, rank, group);
+  if (rank[0] == NULL || rank[0]->source != source) return false;
+  if (rank[0]->n_parts > 0)
+    return parts_differ(source, rank[0]->n_parts, rank[0]->part, group);
+  return rank[0]->offset >= 0 && rank[0]->counted == group;
+}
+
+/* The term of single numbers; NULL where it has features. */
 static moe_term_t *scalar(moe_builder_t *b, moe_term_t *term) {
   if (term == NULL) return NULL;
+  for (unsigned d = 0; d < term->rank; d++)
+    if (!rule_is_one(term->dim[d])) return NULL;
   return moe_term_reshape(b->terms, term, 0, NULL);
 }
 
@@ -60,19 +83,18 @@ static moe_term_t *place_of_route(moe_builder_t *b,
   moe_term_t *each[MOE_MAX_PARTS];
   for (unsigned i = 0; i < places->n; i++) {
     const moe_place_t *place = &places->of[i];
+    if (place->value == NULL) return NULL;
     unsigned tags = moe_tag_union(place->value->type.rank, place->tag);
     bool route = (tags & TAG_SLOT) != 0 || rule_is_one(source->k);
     moe_term_kind_t kind = (tags & TAG_EXPERT) != 0 ? TERM_GATE
                            : route                  ? TERM_ROUTE
                                                     : TERM_TOKEN;
+    if (kind == TERM_GATE && (tags & TAG_SLOT) != 0) return NULL;
     each[i] =
         scalar(b, moe_term_leaf(b->terms, kind, place->value, place->tag));
-    if (each[i] == NULL) return NULL;
+    if (each[i] == NULL || each[i]->dtype != each[0]->dtype) return NULL;
   }
-  if (places->n == 1) return each[0];
-  for (unsigned i = 1; i < places->n; i++)
-    if (each[i]->dtype != each[0]->dtype) return NULL;
-  return moe_term_slots(b->terms, places->n, each);
+  return places->n == 1 ? each[0] : moe_term_slots(b->terms, places->n, each);
 }
 
 static moe_term_t *cast_to(moe_builder_t *b, moe_term_t *x, dtype_t dtype) {
@@ -97,9 +119,43 @@ static moe_term_t *both(moe_builder_t *b, ir_opcode_t code, dtype_t dtype,
                                              .in = in});
 }
 
+static moe_term_t *number_term(moe_builder_t *b, const expr_t *number) {
+  return moe_term_op(
+      b->terms,
+      &(moe_term_t){
+          .code = OP_EXPRS, .dtype = DT_I64, .n_exprs = 1, .exprs = &number});
+}
+
 /* ---- Gates at the places of routes
  * --------------------------------------------
  */
+
+/* The expert of the row's route. */
+static moe_term_t *expert_of_route(moe_builder_t *b,
+                                   const moe_source_t *source) {
+  uint8_t own[IR_MAX_RANK];
+  for (unsigned d = 0; d < source->index->type.rank; d++)
+    own[d] = (int)d == source->slot ? TAG_SLOT : TAG_TOKEN;
+  return scalar(b, moe_term_leaf(b->terms, TERM_ROUTE, source->index, own));
+}
+
+/* Rows of a unit matrix that experts pick: whether they are the route's. */
+static moe_term_t *read_units(moe_builder_t *b, ir_value_t *value,
+                              const uint8_t *tag, const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  const moe_fact_t *fact = moe_fact(b->facts, value);
+  if (op == NULL || op->code != OP_GATHER || fact->kind != FACT_GATE ||
+      fact->space != NULL || fact->expert >= 0 ||
+      tag[value->type.rank - 1] != TAG_EXPERT ||
+      fact->tag[value->type.rank - 1] != TAG_EXPERT ||
+      moe_fact(b->facts, ir_in(op, 1))->kind != FACT_EXPERT)
+    return NULL;
+  moe_term_t *index = moe_build(b, ir_in(op, 1), tag, layout);
+  moe_term_t *own = expert_of_route(b, layout->source);
+  if (index == NULL || own == NULL) return NULL;
+  own = cast_to(b, own, index->dtype);
+  return cast_to(b, both(b, OP_EQ, DT_BOOL, index, own), value->type.dtype);
+}
 
 moe_term_t *moe_place_leaf(moe_builder_t *b, ir_value_t *value,
                            const uint8_t *tag, const moe_source_t *source) {
@@ -117,18 +173,16 @@ moe_term_t *moe_place_leaf(moe_builder_t *b, ir_value_t *value,
   int axis = moe_places_axis(source, value);
   if (axis >= 0 && tag[axis] == TAG_PLACE) number = place_of_route(b, source);
   axis = moe_counting_axis(value, source->experts);
-  if (axis >= 0 && tag[axis] == TAG_EXPERT) {
-    uint8_t own[IR_MAX_RANK];
-    for (unsigned d = 0; d < source->index->type.rank; d++)
-      own[d] = (int)d == source->slot ? TAG_SLOT : TAG_TOKEN;
-    number = scalar(b, moe_term_leaf(b->terms, TERM_ROUTE, source->index, own));
-  }
+  if (axis >= 0 && tag[axis] == TAG_EXPERT) number = expert_of_route(b, source);
   if (number != NULL)
     return moe_term_reshape(b->terms, cast_to(b, number, value->type.dtype),
                             rank, dim);
   if ((tags & TAG_PLACE) == 0 && !features)
     return moe_term_leaf(b->terms, TERM_GATE, value, tag);
-  return NULL;
+  return (tags & TAG_PLACE) == 0
+             ? read_units(b, value, tag,
+                          moe_layout(b, LAYOUT_PLACES, source, NULL, -1))
+             : NULL;
 }
 
 /* A product over slots or features, of what two gates have at the place. */
@@ -174,20 +228,15 @@ static moe_term_t *gate_at_place(moe_builder_t *b, ir_value_t *gate,
                                  const moe_source_t *source) {
   moe_term_t *term =
       moe_build(b, gate, tag, moe_layout(b, LAYOUT_PLACES, source, NULL, -1));
-  return term != NULL ? moe_term_computed(b->terms, scalar(b, term)) : NULL;
+  if (term != NULL) term = scalar(b, term);
+  return term != NULL
+             ? moe_term_computed(b->terms, term)
+             : moe_fail(b, gate->def, "a gate is one number for each place");
 }
 
 /* ---- Rows into the buffers
  * ----------------------------------------------------
  */
-
-static bool same_places(const moe_places_t *a, const moe_places_t *b) {
-  if (a == b) return true;
-  if (a == NULL || b == NULL || a->n != b->n) return false;
-  for (unsigned i = 0; i < a->n; i++)
-    if (a->of[i].value != b->of[i].value) return false;
-  return true;
-}
 
 /* Tags of the rows that a gate is multiplied with, and whether gate and rows
  * have the result's dimensions. */
@@ -199,6 +248,9 @@ static bool dispatched_tags(const ir_op_t *op, unsigned side,
   unsigned rank = y->rank;
   if (g->rank < 2 || x->rank < 2) return false;
   unsigned g_kept = side == 0 ? g->rank - 2 : g->rank - 1;
+  unsigned g_summed = side == 0 ? g->rank - 1 : g->rank - 2;
+  for (unsigned d = g_summed + 1; d < g->rank; d++)
+    if ((gate[d] & TAG_TOKEN) != 0) return false; /* not over the innermost */
   for (unsigned d = 0; d < g->rank; d++) {
     unsigned to = rank - g->rank + d;
     if (d + 2 >= g->rank && d != g_kept) continue; /* summed over */
@@ -228,14 +280,15 @@ moe_term_t *moe_read_dispatch(moe_builder_t *b, ir_value_t *value,
     const moe_fact_t *fact = moe_fact(b->facts, gate);
     unsigned rank = gate->type.rank;
     if (fact->kind != FACT_GATE || fact->source != layout->source || rank < 2 ||
-        fact->places == NULL || !is_zero(fact->off) || !is_zero(fact->other))
+        fact->expert >= 0 || fact->space != NULL || fact->places == NULL ||
+        !is_zero(fact->off) || !is_zero(fact->other))
       continue;
     unsigned summed = side == 0 ? rank - 1 : rank - 2;
     uint8_t x_tag[IR_MAX_RANK];
     if (fact->tag[summed] != TAG_TOKEN ||
         !dispatched_tags(op, side, fact->tag, tag, x_tag))
       continue;
-    if (!same_places(b->places, fact->places) ||
+    if (!moe_same_places(b->places, fact->places) ||
         !tell_apart(layout->source, fact->places, gate->type.dim[summed]))
       return moe_fail(b, op, "routes have places of their own");
     moe_term_t *is_there = gate_at_place(b, gate, fact->tag, layout->source);
@@ -251,12 +304,32 @@ moe_term_t *moe_read_dispatch(moe_builder_t *b, ir_value_t *value,
   return NULL;
 }
 
-/* Notes that only routes with `given` have what is read. */
-static bool note_given(moe_builder_t *b, const moe_fact_t *fact) {
-  if (b->given != NULL && b->given != fact->given) return false;
-  b->given = fact->given;
-  b->given_tag = fact->tag;
-  return true;
+/* When routes have the place that a number of places says. */
+static moe_condition_t condition_of(const moe_fact_t *fact) {
+  return (moe_condition_t){.source = fact->source,
+                           .given = fact->given,
+                           .tag = fact->given_tag,
+                           .rank = fact->limited ? fact->rank : NULL,
+                           .capacity = *fact->source->capacity};
+}
+
+static bool has_condition(const moe_fact_t *fact) {
+  return fact->given != NULL || fact->limited;
+}
+
+/* The row where the scatter had it, 0 elsewhere: routes that it left out may be
+ * read. */
+static moe_term_t *row_if_there(moe_builder_t *b, const moe_fact_t *fact,
+                                moe_term_t *row) {
+  bool same =
+      fact->limited || (b->taken != NULL && b->taken->given == fact->given);
+  if (row == NULL || same) return row;
+  moe_term_t *given =
+      moe_build(b, fact->given, fact->given_tag,
+                moe_layout(b, LAYOUT_ROUTES, fact->source, NULL, -1));
+  if (given != NULL) given = scalar(b, given);
+  if (given == NULL) return NULL;
+  return both(b, OP_MUL, row->dtype, row, cast_to(b, given, row->dtype));
 }
 
 moe_term_t *moe_read_filled(moe_builder_t *b, ir_value_t *value,
@@ -267,19 +340,17 @@ moe_term_t *moe_read_filled(moe_builder_t *b, ir_value_t *value,
   const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
   double zero;
   if (fact->kind != FACT_BUFFER || fact->source != layout->source ||
-      fact->given == NULL || value->type.rank != rows->type.rank ||
-      fact->rank->counted != layout->source->tokens ||
-      fact->rank->source != layout->source || fact->rank->n_base > 0 ||
+      !has_condition(fact) || value->type.rank != rows->type.rank ||
+      !moe_same_places(b->places, fact->places) ||
+      !tell_apart(layout->source, fact->places, layout->source->tokens) ||
       tag[0] != (TAG_EXPERT | TAG_PLACE) ||
       (op->code == OP_SCATTER_ELEMENTS &&
        ir_get_int(op, ATTR_SCATTER_ELEMENTS_axis) != 0) ||
       !moe_fill_number(ir_in(op, 0), &zero) || zero != 0)
     return moe_fail(b, op, why);
   bool adds = rule_scatters_by(op, "add");
-  if (!adds && !(rule_scatters_by(op, "none") && fact->dump < 0))
+  if (!adds && !(rule_scatters_by(op, "none") && fact->behind))
     return moe_fail(b, op, why);
-  if (fact->dump >= 0 && !moe_vanishes(rows, fact->given))
-    return moe_fail(b, op, "rows without a place add nothing");
   uint8_t row_tag[IR_MAX_RANK];
   for (unsigned d = 0; d < rows->type.rank; d++) {
     row_tag[d] = d == 0 ? fact->tag[0] : tag[d];
@@ -287,9 +358,12 @@ moe_term_t *moe_read_filled(moe_builder_t *b, ir_value_t *value,
         (tag[d] != TAG_INNER || rows->type.dim[d] != value->type.dim[d]))
       return moe_fail(b, op, why);
   }
-  if (!note_given(b, fact)) return moe_fail(b, op, why);
-  return moe_build(b, rows, row_tag,
-                   moe_layout(b, LAYOUT_ROUTES, layout->source, NULL, -1));
+  const moe_condition_t condition = condition_of(fact);
+  if (!fact->behind && !moe_vanishes(b->facts, &condition, rows, row_tag))
+    return moe_fail(b, op, "rows without a place add nothing");
+  moe_term_t *row = moe_build(
+      b, rows, row_tag, moe_layout(b, LAYOUT_ROUTES, layout->source, NULL, -1));
+  return row_if_there(b, fact, row);
 }
 
 /* ---- Rows out of the buffers
@@ -314,48 +388,89 @@ static ir_value_t *without_zeros(const moe_builder_t *b, ir_value_t *x,
 moe_term_t *moe_read_place(moe_builder_t *b, const ir_op_t *op,
                            const uint8_t *tag, const moe_source_t *source,
                            const moe_fact_t *fact) {
+  const char *why = "rows are taken where routes have their places";
   ir_value_t *x = without_zeros(b, ir_in(op, 0), source);
-  if (x == NULL || fact->given == NULL || !note_given(b, fact)) return NULL;
-  if (x != ir_in(op, 0) && fact->dump < 0) b->given_gives_zero = true;
+  bool same = b->taken == NULL || (b->taken->given == fact->given &&
+                                   b->taken->limited == fact->limited);
+  if (x == NULL || !has_condition(fact) || !same ||
+      (b->places != NULL && !moe_same_places(b->places, fact->places)))
+    return moe_fail(b, op, why);
+  b->places = fact->places;
+  b->taken = fact;
+  b->taken_or_zero = x != ir_in(op, 0) && fact->behind;
   return moe_build(b, x, tag, moe_layout(b, LAYOUT_BUFFER, source, NULL, -1));
 }
 
-static bool result_vanishes(const moe_found_t *found, const ir_value_t *given) {
+/* Whether what the root adds up is 0 for routes without a place. */
+static bool result_vanishes(moe_builder_t *b, const moe_found_t *found) {
   const ir_op_t *op = found->root->def;
-  if (op->code == OP_REDUCE_SUM) return moe_vanishes(ir_in(op, 0), given);
-  if (op->code == OP_MATMUL)
-    return moe_vanishes(ir_in(op, 0), given) ||
-           moe_vanishes(ir_in(op, 1), given);
-  return moe_vanishes(found->root, given);
+  const moe_condition_t condition = condition_of(b->taken);
+  unsigned rank = found->root->type.rank, n, to = 0;
+  uint8_t tag[IR_MAX_RANK];
+  if (op->code == OP_REDUCE_SUM) {
+    ir_value_t *x = ir_in(op, 0);
+    const int64_t *axes = ir_get_ints(op, ATTR_REDUCE_SUM_axes, &n);
+    bool keeps = ir_get_int(op, ATTR_REDUCE_SUM_keepdims) != 0;
+    for (unsigned d = 0, i = 0; d < x->type.rank; d++) {
+      bool goes = i < n && axes[i] == (int64_t)d;
+      if (goes) i++;
+      tag[d] = goes ? TAG_SLOT : found->tag[to];
+      if (!goes || keeps) to++;
+    }
+    return n == 1 && moe_vanishes(b->facts, &condition, x, tag);
+  }
+  if (op->code != OP_MATMUL)
+    return moe_vanishes(b->facts, &condition, found->root, found->tag);
+  for (unsigned i = 0; i < 2; i++) {
+    if (ir_in(op, i)->type.rank != rank) continue;
+    memcpy(tag, found->tag, rank);
+    tag[i == 0 ? rank - 1 : rank - 2] = TAG_SLOT;
+    if (moe_vanishes(b->facts, &condition, ir_in(op, i), tag)) return true;
+  }
+  return false;
 }
 
-bool moe_settle_given(moe_builder_t *b, moe_found_t *found) {
-  if (b->given == NULL) return true;
-  if (!b->given_gives_zero && !result_vanishes(found, b->given)) {
+/* place < capacity, for each route. */
+static moe_term_t *is_below(moe_builder_t *b, const moe_source_t *source) {
+  moe_term_t *place = place_of_route(b, source);
+  if (place == NULL) return NULL;
+  place = cast_to(b, place, DT_I64);
+  moe_term_t *fits =
+      both(b, OP_LT, DT_BOOL, place, number_term(b, *source->capacity));
+  bool gaps = false;
+  for (unsigned i = 0; i < b->places->n; i++)
+    gaps = gaps || b->places->of[i].rank->gaps;
+  if (!gaps) return fits;
+  moe_term_t *is_one =
+      both(b, OP_LE, DT_BOOL, number_term(b, expr_const(b->pool, 0)), place);
+  return both(b, OP_AND, DT_BOOL, fits, is_one);
+}
+
+bool moe_settle_places(moe_builder_t *b, moe_found_t *found) {
+  const moe_fact_t *taken = b->taken;
+  if (taken == NULL) return true;
+  if (!b->taken_or_zero && !result_vanishes(b, found)) {
     moe_fail(b, found->root->def, "routes without a place give nothing");
     return false;
   }
   moe_term_t *kept =
-      moe_build(b, b->given, b->given_tag,
-                moe_layout(b, LAYOUT_ROUTES, found->source, NULL, -1));
+      taken->limited
+          ? is_below(b, found->source)
+          : moe_build(b, taken->given, taken->given_tag,
+                      moe_layout(b, LAYOUT_ROUTES, found->source, NULL, -1));
+  if (kept != NULL) kept = scalar(b, kept);
   if (kept == NULL || found->active != NULL) return false;
-  found->active = cast_to(b, scalar(b, kept), DT_BOOL);
+  found->active = cast_to(b, kept, DT_BOOL);
   return true;
 }
 
 /* Routes that have a place, and something but 0 there. */
 static moe_term_t *has_place(moe_builder_t *b, const moe_source_t *source,
                              moe_term_t *weight) {
-  moe_term_t *place = place_of_route(b, source);
-  if (place == NULL) return NULL;
-  moe_term_t *capacity =
-      moe_term_op(b->terms, &(moe_term_t){.code = OP_EXPRS,
-                                          .dtype = DT_I64,
-                                          .n_exprs = 1,
-                                          .exprs = source->capacity});
-  moe_term_t *fits =
-      both(b, OP_LT, DT_BOOL, cast_to(b, place, DT_I64), capacity);
-  return both(b, OP_AND, DT_BOOL, fits, cast_to(b, weight, DT_BOOL));
+  moe_term_t *fits = is_below(b, source);
+  return fits != NULL
+             ? both(b, OP_AND, DT_BOOL, fits, cast_to(b, weight, DT_BOOL))
+             : NULL;
 }
 
 moe_found_t *moe_match_buffers(moe_builder_t *b, const ir_op_t *op,
@@ -365,7 +480,8 @@ moe_found_t *moe_match_buffers(moe_builder_t *b, const ir_op_t *op,
     const moe_fact_t *fact = moe_fact(b->facts, gate);
     unsigned rank = gate->type.rank, y_rank = y->type.rank;
     if (fact->kind != FACT_GATE || fact->source != source ||
-        fact->places == NULL || rank < 2 || y_rank < 2)
+        fact->expert >= 0 || fact->space != NULL || fact->places == NULL ||
+        rank < 2 || y_rank < 2)
       continue;
     unsigned summed = side == 0 ? rank - 1 : rank - 2;
     if (fact->tag[summed] != (TAG_EXPERT | TAG_PLACE) || !is_zero(fact->off) ||
@@ -399,9 +515,13 @@ moe_found_t *moe_match_buffers(moe_builder_t *b, const ir_op_t *op,
     unsigned n = moe_features(b->terms, &root->type, root_tag, dim);
     row = moe_term_reshape(b->terms, row, n, dim);
     moe_term_t *term = both(b, OP_MUL, root->type.dtype, row, weight);
+    moe_term_t *active = has_place(b, source, weight);
+    if (active == NULL) {
+      moe_fail(b, op, "places are numbers of one type");
+      return NULL;
+    }
     return moe_new_found(b, root, root_tag, source, term,
-                         "buffers with a capacity",
-                         has_place(b, source, weight));
+                         "buffers with a capacity", active);
   }
   return NULL;
 }

@@ -11,6 +11,6 @@ moe_found_t *moe_match_buffers(moe_builder_t *b, const ir_op_t *op,
                                const moe_source_t *source);
 /* Routes without a place: what was read holds for the others only, so the
  * layer's result must be 0 for these. False where it may be something else. */
-bool moe_settle_given(moe_builder_t *b, moe_found_t *found);
+bool moe_settle_places(moe_builder_t *b, moe_found_t *found);
 
 #endif

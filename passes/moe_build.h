@@ -51,11 +51,10 @@ typedef struct moe_builder {
   struct routed_memo *routed;
   bool grouped;               /* parts of sorted rows were joined */
   const moe_places_t *places; /* of the routes in the buffers at hand */
-  /* Only routes where this is not 0 have a place; others give 0, or something
-   * of another route. NULL: all of them. */
-  ir_value_t *given;
-  const uint8_t *given_tag;
-  bool given_gives_zero;
+  /* The places that rows were taken from the buffers at (a BUFFER), and whether
+   * it was 0 for routes without one; NULL: none were. */
+  const moe_fact_t *taken;
+  bool taken_or_zero;
   unsigned depth, steps;
   /* The first thing that stood in the way, and what it broke. */
   const ir_op_t *blocker;

@@ -69,15 +69,25 @@ typedef struct moe_linear {
   unsigned n;
 } moe_linear_t;
 
+/* The order in which routes are counted: token by token and slot by slot, slot
+ * by slot, or tokens, each once for all of its slots. */
+typedef enum { ORDER_ROUTES, ORDER_SLOTS, ORDER_TOKENS } moe_order_t;
+
 /* A number that tells the routes of one expert apart: offset + all routes of
- * `base` + how many routes of `source` come before this one, in some order.
- * Tokens are counted in groups: over the innermost of their dimensions. */
+ * `base` + how many routes of `source` come before this one, in that order or
+ * the reverse one. Tokens are counted in groups: over the innermost of their
+ * dimensions. With parts, the number of each slot is that of its part. */
 typedef struct moe_rank {
   double offset;
   const expr_t *counted; /* size of that dimension */
   const moe_source_t *source;
-  unsigned n_base;
+  moe_order_t order;
+  bool reverse;
+  bool gaps;    /* some routes have a negative number instead */
+  double exact; /* the type in which it is counted tells numbers below this */
+  unsigned n_base, n_parts;
   const moe_source_t *base[MOE_MAX_PARTS];
+  const struct moe_rank *part[MOE_MAX_PARTS];
 } moe_rank_t;
 
 /* A rank as a value, of one router. */
@@ -86,6 +96,8 @@ typedef struct moe_place {
   ir_value_t *value;
   const uint8_t *tag; /* of value */
   ir_value_t *given;  /* it is the rank where this is not 0; NULL: always */
+  const uint8_t *given_tag;
+  bool always; /* given was NULL from the beginning */
 } moe_place_t;
 
 /* Where routes are in the buffers of their experts: one value of rank for all
@@ -114,10 +126,13 @@ typedef struct moe_fact {
   moe_constant_t other;
   const moe_places_t *places;
   /* RANK, BUFFER, and what a GATE is for the token's own experts; where `given`
-   * is not 0, NULL: always. A BUFFER's other elements are `dump`. */
+   * is not 0, NULL: always. A BUFFER has `places`, and other elements for
+   * routes without one: those where `given` is 0, `limited`: those beyond the
+   * capacity. These lie behind all buffers, or somewhere among them. */
   const moe_rank_t *rank;
   ir_value_t *given;
-  int64_t dump;
+  const uint8_t *given_tag;
+  bool limited, behind;
   const moe_linear_t *linear; /* TOKEN and ROUTE of a mask's rows, TUPLE: n */
   int64_t first;              /* BOUND, COUNT: expert of the first element */
 } moe_fact_t;

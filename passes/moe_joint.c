@@ -140,7 +140,8 @@ bool moe_write_joints(pass_ctx_t *ctx, ir_func_t *func, moe_facts_t *facts,
   bool wrote = false;
   for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
     if (op->code == OP_ADD || op->code == OP_OR || op->code == OP_MAX ||
-        op->code == OP_MUL || op->code == OP_AND)
+        op->code == OP_MUL || op->code == OP_AND ||
+        op->code == OP_CONCAT) /* what there is, too */
       moe_fact(facts, &op->out[0]);
   for (unsigned i = 0; i < facts->n_wanted; i++) {
     const moe_source_t *const *pair = &facts->wanted[2 * i];

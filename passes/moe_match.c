@@ -25,7 +25,7 @@ static moe_found_t *new_found(moe_builder_t *b, ir_value_t *root,
 
 /* How rows came to their experts. */
 static const char *form_of_rows(const moe_builder_t *b) {
-  if (b->given != NULL) return "buffers with a capacity";
+  if (b->taken != NULL) return "buffers with a capacity";
   return b->grouped ? "sorted and grouped" : "gathered weights";
 }
 

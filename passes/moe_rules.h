@@ -64,6 +64,9 @@ MOE_RULE(if);
 /* moe_rules_rank.c: places in experts' buffers */
 MOE_RULE(gather_elements);
 MOE_RULE(rank);
+MOE_RULE(concat_ranks);
+/* moe_rules_place.c: numbers of places, one-hot vectors */
+MOE_RULE(buffer);
 MOE_RULE(place);
 #undef MOE_RULE
 
@@ -88,8 +91,50 @@ void moe_gate_ranks(moe_facts_t *facts, ir_value_t *value,
 /* The dimension of a value along which it counts the places of a router's
  * buffers; -1: it does not. */
 int moe_places_axis(const moe_source_t *source, const ir_value_t *value);
-/* Whether a value is 0 wherever `given` is, element by element. */
-bool moe_vanishes(const ir_value_t *value, const ir_value_t *given);
+/* The router whose choice an EXPERT fact is: of one slot, that of the slot,
+ * which may be none yet (NULL). */
+const moe_source_t *moe_source_of(const moe_fact_t *expert);
+/* The same, which is made of the value that the fact is of; NULL where the slot
+ * is no router of its own. */
+const moe_source_t *moe_source_of_slot(moe_facts_t *facts,
+                                       const moe_fact_t *expert,
+                                       ir_value_t *value);
+/* The same places for all routes that have one. */
+bool moe_same_places(const moe_places_t *a, const moe_places_t *b);
+/* Numbers below this are told apart by a type; 0: perhaps none. */
+double moe_exact_below(dtype_t dtype);
+/* Whether two ranks are the same but for their offsets. */
+bool moe_same_numbering(const moe_rank_t *a, const moe_rank_t *b);
+bool moe_same_rank(const moe_rank_t *a, const moe_rank_t *b);
+
+/* moe_condition.c: a condition on routes that holds where `given`, of these
+ * tags, is not 0, and where a rank is below the capacity; either may be NULL.
+ */
+typedef struct moe_condition {
+  const moe_source_t *source;
+  ir_value_t *given;
+  const uint8_t *tag;
+  const moe_rank_t *rank;
+  const expr_t *capacity;
+} moe_condition_t;
+
+/* Whether a value with these tags is 0 where either part of a condition that
+ * holds for the same routes does not hold. */
+bool moe_vanishes(moe_facts_t *facts, const moe_condition_t *condition,
+                  ir_value_t *value, const uint8_t *tag);
+/* Whether a value that is not 0 (`holds`), or 0, means that the condition's
+ * rank is below the capacity; *out_exact: and all else that it is not. */
+bool moe_limits_rank(moe_facts_t *facts, const moe_condition_t *condition,
+                     ir_value_t *value, const uint8_t *tag, bool holds,
+                     bool *out_exact);
+/* The number that a limit is, as a size; NULL: not known. */
+const expr_t *moe_limit_number(moe_facts_t *facts, const ir_value_t *value);
+/* 0 or 1, whatever it says. */
+bool moe_is_indicator(const ir_value_t *value);
+/* Whether a value with these tags has one element for each route, token, or
+ * expert of these. */
+bool moe_is_by_route(moe_facts_t *facts, const moe_source_t *source,
+                     const ir_type_t *type, const uint8_t *tag);
 /* Where a part is among those of a router; -1: it is none of them. */
 int moe_part_index(const moe_source_t *whole, const moe_source_t *part);
 /* A product of gates of two levels (moe_rules_nest.c). */

@@ -131,9 +131,11 @@ static const moe_fact_t *one_hot(moe_facts_t *facts, ir_value_t *value) {
   const moe_fact_t *fact = moe_fact(facts, ir_in(op, side));
   if (op->code != OP_EQ || fact->kind != FACT_EXPERT) return NULL;
   const ir_value_t *with = ir_in(op, 1 - side);
-  moe_fact_t *out = moe_fact_new(facts, FACT_GATE, fact->source);
+  const moe_source_t *source = moe_source_of_slot(facts, fact, ir_in(op, side));
+  moe_fact_t *out =
+      moe_fact_new(facts, FACT_GATE, source != NULL ? source : fact->source);
   out->off = constant(0);
-  out->on = fact->slot < 0 ? constant(1) : unknown;
+  out->on = source != NULL ? constant(1) : unknown;
   out->space = fact->space;
   broadcast_tags(&ir_in(op, side)->type, fact->tag, &value->type, out->tag);
   int64_t number;
@@ -404,6 +406,7 @@ const moe_fact_t *moe_rule_softmax(moe_facts_t *facts, ir_value_t *value) {
     return NULL;
   moe_fact_t *out = moe_fact_copy(facts, gate);
   if (!logs) out->off = constant(0);
+  out->rank = NULL;
   out->on = unknown;
   out->at_route = NULL;
   return out;
@@ -442,6 +445,7 @@ const moe_fact_t *moe_rule_matmul(moe_facts_t *facts, ir_value_t *value) {
   for (unsigned d = 0; d + 2 < rank; d++)
     out->tag[out_rank - rank + d] = gate->tag[d];
   out->tag[side == 0 ? out_rank - 2 : out_rank - 1] = gate->tag[kept];
+  out->rank = NULL;
   out->on = unknown;
   out->at_route = NULL;
   if (over_slots && gate->on.known && gate->on.x == 1 && gate->source->distinct)
@@ -476,6 +480,7 @@ const moe_fact_t *moe_rule_if(moe_facts_t *facts, ir_value_t *value) {
     return NULL;
   moe_fact_t *out = moe_fact_copy(facts, found);
   out->off = off[0];
+  out->rank = NULL;
   out->on = unknown;
   out->at_route = NULL;
   return out;

@@ -376,6 +376,12 @@ static const moe_fact_t *choose_number(moe_facts_t *facts, ir_value_t *value) {
   return renamed != NULL ? renamed : with_map(facts, lead, map);
 }
 
+/* Numbers of which a conversion changes nothing; the others have rules. */
+static bool passes_through(const moe_fact_t *fact) {
+  return fact->kind != FACT_GATE && fact->kind != FACT_RANK &&
+         fact->kind != FACT_BUFFER && fact->kind != FACT_TOTAL;
+}
+
 const moe_fact_t *moe_rule_number(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   const moe_fact_t *a = moe_fact(facts, ir_in(op, 0));
@@ -385,7 +391,8 @@ const moe_fact_t *moe_rule_number(moe_facts_t *facts, ir_value_t *value) {
     return op->code != OP_CAST      ? NULL
            : a->kind == FACT_EXPERT ? map_experts(facts, value, a, 0, false)
            : a->kind == FACT_NONE   ? token_by_steps(facts, value)
-                                    : a;
+           : passes_through(a)      ? a
+                                    : NULL;
   if (op->n_in == 3) return choose_number(facts, value);
   if (op->n_in != 2) return NULL;
   const moe_fact_t *b = moe_fact(facts, ir_in(op, 1));

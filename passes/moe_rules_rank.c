@@ -1,5 +1,6 @@
 /* Facts of places in experts' buffers: numbers that tell the routes of an
  * expert apart, by counting, and one-hot vectors of these. */
+#include <math.h>
 #include <string.h>
 
 #include "passes/moe_rules.h"
@@ -32,20 +33,25 @@ static unsigned parts_of(const moe_source_t *source,
 
 const moe_source_t *moe_joint_source(moe_facts_t *facts, const moe_source_t *a,
                                      const moe_source_t *b) {
-  const moe_source_t *part[2 * MOE_MAX_PARTS];
+  const moe_source_t *part[2 * MOE_MAX_PARTS], *found = NULL;
+  if (moe_part_index(a, b) >= 0) return a;
+  if (moe_part_index(b, a) >= 0) return b;
   unsigned n = parts_of(a, part);
   n += parts_of(b, part + n);
-  for (unsigned i = 0; i < facts->n_joints; i++) {
+  bool all_known = n <= MOE_MAX_PARTS;
+  for (unsigned j = 0; j < n; j++) all_known = all_known && part[j] != NULL;
+  for (unsigned i = 0; i < facts->n_joints && all_known; i++) {
     const moe_source_t *joint = facts->joint[i];
-    bool has_all = joint->n_parts == n;
+    bool has_all = joint->n_parts >= n;
     for (unsigned j = 0; j < n; j++)
       has_all = has_all && moe_part_index(joint, part[j]) >= 0;
-    if (has_all) return joint;
+    if (has_all && (found == NULL || joint->n_parts < found->n_parts))
+      found = joint;
   }
-  if (a->experts != b->experts || a->tokens != b->tokens || n > MOE_MAX_PARTS ||
-      (a->n_parts == 0 && !rule_is_one(a->k)) ||
+  if (found != NULL || !all_known || a->experts != b->experts ||
+      a->tokens != b->tokens || (a->n_parts == 0 && !rule_is_one(a->k)) ||
       (b->n_parts == 0 && !rule_is_one(b->k)))
-    return NULL;
+    return found;
   facts->wanted =
       arena_grow_array(facts->arena, facts->wanted, 2 * facts->n_wanted,
                        2 * facts->n_wanted + 2, sizeof *facts->wanted);
@@ -54,71 +60,62 @@ const moe_source_t *moe_joint_source(moe_facts_t *facts, const moe_source_t *a,
   return NULL;
 }
 
-/* ---- Conditions -------------------------------------------------------------
+/* ---- Comparing --------------------------------------------------------------
  */
 
-static bool vanishes(const ir_value_t *value, const ir_value_t *given,
-                     unsigned depth) {
-  const ir_op_t *op = value->def;
-  double zero;
-  enum { MAX_NESTED = 12 };
-  if (value == given) return true;
-  if (op == NULL || depth > MAX_NESTED) return false;
-  switch (op->code) {
-    case OP_MUL:
-    case OP_AND:
-      return vanishes(ir_in(op, 0), given, depth + 1) ||
-             vanishes(ir_in(op, 1), given, depth + 1);
-    case OP_ADD:
-      return vanishes(ir_in(op, 0), given, depth + 1) &&
-             vanishes(ir_in(op, 1), given, depth + 1);
-    case OP_SELECT:
-      return vanishes(ir_in(op, 0), given, depth + 1) &&
-             ((moe_fill_number(ir_in(op, 2), &zero) && zero == 0) ||
-              vanishes(ir_in(op, 2), given, depth + 1));
-    case OP_DIV:
-    case OP_CAST:
-    case OP_RESHAPE:
-    case OP_EXPAND:
-    case OP_TRANSPOSE:
-      return vanishes(ir_in(op, 0), given, depth + 1);
-    default:
-      return false;
-  }
-}
-
-bool moe_vanishes(const ir_value_t *value, const ir_value_t *given) {
-  /* what `given` is a view of is 0 with it */
-  for (unsigned i = 0; i < 4; i++) {
-    if (vanishes(value, given, 0)) return true;
-    const ir_op_t *op = given->def;
-    if (op == NULL || (op->code != OP_CAST && op->code != OP_RESHAPE &&
-                       op->code != OP_EXPAND))
-      return false;
-    given = ir_in(op, 0);
-  }
+static bool has_base(const moe_rank_t *rank, const moe_source_t *source) {
+  for (unsigned i = 0; i < rank->n_base; i++)
+    if (rank->base[i] == source) return true;
   return false;
 }
 
-/* 0 or 1, whatever it says. */
-static bool is_indicator(const ir_value_t *value, unsigned depth) {
-  const ir_op_t *op = value->def;
-  if (value->type.dtype == DT_BOOL) return true;
-  if (op == NULL || depth > 8) return false;
-  switch (op->code) {
-    case OP_CAST:
-      return ir_in(op, 0)->type.dtype == DT_BOOL ||
-             is_indicator(ir_in(op, 0), depth + 1);
-    case OP_MUL:
-      return is_indicator(ir_in(op, 0), depth + 1) &&
-             is_indicator(ir_in(op, 1), depth + 1);
-    case OP_RESHAPE:
-    case OP_EXPAND:
-    case OP_TRANSPOSE:
-      return is_indicator(ir_in(op, 0), depth + 1);
-    default:
+bool moe_same_numbering(const moe_rank_t *a, const moe_rank_t *b) {
+  if (a == b) return true;
+  if (a->counted != b->counted || a->source != b->source ||
+      a->order != b->order || a->reverse != b->reverse ||
+      a->n_base != b->n_base || a->n_parts != b->n_parts)
+    return false;
+  for (unsigned i = 0; i < a->n_base; i++)
+    if (!has_base(b, a->base[i])) return false;
+  for (unsigned i = 0; i < a->n_parts; i++)
+    if (!moe_same_numbering(a->part[i], b->part[i]) ||
+        a->part[i]->offset - a->offset != b->part[i]->offset - b->offset)
       return false;
+  return true;
+}
+
+bool moe_same_rank(const moe_rank_t *a, const moe_rank_t *b) {
+  return a->offset == b->offset && moe_same_numbering(a, b);
+}
+
+double moe_exact_below(dtype_t dtype) {
+  switch (dtype) {
+    case DT_F16:
+      return 1024;
+    case DT_BF16:
+      return 128;
+    case DT_F32:
+    case DT_F64:
+    case DT_I32:
+    case DT_I64:
+    case DT_U32:
+    case DT_U64:
+      return INFINITY;
+    default:
+      return 0;
   }
+}
+
+/* The same number in another type. */
+static const moe_rank_t *typed(moe_facts_t *facts, const moe_rank_t *rank,
+                               dtype_t dtype) {
+  double exact = moe_exact_below(dtype);
+  if (exact >= rank->exact) return rank;
+  if (exact == 0) return NULL;
+  moe_rank_t *copy = ARENA_NEW(facts->arena, moe_rank_t);
+  *copy = *rank;
+  copy->exact = exact;
+  return copy;
 }
 
 /* ---- Counting ---------------------------------------------------------------
@@ -157,9 +154,18 @@ const moe_fact_t *moe_rank_of_mask(moe_facts_t *facts, ir_value_t *value,
   const expr_t *counted =
       counted_tokens(facts, &value->type, mask, (unsigned)axis);
   if (counted == NULL) return NULL;
+  double exact = moe_exact_below(value->type.dtype);
+  if (exact == 0) return NULL;
+  unsigned tag = mask->tag[axis];
   moe_rank_t *rank = ARENA_NEW(facts->arena, moe_rank_t);
   *rank = (moe_rank_t){.counted = counted, .source = mask->source};
+  rank->exact = exact;
   rank->offset = ir_get_int(op, ATTR_CUM_SUM_exclusive) != 0 ? 0 : 1;
+  rank->reverse = ir_get_int(op, ATTR_CUM_SUM_reverse) != 0;
+  rank->order = (tag & TAG_TURNED) != 0 ? ORDER_SLOTS
+                : (tag & TAG_SLOT) != 0 || rule_is_one(mask->source->k)
+                    ? ORDER_ROUTES
+                    : ORDER_TOKENS;
   moe_fact_t *out = moe_fact_copy(facts, mask);
   out->off = out->on = unknown;
   out->at_route = NULL;
@@ -178,6 +184,7 @@ static const moe_fact_t *total_of(moe_facts_t *facts, ir_value_t *value,
   if (counted == NULL) return NULL;
   moe_rank_t *rank = ARENA_NEW(facts->arena, moe_rank_t);
   *rank = (moe_rank_t){.counted = counted, .source = mask->source};
+  rank->base[rank->n_base++] = mask->source;
   out->kind = FACT_TOTAL;
   out->rank = rank;
   out->off = out->on = unknown;
@@ -194,9 +201,9 @@ const moe_fact_t *moe_rank_of_token(moe_facts_t *facts, ir_value_t *value,
   if (gate->rank == NULL || reduced != TAG_EXPERT || !gate->off.known)
     return NULL;
   bool has_slots = (moe_tag_union(value->type.rank, out->tag) & TAG_SLOT) != 0;
-  bool picks = is_sum
-                   ? gate->off.x == 0
-                   : gate->off.x <= gate->rank->offset && gate->given == NULL;
+  bool picks = is_sum ? gate->off.x == 0
+                      : gate->off.x <= gate->rank->offset &&
+                            gate->given == NULL && !gate->rank->gaps;
   if (!picks || (!has_slots && !rule_is_one(gate->source->k))) return NULL;
   out->kind = FACT_RANK;
   out->off = out->on = unknown;
@@ -213,8 +220,8 @@ const moe_fact_t *moe_rule_gather_elements(moe_facts_t *facts,
   int64_t axis = ir_get_int(op, ATTR_GATHER_ELEMENTS_axis);
   if (axis < 0) axis += value->type.rank;
   if (gate->kind != FACT_GATE || gate->rank == NULL || gate->places != NULL ||
-      !moe_is_expert(index) || index->space != NULL || index->slot >= 0 ||
-      index->source != gate->source || gate->tag[axis] != TAG_EXPERT)
+      !moe_is_expert(index) || index->space != NULL ||
+      moe_source_of(index) != gate->source || gate->tag[axis] != TAG_EXPERT)
     return NULL;
   for (unsigned d = 0; d < value->type.rank; d++)
     if ((int64_t)d != axis && (gate->tag[d] != index->tag[d] ||
@@ -222,8 +229,11 @@ const moe_fact_t *moe_rule_gather_elements(moe_facts_t *facts,
       return NULL;
   moe_fact_t *out = moe_fact_copy(facts, index);
   out->kind = FACT_RANK;
+  out->source = gate->source;
+  out->slot = -1;
   out->rank = gate->rank;
   out->given = gate->given;
+  out->given_tag = gate->given_tag;
   return out;
 }
 
@@ -235,30 +245,81 @@ static const moe_rank_t *shifted(moe_facts_t *facts, const moe_rank_t *rank,
   moe_rank_t *copy = ARENA_NEW(facts->arena, moe_rank_t);
   *copy = *rank;
   copy->offset += by;
+  for (unsigned i = 0; i < rank->n_parts; i++)
+    copy->part[i] = shifted(facts, rank->part[i], by);
   return copy;
 }
 
-/* Behind all routes of another router, in the same groups. */
+/* Which routes a total is of, and in which groups; NULL: it is none. */
+static const moe_rank_t *counted_by(moe_facts_t *facts,
+                                    const moe_fact_t *total) {
+  if (total->kind == FACT_TOTAL) return total->expert < 0 ? total->rank : NULL;
+  if (total->kind != FACT_COUNT || total->first != 0) return NULL;
+  moe_rank_t *rank = ARENA_NEW(facts->arena, moe_rank_t);
+  *rank =
+      (moe_rank_t){.counted = total->source->tokens, .source = total->source};
+  rank->base[rank->n_base++] = total->source;
+  return rank;
+}
+
+/* Behind all routes of other routers, in the same groups. */
 static const moe_rank_t *behind(moe_facts_t *facts, const moe_rank_t *rank,
                                 const moe_fact_t *total) {
-  bool is_total = total->kind == FACT_TOTAL;
-  bool is_count = total->kind == FACT_COUNT && total->first == 0;
-  if (!is_total && !is_count) return NULL;
-  const expr_t *counted =
-      is_total ? total->rank->counted : total->source->tokens;
-  if (counted != rank->counted || rank->n_base == MOE_MAX_PARTS ||
-      total->source == rank->source)
+  const moe_rank_t *by = counted_by(facts, total);
+  if (by == NULL || by->counted != rank->counted || rank->n_parts > 0 ||
+      rank->gaps || has_base(by, rank->source) ||
+      rank->n_base + by->n_base > MOE_MAX_PARTS)
     return NULL;
   moe_rank_t *copy = ARENA_NEW(facts->arena, moe_rank_t);
   *copy = *rank;
-  copy->base[copy->n_base++] = total->source;
+  for (unsigned i = 0; i < by->n_base; i++) {
+    if (has_base(rank, by->base[i])) return NULL;
+    copy->base[copy->n_base++] = by->base[i];
+  }
   return copy;
+}
+
+/* Counts may be those of some experts only. */
+static bool has_all_experts(const ir_type_t *type, const moe_fact_t *counts) {
+  return type->rank == 1 &&
+         expr_equals_const(type->dim[0], counts->source->experts);
+}
+
+/* Totals added up. */
+static const moe_fact_t *sum_of_totals(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  const moe_fact_t *a = moe_fact(facts, ir_in(op, 0));
+  if (op->code == OP_CAST)
+    return a->kind == FACT_TOTAL &&
+                   !isfinite(moe_exact_below(value->type.dtype))
+               ? a
+               : NULL;
+  if (op->code != OP_ADD || !isinf(moe_exact_below(value->type.dtype)))
+    return NULL;
+  const moe_fact_t *b = moe_fact(facts, ir_in(op, 1));
+  const moe_rank_t *of[2] = {counted_by(facts, a), counted_by(facts, b)};
+  if (of[0] == NULL || of[1] == NULL || a->kind != b->kind ||
+      (a->kind == FACT_COUNT && !has_all_experts(&value->type, a)) ||
+      !rule_same_dims(&ir_in(op, 0)->type, &value->type) ||
+      !rule_same_dims(&ir_in(op, 1)->type, &value->type) ||
+      memcmp(a->tag, b->tag, value->type.rank) != 0)
+    return NULL;
+  const moe_rank_t *all = behind(facts, of[0], b);
+  if (all == NULL) return NULL;
+  moe_fact_t *out = moe_fact_copy(facts, a);
+  out->kind = FACT_TOTAL;
+  out->rank = all;
+  if (a->kind == FACT_COUNT)
+    for (unsigned d = 0; d < value->type.rank; d++) out->tag[d] = TAG_EXPERT;
+  return out;
 }
 
 /* Totals lie along the same dimension of experts as the gate. */
 static bool lines_up(const ir_value_t *total, const moe_fact_t *fact,
                      const ir_type_t *to, const moe_fact_t *gate) {
   unsigned shift = to->rank - total->type.rank;
+  if (fact->kind == FACT_COUNT && !has_all_experts(&total->type, fact))
+    return false;
   for (unsigned d = 0; d < total->type.rank; d++) {
     if (rule_is_one(total->type.dim[d])) continue;
     unsigned tag = fact->kind == FACT_COUNT ? TAG_EXPERT : fact->tag[d];
@@ -273,46 +334,96 @@ static bool is_chosen_one(const ir_op_t *op, unsigned i,
   return i == (on[0].x != 0 ? 1 : 2);
 }
 
-/* The rank of an operation on one, for the token's experts; *given may change.
- */
+/* A choice between the rank and a negative number. */
+static const moe_rank_t *with_gaps(moe_facts_t *facts, const ir_op_t *op,
+                                   unsigned i, const moe_rank_t *rank) {
+  double other;
+  if (op->code != OP_SELECT || i == 0 ||
+      !moe_fill_number(ir_in(op, 3 - i), &other) || other >= 0)
+    return NULL;
+  moe_rank_t *copy = ARENA_NEW(facts->arena, moe_rank_t);
+  *copy = *rank;
+  copy->gaps = true;
+  return copy;
+}
+
+/* The rank where an indicator says so, 0 elsewhere. */
+static const moe_rank_t *where_given(moe_facts_t *facts, ir_value_t *value,
+                                     unsigned i, moe_fact_t *out) {
+  ir_value_t *other = ir_in(value->def, 1 - i);
+  const moe_rank_t *rank = moe_fact(facts, ir_in(value->def, i))->rank;
+  uint8_t *tag = ARENA_ARRAY(facts->arena, uint8_t, IR_MAX_RANK);
+  if (out->given != NULL || rank->gaps || !moe_is_indicator(other) ||
+      !moe_tags_broadcast(&value->type, out->tag, &other->type, tag) ||
+      !moe_is_by_route(facts, out->source, &other->type, tag))
+    return NULL;
+  out->given = other;
+  out->given_tag = tag;
+  return rank;
+}
+
+/* The rank of an operation on one, for the token's experts; the condition of
+ * `out`, which has the tags of the result, may change. */
 static const moe_rank_t *rank_of_result(moe_facts_t *facts, ir_value_t *value,
                                         unsigned i, const moe_constant_t *on,
-                                        const moe_fact_t *out,
-                                        ir_value_t **given) {
+                                        moe_fact_t *out) {
   const ir_op_t *op = value->def;
-  const moe_fact_t *fact = moe_fact(facts, ir_in(op, i));
-  if (op->code == OP_CAST && value->type.dtype != DT_BOOL) return fact->rank;
-  if (is_chosen_one(op, i, on)) return fact->rank;
+  const moe_rank_t *rank = moe_fact(facts, ir_in(op, i))->rank;
+  if (op->code == OP_CAST) return rank;
+  if (is_chosen_one(op, i, on)) return rank;
+  if (op->code == OP_SELECT) return with_gaps(facts, op, i, rank);
   if (op->n_in != 2) return NULL;
   ir_value_t *other = ir_in(op, 1 - i);
   const moe_fact_t *with = moe_fact(facts, other);
+  bool steady = out->given == NULL; /* elsewhere it is 0, and has to stay so */
   switch (op->code) {
     case OP_ADD:
-      if (*given != NULL && !is_number(on[1 - i], 0)) return NULL;
-      if (on[1 - i].known) return shifted(facts, fact->rank, on[1 - i].x);
+      if (is_number(on[1 - i], 0)) return rank;
+      if (!steady) return NULL;
+      if (on[1 - i].known)
+        return rank->gaps && on[1 - i].x > 0
+                   ? NULL
+                   : shifted(facts, rank, on[1 - i].x);
       return lines_up(other, with, &value->type, out)
-                 ? behind(facts, fact->rank, with)
+                 ? behind(facts, rank, with)
                  : NULL;
     case OP_SUB:
-      return i == 0 && on[1].known && *given == NULL
-                 ? shifted(facts, fact->rank, -on[1].x)
+      return i == 0 && on[1].known && steady && !(rank->gaps && on[1].x < 0)
+                 ? shifted(facts, rank, -on[1].x)
                  : NULL;
     case OP_MUL:
-      if (is_number(on[1 - i], 1)) return fact->rank;
-      if (*given != NULL || !is_indicator(other, 0)) return NULL;
-      *given = other;
-      return fact->rank;
+      return is_number(on[1 - i], 1) ? rank : where_given(facts, value, i, out);
     default:
       return NULL;
   }
 }
 
-/* Equal where it matters: the same value. */
-static bool same_places(const moe_places_t *a, const moe_places_t *b) {
-  if (a->n != b->n) return false;
-  for (unsigned i = 0; i < a->n; i++)
-    if (a->of[i].value != b->of[i].value) return false;
+bool moe_same_places(const moe_places_t *a, const moe_places_t *b) {
+  if (a == b) return true;
+  if (a == NULL || b == NULL) return false;
+  unsigned n = a->n > b->n ? a->n : b->n;
+  for (unsigned i = 0; i < n; i++) {
+    const moe_rank_t *rank[2] = {a->of[a->n > 1 ? i : 0].rank,
+                                 b->of[b->n > 1 ? i : 0].rank};
+    if (rank[0] == NULL || rank[1] == NULL) return false;
+    /* one number for all slots may have a part for each of them */
+    if (a->n == 1 && b->n > 1)
+      rank[0] = rank[0]->n_parts == n ? rank[0]->part[i] : rank[0];
+    if (b->n == 1 && a->n > 1)
+      rank[1] = rank[1]->n_parts == n ? rank[1]->part[i] : rank[1];
+    if (!moe_same_rank(rank[0], rank[1])) return false;
+  }
   return true;
+}
+
+/* The same numbers for all routes, whatever the gates are that have them. */
+static bool same_numbers(const moe_places_t *a, const moe_places_t *b) {
+  bool same = a->n == b->n, always = true;
+  for (unsigned i = 0; same && i < a->n; i++) {
+    same = a->of[i].value == b->of[i].value && a->of[i].given == b->of[i].given;
+    always = always && a->of[i].always && b->of[i].always;
+  }
+  return same || (always && moe_same_places(a, b));
 }
 
 /* The places of a router's parts together: those that are there, in order. */
@@ -330,31 +441,36 @@ static const moe_places_t *join_places(moe_facts_t *facts,
     for (unsigned j = 0; j < n; j++) {
       int at = moe_part_index(whole, part[j]);
       if (at < 0) return NULL;
+      if (fact->places->of[j].value == NULL) continue;
+      if (all->of[at].value != NULL) return NULL; /* one number for each */
       all->of[at] = fact->places->of[j];
+      if (*whole->capacity == NULL) *whole->capacity = *part[j]->capacity;
+      if (*whole->capacity != *part[j]->capacity) return NULL;
     }
   }
-  for (unsigned i = 0; i < all->n; i++)
-    if (all->of[i].value == NULL ||
-        *whole->part[i]->capacity != *whole->part[0]->capacity)
-      return NULL;
-  *whole->capacity = *whole->part[0]->capacity;
   return all;
 }
 
 /* Without conditions that the other factor answers for. */
-static const moe_places_t *settle(moe_facts_t *facts,
-                                  const moe_places_t *places,
-                                  const ir_value_t *factor) {
+static const moe_places_t *settle(moe_facts_t *facts, const ir_value_t *value,
+                                  const moe_fact_t *out,
+                                  const moe_places_t *places, unsigned i) {
+  ir_value_t *factor = ir_in(value->def, i);
   moe_places_t *copy = NULL;
-  for (unsigned i = 0; i < places->n; i++) {
-    if (places->of[i].given == NULL ||
-        !moe_vanishes(factor, places->of[i].given))
+  uint8_t tag[IR_MAX_RANK];
+  if (!moe_tags_broadcast(&value->type, out->tag, &factor->type, tag))
+    return places;
+  for (unsigned j = 0; j < places->n; j++) {
+    const moe_condition_t given = {.source = out->source,
+                                   .given = places->of[j].given,
+                                   .tag = places->of[j].given_tag};
+    if (given.given == NULL || !moe_vanishes(facts, &given, factor, tag))
       continue;
     if (copy == NULL) {
       copy = ARENA_NEW(facts->arena, moe_places_t);
       *copy = *places;
     }
-    copy->of[i].given = NULL;
+    copy->of[j].given = NULL;
   }
   return copy != NULL ? copy : places;
 }
@@ -368,18 +484,21 @@ void moe_gate_ranks(moe_facts_t *facts, ir_value_t *value,
     if (fact->kind != FACT_GATE) continue;
     joins = joins || fact->source != out->source;
     if (fact->rank != NULL && out->rank == NULL &&
-        fact->source == out->source) {
+        fact->source == out->source && fact->expert == out->expert) {
       out->given = fact->given;
-      out->rank = rank_of_result(facts, value, i, on, out, &out->given);
+      out->given_tag = fact->given_tag;
+      out->rank = rank_of_result(facts, value, i, on, out);
+      if (out->rank != NULL)
+        out->rank = typed(facts, out->rank, value->type.dtype);
     }
     if (fact->places == NULL || joins) continue;
-    if (out->places != NULL && !same_places(out->places, fact->places)) {
+    if (out->places != NULL && !same_numbers(out->places, fact->places)) {
       out->places = NULL;
       return;
     }
     out->places = fact->places;
     if ((op->code == OP_MUL || op->code == OP_AND) && op->n_in == 2)
-      out->places = settle(facts, out->places, ir_in(op, 1 - i));
+      out->places = settle(facts, value, out, out->places, 1 - i);
   }
   if (joins) out->places = join_places(facts, out->source, op);
 }
@@ -388,102 +507,39 @@ void moe_gate_ranks(moe_facts_t *facts, ir_value_t *value,
  * ----------------------------------------------
  */
 
-/* rank < capacity, of that rank, if the condition holds. */
-static bool limits_rank(moe_facts_t *facts, ir_value_t *condition,
-                        const moe_rank_t *rank, const expr_t *capacity,
-                        unsigned depth) {
-  const ir_op_t *op = condition->def;
-  if (op == NULL || depth > 6) return false;
-  if (op->code == OP_AND)
-    return limits_rank(facts, ir_in(op, 0), rank, capacity, depth + 1) ||
-           limits_rank(facts, ir_in(op, 1), rank, capacity, depth + 1);
-  if (op->code == OP_CAST || op->code == OP_RESHAPE)
-    return limits_rank(facts, ir_in(op, 0), rank, capacity, depth + 1);
-  if (op->code != OP_LT && op->code != OP_LE) return false;
-  const moe_fact_t *fact = moe_fact(facts, ir_in(op, 0));
-  const ir_value_t *limit = ir_in(op, 1);
-  while (limit->def != NULL && limit->def->code == OP_CAST)
-    limit = ir_in(limit->def, 0);
-  const expr_t *most = moe_known_number(limit);
-  if (fact->kind != FACT_RANK || most == NULL ||
-      fact->rank->source != rank->source || fact->rank->n_base != rank->n_base)
-    return false;
-  /* true rank + offset < most (+ 1) */
-  double slack = rank->offset - fact->rank->offset + (op->code == OP_LE);
-  if (slack != (double)(int64_t)slack) return false;
-  most = expr_add(facts->pool, most, expr_const(facts->pool, (int64_t)slack));
-  return most == capacity;
-}
-
-/* expert * capacity + rank. */
-static const moe_fact_t *buffer_number(moe_facts_t *facts, ir_value_t *value) {
+/* Numbers of the slots of parts, side by side. */
+const moe_fact_t *moe_rule_concat_ranks(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
-  if (op->code != OP_ADD) return NULL;
-  for (unsigned i = 0; i < 2; i++) {
-    const moe_fact_t *rank = moe_fact(facts, ir_in(op, i));
-    const ir_op_t *base = ir_in(op, 1 - i)->def;
-    if (rank->kind != FACT_RANK || base == NULL || base->code != OP_MUL ||
-        rank->rank->offset != 0 || rank->given != NULL ||
-        !rule_same_dims(&ir_in(op, i)->type, &value->type) ||
-        !rule_same_dims(&ir_in(op, 1 - i)->type, &value->type))
-      continue;
-    for (unsigned j = 0; j < 2; j++) {
-      const moe_fact_t *expert = moe_fact(facts, ir_in(base, j));
-      const expr_t *capacity = moe_known_number(ir_in(base, 1 - j));
-      const moe_source_t *source = rank->source;
-      if (!moe_is_expert(expert) || expert->source != source ||
-          expert->space != NULL || capacity == NULL ||
-          !rule_same_dims(&ir_in(base, j)->type, &value->type) ||
-          memcmp(expert->tag, rank->tag, value->type.rank) != 0 ||
-          (*source->capacity != NULL && *source->capacity != capacity))
-        continue;
-      *source->capacity = capacity;
-      moe_fact_t *out = moe_fact_copy(facts, rank);
-      out->kind = FACT_BUFFER;
-      out->dump = -1;
-      return out;
-    }
+  int64_t axis = ir_get_int(op, ATTR_CONCAT_axis);
+  const moe_fact_t *first = moe_fact(facts, ir_in(op, 0));
+  const moe_source_t *whole = first->source;
+  for (unsigned i = 1; i < op->n_in && whole != NULL; i++) {
+    const moe_fact_t *fact = moe_fact(facts, ir_in(op, i));
+    if (fact->kind != FACT_RANK) return NULL;
+    whole = moe_joint_source(facts, whole, fact->source);
   }
-  return NULL;
-}
-
-/* A place in the buffers where there is one, a number for all the others. */
-static const moe_fact_t *limited_buffer(moe_facts_t *facts, ir_value_t *value) {
-  const ir_op_t *op = value->def;
-  ir_value_t *kept = NULL;
-  const moe_fact_t *place = &moe_no_fact;
-  double dump = 0;
-  if (op->code == OP_SELECT) {
-    kept = ir_in(op, 0);
-    place = moe_fact(facts, ir_in(op, 1));
-    if (!moe_fill_number(ir_in(op, 2), &dump)) {
-      const expr_t *number = moe_known_number(ir_in(op, 2));
-      const expr_t *all = expr_const(
-          facts->pool, place->kind == FACT_BUFFER ? place->source->experts : 0);
-      if (place->kind != FACT_BUFFER || number == NULL ||
-          number != expr_mul(facts->pool, all, *place->source->capacity))
-        return NULL;
-      dump = -1; /* behind all buffers */
-    }
-  } else if (op->code == OP_MUL) {
-    unsigned i = moe_fact(facts, ir_in(op, 0))->kind == FACT_BUFFER ? 0 : 1;
-    place = moe_fact(facts, ir_in(op, i));
-    kept = ir_in(op, 1 - i);
-    if (!is_indicator(kept, 0)) return NULL;
+  if (whole == NULL || whole->n_parts != op->n_in) return NULL;
+  for (unsigned i = 0; i < op->n_in; i++)
+    if (whole->part[i] != moe_fact(facts, ir_in(op, i))->source) return NULL;
+  moe_rank_t *rank = ARENA_NEW(facts->arena, moe_rank_t);
+  *rank = *first->rank;
+  rank->source = whole;
+  rank->n_base = 0;
+  rank->n_parts = op->n_in;
+  for (unsigned i = 0; i < op->n_in; i++) {
+    const moe_fact_t *fact = moe_fact(facts, ir_in(op, i));
+    if (fact->kind != FACT_RANK || fact->given != NULL || fact->rank->gaps ||
+        fact->rank->n_parts > 0 || fact->tag[axis] != TAG_INNER ||
+        fact->rank->offset != first->rank->offset ||
+        !rule_is_one(ir_in(op, i)->type.dim[axis]) ||
+        memcmp(fact->tag, first->tag, value->type.rank) != 0)
+      return NULL;
+    rank->part[i] = fact->rank;
   }
-  if (place->kind != FACT_BUFFER || place->given != NULL ||
-      !rule_same_dims(&kept->type, &value->type) ||
-      !limits_rank(facts, kept, place->rank, *place->source->capacity, 0))
-    return NULL;
-  moe_fact_t *out = moe_fact_copy(facts, place);
-  out->given = kept;
-  out->dump = (int64_t)dump;
-  int64_t all;
-  const expr_t *buffers =
-      expr_mul(facts->pool, expr_const(facts->pool, place->source->experts),
-               *place->source->capacity);
-  if (dump >= 0 && expr_is_const(buffers, &all) && (int64_t)dump >= all)
-    out->dump = -1;
+  moe_fact_t *out = moe_fact_copy(facts, first);
+  out->source = whole;
+  out->rank = rank;
+  out->tag[axis] = TAG_SLOT;
   return out;
 }
 
@@ -491,90 +547,25 @@ const moe_fact_t *moe_rule_rank(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   const moe_fact_t *fact = &moe_no_fact;
   unsigned at = 0;
-  for (; at < op->n_in && fact->kind != FACT_RANK && fact->kind != FACT_BUFFER;
-       at++)
-    fact = moe_fact(facts, ir_in(op, at));
-  if (fact->kind == FACT_BUFFER)
-    return op->code == OP_CAST ? fact : limited_buffer(facts, value);
-  if (fact->kind != FACT_RANK) return NULL;
-  const moe_fact_t *buffer = buffer_number(facts, value);
   enum { MAX_IN = 3 };
-  if (buffer != NULL || op->n_in > MAX_IN) return buffer;
+  if (op->n_in > MAX_IN) return NULL;
+  for (unsigned i = 0; i < op->n_in; i++) {
+    const moe_fact_t *own = moe_fact(facts, ir_in(op, i));
+    bool wanted = own->kind == FACT_RANK || own->kind == FACT_BUFFER ||
+                  own->kind == FACT_TOTAL;
+    if (!wanted || fact->kind != FACT_NONE) continue;
+    fact = own;
+    at = i;
+  }
+  const moe_fact_t *buffer = moe_rule_buffer(facts, value);
+  if (buffer != NULL || fact->kind == FACT_BUFFER) return buffer;
+  if (fact->kind != FACT_RANK) return sum_of_totals(facts, value);
   moe_constant_t on[MAX_IN] = {{0}};
   for (unsigned i = 0; i < op->n_in; i++)
     on[i].known = moe_fill_number(ir_in(op, i), &on[i].x);
-  if (!rule_same_dims(&ir_in(op, at - 1)->type, &value->type)) return NULL;
+  if (!rule_same_dims(&ir_in(op, at)->type, &value->type)) return NULL;
   moe_fact_t *out = moe_fact_copy(facts, fact);
-  out->rank = rank_of_result(facts, value, at - 1, on, out, &out->given);
+  out->rank = rank_of_result(facts, value, at, on, out);
+  if (out->rank != NULL) out->rank = typed(facts, out->rank, value->type.dtype);
   return out->rank != NULL ? out : NULL;
-}
-
-/* ---- One-hot ----------------------------------------------------------------
- */
-
-/* The dimension of a tensor along which it counts 0, 1, ..; -1: none. */
-static int counting_axis(const ir_value_t *value) {
-  enum { MAX_VIEWS = 6 };
-  int axis = -1;
-  for (unsigned d = 0; d < value->type.rank; d++) {
-    if (rule_is_one(value->type.dim[d])) continue;
-    if (axis >= 0) return -1;
-    axis = (int)d;
-  }
-  if (axis < 0) return -1;
-  int64_t n;
-  if (expr_is_const(value->type.dim[axis], &n)) {
-    const ir_value_t *from = value;
-    while (from->def != NULL && from->def->code == OP_CAST)
-      from = ir_in(from->def, 0);
-    return moe_counting_axis(from, n) == axis ? axis : -1;
-  }
-  for (unsigned i = 0; i < MAX_VIEWS && value->def != NULL; i++) {
-    if (value->def->code == OP_IOTA) return axis;
-    if (value->def->code != OP_RESHAPE && value->def->code != OP_CAST)
-      return -1;
-    value = ir_in(value->def, 0);
-  }
-  return -1;
-}
-
-int moe_places_axis(const moe_source_t *source, const ir_value_t *value) {
-  int axis = counting_axis(value);
-  return axis >= 0 && value->type.dim[axis] == *source->capacity ? axis : -1;
-}
-
-const moe_fact_t *moe_rule_place(moe_facts_t *facts, ir_value_t *value) {
-  const ir_op_t *op = value->def;
-  if (op->code != OP_EQ) return NULL;
-  unsigned side = moe_fact(facts, ir_in(op, 0))->rank != NULL ? 0 : 1;
-  ir_value_t *number = ir_in(op, side), *count = ir_in(op, 1 - side);
-  const moe_fact_t *fact = moe_fact(facts, number);
-  bool is_gate = fact->kind == FACT_GATE && fact->places == NULL;
-  if (fact->rank == NULL || (fact->kind != FACT_RANK && !is_gate) ||
-      fact->expert >= 0 || fact->rank->offset < 0)
-    return NULL;
-  int axis = counting_axis(count);
-  if (axis < 0) return NULL;
-  unsigned d = (unsigned)axis + value->type.rank - count->type.rank;
-  unsigned shift = value->type.rank - number->type.rank;
-  const moe_source_t *source = fact->source;
-  const expr_t *capacity = count->type.dim[axis];
-  if ((d >= shift && !rule_is_one(number->type.dim[d - shift])) ||
-      (*source->capacity != NULL && *source->capacity != capacity))
-    return NULL;
-  *source->capacity = capacity;
-  moe_fact_t *out = moe_fact_new(facts, FACT_GATE, source);
-  for (unsigned i = 0; i < value->type.rank; i++)
-    out->tag[i] = i < shift || rule_is_one(number->type.dim[i - shift])
-                      ? TAG_INNER
-                      : fact->tag[i - shift];
-  out->tag[d] = TAG_PLACE;
-  moe_places_t *places = ARENA_NEW(facts->arena, moe_places_t);
-  places->n = 1;
-  places->of[0] = (moe_place_t){fact->rank, number, fact->tag, fact->given};
-  out->places = places;
-  out->on = (moe_constant_t){true, 1};
-  out->other = out->off = (moe_constant_t){true, 0};
-  if (is_gate) out->off.known = fact->off.known && fact->off.x < 0;
-  return out;
 }

@@ -50,6 +50,33 @@ const moe_fact_t *moe_new_router(moe_facts_t *facts, ir_value_t *index,
   return fact;
 }
 
+const moe_source_t *moe_source_of(const moe_fact_t *expert) {
+  const moe_source_t *source = expert->source;
+  if (expert->slot < 0) return source;
+  return expert->slot < source->n_parts ? source->part[expert->slot] : NULL;
+}
+
+const moe_source_t *moe_source_of_slot(moe_facts_t *facts,
+                                       const moe_fact_t *expert,
+                                       ir_value_t *value) {
+  moe_source_t *whole = (moe_source_t *)expert->source; /* learns its parts */
+  int64_t k;
+  if (expert->slot < 0) return whole;
+  if (!expr_is_const(whole->k, &k) || k > MOE_MAX_PARTS || expert->slot >= k ||
+      expert->space != NULL ||
+      ir_type_count(facts->pool, &value->type) != whole->tokens)
+    return NULL;
+  if (whole->n_parts == 0) {
+    whole->n_parts = (unsigned)k;
+    facts->joint = arena_grow_array(facts->arena, facts->joint, facts->n_joints,
+                                    facts->n_joints + 1, sizeof *facts->joint);
+    facts->joint[facts->n_joints++] = whole;
+  }
+  if (whole->part[expert->slot] == NULL)
+    whole->part[expert->slot] = new_source(facts, value, -1, whole->experts);
+  return whole->part[expert->slot];
+}
+
 bool moe_is_expert(const moe_fact_t *fact) {
   return fact->kind == FACT_EXPERT && fact->map == NULL;
 }
@@ -316,9 +343,11 @@ static const moe_fact_t *gather_units(moe_facts_t *facts, ir_value_t *value) {
     if (!moe_constant_element(unit, i, &x) || x != (i / n == i % n ? 1 : 0))
       return NULL;
   }
-  moe_fact_t *out = moe_fact_new(facts, FACT_GATE, index->source);
+  const moe_source_t *source = moe_source_of_slot(facts, index, ir_in(op, 1));
+  moe_fact_t *out =
+      moe_fact_new(facts, FACT_GATE, source != NULL ? source : index->source);
   out->off = (moe_constant_t){true, 0};
-  out->on = (moe_constant_t){index->slot < 0, 1};
+  out->on = (moe_constant_t){source != NULL, 1};
   out->space = index->space;
   for (unsigned d = 0; d < rank; d++) out->tag[d] = index->tag[d];
   out->tag[rank] = TAG_EXPERT;

@@ -245,12 +245,36 @@ static void note_parts(moe_facts_t *facts, const ir_op_t *op,
   facts->joint[facts->n_joints++] = source;
 }
 
+/* All slots of a router, in order, side by side again. */
+static const moe_fact_t *concat_all_slots(moe_facts_t *facts,
+                                          ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  int64_t axis = ir_get_int(op, ATTR_CONCAT_axis), k;
+  const moe_fact_t *first = moe_fact(facts, ir_in(op, 0));
+  if (!expr_is_const(first->source->k, &k) || k != (int64_t)op->n_in)
+    return NULL;
+  for (unsigned i = 0; i < op->n_in; i++) {
+    const moe_fact_t *fact = moe_fact(facts, ir_in(op, i));
+    if (fact->kind != FACT_EXPERT || fact->source != first->source ||
+        fact->space != NULL || fact->map != NULL || fact->slot != (int64_t)i ||
+        fact->tag[axis] != TAG_INNER ||
+        !rule_is_one(ir_in(op, i)->type.dim[axis]) ||
+        memcmp(fact->tag, first->tag, value->type.rank) != 0)
+      return NULL;
+  }
+  moe_fact_t *out = moe_fact_copy(facts, first);
+  out->slot = -1;
+  out->tag[axis] = TAG_SLOT;
+  return out;
+}
+
 /* Experts of several rounds of choosing, side by side. */
 static const moe_fact_t *concat_slots(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   int64_t axis = ir_get_int(op, ATTR_CONCAT_axis);
   const moe_fact_t *first = moe_fact(facts, ir_in(op, 0));
   bool distinct = true;
+  if (first->slot >= 0) return concat_all_slots(facts, value);
   for (unsigned i = 0; i < op->n_in; i++) {
     const moe_fact_t *fact = moe_fact(facts, ir_in(op, i));
     if (!moe_is_expert(fact) || fact->space != NULL || fact->slot >= 0 ||
@@ -300,6 +324,7 @@ const moe_fact_t *moe_rule_concat(moe_facts_t *facts, ir_value_t *value) {
   if (kind == FACT_GATE) return concat_experts(facts, value);
   if (kind == FACT_COUNT || kind == FACT_BOUND)
     return concat_counts(facts, value);
+  if (kind == FACT_RANK) return moe_rule_concat_ranks(facts, value);
   const moe_fact_t *fact = concat_tuple(facts, value);
   return fact != NULL ? fact : concat_bounds(facts, value);
 }
