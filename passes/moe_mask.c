@@ -101,10 +101,12 @@ static const ir_op_t *sorted_by(const ir_value_t *value, const ir_value_t *x) {
  * equal; 0: it is none. */
 static int64_t how_many(const ir_value_t *bound, const ir_value_t *x) {
   int64_t at = -1, k, start;
+  if (x->type.rank == 0) return 0;
   for (unsigned i = 0; i < MAX_STEPS && bound->def != NULL; i++) {
     const ir_op_t *op = bound->def;
     const ir_value_t *from = op->n_in > 0 ? op->in[0].value : NULL;
     unsigned n;
+    if (from == NULL || from->type.rank == 0) return 0;
     if (op->code == OP_REDUCE_MAX) return from == x ? 1 : 0;
     if (op->code == OP_TOPK || op->code == OP_GATHER_ELEMENTS) {
       const expr_t *size = x->type.dim[x->type.rank - 1];
