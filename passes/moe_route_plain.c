@@ -124,6 +124,26 @@ static ir_value_t *where(const plain_t *p, ir_value_t *mask, ir_value_t *x,
   return ir_select(p->b, mask, x, other);
 }
 
+/* The sum of the two largest of each row of x[.., size], up to the sign of
+ * zero, NaN where one is: as topk has them, without sorting. */
+static ir_value_t *sum_of_two(const plain_t *p, ir_value_t *x, int64_t size) {
+  ir_builder_t *b = p->b;
+  const int64_t axis[] = {2};
+  if (size == 2) return ir_reduce(b, OP_REDUCE_SUM, x, 1, axis, false);
+  dtype_t dtype = x->type.dtype;
+  ir_value_t *most = ir_reduce(b, OP_REDUCE_MAX, x, 1, axis, true);
+  ir_value_t *equal = ir_binary(b, OP_EQ, x, most);
+  ir_value_t *one = ir_cast(b, equal, DT_F32);
+  ir_value_t *count = ir_reduce(b, OP_REDUCE_SUM, one, 1, axis, true);
+  ir_value_t *none = ir_scalar(b, dtype, -(double)INFINITY);
+  ir_value_t *others = ir_select(b, equal, none, x);
+  ir_value_t *next = ir_reduce(b, OP_REDUCE_MAX, others, 1, axis, true);
+  ir_value_t *several = ir_binary(b, OP_LT, ir_scalar(b, DT_F32, 1), count);
+  next = ir_select(b, several, most, next);
+  ir_value_t *sum = ir_binary(b, OP_ADD, most, next);
+  return sum != NULL ? ir_squeeze(b, sum, 2) : NULL;
+}
+
 static ir_value_t *limit_to_groups(const plain_t *p, ir_value_t *c) {
   const route_t *r = p->r;
   ir_builder_t *b = p->b;
@@ -135,6 +155,8 @@ static ir_value_t *limit_to_groups(const plain_t *p, ir_value_t *c) {
   ir_value_t *grouped = ir_reshape(b, c, 3, split), *best;
   if (r->group_best == 1) {
     best = ir_reduce(b, OP_REDUCE_MAX, grouped, 1, axis, false);
+  } else if (r->group_best == 2 && dtype_bits(c->type.dtype) >= 32) {
+    best = sum_of_two(p, grouped, p->n_experts / r->groups);
   } else {
     best = result(topk(p, grouped, 2, r->group_best), 0);
     best = ir_reduce(b, OP_REDUCE_SUM, best, 1, axis, false);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Routers of 1 to 4096 experts, of which 1 to all are chosen, over several blocks of
-tokens: experts are NumPy's, in order, with ties, infinities and NaN; bits are those of
+"""Routers of 1 to 4096 experts, of which 1 to all are chosen, perhaps from some groups
+only, over several blocks of tokens: experts are NumPy's, in order, with ties, infinities and NaN; bits are those of
 plain operations.
 
 usage: router_sizes.py --moec MOEC [--count N] [--only I]
@@ -46,6 +46,17 @@ def ordered(x, k):
     return np.lexsort((-keys, ~np.isnan(x)), axis=-1)[:, :k]
 
 
+def limited(x, groups, best, kept, fill):
+    """x where its group is one of the kept best, else fill."""
+    parts = x.reshape(len(x), groups, x.shape[1] // groups)
+    index = np.stack([ordered(part, best) for part in parts.transpose(1, 0, 2)], 1)
+    with np.errstate(invalid="ignore"):
+        sums = np.take_along_axis(parts, index, -1).sum(-1, dtype=np.float32)
+    mask = np.zeros((len(x), groups), bool)
+    np.put_along_axis(mask, ordered(sums, kept), True, -1)
+    return np.where(mask[..., None], parts, np.float32(fill)).reshape(x.shape)
+
+
 def run(moec, folder, text, inputs, *options):
     (folder / "router.moeir").write_text(text)
     out = folder / "out"
@@ -70,17 +81,22 @@ def one(moec, folder, rng):
     if tokens * experts > 1 << 19:
         tokens = (1 << 19) // experts
     name = str(rng.choice(list(KINDS)))
-    what = f"{tokens} tokens, {k} of {experts}, {name}"
-    gated = bool(rng.integers(2))
+    gated, groups, limit = bool(rng.integers(2)), int(rng.choice([0, 2, 4, 8])), ""
+    if groups and experts % groups == 0 and experts // groups > 1:
+        best, kept = int(rng.integers(1, 3)), int(rng.integers(1, groups))
+        fill = float(rng.choice([-np.inf, 0.0]))
+        limit = (f", groups = {groups}, group_best = {best}, groups_kept = {kept}, "
+                 f"group_fill = {fill}")
+    what = f"{tokens} tokens, {k} of {experts}, {name}{limit}"
     if gated:
         text = (f'func @f(%0 "x": f32[T,16], %1 "gate": f32[16,{experts}]) {{\n'
-                f"  %2, %3 = moe.route(%0, %1) {{k = {k}, {KINDS[name]}}}\n  return(%2, %3)\n}}\n")
+                f"  %2, %3 = moe.route(%0, %1) {{k = {k}, {KINDS[name]}{limit}}}\n  return(%2, %3)\n}}\n")
         inputs = {"x": rng.integers(-3, 4, (tokens, 16)).astype(np.float32),
                   "gate": rng.integers(-3, 4, (16, experts)).astype(np.float32)}
         logits, kind = inputs["x"] @ inputs["gate"], np.zeros(tokens)
     else:
         text = (f'func @f(%0 "x": f32[T,{experts}]) {{\n'
-                f"  %1, %2 = moe.route(%0) {{k = {k}, {KINDS[name]}}}\n  return(%1, %2)\n}}\n")
+                f"  %1, %2 = moe.route(%0) {{k = {k}, {KINDS[name]}{limit}}}\n  return(%1, %2)\n}}\n")
         logits, kind = numbers(rng, tokens, experts)
         inputs = {"x": logits}
     expert, weight = run(moec, folder, text, inputs)
@@ -89,6 +105,9 @@ def one(moec, folder, rng):
         return f"{what}: not the bits of plain operations"
     # Scores that functions round to the same number are ties that logits are not.
     sure = np.ones(tokens, bool) if name == "softmax over the selected" else kind == 2
+    if limit:
+        sure &= name == "softmax over the selected"
+        logits = limited(logits, groups, best, kept, fill) if len(logits) else logits
     if not np.array_equal(expert[sure], ordered(logits, k)[sure]):
         return f"{what}: other experts than NumPy"
     if any(len(set(row)) != k for row in expert) or (expert.size and (
@@ -100,7 +119,7 @@ def one(moec, folder, rng):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--moec", required=True)
-    parser.add_argument("--count", type=int, default=40)
+    parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--only", type=int)
     args = parser.parse_args()
     seed, failures = int(os.environ.get("MOEC_TEST_SEED", "1")), 0
