@@ -19,6 +19,7 @@
 #include "passes/moe_read.h"
 #include "passes/moe_report.h"
 #include "passes/moe_rules.h"
+#include "passes/moe_beside.h"
 
 enum { NEAREST = 16 }; /* routers that a sum may be about */
 
@@ -96,6 +97,7 @@ static bool keep(search_t *s, moe_found_t *found) {
   for (unsigned i = 0; i < found->n_terms; i++)
     found->term[i] =
         moe_term_normal(s->terms, found->root->def->parent, found->term[i]);
+  found->shared = moe_count_shared(found);
   s->settled[found->root->number] = true;
   *s->last = found;
   s->last = &found->next;
@@ -337,6 +339,7 @@ static void tell_chosen(search_t *s, const moe_source_t *source,
   const expr_t *all = expr_const(pool, source->experts);
   layer->k = source->chosen;
   for (size_t i = 0; layer->k > 0 && i < sizeof work / sizeof work[0]; i++) {
+    if (*work[i] == NULL) continue;
     const expr_t *one = expr_divide_exactly(pool, *work[i], all);
     if (one != NULL) *work[i] = expr_mul(pool, one, expr_const(pool, layer->k));
   }
@@ -351,6 +354,7 @@ static void tell(search_t *s, const moe_found_t *found, const ir_op_t *op) {
   layer->experts = found->source->experts;
   layer->k = moe_experts_per_token(found->source);
   layer->n_structures = op->n_regions;
+  layer->shared = found->shared;
   layer->exactness = MOE_EX1;
   layer->sparse = true;
   moe_words_add(s->ctx->options->moe, &layer->assumptions,
@@ -359,6 +363,9 @@ static void tell(search_t *s, const moe_found_t *found, const ir_op_t *op) {
   moe_describe_experts(s->ctx->options->moe, layer, op,
                        strcmp(found->form, "dense, masked") == 0);
   if (found->source->by_mask) tell_chosen(s, found->source, layer);
+  /* buffers have more rows than tokens, or fewer: nobody counted */
+  if (strcmp(found->form, "buffers with a capacity") == 0)
+    layer->before = (moe_work_t){NULL, NULL, NULL};
 }
 
 static void write_all(search_t *s) {

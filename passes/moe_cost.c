@@ -1,5 +1,6 @@
 /* What experts cost. Sizes may be symbolic; what does not fit an expression is
  * not known, so that a report never makes a compilation fail. */
+#include "passes/layout.h"
 #include "passes/moe_describe.h"
 #include "passes/moe_sizes.h"
 
@@ -92,26 +93,57 @@ static const expr_t *of_one_row(ir_module_t *module, const expr_t *e,
   return expr_substitute(pool, e, values);
 }
 
+static void add_weight(expr_pool_t *pool, const ir_type_t *type,
+                       moe_cost_t *cost) {
+  const expr_t *bits = expr_const(pool, dtype_bits(type->dtype));
+  const expr_t *all = moe_times(pool, count_of(pool, type), bits);
+  int64_t n;
+  if (all != NULL && expr_is_const(all, &n)) /* of packed types rounded up */
+    all = expr_const(pool, n / 8 + (n % 8 != 0));
+  else if (all != NULL)
+    all = expr_ceildiv(pool, all, expr_const(pool, 8));
+  cost->weight_bytes = moe_plus(pool, cost->weight_bytes, all);
+}
+
+/* Weights that are no banks: all experts of the region share them, or there is
+ * only one. */
+enum { MAX_WEIGHTS = 64 };
+typedef struct weights {
+  unsigned n;
+  bool too_many;
+  const ir_value_t *of[MAX_WEIGHTS];
+} weights_t;
+
+static void note_weight(weights_t *weights, const ir_region_t *region,
+                        const ir_value_t *x) {
+  if (x == NULL || x->def == NULL || x->type.kind != IR_TENSOR ||
+      x->type.rank == 0 || !layout_is_constant(x) ||
+      (x->def->parent == region && x->def->code != OP_CONSTANT))
+    return;
+  for (unsigned i = 0; i < weights->n; i++)
+    if (weights->of[i] == x) return;
+  weights->too_many = weights->too_many || weights->n == MAX_WEIGHTS;
+  if (!weights->too_many) weights->of[weights->n++] = x;
+}
+
 moe_cost_t moe_region_cost(ir_module_t *module, const moe_region_t *region) {
   expr_pool_t *pool = module->exprs;
   const expr_t *zero = expr_const(pool, 0);
   moe_cost_t cost = {zero, zero, zero};
   const ir_region_t *r = region->region;
-  for (const ir_op_t *op = r->first; op != NULL && op != r->last; op = op->next)
+  weights_t weights = {.n = 0};
+  for (const ir_op_t *op = r->first; op != NULL && op != r->last;
+       op = op->next) {
     add_op(pool, op, region->rows, &cost);
-  for (unsigned i = region->token_values + region->route_values; i < r->n_args;
-       i++) {
-    const ir_type_t *type = &r->args[i].type;
-    const expr_t *bits = expr_const(pool, dtype_bits(type->dtype));
-    const expr_t *count = count_of(pool, type);
-    const expr_t *all = moe_times(pool, count, bits);
-    int64_t n;
-    if (all != NULL && expr_is_const(all, &n)) /* of packed types rounded up */
-      all = expr_const(pool, n / 8 + (n % 8 != 0));
-    else if (all != NULL)
-      all = expr_ceildiv(pool, all, expr_const(pool, 8));
-    cost.weight_bytes = moe_plus(pool, cost.weight_bytes, all);
+    for (unsigned i = 0; i < op->n_in; i++)
+      note_weight(&weights, r, op->in[i].value);
   }
+  for (unsigned i = 0; i < weights.n; i++)
+    add_weight(pool, &weights.of[i]->type, &cost);
+  for (unsigned i = region->token_values + region->route_values; i < r->n_args;
+       i++)
+    add_weight(pool, &r->args[i].type, &cost);
+  if (weights.too_many) cost.weight_bytes = NULL;
   cost.multiply_adds = of_one_row(module, cost.multiply_adds, region->rows);
   cost.elementwise = of_one_row(module, cost.elementwise, region->rows);
   return cost;
@@ -143,10 +175,58 @@ static moe_cost_t multiple_of(expr_pool_t *pool, moe_cost_t a,
                       moe_times(pool, a.weight_bytes, n)};
 }
 
-static moe_cost_t most_of(expr_pool_t *pool, moe_cost_t a, moe_cost_t b) {
-  return (moe_cost_t){larger(pool, a.multiply_adds, b.multiply_adds),
-                      larger(pool, a.elementwise, b.elementwise),
-                      larger(pool, a.weight_bytes, b.weight_bytes)};
+/* Costs that are multiples of one size. */
+typedef struct multiples {
+  const expr_t *of;
+  int64_t *cost;
+} multiples_t;
+
+static bool find_multiples(expr_pool_t *pool, unsigned n,
+                           const expr_t *const *each, multiples_t *out) {
+  out->of = NULL;
+  for (unsigned i = 0; i < n; i++) {
+    const expr_t *e = each[i];
+    if (e == NULL) return false;
+    if (expr_equals_const(e, 0)) continue;
+    if (e->n_terms != 1 || e->terms[0].coefficient <= 0) return false;
+    out->cost[i] = e->terms[0].coefficient;
+    const expr_t *of =
+        expr_divide_exactly(pool, e, expr_const(pool, out->cost[i]));
+    if (of == NULL || (out->of != NULL && of != out->of)) return false;
+    out->of = of;
+  }
+  return true;
+}
+
+/* What k experts cost at most, of which n_users[i] cost each[i]. */
+static const expr_t *costliest(expr_pool_t *pool, arena_t *arena, unsigned n,
+                               const expr_t *const *each,
+                               const int64_t *n_users, const expr_t *k) {
+  int64_t left, most = INT64_MAX;
+  const expr_t *sum = expr_const(pool, 0), *largest = sum;
+  multiples_t m = {.cost = ARENA_ARRAY(arena, int64_t, n + 1)};
+  if (k == NULL || !expr_is_const(k, &left) ||
+      !find_multiples(pool, n, each, &m)) {
+    for (unsigned i = 0; i < n; i++) largest = larger(pool, largest, each[i]);
+    return moe_times(pool, largest, k);
+  }
+  while (left > 0 && most > 0) { /* those that cost the same, in descent */
+    int64_t next = 0, users = 0;
+    for (unsigned i = 0; i < n; i++) {
+      if (m.cost[i] >= most || m.cost[i] < next) continue;
+      users = n_users[i] + (m.cost[i] == next ? users : 0);
+      next = m.cost[i];
+    }
+    users = users < left ? users : left;
+    if (next > 0)
+      sum = moe_plus(pool, sum,
+                     moe_times(pool, m.of,
+                               moe_times(pool, expr_const(pool, next),
+                                         expr_const(pool, users))));
+    left -= users;
+    most = next;
+  }
+  return sum;
 }
 
 static moe_work_t work_of(moe_cost_t cost) {
@@ -202,13 +282,21 @@ void moe_describe_experts(moe_report_t *report, moe_layer_t *layer,
   expr_pool_t *pool = module->exprs;
   const int64_t *users = count_users(experts, report->arena);
   const expr_t *zero = expr_const(pool, 0);
-  moe_cost_t sum = {zero, zero, zero}, most = sum;
-  layer->n_structures = users[experts->n_regions] > 0;
-  for (unsigned i = 0; i < experts->n_regions; i++) {
+  moe_cost_t sum = {zero, zero, zero};
+  unsigned n = experts->n_regions;
+  const expr_t **each[3];
+  for (unsigned i = 0; i < 3; i++) {
+    each[i] = ARENA_ARRAY(report->arena, const expr_t *, n + 1);
+    for (unsigned j = 0; j < n; j++) each[i][j] = zero;
+  }
+  layer->n_structures = users[n] > 0;
+  for (unsigned i = 0; i < n; i++) {
     if (users[i] == 0) continue;
     const moe_region_t region = moe_region_of(experts, i);
     const moe_cost_t cost = moe_region_cost(module, &region);
-    most = most_of(pool, most, cost);
+    each[0][i] = cost.multiply_adds;
+    each[1][i] = cost.elementwise;
+    each[2][i] = cost.weight_bytes;
     sum =
         sum_of(pool, sum, multiple_of(pool, cost, expr_const(pool, users[i])));
     layer->n_structures++;
@@ -220,6 +308,9 @@ void moe_describe_experts(moe_report_t *report, moe_layer_t *layer,
                         : NULL;
   if (k != NULL && !expr_is_const(k, &layer->k)) layer->k = 0;
   if (k == NULL && layer->k > 0) k = expr_const(pool, layer->k);
-  layer->after = work_of(multiple_of(pool, most, k));
+  layer->after = (moe_work_t){
+      .multiply_adds = costliest(pool, report->arena, n, each[0], users, k),
+      .elementwise = costliest(pool, report->arena, n, each[1], users, k),
+      .weight_bytes = costliest(pool, report->arena, n, each[2], users, k)};
   layer->before = all ? work_of(sum) : layer->after;
 }

@@ -28,14 +28,16 @@ const char *moe_describe_region(arena_t *arena, const moe_region_t *region);
 typedef struct moe_cost {
   const expr_t *multiply_adds; /* of products and convolutions */
   const expr_t *elementwise;   /* elements that other operations compute */
-  const expr_t *weight_bytes;  /* of all banks' elements, of one expert */
+  const expr_t *weight_bytes;  /* of one expert's elements of banks, and of
+                                  constants without scalars */
 } moe_cost_t;
 moe_cost_t moe_region_cost(ir_module_t *module, const moe_region_t *region);
 
 /* Fills in experts, k, structure, n_structures and, for one token, the work
  * after the rewrite and before it: then k experts were computed too, or all of
  * them (`all`). Where experts are of several structures, the work of k of them
- * is taken to be that of the costliest ones. Does nothing for a NULL layer. */
+ * is that of the costliest ones, each of which counts once. Does nothing for a
+ * NULL layer. */
 void moe_describe_experts(moe_report_t *report, moe_layer_t *layer,
                           const ir_op_t *experts, bool all);
 

@@ -21,6 +21,7 @@ typedef struct moe_found {
   unsigned n_rest;
   ir_value_t **rest; /* of root's type */
   const char *form;
+  int64_t shared; /* experts beside these that all tokens run through */
   struct moe_found *next;
 } moe_found_t;
 

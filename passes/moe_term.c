@@ -375,6 +375,18 @@ static bool alike(const moe_term_t *a, const moe_term_t *b) {
          same_attrs(a->model, b->model);
 }
 
+/* Whether all are the same constant, though in branches of their own. */
+static bool are_one_constant(unsigned n, moe_term_t *const *member,
+                             const moe_term_t *first) {
+  const ir_op_t *op = first->value->def;
+  bool same = op != NULL && op->code == OP_CONSTANT;
+  for (unsigned e = 0; same && e < n; e++) {
+    const ir_op_t *other = member[e] != NULL ? member[e]->value->def : op;
+    same = other != NULL && other->code == OP_CONSTANT && same_attrs(op, other);
+  }
+  return same;
+}
+
 struct moe_unified {
   moe_term_t *const *member;
   unsigned n;
@@ -404,6 +416,8 @@ static moe_term_t *unify(moe_terms_t *terms, unsigned n,
     if (!alike(member[e], first)) return NULL;
   }
   if (first == NULL || same) return first;
+  if (first->kind == TERM_STEADY && are_one_constant(n, member, first))
+    return first;
   if (first->kind == TERM_STEADY) return bank_of(terms, n, member, first);
   if (first->kind != TERM_OP) return NULL;
   moe_term_t **in = ARENA_ARRAY(terms->arena, moe_term_t *, first->n + 1);

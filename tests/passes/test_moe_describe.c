@@ -266,6 +266,30 @@ static void structures_are_counted(void **state) {
   assert_is(layer->before.multiply_adds, 48);
 }
 
+/* Two of three kinds: the costliest ones, each once, with weights of their own.
+ */
+static void the_costliest_experts_count_once(void **state) {
+  fixture_t *f = *state;
+  const ir_op_t *op = experts_of(
+      f,
+      "func @f(%0: i64[2*T], %1: f32[T,4]) {\n%2 = constant {dtype = f32, "
+      "shape = [4,4], data = digest(1, 64)}\n%3 = constant {dtype = f32, shape "
+      "= [4,6], data = digest(2, 96)}\n%4 = constant {dtype = f32, shape = "
+      "[6,4], data = digest(3, 96)}\n%7 = moe.experts(%0, _, %1) {experts = 3, "
+      "k = 2, tokens = T, token_values = 1, banks = [0, 0, 0], structure = [0, "
+      "1, 2], position = [0, 0, 0], rows = n} (%8: f32[n,4]) {\n%9 = "
+      "matmul(%8, %2)\nyield(%9)\n} (%10: f32[n,4]) {\n%11 = matmul(%10, %3)\n"
+      "%12 = matmul(%11, %4)\nyield(%12)\n} (%13: f32[n,4]) {\n%14 = "
+      "matmul(%13, %2)\n%15 = matmul(%14, %2)\nyield(%15)\n}\nreturn(%7)\n}\n");
+  moe_report_t *report = moe_report_create(f->arena);
+  moe_layer_t *layer = moe_report_add_layer(report);
+  moe_describe_experts(report, layer, op, true);
+  assert_is(layer->after.multiply_adds, 48 + 32);
+  assert_is(layer->after.weight_bytes, 192 + 64);
+  assert_is(layer->before.multiply_adds, 16 + 48 + 32);
+  assert_is(layer->before.weight_bytes, 64 + 192 + 64);
+}
+
 static void sizes_too_large_to_count_are_unknown(void **state) {
   fixture_t *f = *state;
   const ir_op_t *op = experts_of(
@@ -294,6 +318,7 @@ int main(void) {
       TEST(convolutions_tell_their_windows),
       TEST(work_is_that_of_k_experts_or_of_all),
       TEST(structures_are_counted),
+      TEST(the_costliest_experts_count_once),
       TEST(sizes_too_large_to_count_are_unknown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
