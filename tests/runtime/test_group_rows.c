@@ -7,7 +7,7 @@
 
 #include "tests/runtime/program.h"
 
-enum { MAX_ROWS = 400, MAX_GROUPS = 40, TILE = 48, FENCE = -77 };
+enum { MAX_ROWS = 400, MAX_GROUPS = 700, TILE = 48, FENCE = -77 };
 
 typedef struct sorted {
   int64_t order[MAX_ROWS + 1], place[MAX_ROWS + 1], group[MAX_ROWS + 1];
@@ -89,8 +89,8 @@ static void check_tiles(const sorted_t *s, int64_t n, int64_t groups) {
 
 static void rows_lie_by_group_in_tiles_of_their_own(void **state) {
   (void)state;
-  static const int64_t sizes[] = {0, 1, 2, 47, 48, 49, 97, MAX_ROWS};
-  static const int64_t groups[] = {0, 1, 2, 7, MAX_GROUPS};
+  static const int64_t sizes[] = {0, 1, 2, 47, 48, 49, 64, 65, 97, MAX_ROWS};
+  static const int64_t groups[] = {0, 1, 2, 7, 47, 48, 64, 65, MAX_GROUPS};
   sorted_t *s = malloc(sizeof *s);
   assert_non_null(s);
   uint32_t seed = 12345;
@@ -118,10 +118,26 @@ static void numbers_far_outside_name_no_group(void **state) {
   assert_int_equal(s.offsets[2], 2);
 }
 
+/* More rows of one group than a tile has, beside many groups. */
+static void few_rows_may_be_of_one_group(void **state) {
+  (void)state;
+  sorted_t *s = malloc(sizeof *s);
+  assert_non_null(s);
+  int64_t key[60];
+  for (int64_t i = 0; i < 60; i++) key[i] = i % 12 == 5 ? -1 : 3;
+  sort(s, key, 60, MAX_GROUPS);
+  check_order(s, key, 60, MAX_GROUPS);
+  check_tiles(s, 60, MAX_GROUPS);
+  assert_int_equal(s->n_tiles, 3);
+  free(s);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(rows_lie_by_group_in_tiles_of_their_own,
                                       set_up, tear_down),
+      cmocka_unit_test_setup_teardown(few_rows_may_be_of_one_group, set_up,
+                                      tear_down),
       cmocka_unit_test_setup_teardown(numbers_far_outside_name_no_group, set_up,
                                       tear_down),
   };
