@@ -188,17 +188,26 @@ moec_status_t convert_tensor_scatter(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* The places of a mask as they were asked for before, where they are at hand:
- * rows that one mask picks have one size, not one for each tensor. */
-static ir_value_t *known_places(const convert_ctx_t *ctx,
-                                const ir_value_t *mask) {
+/* The places of a mask, or of another shape of it, as they were asked for
+ * before, where they are at hand: rows that one mask picks have one size, not
+ * one for each tensor. */
+static const ir_op_t *known_places(const convert_ctx_t *ctx,
+                                   const ir_value_t *mask, bool shaped) {
   enum { MAX_USES = 64 };
   unsigned n = 0;
+  const ir_op_t *found = NULL;
   for (const ir_use_t *use = mask->uses; use != NULL && n < MAX_USES;
-       use = use->next, n++)
-    if (use->user->code == OP_NONZERO && use->user->parent == ctx->b->region)
-      return &use->user->out[0];
-  return NULL;
+       use = use->next, n++) {
+    const ir_op_t *op = use->user;
+    if (op->parent != ctx->b->region) continue;
+    if (op->code == OP_NONZERO) return op;
+    if (shaped && op->code == OP_RESHAPE && found == NULL)
+      found = known_places(ctx, &op->out[0], false);
+  }
+  if (found != NULL || !shaped || mask->def == NULL ||
+      mask->def->code != OP_RESHAPE)
+    return found;
+  return known_places(ctx, mask->def->in[0].value, true);
 }
 
 /* i64[rank, n] of the places where x is not 0. */
@@ -206,14 +215,21 @@ static ir_value_t *places_of(convert_ctx_t *ctx, ir_value_t *x) {
   int64_t axes[IR_MAX_RANK];
   ir_value_t *mask = ctx_is_true(ctx, x);
   if (mask == NULL) return NULL;
-  ir_value_t *known = known_places(ctx, mask);
-  if (known != NULL) return known;
+  const ir_op_t *known = known_places(ctx, mask, true);
+  if (known != NULL && known->in[0].value == mask)
+    return (ir_value_t *)&known->out[0];
   unsigned rank = x->type.rank;
   for (unsigned i = 0; i < rank; i++) axes[i] = i;
-  ir_value_t *count = ir_reduce(
-      ctx->b, OP_REDUCE_SUM, ir_cast(ctx->b, mask, DT_I64), rank, axes, false);
-  const expr_t *n = ir_bind(ctx->b, count, 0, "nonzero", 0,
-                            ir_type_count(ctx->exprs, &x->type));
+  const expr_t *n = NULL;
+  if (known != NULL) {
+    n = ir_get_expr(known, ATTR_NONZERO_count);
+  } else {
+    ir_value_t *ones = ir_cast(ctx->b, mask, DT_I64);
+    ir_value_t *count =
+        ir_reduce(ctx->b, OP_REDUCE_SUM, ones, rank, axes, false);
+    n = ir_bind(ctx->b, count, 0, "nonzero", 0,
+                ir_type_count(ctx->exprs, &x->type));
+  }
   if (n == NULL) return NULL;
   ir_op_t *op = ir_begin(ctx->b, OP_NONZERO, 1, &mask, 1);
   if (op != NULL) ir_set_expr(op, ATTR_NONZERO_count, n);

@@ -51,6 +51,10 @@ static bool starts_route(moe_builder_t *b, const ir_op_t *op,
            (fact->kind == FACT_EXPERT || fact->kind == FACT_PLACE ||
             fact->kind == FACT_BUFFER || fact->kind == FACT_CHOICE);
   }
+  if (op->code == OP_SCATTER_ND || op->code == OP_SCATTER_ELEMENTS) {
+    const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+    return fact->source == source && fact->linear != NULL && fact->expert >= 0;
+  }
   if (op->code != OP_CONCAT) return false;
   int64_t axis = ir_get_int(op, ATTR_CONCAT_axis);
   unsigned steps = 1000;
@@ -808,6 +812,56 @@ moe_term_t *moe_read_concat(moe_builder_t *b, ir_value_t *value,
  * ------------------------------------------------------------------
  */
 
+/* One expert's rows where its mask over routes has them. */
+static bool writes_masked(moe_builder_t *b, const ir_op_t *op,
+                          const moe_layout_t *layout) {
+  const ir_value_t *index = ir_in(op, 1);
+  const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+  const ir_type_t *to = &op->out[0].type, *rows = &ir_in(op, 2)->type;
+  if (fact->source != layout->source || fact->linear == NULL ||
+      fact->kind == FACT_TUPLE || fact->expert < 0 ||
+      !moe_is_route_number(b->facts, fact) || !rule_scatters_by(op, "none") ||
+      rows->rank != to->rank || to->dim[0] != layout->source->routes)
+    return false;
+  const moe_fact_t *mask = moe_fact(b->facts, ir_in(fact->space, 0));
+  if (!mask->on.known || mask->on.x == 0) return false;
+  for (unsigned d = 1; d < to->rank; d++)
+    if (rows->dim[d] != to->dim[d]) return false;
+  if (op->code == OP_SCATTER_ND)
+    return index->type.rank == 2 && rule_is_one(index->type.dim[1]);
+  return ir_get_int(op, ATTR_SCATTER_ELEMENTS_axis) == 0 &&
+         fact->tag[0] == TAG_ROW;
+}
+
+/* All routes, written by one expert after the other. */
+static moe_term_t *join_masked(moe_builder_t *b, ir_value_t *value,
+                               const uint8_t *tag, const moe_layout_t *layout) {
+  const ir_op_t *op = value->def, *last = op;
+  unsigned n = (unsigned)layout->source->experts;
+  moe_term_t **part = ARENA_ARRAY(b->arena, moe_term_t *, n);
+  uint8_t rows[IR_MAX_RANK];
+  memcpy(rows, tag, value->type.rank);
+  rows[0] = TAG_ROW;
+  for (unsigned i = 0; i < n; i++) {
+    bool scatters = op != NULL && (op->code == OP_SCATTER_ND ||
+                                   op->code == OP_SCATTER_ELEMENTS);
+    if (!scatters || !writes_masked(b, op, layout))
+      return moe_fail(b, last, "every expert writes the rows of its routes");
+    const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+    if (part[fact->expert] != NULL)
+      return moe_fail(b, op, "an expert writes its rows once");
+    part[fact->expert] = moe_build(
+        b, ir_in(op, 2), rows,
+        moe_layout(b, LAYOUT_ROWS, layout->source, fact->space, fact->expert));
+    if (part[fact->expert] == NULL) return NULL;
+    last = op;
+    op = ir_in(op, 0)->def;
+  }
+  moe_term_t *term = moe_term_unify(b->terms, n, part);
+  if (term == NULL) term = moe_term_choice(b->terms, n, part);
+  return term != NULL ? term : moe_fail(b, last, "experts give the same type");
+}
+
 /* Sorted rows written where their routes are. */
 moe_term_t *moe_read_scatter(moe_builder_t *b, ir_value_t *value,
                              const uint8_t *tag, const moe_layout_t *layout) {
@@ -817,6 +871,9 @@ moe_term_t *moe_read_scatter(moe_builder_t *b, ir_value_t *value,
     return moe_read_filled(b, value, tag, layout);
   ir_value_t *rows = ir_in(op, 2);
   const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+  if (layout->kind == LAYOUT_ROUTES && fact->linear != NULL &&
+      value->type.rank > 0 && (tag[0] & TAG_TOKEN) != 0)
+    return join_masked(b, value, tag, layout);
   if (layout->kind != LAYOUT_ROUTES || fact->kind != FACT_ROUTE ||
       fact->linear != NULL || fact->space == NULL ||
       fact->source != layout->source || value->type.rank == 0 ||

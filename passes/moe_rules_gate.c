@@ -1,6 +1,7 @@
 /* Facts of gates: values whose elements are known where an expert is not one of
  * the token's. Arithmetic is done on two constants, that of the other experts
  * and, where there is one, that of the token's own ones. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -10,13 +11,17 @@ static const moe_constant_t unknown = {false, 0};
 
 static moe_constant_t constant(double x) { return (moe_constant_t){true, x}; }
 
+/* -inf, or the lowest number of 32 bits: so far below all others that exp of
+ * the difference is 0. Nothing that is added to it changes that. */
+static bool is_lowest(double x) { return x <= -(double)FLT_MAX; }
+
 static bool is_zero(moe_constant_t c) { return c.known && c.x == 0; }
 
 /* ---- Arithmetic -----------------------------------------------------------
  */
 
 static moe_constant_t compute_unary(ir_opcode_t code, double x) {
-  bool low = isinf(x) && x < 0;
+  bool low = is_lowest(x);
   switch (code) {
     case OP_NEG:
       return constant(-x);
@@ -55,8 +60,9 @@ static moe_constant_t compute_half(ir_opcode_t code, moe_constant_t x,
       return is_zero(x) ? constant(0) : unknown;
     case OP_ADD: /* what is infinite stays so */
     case OP_SUB:
-      if (x.known && isinf(x.x)) return x;
-      if (y.known && isinf(y.x)) return constant(code == OP_ADD ? y.x : -y.x);
+      if (x.known && fabs(x.x) >= FLT_MAX) return x;
+      if (y.known && fabs(y.x) >= FLT_MAX)
+        return constant(code == OP_ADD ? y.x : -y.x);
       return unknown;
     case OP_OR:
       return (x.known && x.x != 0) || (y.known && y.x != 0) ? constant(1)
@@ -401,8 +407,7 @@ const moe_fact_t *moe_rule_softmax(moe_facts_t *facts, ir_value_t *value) {
       ir_get_int(value->def, logs ? ATTR_LOG_SOFTMAX_axis : ATTR_SOFTMAX_axis);
   if (axis < 0) axis += value->type.rank;
   if (gate->kind != FACT_GATE || gate->tag[axis] != TAG_EXPERT ||
-      gate->places != NULL || !gate->off.known || !isinf(gate->off.x) ||
-      gate->off.x > 0)
+      gate->places != NULL || !gate->off.known || !is_lowest(gate->off.x))
     return NULL;
   moe_fact_t *out = moe_fact_copy(facts, gate);
   if (!logs) out->off = constant(0);

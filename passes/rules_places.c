@@ -1,0 +1,124 @@
+/* Rules for gathers and scatters at all places of a mask, which are distinct.
+ */
+#include "passes/rules.h"
+
+/* The nonzero whose places an index has, as tuples or as numbers. */
+static const ir_op_t *places_of(const ir_value_t *index) {
+  enum { MAX_STEPS = 8 };
+  for (unsigned i = 0; index->def != NULL && i < MAX_STEPS; i++) {
+    const ir_op_t *op = index->def;
+    if (op->code == OP_NONZERO) return op;
+    if (op->code != OP_RESHAPE && op->code != OP_TRANSPOSE) return NULL;
+    index = op->in[0].value;
+  }
+  return NULL;
+}
+
+/* Tuples that are the places of a mask over the first dimensions of x, of which
+ * there are several. */
+static const ir_op_t *tuples_of(const ir_value_t *index, const ir_type_t *x) {
+  const ir_op_t *transpose = index->def;
+  if (transpose == NULL || transpose->code != OP_TRANSPOSE) return NULL;
+  const ir_op_t *places = transpose->in[0].value->def;
+  if (places == NULL || places->code != OP_NONZERO) return NULL;
+  const ir_type_t *mask = &places->in[0].value->type;
+  if (mask->rank < 2 || mask->rank > x->rank) return NULL;
+  for (unsigned d = 0; d < mask->rank; d++)
+    if (mask->dim[d] != x->dim[d]) return NULL;
+  return places;
+}
+
+/* x with the mask's dimensions as one. */
+static ir_value_t *flat(ir_builder_t *b, ir_value_t *x, unsigned n) {
+  const expr_t *dim[IR_MAX_RANK];
+  unsigned rank = 0;
+  dim[rank++] = expr_product(b->module->exprs, x->type.dim, n);
+  for (unsigned d = n; d < x->type.rank; d++) dim[rank++] = x->type.dim[d];
+  return ir_reshape(b, x, rank, dim);
+}
+
+/* i64[1, n]: the places of the mask as numbers. */
+static ir_value_t *flat_places(ir_builder_t *b, const ir_op_t *places) {
+  ir_value_t *mask = places->in[0].value;
+  mask = flat(b, mask, mask->type.rank);
+  ir_op_t *op = ir_begin(b, OP_NONZERO, 1, &mask, 1);
+  if (op == NULL) return NULL;
+  ir_set_expr(op, ATTR_NONZERO_count, ir_get_expr(places, ATTR_NONZERO_count));
+  return ir_place(b, op);
+}
+
+bool match_gather_nd_at_places(const ir_op_t *op) {
+  return ir_get_int(op, ATTR_GATHER_ND_batch_dims) == 0 &&
+         tuples_of(op->in[1].value, &op->in[0].value->type) != NULL;
+}
+
+ir_value_t *apply_gather_nd_at_places(ir_op_t *op, ir_builder_t *b) {
+  ir_value_t *x = op->in[0].value;
+  const ir_op_t *places = tuples_of(op->in[1].value, &x->type);
+  x = flat(b, x, places->in[0].value->type.rank);
+  ir_value_t *index = flat_places(b, places);
+  if (index == NULL) return NULL;
+  return ir_gather(b, x, ir_squeeze(b, index, 0), 0);
+}
+
+bool match_scatter_nd_at_places(const ir_op_t *op) {
+  return tuples_of(op->in[1].value, &op->in[0].value->type) != NULL;
+}
+
+ir_value_t *apply_scatter_nd_at_places(ir_op_t *op, ir_builder_t *b) {
+  ir_value_t *x = op->in[0].value;
+  const ir_op_t *places = tuples_of(op->in[1].value, &x->type);
+  ir_value_t *into = flat(b, x, places->in[0].value->type.rank);
+  ir_value_t *index = flat_places(b, places);
+  if (index == NULL) return NULL;
+  const expr_t *dim[2] = {index->type.dim[1], index->type.dim[0]};
+  ir_value_t *in[3] = {into, ir_reshape(b, index, 2, dim), op->in[2].value};
+  ir_op_t *scatter = ir_begin(b, OP_SCATTER_ND, 3, in, 1);
+  if (scatter == NULL) return NULL;
+  ir_set_str(scatter, ATTR_SCATTER_ND_reduction,
+             ir_get_str(op, ATTR_SCATTER_ND_reduction));
+  return ir_reshape(b, ir_place(b, scatter), x->type.rank, x->type.dim);
+}
+
+/* ---- x[mask] = x[mask] + y
+ * -------------------------------------------------------
+ */
+
+/* Whether a value is what is at these places before they are written. */
+static bool is_before(const ir_op_t *scatter, const ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  const ir_op_t *places = places_of(scatter->in[1].value);
+  if (op == NULL || places == NULL) return false;
+  bool rows = op->code == OP_GATHER && ir_get_int(op, ATTR_GATHER_axis) == 0 &&
+              places->in[0].value->type.rank == 1;
+  bool tuples = op->code == OP_GATHER_ND &&
+                ir_get_int(op, ATTR_GATHER_ND_batch_dims) == 0 &&
+                op->in[1].value == scatter->in[1].value;
+  return (rows || tuples) && op->in[0].value == scatter->in[0].value &&
+         places_of(op->in[1].value) == places;
+}
+
+static int added_operand(const ir_op_t *op) {
+  const ir_op_t *add = op->in[2].value->def;
+  if (!rule_scatters_by(op, "none") || add == NULL || add->code != OP_ADD)
+    return -1;
+  for (unsigned i = 0; i < 2; i++)
+    if (is_before(op, add->in[i].value) &&
+        rule_same_dims(&add->in[1 - i].value->type, &add->out[0].type))
+      return 1 - (int)i;
+  return -1;
+}
+
+bool match_scatter_nd_of_sum(const ir_op_t *op) {
+  return added_operand(op) >= 0;
+}
+
+ir_value_t *apply_scatter_nd_of_sum(ir_op_t *op, ir_builder_t *b) {
+  unsigned added = (unsigned)added_operand(op);
+  ir_value_t *in[3] = {op->in[0].value, op->in[1].value,
+                       op->in[2].value->def->in[added].value};
+  ir_op_t *scatter = ir_begin(b, OP_SCATTER_ND, 3, in, 1);
+  if (scatter == NULL) return NULL;
+  ir_set_str(scatter, ATTR_SCATTER_ND_reduction, "add");
+  return ir_place(b, scatter);
+}
