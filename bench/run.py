@@ -13,6 +13,7 @@ docs/performance.md.
     run.py big [MIB]           compiling that many MiB of weights
     run.py narrow [MIB]        running such weights in 16 bits and in 32
     run.py router              routers of Mixture-of-Experts layers
+    run.py keys                layers of up to a million experts of rank one
 
 A CASE is a folder with model.onnx and test_data_set_<i>/, or a folder of such.
 """
@@ -36,7 +37,7 @@ def parse():
     parser.add_argument("what", nargs="?", default="runs",
                         choices=("runs", "conv", "experts", "images", "forms",
                                  "compile", "chain", "big", "narrow",
-                                 "router"))
+                                 "router", "keys"))
     parser.add_argument("paths", nargs="*", metavar="CASE|WORD|N")
     parser.add_argument("--build", type=pathlib.Path,
                         default=ROOT / "build" / "release")
@@ -105,6 +106,9 @@ def main():
     elif args.what == "router":
         import router
         result = router.main(args)
+    elif args.what == "keys":
+        import keys
+        result = keys.main(args)
     elif args.what == "compile":
         import compiling
         args.paths = args.paths or [ROOT / "tests" / "models"]
