@@ -14,6 +14,14 @@ static const ir_op_t *places_of(const ir_value_t *index) {
   return NULL;
 }
 
+/* Its last dimension copies: elements are whole rows (rules_mask.c). */
+static bool ends_in_copies(const ir_value_t *mask) {
+  const ir_op_t *op = mask->def;
+  if (op == NULL || op->code != OP_EXPAND || mask->type.rank == 0) return false;
+  const ir_type_t *from = &op->in[0].value->type;
+  return from->rank == 0 || rule_is_one(from->dim[from->rank - 1]);
+}
+
 /* Tuples that are the places of a mask over the first dimensions of x, of which
  * there are several. */
 static const ir_op_t *tuples_of(const ir_value_t *index, const ir_type_t *x) {
@@ -22,7 +30,9 @@ static const ir_op_t *tuples_of(const ir_value_t *index, const ir_type_t *x) {
   const ir_op_t *places = transpose->in[0].value->def;
   if (places == NULL || places->code != OP_NONZERO) return NULL;
   const ir_type_t *mask = &places->in[0].value->type;
-  if (mask->rank < 2 || mask->rank > x->rank) return NULL;
+  if (mask->rank < 2 || mask->rank > x->rank ||
+      ends_in_copies(places->in[0].value))
+    return NULL;
   for (unsigned d = 0; d < mask->rank; d++)
     if (mask->dim[d] != x->dim[d]) return NULL;
   return places;

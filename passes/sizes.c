@@ -1,0 +1,460 @@
+/* Sizes that are multiples of others: where a bind defines a number that an
+ * earlier one defines too, or the number of true elements of a mask that is
+ * repeated, its symbol becomes that expression everywhere. The earlier bind is
+ * in the same region or around it, so that it is there wherever the later one
+ * is. One sweep over binds and, if that found something, one over all
+ * operations; linear. */
+#include "ir/build.h"
+#include "passes/pass.h"
+#include "passes/rules.h"
+
+enum { MAX_STEPS = 24, RECENT = 1024 };
+
+/* ---- What is bound ---------------------------------------------------------
+ */
+
+/* The number `factor` * element `index` of `value`, or `factor` * the number of
+ * true elements of `value` where that is a mask. */
+typedef struct number {
+  ir_value_t *value;
+  int64_t index;
+  const expr_t *factor;
+} number_t;
+
+typedef struct entry {
+  const ir_value_t *value; /* NULL: free */
+  int64_t index;
+  const expr_t *size;
+  const ir_region_t *region; /* where that is known */
+} entry_t;
+
+/* What stands for an expression, found lately. */
+typedef struct recent {
+  const expr_t *e, *by;
+} recent_t;
+
+/* An attribute or a value before its sizes changed. */
+typedef struct change {
+  ir_attr_t *attr, old_attr;
+  ir_value_t *value;
+  ir_type_t type;
+  const expr_t *const *content;
+  struct change *before;
+} change_t;
+
+typedef struct sizes {
+  pass_ctx_t *ctx;
+  expr_pool_t *pool;
+  ir_func_t *func;
+  entry_t *entry; /* open addressing */
+  size_t mask;
+  const expr_t **values; /* by index of the symbol: what stands for it */
+  bool *gone;            /* by index: the bind goes */
+  bool found;
+  recent_t recent[RECENT];
+  bool *changed; /* by number: values whose type or content did */
+  change_t *last;
+} sizes_t;
+
+static void multiply(number_t *number, const expr_t *by) {
+  number->factor =
+      expr_mul(number->value->def->module->exprs, number->factor, by);
+}
+
+/* How often an expansion repeats each element, into the factor; false where
+ * that is not known. */
+static bool through_expand(number_t *number) {
+  const ir_op_t *op = number->value->def;
+  const ir_type_t *from = &op->in[0].value->type, *to = &op->out[0].type;
+  unsigned shift = to->rank - from->rank;
+  for (unsigned d = 0; d < to->rank; d++) {
+    if (d >= shift && from->dim[d - shift] == to->dim[d]) continue;
+    if (d >= shift && !rule_is_one(from->dim[d - shift])) return false;
+    multiply(number, to->dim[d]);
+  }
+  return true;
+}
+
+/* Goes on to what the sum of all elements is a multiple of, down to a mask;
+ * false where there is none. */
+static bool find_mask(number_t *number) {
+  const ir_value_t *mask = NULL;
+  for (unsigned i = 0; i < MAX_STEPS; i++) {
+    ir_value_t *value = number->value;
+    const ir_op_t *op = value->def;
+    if (value->type.dtype == DT_BOOL) mask = value;
+    if (op == NULL) break;
+    if (op->code == OP_EXPAND) {
+      if (!through_expand(number)) break;
+    } else if (op->code == OP_CAST || op->code == OP_REDUCE_SUM) {
+      const ir_value_t *from = op->in[0].value;
+      if (!rule_cast_holds(from->type.dtype, value->type.dtype) ||
+          dtype_is_float(value->type.dtype) ||
+          (op->code == OP_REDUCE_SUM && value->type.dtype != DT_I64))
+        break;
+    } else if (op->code != OP_RESHAPE && op->code != OP_TRANSPOSE) {
+      break;
+    }
+    number->value = op->in[0].value;
+  }
+  return mask != NULL && number->value->type.dtype == DT_BOOL;
+}
+
+static bool is_one_integer(const ir_value_t *value) {
+  int64_t count;
+  return ir_type_static_count(&value->type, &count) && count == 1 &&
+         dtype_is_integer(value->type.dtype);
+}
+
+/* A product with a known number, into the factor. */
+static bool through_product(number_t *number) {
+  const ir_op_t *op = number->value->def;
+  for (unsigned i = 0; i < 2; i++) {
+    const expr_t *by = ir_known(op->in[i].value, 0);
+    ir_value_t *other = op->in[1 - i].value;
+    if (by == NULL || !is_one_integer(other) || other->type.dtype != DT_I64)
+      continue;
+    multiply(number, by);
+    number->value = other;
+    return true;
+  }
+  return false;
+}
+
+/* The number that a bind binds, by what makes it. */
+static number_t bound_number(const ir_op_t *bind) {
+  number_t number = {bind->in[0].value, ir_get_int(bind, ATTR_BIND_index),
+                     expr_const(bind->module->exprs, 1)};
+  for (unsigned i = 0; i < MAX_STEPS; i++) {
+    const ir_op_t *op = number.value->def;
+    if (op == NULL) break;
+    if (op->code == OP_REDUCE_SUM && is_one_integer(number.value)) {
+      number_t mask = number;
+      if (!find_mask(&mask)) break;
+      mask.index = -1;
+      return mask;
+    }
+    if (op->code == OP_MUL && is_one_integer(number.value)) {
+      if (number.value->type.dtype != DT_I64 || !through_product(&number))
+        break;
+      continue;
+    }
+    const ir_value_t *from = op->n_in > 0 ? op->in[0].value : NULL;
+    if (op->code != OP_RESHAPE &&
+        (op->code != OP_CAST || !dtype_is_integer(from->type.dtype) ||
+         !rule_cast_holds(from->type.dtype, number.value->type.dtype)))
+      break;
+    number.value = op->in[0].value;
+  }
+  return number;
+}
+
+/* ---- What is known
+ * ------------------------------------------------------------ */
+
+static void make_table(sizes_t *s, size_t n) {
+  size_t capacity = 16;
+  while (capacity < 2 * n) capacity *= 2;
+  s->entry = ARENA_ARRAY(s->ctx->scratch, entry_t, capacity);
+  s->mask = capacity - 1;
+}
+
+static entry_t *find_entry(const sizes_t *s, const number_t *number) {
+  uint64_t hash = (uint64_t)(uintptr_t)number->value ^ (uint64_t)number->index;
+  hash *= UINT64_C(0x9e3779b97f4a7c15);
+  size_t i = (size_t)(hash >> 32) & s->mask;
+  while (s->entry[i].value != NULL && (s->entry[i].value != number->value ||
+                                       s->entry[i].index != number->index))
+    i = (i + 1) & s->mask;
+  return &s->entry[i];
+}
+
+/* The size that a number is known as at an operation, or NULL. An entry of a
+ * region that has been left is of no use to anyone. */
+static const expr_t *known_size(const sizes_t *s, const number_t *number,
+                                const ir_op_t *at) {
+  const entry_t *entry = find_entry(s, number);
+  bool seen =
+      entry->value != NULL && ir_region_holds(entry->region, at->parent);
+  return seen ? entry->size : NULL;
+}
+
+static void know_size(const sizes_t *s, const number_t *number,
+                      const ir_op_t *at, const expr_t *size) {
+  entry_t *entry = find_entry(s, number);
+  *entry = (entry_t){number->value, number->index, size, at->parent};
+}
+
+/* ---- Other sizes for symbols
+ * -------------------------------------------------- */
+
+static const expr_t *resize(sizes_t *s, const expr_t *e) {
+  recent_t *recent = &s->recent[e->hash % RECENT];
+  if (recent->e != e)
+    *recent = (recent_t){e, expr_substitute(s->pool, e, s->values)};
+  return recent->by;
+}
+
+/* A symbol whose upper bound changes gives way to one that has the new bound;
+ * what stands for the symbol from here on. */
+static const expr_t *resize_symbol(sizes_t *s, const expr_t *e) {
+  const expr_symbol_t *symbol = expr_as_symbol(e);
+  if (!s->found || symbol->upper == NULL) return e;
+  const expr_t *upper = resize(s, symbol->upper);
+  if (upper == symbol->upper) return e;
+  e = expr_new_symbol(s->pool, symbol->name, symbol->lower, upper);
+  s->values[symbol->index] = e;
+  return e;
+}
+
+static void resize_symbols(sizes_t *s, const ir_op_t *op, ir_attr_id_t id) {
+  unsigned n;
+  const expr_t *const *symbols = ir_get_exprs(op, id, &n);
+  for (unsigned i = 0; i < n; i++) resize_symbol(s, symbols[i]);
+}
+
+/* ---- Binds
+ * -------------------------------------------------------------------- */
+
+/* Whether a size is never below what the symbol may be, or above. */
+static bool is_within(const sizes_t *s, const expr_t *least, const expr_t *most,
+                      const expr_symbol_t *symbol) {
+  const expr_t *lower = expr_const(s->pool, symbol->lower);
+  if (expr_compare_less(s->pool, least, lower) != 0) return false;
+  return symbol->upper == NULL ||
+         expr_compare_less(s->pool, symbol->upper, most) == 0;
+}
+
+/* Binds the number of true elements of a mask before a bind of a multiple. */
+static const expr_t *bind_count(const sizes_t *s, ir_op_t *bind,
+                                const number_t *number, const char *name) {
+  ir_builder_t b = {.module = s->ctx->module,
+                    .region = bind->parent,
+                    .before = bind,
+                    .loc = bind->loc};
+  int64_t axes[IR_MAX_RANK];
+  const ir_type_t *type = &number->value->type;
+  for (unsigned d = 0; d < type->rank; d++) axes[d] = d;
+  ir_value_t *ones = ir_cast(&b, number->value, DT_I64);
+  ir_value_t *count =
+      ir_reduce(&b, OP_REDUCE_SUM, ones, type->rank, axes, false);
+  const expr_t *most = ir_type_count(s->pool, type);
+  const expr_t *size = ir_bind(&b, count, 0, name, 0, most);
+  ir_op_t *made = bind->prev;
+  if (made->code == OP_BIND && ir_get_expr(made, ATTR_BIND_symbol) == size)
+    ir_set_int(made, ATTR_BIND_sure, 1); /* the bounds of a count */
+  return size;
+}
+
+/* Sums would make expressions grow where they stand for a symbol. */
+static bool is_product(const expr_t *e) { return e->n_terms == 1; }
+
+static void visit_bind(sizes_t *s, ir_op_t *bind) {
+  const expr_t *e = resize_symbol(s, ir_get_expr(bind, ATTR_BIND_symbol));
+  const expr_symbol_t *symbol = expr_as_symbol(e);
+  number_t number = bound_number(bind);
+  bool is_count = number.index < 0;
+  const expr_t *size = known_size(s, &number, bind);
+  if (size == NULL && expr_equals_const(number.factor, 1))
+    know_size(s, &number, bind, e);
+  if (size == NULL && (expr_equals_const(number.factor, 1) || !is_count))
+    return;
+  const expr_t *least = expr_const(s->pool, 0), *most;
+  const expr_t *factor = resize(s, number.factor);
+  if (is_count)
+    most = ir_type_count(s->pool, &number.value->type);
+  else
+    least = most = size;
+  most = expr_mul(s->pool, resize(s, most), factor);
+  if (!is_count) least = most;
+  if (!is_product(factor) || (size != NULL && !is_product(size)) ||
+      !is_within(s, least, most, symbol) ||
+      !pass_allow_rewrite(s->ctx, "multiple-of-size", bind))
+    return;
+  if (size == NULL) {
+    size = bind_count(s, bind, &number, symbol->name);
+    if (size == NULL) return;
+    know_size(s, &number, bind, size);
+  }
+  s->found = true;
+  symbol = expr_as_symbol(ir_get_expr(bind, ATTR_BIND_symbol));
+  s->values[symbol->index] = expr_mul(s->pool, size, factor);
+  s->gone[symbol->index] = true;
+}
+
+/* Finds what stands for the symbols that operations define. */
+static void visit(sizes_t *s, ir_op_t *op) {
+  switch (op->code) {
+    case OP_BIND:
+      visit_bind(s, op);
+      break;
+    case OP_MOE_EXPERTS:
+      resize_symbol(s, ir_get_expr(op, ATTR_MOE_EXPERTS_rows));
+      break;
+    case OP_IF:
+      resize_symbols(s, op, ATTR_IF_symbols);
+      break;
+    case OP_WHILE:
+      resize_symbols(s, op, ATTR_WHILE_symbols);
+      if (ir_get_int(op, ATTR_WHILE_counted) != 0)
+        resize_symbol(s, ir_get_expr(op, ATTR_WHILE_trips));
+      break;
+    default:
+      break;
+  }
+}
+
+/* ---- Types, contents and attributes
+ * ------------------------------------------- */
+
+static change_t *new_change(sizes_t *s) {
+  change_t *change = ARENA_NEW(s->ctx->scratch, change_t);
+  change->before = s->last;
+  s->last = change;
+  return change;
+}
+
+static void keep_value(sizes_t *s, ir_value_t *value) {
+  change_t *change = new_change(s);
+  change->value = value;
+  change->type = value->type;
+  change->content = value->content;
+}
+
+/* Where inference refuses the new sizes the model cannot run, or not this part
+ * of it; all stays as it was. */
+static void undo(const sizes_t *s) {
+  for (const change_t *old = s->last; old != NULL; old = old->before) {
+    if (old->attr != NULL) *old->attr = old->old_attr;
+    if (old->value == NULL) continue;
+    old->value->type = old->type;
+    old->value->content = old->content;
+  }
+}
+
+/* The same list where nothing changes. */
+static const expr_t *const *resize_list(sizes_t *s, const expr_t *const *e,
+                                        size_t n) {
+  const expr_t **copy = NULL;
+  for (size_t i = 0; i < n; i++) {
+    const expr_t *by = e[i] != NULL ? resize(s, e[i]) : NULL;
+    if (by == e[i]) continue;
+    if (copy == NULL)
+      copy = arena_grow_array(s->ctx->module->arena, e, n, n, sizeof *e);
+    copy[i] = by;
+  }
+  return copy != NULL ? copy : e;
+}
+
+/* Type and content of a result or an argument. */
+static bool resize_value(sizes_t *s, ir_value_t *value) {
+  int64_t count;
+  const expr_t *const *dim = value->type.dim, *const *content = value->content;
+  dim = resize_list(s, dim, value->type.rank);
+  if (content != NULL && ir_type_static_count(&value->type, &count))
+    content = resize_list(s, content, (size_t)count);
+  if (dim == value->type.dim && content == value->content) return false;
+  keep_value(s, value);
+  value->type.dim = dim;
+  value->content = content;
+  s->changed[value->number] = true;
+  return true;
+}
+
+static bool resize_attrs(sizes_t *s, ir_op_t *op) {
+  bool changed = false;
+  for (unsigned i = 0; i < op->n_attrs; i++) {
+    ir_attr_t *attr = &op->attrs[i], now = *attr;
+    ir_attr_kind_t kind = ir_attr_info(attr->id)->kind;
+    if (kind == IR_ATTR_EXPR) now.v.expr = resize(s, now.v.expr);
+    if (kind == IR_ATTR_EXPRS) now.v.exprs = resize_list(s, now.v.exprs, now.n);
+    bool same = kind == IR_ATTR_EXPR
+                    ? now.v.expr == attr->v.expr
+                    : kind != IR_ATTR_EXPRS || now.v.exprs == attr->v.exprs;
+    if (same) continue;
+    change_t *change = new_change(s);
+    change->attr = attr;
+    change->old_attr = *attr;
+    *attr = now;
+    changed = true;
+  }
+  return changed;
+}
+
+/* Whether something else stands for the symbol that the operation defines. */
+static bool is_gone(const sizes_t *s, const ir_op_t *op) {
+  return op->code == OP_BIND &&
+         s->gone[expr_as_symbol(ir_get_expr(op, ATTR_BIND_symbol))->index];
+}
+
+static bool has_changed_operand(const sizes_t *s, const ir_op_t *op) {
+  for (unsigned i = 0; i < op->n_in; i++)
+    if (op->in[i].value != NULL && s->changed[op->in[i].value->number])
+      return true;
+  return false;
+}
+
+static moec_status_t resize_region(sizes_t *s, ir_region_t *region,
+                                   bool *out_changed);
+
+/* The regions first, as the results' types come from what they yield. */
+static moec_status_t resize_op(sizes_t *s, ir_op_t *op, bool *out_changed) {
+  if (is_gone(s, op)) return MOEC_OK;
+  bool changed = resize_attrs(s, op);
+  for (unsigned i = 0; i < op->n_regions; i++)
+    MOEC_TRY(resize_region(s, &op->regions[i], &changed));
+  for (unsigned i = 0; i < op->n_out; i++)
+    changed |= resize_value(s, &op->out[i]);
+  changed |= has_changed_operand(s, op);
+  *out_changed |= changed;
+  if (!changed) return MOEC_OK;
+  for (unsigned i = 0; i < op->n_out; i++) {
+    keep_value(s, &op->out[i]);
+    s->changed[op->out[i].number] = true;
+  }
+  return ir_infer_types(s->ctx->module, op, NULL);
+}
+
+static moec_status_t resize_region(sizes_t *s, ir_region_t *region,
+                                   bool *out_changed) {
+  for (unsigned i = 0; i < region->n_args; i++)
+    *out_changed |= resize_value(s, &region->args[i]);
+  for (ir_op_t *op = region->first; op != NULL; op = op->next)
+    MOEC_TRY(resize_op(s, op, out_changed));
+  return MOEC_OK;
+}
+
+/* ---- The pass
+ * ----------------------------------------------------------------- */
+
+static void erase_gone(const sizes_t *s) {
+  for (ir_op_t *op = ir_walk_first(s->func), *next; op != NULL; op = next) {
+    next = ir_walk_next(op);
+    if (is_gone(s, op)) ir_erase(op);
+  }
+}
+
+moec_status_t run_sizes(pass_ctx_t *ctx, ir_func_t *func) {
+  sizes_t *s = ARENA_NEW(ctx->scratch, sizes_t);
+  *s = (sizes_t){.ctx = ctx, .pool = ctx->module->exprs, .func = func};
+  size_t n_binds = 0;
+  for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
+    n_binds += op->code == OP_BIND;
+  if (n_binds == 0) return MOEC_OK;
+  make_table(s, n_binds);
+  /* Each symbol is renamed, or becomes a multiple of a new one, at most. */
+  unsigned n_symbols = 2 * expr_n_symbols(s->pool);
+  s->values = ARENA_ARRAY(ctx->scratch, const expr_t *, n_symbols);
+  s->gone = ARENA_ARRAY(ctx->scratch, bool, n_symbols);
+  for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
+    visit(s, op);
+  if (!s->found) return MOEC_OK;
+  ir_renumber(func);
+  s->changed = ARENA_ARRAY(ctx->scratch, bool, ir_count_values(func));
+  bool changed = false;
+  if (resize_region(s, &func->body, &changed) == MOEC_OK)
+    erase_gone(s);
+  else
+    undo(s);
+  return MOEC_OK;
+}
