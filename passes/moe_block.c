@@ -44,6 +44,9 @@ static bool wants_blocks(pass_ctx_t *ctx, ir_op_t *op, blocks_t *out) {
   const char *what;
   *out = (blocks_t){.ctx = ctx, .op = op, .T = op->out[0].type.dim[0]};
   if (!route_read(op, &out->route, &what)) return false;
+  if (out->T->depth > EXPR_MAX_DEPTH / 2 || out->T->size > EXPR_MAX_SIZE / 16 ||
+      out->T->n_terms > EXPR_MAX_PRODUCT_TERMS / 4)
+    return false; /* blocks of them would be no size */
   int64_t experts = count_experts(&out->route), upper;
   if (experts < 1) return false;
   const expr_t *most = expr_const(pool, tokens_of_block(experts));

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "passes/moe_rules.h"
+#include "passes/moe_sizes.h"
 
 enum { MAX_NESTED = 16 };
 
@@ -81,28 +82,28 @@ static const expr_t *limit_of(moe_facts_t *facts, const ir_value_t *value,
   const expr_t *known = moe_known_number(value);
   const ir_op_t *op = value->def;
   double by;
+  int64_t step;
   if (known != NULL || op == NULL || depth > MAX_NESTED) return known;
   if (op->code == OP_CAST || op->code == OP_RESHAPE || op->code == OP_EXPAND)
     return limit_of(facts, ir_in(op, 0), depth + 1);
   if ((op->code != OP_ADD && op->code != OP_SUB) ||
-      !moe_fill_number(ir_in(op, 1), &by) || by != (double)(int64_t)by)
-    return moe_fill_number(value, &by) && by == (double)(int64_t)by
-               ? expr_const(facts->pool, (int64_t)by)
+      !moe_fill_number(ir_in(op, 1), &by) || !moe_whole_number(by, &step))
+    return moe_fill_number(value, &by) && moe_whole_number(by, &step)
+               ? expr_const(facts->pool, step)
                : NULL;
   known = limit_of(facts, ir_in(op, 0), depth + 1);
-  int64_t step = op->code == OP_ADD ? (int64_t)by : -(int64_t)by;
-  return known != NULL
-             ? expr_add(facts->pool, known, expr_const(facts->pool, step))
-             : NULL;
+  if (op->code == OP_SUB) step = -step;
+  return moe_plus(facts->pool, known, expr_const(facts->pool, step));
 }
 
 const expr_t *moe_limit_number(moe_facts_t *facts, const ir_value_t *value) {
   double number;
+  int64_t whole;
   const expr_t *limit = limit_of(facts, value, 0);
   if (limit != NULL || !moe_fill_number(value, &number) ||
-      number != (double)(int64_t)number)
+      !moe_whole_number(number, &whole))
     return limit;
-  return expr_const(facts->pool, (int64_t)number);
+  return expr_const(facts->pool, whole);
 }
 
 /* number < limit (+ 1), where the number is a rank: rank < capacity. */
@@ -120,10 +121,13 @@ static bool is_limit(moe_facts_t *facts, const moe_condition_t *c,
       !moe_same_numbering(fact->rank, c->rank))
     return false;
   const expr_t *most = moe_limit_number(facts, ir_in(op, 1 - side));
-  double slack = c->rank->offset - fact->rank->offset + or_equal;
-  if (most == NULL || slack != (double)(int64_t)slack) return false;
-  most = expr_add(facts->pool, most, expr_const(facts->pool, (int64_t)slack));
-  return most == c->capacity;
+  int64_t slack;
+  if (most == NULL ||
+      !moe_whole_number(c->rank->offset - fact->rank->offset + or_equal,
+                        &slack))
+    return false;
+  most = moe_plus(facts->pool, most, expr_const(facts->pool, slack));
+  return most != NULL && most == c->capacity;
 }
 
 /* Whether a value that is not 0 (`holds`), or is 0, means that the rank is

@@ -1,5 +1,6 @@
 /* Gates of two levels: weight of a group times weight of an expert in it. */
 #include "passes/moe_rules.h"
+#include "passes/moe_sizes.h"
 
 static const moe_constant_t unknown = {false, 0};
 
@@ -49,8 +50,8 @@ const moe_fact_t *moe_nested_gate(moe_facts_t *facts, ir_value_t *value) {
         outer->source == inner->source || outer->source->by_mask ||
         inner->source->by_mask ||
         inner->source->tokens !=
-            expr_mul(facts->pool, outer->source->tokens,
-                     expr_const(facts->pool, outer->source->experts)) ||
+            moe_times(facts->pool, outer->source->tokens,
+                      expr_const(facts->pool, outer->source->experts)) ||
         !nested_tags(op, side, outer, inner, tag))
       continue;
     const moe_source_t *whole =

@@ -4,11 +4,19 @@
 #include <string.h>
 
 #include "passes/moe_rules.h"
+#include "passes/moe_sizes.h"
 
 static bool is_exact(const moe_rank_t *rank, const expr_t *capacity) {
   int64_t n;
   return isinf(rank->exact) ||
          (expr_is_const(capacity, &n) && (double)n <= rank->exact);
+}
+
+/* Places of all experts; NULL: more than a size can be. */
+static const expr_t *all_places(moe_facts_t *facts, const moe_source_t *source,
+                                const expr_t *capacity) {
+  return moe_times(facts->pool, expr_const(facts->pool, source->experts),
+                   capacity);
 }
 
 /* ---- Numbers of places ------------------------------------------------------
@@ -74,7 +82,7 @@ static const moe_fact_t *buffer_number(moe_facts_t *facts, ir_value_t *value) {
     const moe_fact_t *rank = limited_rank(facts, &number, &limit);
     const moe_source_t *source = rank->source;
     const expr_t *last =
-        expr_add(facts->pool, capacity, expr_const(facts->pool, -1));
+        moe_plus(facts->pool, capacity, expr_const(facts->pool, -1));
     if (rank->kind != FACT_RANK || rank->rank->offset != 0 ||
         rank->given != NULL || rank->rank->gaps ||
         !rule_same_dims(&number->type, &value->type) ||
@@ -82,7 +90,8 @@ static const moe_fact_t *buffer_number(moe_facts_t *facts, ir_value_t *value) {
         moe_source_of(expert) != source ||
         memcmp(expert->tag, rank->tag, value->type.rank) != 0 ||
         (limit != NULL && limit != last) || !is_exact(rank->rank, capacity) ||
-        (*source->capacity != NULL && *source->capacity != capacity))
+        (*source->capacity != NULL && *source->capacity != capacity) ||
+        all_places(facts, source, capacity) == NULL)
       continue;
     *source->capacity = capacity;
     moe_fact_t *out = moe_fact_copy(facts, rank);
@@ -101,11 +110,10 @@ static const moe_fact_t *buffer_number(moe_facts_t *facts, ir_value_t *value) {
 /* The number of all places, or one behind them. */
 static bool is_behind(moe_facts_t *facts, const ir_value_t *number,
                       const moe_source_t *source) {
-  const expr_t *all = expr_mul(
-      facts->pool, expr_const(facts->pool, source->experts), *source->capacity);
+  const expr_t *all = all_places(facts, source, *source->capacity);
   const expr_t *known = moe_limit_number(facts, number);
   int64_t places, n;
-  if (known == NULL) return false;
+  if (known == NULL || all == NULL) return false;
   return known == all || (expr_is_const(known, &n) &&
                           expr_is_const(all, &places) && n >= places);
 }
@@ -213,7 +221,8 @@ const moe_fact_t *moe_rule_place(moe_facts_t *facts, ir_value_t *value) {
   const expr_t *capacity = count->type.dim[axis];
   if ((d >= shift && !rule_is_one(number->type.dim[d - shift])) ||
       (*source->capacity != NULL && *source->capacity != capacity) ||
-      !is_exact(fact->rank, capacity))
+      !is_exact(fact->rank, capacity) ||
+      all_places(facts, source, capacity) == NULL)
     return NULL;
   *source->capacity = capacity;
   moe_fact_t *out = moe_fact_new(facts, FACT_GATE, source);

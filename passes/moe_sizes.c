@@ -1,6 +1,8 @@
 /* Arithmetic of sizes that may give up. */
 #include "passes/moe_sizes.h"
 
+#include <math.h>
+
 /* The sum of the coefficients' sizes; false beyond int64_t. */
 static bool magnitude(const expr_t *e, int64_t *out) {
   int64_t sum = 0;
@@ -41,4 +43,10 @@ const expr_t *moe_plus(expr_pool_t *pool, const expr_t *a, const expr_t *b) {
       a->size + b->size > EXPR_MAX_SIZE / 4)
     return NULL;
   return expr_add(pool, a, b);
+}
+
+bool moe_whole_number(double x, int64_t *out) {
+  if (!(fabs(x) <= 0x1p53) || x != trunc(x)) return false;
+  *out = (int64_t)x;
+  return true;
 }

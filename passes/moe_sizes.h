@@ -9,5 +9,7 @@
  * hold. */
 const expr_t *moe_times(expr_pool_t *pool, const expr_t *a, const expr_t *b);
 const expr_t *moe_plus(expr_pool_t *pool, const expr_t *a, const expr_t *b);
+/* Whether a number is an integer that a double holds exactly. */
+bool moe_whole_number(double x, int64_t *out);
 
 #endif

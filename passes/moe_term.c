@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "passes/moe_rules.h"
+#include "passes/moe_sizes.h"
 
 enum {
   BUCKETS = 1 << 15,   /* of terms, and of what was unified */
@@ -121,10 +122,11 @@ const expr_t *moe_term_feature(const moe_terms_t *terms, const expr_t *dim,
   if ((tag & TAG_EXPERT) != 0)
     others = expr_const(terms->pool, source->experts);
   if ((tag & TAG_TOKEN) != 0)
-    others = expr_mul(terms->pool, others, source->tokens);
-  if ((tag & TAG_SLOT) != 0) others = expr_mul(terms->pool, others, source->k);
+    others = moe_times(terms->pool, others, source->tokens);
+  if ((tag & TAG_SLOT) != 0) others = moe_times(terms->pool, others, source->k);
   if ((tag & TAG_PLACE) != 0 && *source->capacity != NULL)
-    others = expr_mul(terms->pool, others, *source->capacity);
+    others = moe_times(terms->pool, others, *source->capacity);
+  if (others == NULL) return dim;
   const expr_t *part = expr_divide_exactly(terms->pool, dim, others);
   return part != NULL ? part : dim;
 }
@@ -139,9 +141,9 @@ static bool has_all_rows(const moe_terms_t *terms, const moe_term_t *leaf) {
                         : leaf->kind == TERM_ROUTE ? source->routes
                                                    : experts;
   if (leaf->kind == TERM_GATE)
-    count = expr_mul(terms->pool, source->tokens, experts);
+    count = moe_times(terms->pool, source->tokens, experts);
   for (unsigned d = 0; d < leaf->rank; d++)
-    count = expr_mul(terms->pool, count, leaf->dim[d]);
+    count = moe_times(terms->pool, count, leaf->dim[d]);
   return ir_type_count(terms->pool, &leaf->value->type) == count;
 }
 
