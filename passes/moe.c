@@ -9,6 +9,7 @@
  * left out, which assumes that experts' results are finite. */
 #include <string.h>
 
+#include "passes/moe_beside.h"
 #include "passes/moe_buffer.h"
 #include "passes/moe_choice.h"
 #include "passes/moe_describe.h"
@@ -19,7 +20,6 @@
 #include "passes/moe_read.h"
 #include "passes/moe_report.h"
 #include "passes/moe_rules.h"
-#include "passes/moe_beside.h"
 
 enum { NEAREST = 16 }; /* routers that a sum may be about */
 
