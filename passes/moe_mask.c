@@ -2,7 +2,7 @@
  * token and expert whether it is chosen. */
 #include "passes/moe_mask.h"
 
-#include <math.h>
+#include <float.h>
 
 #include "ir/build.h"
 #include "passes/rules.h"
@@ -28,10 +28,11 @@ static bool is_view(const ir_op_t *op) {
   }
 }
 
-/* 0 or -inf: what a weight is, or a score, that counts for nothing. */
+/* 0, or -inf or the lowest number: what a weight is, or a score, that counts
+ * for nothing. */
 static bool is_nothing(const ir_value_t *value) {
   double x;
-  return moe_fill_number(value, &x) && (x == 0 || (isinf(x) && x < 0));
+  return moe_fill_number(value, &x) && (x == 0 || x <= -(double)FLT_MAX);
 }
 
 /* Whether experts are chosen where the condition holds (1), or where it does

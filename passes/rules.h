@@ -65,6 +65,9 @@ bool rule_compute(ir_opcode_t code, double a, double b, double *out);
 /* A constant, perhaps seen through views. */
 bool rule_is_constant(const ir_value_t *value);
 
+/* Each element is its own position along an axis. */
+bool rule_counts_along(const ir_value_t *x, unsigned axis);
+
 /* Every value of type `from` is one of type `to`. */
 bool rule_cast_holds(dtype_t from, dtype_t to);
 /* Casts from -> through -> to give what a cast from -> to gives. */

@@ -132,3 +132,60 @@ ir_value_t *apply_scatter_nd_of_sum(ir_op_t *op, ir_builder_t *b) {
   ir_set_str(scatter, ATTR_SCATTER_ND_reduction, "add");
   return ir_place(b, scatter);
 }
+
+/* ---- Rows added in turn
+ * ----------------------------------------------------------
+ */
+
+/* Whether a list is 0, 0, .. 1, 1, ..: each of n numbers k times. */
+static bool repeats(const ir_value_t *list, const expr_t *n, const expr_t *k) {
+  enum { MAX_STEPS = 8 };
+  int64_t by, times;
+  for (unsigned i = 0; list->def != NULL && i < MAX_STEPS; i++) {
+    const ir_op_t *op = list->def;
+    const ir_type_t *type = &list->type;
+    if (op->code == OP_DIV)
+      return rule_splat_int(op->in[1].value, &by) && expr_is_const(k, &times) &&
+             by == times && by > 0 && op->in[0].value->type.rank == 1 &&
+             rule_counts_along(op->in[0].value, 0);
+    if (type->rank >= 2 && type->dim[0] == n && type->dim[1] == k &&
+        rule_counts_along(list, 0)) {
+      for (unsigned d = 2; d < type->rank; d++)
+        if (!rule_is_one(type->dim[d])) return false;
+      return true;
+    }
+    if (op->code != OP_RESHAPE && op->code != OP_CAST) return false;
+    list = op->in[0].value;
+  }
+  return false;
+}
+
+static const expr_t *times_of(const ir_op_t *op) {
+  const ir_type_t *to = &op->out[0].type, *index = &op->in[1].value->type;
+  if (to->rank == 0 || index->rank != 2 || !rule_is_one(index->dim[1]) ||
+      to->rank == IR_MAX_RANK)
+    return NULL;
+  const expr_t *k =
+      expr_divide_exactly(op->module->exprs, index->dim[0], to->dim[0]);
+  int64_t n;
+  return k != NULL && expr_is_const(k, &n) && n > 0 ? k : NULL;
+}
+
+bool match_scatter_nd_of_runs(const ir_op_t *op) {
+  const expr_t *k = times_of(op);
+  double zero;
+  return k != NULL && rule_scatters_by(op, "add") &&
+         rule_splat_float(op->in[0].value, &zero) && zero == 0 &&
+         repeats(op->in[1].value, op->out[0].type.dim[0], k);
+}
+
+ir_value_t *apply_scatter_nd_of_runs(ir_op_t *op, ir_builder_t *b) {
+  const ir_type_t *to = &op->out[0].type;
+  const expr_t *dim[IR_MAX_RANK];
+  int64_t axis = 1;
+  dim[0] = to->dim[0];
+  dim[1] = times_of(op);
+  for (unsigned d = 1; d < to->rank; d++) dim[d + 1] = to->dim[d];
+  ir_value_t *rows = ir_reshape(b, op->in[2].value, to->rank + 1, dim);
+  return ir_reduce(b, OP_REDUCE_SUM, rows, 1, &axis, false);
+}

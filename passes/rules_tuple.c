@@ -43,8 +43,7 @@ static bool constant_counts(const ir_op_t *op, unsigned axis) {
   return true;
 }
 
-/* Whether each element is its own position along an axis. */
-static bool counts_along(const ir_value_t *x, unsigned axis) {
+bool rule_counts_along(const ir_value_t *x, unsigned axis) {
   for (unsigned i = 0; i < MAX_STEPS && x->def != NULL; i++) {
     const ir_op_t *op = x->def;
     int at = (int)axis;
@@ -99,7 +98,7 @@ static unsigned counting_columns(const ir_op_t *columns, const ir_type_t *x,
     const ir_value_t *column = columns->in[n].value;
     unsigned d = first + n;
     if (!rule_is_one(column->type.dim[index->rank - 1]) ||
-        index->dim[d] != x->dim[d] || !counts_along(column, d))
+        index->dim[d] != x->dim[d] || !rule_counts_along(column, d))
       break;
     n++;
   }
