@@ -461,17 +461,19 @@ static void release_sizes(search_t *s) {
 static moe_facts_t *find_facts(pass_ctx_t *ctx, ir_func_t *func) {
   enum { MAX_ROUNDS = MOE_MAX_PARTS };
   moe_nest_t *nests = NULL;
+  moe_joint_t *joints = NULL;
   ir_renumber(func);
   moe_mask_t *masks =
       moe_write_masks(ctx, func, moe_facts_create(ctx->scratch, func));
   for (unsigned i = 0;; i++) {
     ir_renumber(func);
     moe_facts_t *facts = moe_facts_create(ctx->scratch, func);
+    moe_know_joints(facts, joints);
     for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
       find_picked(facts, op);
     moe_note_masks(facts, masks);
     moe_know_nests(facts, nests);
-    if (i == MAX_ROUNDS || !moe_write_joints(ctx, func, facts, &nests))
+    if (i == MAX_ROUNDS || !moe_write_joints(ctx, func, facts, &joints, &nests))
       return facts;
   }
 }

@@ -89,7 +89,6 @@ static moe_term_t *place_of_route(moe_builder_t *b,
     moe_term_kind_t kind = (tags & TAG_EXPERT) != 0 ? TERM_GATE
                            : route                  ? TERM_ROUTE
                                                     : TERM_TOKEN;
-    if (kind == TERM_GATE && (tags & TAG_SLOT) != 0) return NULL;
     each[i] =
         scalar(b, moe_term_leaf(b->terms, kind, place->value, place->tag));
     if (each[i] == NULL || each[i]->dtype != each[0]->dtype) return NULL;
@@ -177,7 +176,8 @@ moe_term_t *moe_place_leaf(moe_builder_t *b, ir_value_t *value,
   if (number != NULL)
     return moe_term_reshape(b->terms, cast_to(b, number, value->type.dtype),
                             rank, dim);
-  if ((tags & TAG_PLACE) == 0 && !features)
+  if ((tags & TAG_PLACE) == 0 &&
+      (!features || moe_fact(b->facts, value)->rank != NULL))
     return moe_term_leaf(b->terms, TERM_GATE, value, tag);
   return (tags & TAG_PLACE) == 0
              ? read_units(b, value, tag,

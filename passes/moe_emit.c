@@ -112,16 +112,34 @@ static ir_value_t *split_dims(emitter_t *e, ir_value_t *x, const uint8_t *tag,
   return with_dims(e->outer, x, NULL, n, dim);
 }
 
-/* [T, k] of the chosen experts at their gate, flattened. */
+/* What a gate [tokens, experts, features..], or one of routes and experts, has
+ * at the experts of the routes. */
 static ir_value_t *gate_at_routes(emitter_t *e, const moe_term_t *leaf) {
   ir_builder_t *b = e->outer;
   const moe_source_t *source = e->found->source;
   uint8_t tag[2 * IR_MAX_RANK] = {0};
+  bool slots =
+      (moe_tag_union(leaf->value->type.rank, leaf->tag) & TAG_SLOT) != 0;
+  unsigned front = slots ? TAG_TOKEN : 0, next = slots ? TAG_SLOT : TAG_TOKEN;
   ir_value_t *x = split_dims(e, outside(e, leaf->value), leaf->tag, tag);
-  x = bring_forward(b, x, tag, TAG_TOKEN, TAG_EXPERT);
-  const expr_t *dim[2] = {source->tokens, expr_const(e->pool, source->experts)};
-  x = with_dims(b, x, NULL, 2, dim);
-  ir_value_t *in[2] = {x, e->route_index};
+  for (unsigned d = 0; slots && d < x->type.rank; d++)
+    if (tag[d] == TAG_EXPERT)
+      tag[d] = TAG_INNER; /* the last one: no features */
+  x = slots ? bring_forward(b, x, tag, front, next)
+            : bring_forward(b, x, tag, TAG_TOKEN, TAG_EXPERT);
+  const expr_t *features = expr_const(e->pool, 1);
+  for (unsigned d = 0; d < leaf->rank; d++)
+    features = expr_mul(e->pool, features, leaf->dim[d]);
+  const expr_t *experts = expr_const(e->pool, source->experts);
+  const expr_t *rows = slots ? source->routes : source->tokens;
+  const expr_t *each = slots ? expr_const(e->pool, 1) : source->k;
+  x = with_dims(b, x, NULL, 3, (const expr_t *[]){rows, experts, features});
+  ir_value_t *index =
+      with_dims(b, e->route_index, NULL, 3,
+                (const expr_t *[]){rows, each, expr_const(e->pool, 1)});
+  if (!rule_is_one(features))
+    index = ir_expand(b, index, 3, (const expr_t *[]){rows, each, features});
+  ir_value_t *in[2] = {x, index};
   ir_op_t *op = ir_begin(b, OP_GATHER_ELEMENTS, 2, in, 1);
   if (op == NULL) return NULL;
   ir_set_int(op, ATTR_GATHER_ELEMENTS_axis, 1);

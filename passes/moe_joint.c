@@ -29,8 +29,9 @@ static ir_value_t *choices(ir_builder_t *b, const moe_source_t *source) {
   return source->slot >= 0 ? x : ir_reshape(b, x, n, dim);
 }
 
-static bool write_joint(pass_ctx_t *ctx, const moe_source_t *first,
-                        const moe_source_t *second) {
+/* The choices of both, or NULL. */
+static ir_value_t *write_joint(pass_ctx_t *ctx, const moe_source_t *first,
+                               const moe_source_t *second) {
   if (second->index->number < first->index->number) {
     const moe_source_t *swap = first;
     first = second;
@@ -41,7 +42,7 @@ static bool write_joint(pass_ctx_t *ctx, const moe_source_t *first,
       first->index->type.dtype != second->index->type.dtype ||
       first->index->type.rank - (first->slot >= 0) !=
           second->index->type.rank - (second->slot >= 0))
-    return false;
+    return NULL;
   ir_builder_t b = {.module = ctx->module,
                     .region = at->parent,
                     .before = at->next,
@@ -51,9 +52,9 @@ static bool write_joint(pass_ctx_t *ctx, const moe_source_t *first,
   part[0] = choices(&b, first);
   part[1] = choices(&b, second);
   for (unsigned d = 0; d + 1 < part[0]->type.rank; d++)
-    if (part[0]->type.dim[d] != part[1]->type.dim[d]) return false;
+    if (part[0]->type.dim[d] != part[1]->type.dim[d]) return NULL;
   ir_value_t *all = ir_concat(&b, 2, part, part[0]->type.rank - 1);
-  return all != NULL && b.status == MOEC_OK;
+  return b.status == MOEC_OK ? all : NULL;
 }
 
 /* int[tokens, k], or [tokens, groups, k] of routers inside groups. */
@@ -135,13 +136,16 @@ void moe_know_nests(moe_facts_t *facts, moe_nest_t *nests) {
   }
 }
 
+void moe_know_joints(moe_facts_t *facts, const moe_joint_t *joints) {
+  for (; joints != NULL; joints = joints->next) moe_fact(facts, joints->all);
+}
+
 bool moe_write_joints(pass_ctx_t *ctx, ir_func_t *func, moe_facts_t *facts,
-                      moe_nest_t **nests) {
+                      moe_joint_t **joints, moe_nest_t **nests) {
   bool wrote = false;
   for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
     if (op->code == OP_ADD || op->code == OP_OR || op->code == OP_MAX ||
-        op->code == OP_MUL || op->code == OP_AND ||
-        op->code == OP_CONCAT) /* what there is, too */
+        op->code == OP_MUL || op->code == OP_AND || op->code == OP_CONCAT)
       moe_fact(facts, &op->out[0]);
   for (unsigned i = 0; i < facts->n_wanted; i++) {
     const moe_source_t *const *pair = &facts->wanted[2 * i];
@@ -149,7 +153,12 @@ bool moe_write_joints(pass_ctx_t *ctx, ir_func_t *func, moe_facts_t *facts,
     for (unsigned j = 0; j < i && !known; j++)
       known = facts->wanted[2 * j] == pair[0] &&
               facts->wanted[2 * j + 1] == pair[1];
-    if (!known) wrote = write_joint(ctx, pair[0], pair[1]) || wrote;
+    ir_value_t *all = known ? NULL : write_joint(ctx, pair[0], pair[1]);
+    if (all == NULL) continue;
+    moe_joint_t *joint = ARENA_NEW(facts->arena, moe_joint_t);
+    *joint = (moe_joint_t){all, *joints};
+    *joints = joint;
+    wrote = true;
   }
   return write_nests(ctx, facts, nests) || wrote;
 }

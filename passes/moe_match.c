@@ -486,7 +486,9 @@ static bool is_taken(moe_builder_t *b, const ir_value_t *value,
   if (op == NULL || depth > 8) return false;
   if (op->code == OP_GATHER) {
     const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
-    return moe_is_expert(fact) && fact->source == source;
+    const moe_fact_t *own = moe_fact(b->facts, (ir_value_t *)value);
+    return moe_is_expert(fact) && fact->source == source &&
+           own->kind != FACT_GATE;
   }
   bool view = op->code == OP_RESHAPE || op->code == OP_TRANSPOSE ||
               op->code == OP_EXPAND || op->code == OP_CAST ||

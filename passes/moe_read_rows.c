@@ -44,6 +44,9 @@ static bool starts_route(moe_builder_t *b, const ir_op_t *op,
       op->code == OP_GATHER_ELEMENTS) {
     const ir_value_t *index = ir_in(op, 1);
     const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+    const ir_value_t *value = &op->out[0];
+    if (moe_fact(b->facts, (ir_value_t *)value)->kind == FACT_GATE)
+      return false; /* whose experts a token has, as rows of a unit matrix */
     bool features = op->code != OP_GATHER_ELEMENTS;
     for (unsigned d = 0; d < index->type.rank && !features; d++)
       features = fact->tag[d] == TAG_INNER && !rule_is_one(index->type.dim[d]);

@@ -245,6 +245,20 @@ static void note_parts(moe_facts_t *facts, const ir_op_t *op,
   facts->joint[facts->n_joints++] = source;
 }
 
+/* The router that has the same choices as its slots already; NULL: none. */
+static const moe_source_t *known_parts(moe_facts_t *facts, const ir_op_t *op) {
+  for (unsigned i = 0; i < facts->n_joints; i++) {
+    const moe_source_t *joint = facts->joint[i];
+    bool same = joint->n_parts == op->n_in;
+    for (unsigned j = 0; same && j < op->n_in; j++) {
+      const moe_source_t *part = moe_fact(facts, ir_in(op, j))->source;
+      same = joint->part[j] == part && part->n_parts == 0;
+    }
+    if (same) return joint;
+  }
+  return NULL;
+}
+
 /* All slots of a router, in order, side by side again. */
 static const moe_fact_t *concat_all_slots(moe_facts_t *facts,
                                           ir_value_t *value) {
@@ -287,10 +301,16 @@ static const moe_fact_t *concat_slots(moe_facts_t *facts, ir_value_t *value) {
       distinct = distinct &&
                  excludes(facts, moe_fact(facts, ir_in(op, j)), ir_in(op, i));
   }
+  const moe_source_t *known = known_parts(facts, op);
   const moe_fact_t *fact =
       moe_new_router(facts, value, (int)axis, first->source->experts, distinct);
-  note_parts(facts, op, fact->source);
-  return fact;
+  if (known == NULL) {
+    note_parts(facts, op, fact->source);
+    return fact;
+  }
+  moe_fact_t *out = moe_fact_copy(facts, fact);
+  out->source = known;
+  return out;
 }
 
 /* What all experts have, one behind the other along an axis of their own. */

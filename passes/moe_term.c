@@ -140,8 +140,12 @@ static bool has_all_rows(const moe_terms_t *terms, const moe_term_t *leaf) {
   const expr_t *count = leaf->kind == TERM_TOKEN   ? source->tokens
                         : leaf->kind == TERM_ROUTE ? source->routes
                                                    : experts;
-  if (leaf->kind == TERM_GATE)
-    count = moe_times(terms->pool, source->tokens, experts);
+  if (leaf->kind == TERM_GATE) {
+    bool slots =
+        (moe_tag_union(leaf->value->type.rank, leaf->tag) & TAG_SLOT) != 0;
+    count = moe_times(terms->pool, slots ? source->routes : source->tokens,
+                      experts);
+  }
   for (unsigned d = 0; d < leaf->rank; d++)
     count = moe_times(terms->pool, count, leaf->dim[d]);
   return ir_type_count(terms->pool, &leaf->value->type) == count;
