@@ -14,6 +14,8 @@ count     where 1 is taken off: "after" the sum, before it ("exclusive"), after 
 pick      how a route's number is taken out of those of all experts
 limit     how routes without a place are cut off
 into, back  products, or a scatter into the buffers and a gather from them
+dump      where rows without a place go: to the first one, behind all of them, to the
+          last one of their expert
 each      experts on the whole buffers or one by one
 groups    1, or 2: tokens compete in groups
 bound     the capacity is a number, or follows from the number of tokens
@@ -27,8 +29,8 @@ from graph import BOOL, F32, I32, I64
 TYPES = {"float": (F32, np.float32), "int64": (I64, np.int64), "int32": (I32, np.int32)}
 
 
-def draw(pick, k):
-    """The choices of this form; k: experts of a token."""
+def draw(pick, k, fixed):
+    """The choices of this form for k experts of a token; `fixed` are not drawn."""
     spec = {"choice": pick("tokens", "slots_first", "each_slot", "rounds") if k > 1 else "one",
             "hot": pick("equal", "one_hot", "eye"), "counter": pick("float", "int64", "int32"),
             "count": pick("after", "exclusive", "masked"), "pick": pick("sum", "max", "gather"),
@@ -36,14 +38,13 @@ def draw(pick, k):
             "capacity": pick(2, 3), "bound": pick("number", "number", "size"),
             "into": pick("product", "product", "scatter_nd", "scatter_elements"),
             "back": pick("product", "product", "gather", "gather_zero"),
+            "dump": pick("first", "behind", "clamp"),
             "each": pick("whole", "whole", "slice", "split", "gather"),
-            "groups": pick(1, 1, 2), "dropped": pick("nothing", "nothing", "kept")}
-    if spec["count"] == "masked":
-        spec["pick"] = pick("max", "none")
+            "groups": pick(1, 1, 2), "dropped": pick("nothing", "nothing", "kept")} | fixed
     if spec["choice"] in ("each_slot", "rounds"):
         spec["count"] = "after"
-        if spec["pick"] == "none":
-            spec["pick"] = "sum"
+    if spec["count"] == "masked":
+        spec["pick"] = pick("max", "none")
     if spec["groups"] > 1 or spec["pick"] == "none":
         spec |= {"into": "product", "back": "product"}
     if spec["into"] != "product" or spec["back"] != "product":
@@ -112,13 +113,18 @@ def count(layer, hot, axis):
     g, how = layer.g, layer.spec["count"]
     if layer.mutation == "wrong_axis":
         axis += 1
+    shape = g.op("Shape", hot)
+    if layer.mutation == "one_group":
+        hot, axis = g.reshape(hot, -1, layer.e), 0
     at = g.const(np.int64(axis))
     if how == "exclusive":
-        return g.op("CumSum", hot, at, exclusive=1)
-    total = g.op("CumSum", hot, at)
-    if how == "masked":
-        total = g.op("Mul", total, hot)
-    return g.op("Sub", total, layer.number(1))
+        total = g.op("CumSum", hot, at, exclusive=1)
+    else:
+        total = g.op("CumSum", hot, at)
+        if how == "masked":
+            total = g.op("Mul", total, hot)
+        total = g.op("Sub", total, layer.number(1))
+    return g.op("Reshape", total, shape) if layer.mutation == "one_group" else total
 
 
 def fits(layer, rank, spelling=None):
@@ -303,8 +309,7 @@ def buffer_numbers(layer, expert, number, keep, way):
 def into_by_scatter(layer, x, routes):
     """[E, C, D]"""
     g, spec, k = layer.g, layer.spec, layer.spec["k"]
-    way = g.pick("first", "behind", "clamp")
-    at, behind = buffer_numbers(layer, *routes, way)
+    at, behind = buffer_numbers(layer, *routes, spec["dump"])
     rows = x
     if k > 1:
         rows = g.op("Expand", g.unsqueeze(x, 1), g.const([1, k, 1]))
@@ -334,7 +339,8 @@ def back_by_gather(layer, y, routes, w):
         y = g.op("Concat", y, g.const(np.zeros((1, g.width), np.float32)), axis=0)
         at, _ = buffer_numbers(layer, *routes, "behind")
     else:
-        at, _ = buffer_numbers(layer, *routes, g.pick("first", "clamp"))
+        at, _ = buffer_numbers(layer, *routes,
+                               "clamp" if layer.spec["dump"] == "behind" else layer.spec["dump"])
         if layer.mutation != "weights_stay":
             weight = g.op("Mul", weight, g.unsqueeze(g.cast(routes[2], F32), -1))
     y = g.op("Mul", g.op("Gather", y, at, axis=0), weight)

@@ -365,7 +365,7 @@ def draw(rng, form=None, **fixed):
         spec |= {"gates": "given"}
     if form == "capacity":
         k = 1 if (spec | fixed)["router"] == "argmax" else (spec | fixed)["k"]
-        spec |= {"k": k} | capacity.draw(pick, k)
+        spec |= {"k": k} | capacity.draw(pick, k, fixed)
     if form == "images":
         spec |= {"dispatch": pick("dense", "samples"), "kind": "conv"}
     spec |= fixed

@@ -26,6 +26,9 @@ GROUPS = {"form": "grouped", "k": 2, "experts": 4}
 CHAIN = {"form": "dense", "dispatch": "chain", "k": 2, "experts": 4}
 BATCHED = {"form": "dense", "k": 2, "experts": 4}
 MASKED = {"router": "masked_softmax"}
+PLACES = {"form": "capacity", "experts": 4, "groups": 1, "capacity": 2, "bound": "number",
+          "into": "product", "back": "product", "dropped": "nothing"}
+MOVES = PLACES | {"into": "scatter_nd", "back": "gather"}
 BIASED = {"kind": "mlp_bias"}
 
 REFUSED, DIFFERS = "refused", "differs"
@@ -60,6 +63,22 @@ MUTATIONS = [
     ("no_reduction", GROUPS | {"combine": "scatter_elements"}, {REFUSED, DIFFERS}),
     ("reduce_max", LOOPS | {"combine": "scatter_nd"}, {REFUSED, DIFFERS}),
     ("reduce_max", LOOPS | {"combine": "scatter_elements"}, {REFUSED, DIFFERS}),
+    # Routes of an expert share a place, or have one in another expert's buffer.
+    ("no_base", PLACES | {"k": 2, "choice": "each_slot"}, {REFUSED, DIFFERS}),
+    ("no_base", PLACES | {"k": 2, "choice": "rounds"}, {REFUSED, DIFFERS}),
+    ("wrong_axis", PLACES | {"k": 1, "count": "after", "pick": "sum"}, {REFUSED, DIFFERS}),
+    ("overflow", MOVES | {"k": 1, "count": "after", "pick": "sum", "dump": "behind",
+                          "back": "gather_zero"}, {REFUSED, DIFFERS}),
+    # Rows without a place are added to others; results of others are taken for them.
+    ("dump_not_zero", MOVES | {"k": 2, "choice": "tokens", "count": "after", "pick": "sum",
+                               "dump": "first"}, {REFUSED, DIFFERS}),
+    ("dump_not_zero", MOVES | {"k": 1, "count": "after", "pick": "gather", "dump": "clamp"},
+     {REFUSED, DIFFERS}),
+    ("weights_stay", MOVES | {"k": 2, "choice": "slots_first", "count": "exclusive",
+                              "pick": "max", "dump": "first"}, {REFUSED, DIFFERS}),
+    ("weights_stay", MOVES | {"k": 1, "count": "after", "pick": "sum", "dump": "clamp"},
+     {REFUSED, DIFFERS}),
+    ("one_group", PLACES | {"k": 2, "choice": "tokens", "groups": 2}, {DIFFERS}),
     # Sound, but not what they look like.
     ("other_router", LOOPS | {"router": "softmax_topk"}, {DIFFERS}),
     ("other_router", GROUPS | {"router": "topk_softmax"}, {DIFFERS}),
