@@ -21,7 +21,10 @@
 #include "passes/moe_report.h"
 #include "passes/moe_rules.h"
 
-enum { NEAREST = 16 }; /* routers that a sum may be about */
+enum {
+  NEAREST = 16,      /* routers that a sum may be about, and as many masks */
+  MAX_SKIPPED = 4096 /* masks between these routers */
+};
 
 typedef struct search {
   pass_ctx_t *ctx;
@@ -277,9 +280,10 @@ static bool try_op(search_t *s, ir_op_t *op) {
   if (try_buffers(s, op) || try_choice(s, op)) return true;
   if (op->code != OP_REDUCE_SUM && op->code != OP_MATMUL) return false;
   unsigned end = sources_before(s, op), begin = end, n[2] = {0};
-  while (begin > 0 && n[0] < NEAREST && n[1] < NEAREST)
+  while (begin > 0 && n[0] < NEAREST && n[1] < MAX_SKIPPED)
     n[s->source[--begin]->by_mask]++;
   for (unsigned i = begin; i < end; i++) {
+    if (s->source[i]->by_mask && n[1]-- > NEAREST) continue;
     moe_found_t *found = NULL;
     aim(s, op, s->source[i]);
     if (op->code == OP_REDUCE_SUM)
