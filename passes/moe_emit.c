@@ -130,15 +130,16 @@ static ir_value_t *gate_at_routes(emitter_t *e, const moe_term_t *leaf) {
   const expr_t *features = expr_const(e->pool, 1);
   for (unsigned d = 0; d < leaf->rank; d++)
     features = expr_mul(e->pool, features, leaf->dim[d]);
-  const expr_t *experts = expr_const(e->pool, source->experts);
   const expr_t *rows = slots ? source->routes : source->tokens;
-  const expr_t *each = slots ? expr_const(e->pool, 1) : source->k;
-  x = with_dims(b, x, NULL, 3, (const expr_t *[]){rows, experts, features});
-  ir_value_t *index =
-      with_dims(b, e->route_index, NULL, 3,
-                (const expr_t *[]){rows, each, expr_const(e->pool, 1)});
-  if (!rule_is_one(features))
-    index = ir_expand(b, index, 3, (const expr_t *[]){rows, each, features});
+  const expr_t *one = expr_const(e->pool, 1), *each = slots ? one : source->k;
+  unsigned rank = rule_is_one(features) ? 2 : 3;
+  const expr_t *from[3] = {rows, expr_const(e->pool, source->experts),
+                           features};
+  const expr_t *at[3] = {rows, each, one};
+  x = with_dims(b, x, NULL, rank, from);
+  ir_value_t *index = with_dims(b, e->route_index, NULL, rank, at);
+  at[2] = features;
+  if (rank == 3) index = ir_expand(b, index, rank, at);
   ir_value_t *in[2] = {x, index};
   ir_op_t *op = ir_begin(b, OP_GATHER_ELEMENTS, 2, in, 1);
   if (op == NULL) return NULL;

@@ -202,8 +202,7 @@ const moe_fact_t *moe_rank_of_token(moe_facts_t *facts, ir_value_t *value,
     return NULL;
   bool has_slots = (moe_tag_union(value->type.rank, out->tag) & TAG_SLOT) != 0;
   bool picks = is_sum ? gate->off.x == 0
-                      : gate->off.x <= gate->rank->offset &&
-                            gate->given == NULL && !gate->rank->gaps;
+                      : gate->off.x <= gate->rank->offset && !gate->rank->gaps;
   if (!picks || (!has_slots && !rule_is_one(gate->source->k))) return NULL;
   out->kind = FACT_RANK;
   out->off = out->on = unknown;
