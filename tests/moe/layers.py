@@ -366,6 +366,9 @@ def draw(rng, form=None, **fixed):
     if form == "capacity":
         k = 1 if (spec | fixed)["router"] == "argmax" else (spec | fixed)["k"]
         spec |= {"k": k} | capacity.draw(pick, k, fixed)
+        in_order = spec["choice"] in ("slots_first", "each_slot")
+        if in_order and spec["router"] == "topk_of_logits":  # slots in any order
+            spec["router"] = "softmax_topk"
     if form == "images":
         spec |= {"dispatch": pick("dense", "samples"), "kind": "conv"}
     spec |= fixed
