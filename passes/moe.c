@@ -302,8 +302,10 @@ static void try_singles(search_t *s, unsigned i) {
   const moe_source_t *source = s->source[i];
   for (const moe_found_t *f = s->first; f != NULL; f = f->next)
     if (f->source == source || moe_part_index(f->source, source) >= 0) return;
-  const ir_op_t *end =
-      s->n_sources - i > NEAREST ? s->source[i + NEAREST]->index->def : NULL;
+  unsigned last = i, n = 0;
+  while (last + 1 < s->n_sources && n < NEAREST)
+    n += !s->source[++last]->by_mask;
+  const ir_op_t *end = n == NEAREST ? s->source[last]->index->def : NULL;
   for (ir_op_t *op = source->index->def; op != end; op = ir_walk_next(op)) {
     if (op->n_out != 1 || is_settled(s, op)) continue;
     aim(s, op, source);
