@@ -351,12 +351,21 @@ static void tell_chosen(search_t *s, const moe_source_t *source,
   }
 }
 
+static const char *const form_name[] = {
+    [MOE_FORM_DENSE] = "dense, masked",
+    [MOE_FORM_LOOP] = "loop over experts",
+    [MOE_FORM_GATHERED] = "gathered weights",
+    [MOE_FORM_GROUPED] = "sorted and grouped",
+    [MOE_FORM_CAPACITY] = "buffers with a capacity",
+    [MOE_FORM_CHOICE] = "experts choose tokens",
+};
+
 static void tell(search_t *s, const moe_found_t *found, const ir_op_t *op) {
   moe_layer_t *layer = moe_report_add_layer(s->ctx->options->moe);
   if (layer == NULL) return;
   layer->loc = found->root->def->loc;
   layer->name = layer->loc.node != NULL ? layer->loc.node : found->root->name;
-  layer->form = found->form;
+  layer->form = form_name[found->form];
   layer->experts = found->source->experts;
   layer->k = moe_experts_per_token(found->source);
   layer->n_structures = op->n_regions;
@@ -367,7 +376,7 @@ static void tell(search_t *s, const moe_found_t *found, const ir_op_t *op) {
                 "results of experts are finite");
   tell_missing(s, found, layer);
   moe_describe_experts(s->ctx->options->moe, layer, op,
-                       strcmp(found->form, "dense, masked") == 0);
+                       found->form == MOE_FORM_DENSE);
   if (found->source->by_mask) tell_chosen(s, found->source, layer);
   /* buffers have more rows than tokens, or fewer: nobody counted */
   if (strcmp(found->form, "buffers with a capacity") == 0)

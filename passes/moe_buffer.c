@@ -520,8 +520,8 @@ moe_found_t *moe_match_buffers(moe_builder_t *b, const ir_op_t *op,
       moe_fail(b, op, "places are numbers of one type");
       return NULL;
     }
-    return moe_new_found(b, root, root_tag, source, term,
-                         "buffers with a capacity", active);
+    return moe_new_found(b, root, root_tag, source, term, MOE_FORM_CAPACITY,
+                         active);
   }
   return NULL;
 }

@@ -45,8 +45,8 @@ moe_found_t *moe_match_choice(moe_builder_t *b, const ir_op_t *op,
   moe_term_t *term = moe_build(b, ir_in(op, 2), tag,
                                moe_layout(b, LAYOUT_BUFFER, source, NULL, -1));
   if (term == NULL) return NULL;
-  moe_found_t *found = moe_new_found(b, root, root_tag, source, term,
-                                     "experts choose tokens", NULL);
+  moe_found_t *found =
+      moe_new_found(b, root, root_tag, source, term, MOE_FORM_CHOICE, NULL);
   double zero;
   if (found == NULL || (moe_fill_number(into, &zero) && zero == 0))
     return found;

@@ -5,6 +5,16 @@
 #include "passes/moe_term.h"
 #include "passes/pass.h"
 
+/* How a file spells a layer. */
+typedef enum {
+  MOE_FORM_DENSE, /* all experts are computed for all tokens */
+  MOE_FORM_LOOP,
+  MOE_FORM_GATHERED,
+  MOE_FORM_GROUPED,
+  MOE_FORM_CAPACITY,
+  MOE_FORM_CHOICE,
+} moe_form_t;
+
 /* A layer that can be written: root = rest + sum over the slots of a token of
  * its expert's term where `active` holds. */
 typedef struct moe_found {
@@ -17,10 +27,9 @@ typedef struct moe_found {
                                have the first one */
   moe_term_t *active;       /* bool: routes that count; NULL: all */
   const bool *present;      /* of the experts; NULL: all */
-  bool combines;            /* false: there is one slot and no sum */
   unsigned n_rest;
   ir_value_t **rest; /* of root's type */
-  const char *form;
+  moe_form_t form;
   int64_t shared; /* experts beside these that all tokens run through */
   struct moe_found *next;
 } moe_found_t;

@@ -8,7 +8,7 @@
 
 static moe_found_t *new_found(moe_builder_t *b, ir_value_t *root,
                               const uint8_t *tag, const moe_source_t *source,
-                              moe_term_t *term, const char *form) {
+                              moe_term_t *term, moe_form_t form) {
   moe_found_t *found = ARENA_NEW(b->arena, moe_found_t);
   uint8_t *kept = ARENA_ARRAY(b->arena, uint8_t, root->type.rank + 1);
   memcpy(kept, tag, root->type.rank);
@@ -24,9 +24,9 @@ static moe_found_t *new_found(moe_builder_t *b, ir_value_t *root,
 }
 
 /* How rows came to their experts. */
-static const char *form_of_rows(const moe_builder_t *b) {
-  if (b->taken != NULL) return "buffers with a capacity";
-  return b->grouped ? "sorted and grouped" : "gathered weights";
+static moe_form_t form_of_rows(const moe_builder_t *b) {
+  if (b->taken != NULL) return MOE_FORM_CAPACITY;
+  return b->grouped ? MOE_FORM_GROUPED : MOE_FORM_GATHERED;
 }
 
 /* Experts have something of their own, and compute with the token. */
@@ -114,15 +114,15 @@ static bool read_member(moe_builder_t *b, const moe_part_t *part,
   return layout->kind != LAYOUT_ROWS || read_mask(b, layout, m);
 }
 
-static const char *form_of(const moe_layout_t *layout) {
+static moe_form_t form_of(const moe_layout_t *layout) {
   switch (layout->kind) {
     case LAYOUT_ROWS:
-      return "loop over experts";
+      return MOE_FORM_LOOP;
     case LAYOUT_SORTED:
     case LAYOUT_GROUP:
-      return "sorted and grouped";
+      return MOE_FORM_GROUPED;
     default:
-      return "dense, masked";
+      return MOE_FORM_DENSE;
   }
 }
 
@@ -242,7 +242,7 @@ static moe_found_t *with_structures(moe_builder_t *b, moe_found_t *found) {
 
 moe_found_t *moe_new_found(moe_builder_t *b, ir_value_t *root,
                            const uint8_t *tag, const moe_source_t *source,
-                           moe_term_t *term, const char *form,
+                           moe_term_t *term, moe_form_t form,
                            moe_term_t *active) {
   if (!is_expert(b, root->def, term)) return NULL;
   moe_found_t *found =

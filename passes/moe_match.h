@@ -8,7 +8,7 @@
 /* A layer of one structure, with all experts; `active` may be NULL. */
 moe_found_t *moe_new_found(moe_builder_t *b, ir_value_t *root,
                            const uint8_t *tag, const moe_source_t *source,
-                           moe_term_t *term, const char *form,
+                           moe_term_t *term, moe_form_t form,
                            moe_term_t *active);
 /* What the parts of a router in a sum make up, with root as the sum; NULL where
  * something cannot be shown (the builder has the blocker). */

@@ -64,10 +64,11 @@ typedef struct moe_layer {
   const char *name; /* the ONNX node that gives the combined result, or the name
                        of that value where the node has none */
   ir_loc_t loc;     /* of that node */
-  const char *form; /* "loop over experts", "gathered weights", "sorted and
-                       grouped", "dense, masked", "one-hot dispatch", ... */
-  int64_t experts;  /* E: numbers that the router can name */
-  int64_t k;        /* experts of a token; 0 where that varies */
+  const char
+      *form;       /* "loop over experts", "gathered weights", "sorted and
+                      grouped", "dense, masked", "buffers with a capacity", ... */
+  int64_t experts; /* E: numbers that the router can name */
+  int64_t k;       /* experts of a token; 0 where that varies */
   int64_t groups, groups_kept; /* of a router limited to groups; 0: it is not */
   const char *router;          /* "softmax, top-k, renormalised" */
   const char *structure;       /* of the experts; of the first kind where they
