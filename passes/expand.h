@@ -30,6 +30,11 @@ const expr_t *inline_expr(const inliner_t *in, const expr_t *e);
 /* Copies an operation; sizes that it or what is in it defines become new ones.
  */
 void inline_op(inliner_t *in, const ir_op_t *op);
+/* Changes sizes in a copy and in all that is in it: `rows` becomes `n`, sizes
+ * that it defines become new ones. The inliner needs its builder and memory
+ * only. */
+moec_status_t inline_sizes(inliner_t *in, ir_op_t *copy, const expr_t *rows,
+                           const expr_t *n);
 /* Copies all operations; what the region yields. */
 ir_value_t *inline_all(inliner_t *in);
 

@@ -122,6 +122,14 @@ static moec_status_t change_sizes(inliner_t *in, ir_op_t *op) {
   return MOEC_OK;
 }
 
+moec_status_t inline_sizes(inliner_t *in, ir_op_t *copy, const expr_t *rows,
+                           const expr_t *n) {
+  in->n_symbols = expr_n_symbols(in->b->module->exprs);
+  in->symbols = ARENA_ARRAY(in->scratch, const expr_t *, in->n_symbols);
+  in->symbols[expr_as_symbol(rows)->index] = n;
+  return change_sizes(in, copy);
+}
+
 /* ---- Operations ------------------------------------------------------------
  */
 

@@ -379,7 +379,7 @@ static void tell(search_t *s, const moe_found_t *found, const ir_op_t *op) {
                        found->form == MOE_FORM_DENSE);
   if (found->source->by_mask) tell_chosen(s, found->source, layer);
   /* buffers have more rows than tokens, or fewer: nobody counted */
-  if (strcmp(found->form, "buffers with a capacity") == 0)
+  if (found->form == MOE_FORM_CAPACITY)
     layer->before = (moe_work_t){NULL, NULL, NULL};
 }
 
@@ -451,6 +451,23 @@ static bool is_alias(search_t *s, const ir_op_t *bind) {
          moe_are_equal(s->b->facts, source, most, symbol->upper);
 }
 
+/* How many elements of a mask are true: never more than it has. */
+static bool counts_mask(const ir_op_t *bind) {
+  const expr_symbol_t *symbol =
+      expr_as_symbol(ir_get_expr(bind, ATTR_BIND_symbol));
+  const ir_op_t *sum = ir_in(bind, 0)->def;
+  if (sum == NULL || sum->code != OP_REDUCE_SUM ||
+      !rule_has_one_element(&sum->out[0].type))
+    return false;
+  const ir_op_t *cast = ir_in(sum, 0)->def;
+  if (cast == NULL || cast->code != OP_CAST ||
+      ir_in(cast, 0)->type.dtype != DT_BOOL)
+    return false;
+  const expr_t *most =
+      ir_type_count(bind->module->exprs, &ir_in(cast, 0)->type);
+  return symbol->lower <= 0 && (symbol->upper == NULL || symbol->upper == most);
+}
+
 static void release_sizes(search_t *s) {
   ir_op_t *next;
   for (ir_op_t *op = ir_walk_first(s->func); op != NULL; op = next) {
@@ -459,7 +476,7 @@ static void release_sizes(search_t *s) {
       const expr_symbol_t *symbol =
           expr_as_symbol(ir_get_expr(op, ATTR_BIND_symbol));
       if (moe_fact_of_symbol(s->b->facts, symbol)->kind != FACT_NONE ||
-          is_alias(s, op))
+          is_alias(s, op) || counts_mask(op))
         ir_set_int(op, ATTR_BIND_sure, 1);
     } else if (op->code == OP_CHECK_EQUAL) {
       const expr_t *a = ir_get_expr(op, ATTR_CHECK_EQUAL_a);

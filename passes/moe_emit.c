@@ -3,6 +3,7 @@
 #include "passes/moe_emit.h"
 
 #include "ir/build.h"
+#include "passes/moe_nested.h"
 #include "passes/rules.h"
 
 typedef struct written {
@@ -272,6 +273,18 @@ static ir_value_t *write_shaped(emitter_t *e, const moe_term_t *term,
   return ir_place(e->inner, op);
 }
 
+static ir_value_t *write_topk(emitter_t *e, const moe_term_t *term,
+                              ir_value_t *x) {
+  const ir_op_t *model = term->model;
+  ir_op_t *op = ir_begin(e->inner, OP_TOPK, 1, &x, 2);
+  if (op == NULL) return NULL;
+  for (unsigned i = 0; i < model->n_attrs; i++)
+    ir_copy_attr(op, &model->attrs[i]);
+  ir_set_int(op, ATTR_TOPK_axis, number(term->exprs[0]) + (term->rows ? 1 : 0));
+  return ir_place(e->inner, op) != NULL ? &op->out[number(term->exprs[1])]
+                                        : NULL;
+}
+
 static bool is_shaped(ir_opcode_t code) {
   switch (code) {
     case OP_RESHAPE:
@@ -311,6 +324,13 @@ static ir_value_t *write_op(emitter_t *e, const moe_term_t *term) {
     for (unsigned d = 0; d < x->rank; d++) dim[1 + d] = x->dim[d];
     in[i] = ir_expand(e->inner, in[i], x->rank + 1, dim);
   }
+  if (term->code == OP_MOE_EXPERTS || term->code == OP_MOE_COMBINE) {
+    ir_value_t *y =
+        moe_write_nested(e->inner, e->ctx->scratch, term, in, e->rows);
+    return y != NULL ? with_dims(e->inner, y, e->rows, term->rank, term->dim)
+                     : NULL;
+  }
+  if (term->code == OP_TOPK) return write_topk(e, term, in[0]);
   if (is_shaped(term->code)) return write_shaped(e, term, in);
   ir_loc_t layer = e->inner->loc;
   if (term->model != NULL) e->inner->loc = term->model->loc;

@@ -228,6 +228,32 @@ static moe_term_t *read_along(moe_builder_t *b, ir_value_t *value,
                                              .exprs = &along});
 }
 
+/* The greatest features of each row, or their numbers. */
+static moe_term_t *read_topk(moe_builder_t *b, ir_value_t *value,
+                             const uint8_t *tag, const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  int64_t axis =
+      feature_axis(&value->type, tag, ir_get_int(op, ATTR_TOPK_axis));
+  const expr_t *k = ir_get_expr(op, ATTR_TOPK_k);
+  if (axis < 0 || !expr_is_const(k, NULL))
+    return moe_fail(b, op, "rows are independent of each other");
+  moe_term_t *in = moe_build(b, ir_in(op, 0), tag, layout);
+  if (in == NULL) return NULL;
+  const expr_t *dim[IR_MAX_RANK];
+  unsigned rank = moe_features(b->terms, &value->type, tag, dim);
+  const expr_t *part[2] = {expr_const(b->pool, axis),
+                           expr_const(b->pool, value->index)};
+  return moe_term_op(b->terms, &(moe_term_t){.code = OP_TOPK,
+                                             .model = op,
+                                             .dtype = value->type.dtype,
+                                             .rank = rank,
+                                             .dim = dim,
+                                             .n = 1,
+                                             .in = &in,
+                                             .n_exprs = 2,
+                                             .exprs = part});
+}
+
 static moe_term_t *read_reduce(moe_builder_t *b, ir_value_t *value,
                                const uint8_t *tag, const moe_layout_t *layout) {
   const ir_op_t *op = value->def;
@@ -311,6 +337,10 @@ static moe_reader_t *reader_of(const ir_op_t *op) {
       return read_planes;
     case OP_IF:
       return moe_read_if;
+    case OP_MOE_COMBINE:
+      return moe_read_combine;
+    case OP_TOPK:
+      return read_topk;
     default:
       return ir_has_trait(op, ELEMENTWISE) ? read_elementwise : NULL;
   }

@@ -54,6 +54,7 @@ moe_reader_t moe_read_matmul, moe_read_gather, moe_read_gather_nd,
 moe_term_t *moe_read_product(moe_builder_t *b, ir_value_t *value,
                              const uint8_t *tag, moe_term_t *x, moe_term_t *y);
 /* moe_buffer.c: products of gates, products and scatters that fill buffers */
+moe_reader_t moe_read_combine; /* moe_nested.c: layers inside experts */
 moe_reader_t moe_read_gate_product, moe_read_dispatch, moe_read_filled;
 /* Whether what experts have of their own is made of the tokens that they
  * compute with, as a mean over all tokens of hidden features is: then rows mix.

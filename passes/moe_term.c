@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "passes/moe_nested.h"
 #include "passes/moe_rules.h"
 #include "passes/moe_sizes.h"
 
@@ -45,6 +46,8 @@ static bool same_list(const void *a, const void *b, size_t size) {
 
 static bool same_attrs(const ir_op_t *a, const ir_op_t *b) {
   if (a == b) return true;
+  if (a != NULL && (a->code == OP_MOE_EXPERTS || a->code == OP_MOE_COMBINE))
+    return moe_same_nested(a, b);
   if (a == NULL || b == NULL || a->n_attrs != b->n_attrs) return false;
   for (unsigned i = 0; i < a->n_attrs; i++)
     if (!ir_attr_equal(&a->attrs[i], &b->attrs[i])) return false;
