@@ -197,7 +197,7 @@ static void compare_outputs(trial_t *t, const config_t *c,
 }
 
 /* Runs every configuration with these sizes; the first one is the measure. */
-static void run_sizes(trial_t *t, random_t *r, const int64_t *sizes) {
+static void run_with_sizes(trial_t *t, random_t *r, const int64_t *sizes) {
   moec_value_t inputs[GRAPH_MAX_INPUTS] = {0};
   moec_value_t outputs[MAX_CONFIGS][GRAPH_MAX_OUTPUTS] = {0};
   moec_status_t first = MOEC_OK;
@@ -240,7 +240,7 @@ static unsigned run_trial(uint64_t seed, const isas_t *isas) {
   for (unsigned i = 0; i < N_RUNS; i++) {
     const int64_t sizes[] = {some[random_below(&r, 8)],
                              some[random_below(&r, 8)]};
-    run_sizes(&t, &r, sizes);
+    run_with_sizes(&t, &r, sizes);
   }
   for (unsigned i = 0; i < t.n_configs; i++)
     t.config[i].model->destroy(t.config[i].instance);
