@@ -34,7 +34,8 @@ def draw(pick, k, fixed):
     spec = {"choice": pick("tokens", "slots_first", "each_slot", "rounds") if k > 1 else "one",
             "hot": pick("equal", "one_hot", "eye"), "counter": pick("float", "int64", "int32"),
             "count": pick("after", "exclusive", "masked"), "pick": pick("sum", "max", "gather"),
-            "limit": pick("less", "less_or_equal", "not_greater", "cut_before", "none"),
+            "limit": pick("less", "less_or_equal", "not_greater", "cut_before", "minus_one",
+                          "none"),
             "capacity": pick(2, 3), "bound": pick("number", "number", "size"),
             "into": pick("product", "product", "scatter_nd", "scatter_elements"),
             "back": pick("product", "product", "gather", "gather_zero"),
@@ -204,7 +205,9 @@ def gates(layer, hot, rank, idx, w):
         hits = g.op("Mul", hits, g.unsqueeze(g.cast(hot, F32), -1))
     else:
         number = number_of(layer, rank, hot, idx)
-        if spec["limit"] not in ("cut_before", "none"):
+        if spec["limit"] == "minus_one":  # the number of no place
+            number = g.op("Where", fits(layer, number), number, layer.number(-1))
+        elif spec["limit"] not in ("cut_before", "none"):
             keep = g.cast(fits(layer, number), layer.type)
             hot = g.op("Mul", hot, g.unsqueeze(keep, -1))
         hits = g.op("Mul", g.unsqueeze(g.cast(hot, F32), -1),
