@@ -275,6 +275,18 @@ bool moe_vanishes(moe_facts_t *facts, const moe_condition_t *condition,
 /* ---- Indicators -------------------------------------------------------------
  */
 
+/* A constant of zeros and ones. */
+static bool has_bits(const ir_value_t *value) {
+  enum { MAX_COUNT = 1 << 16 };
+  int64_t count;
+  double x;
+  if (!ir_type_static_count(&value->type, &count) || count > MAX_COUNT)
+    return false;
+  for (int64_t i = 0; i < count; i++)
+    if (!moe_constant_element(value, i, &x) || (x != 0 && x != 1)) return false;
+  return true;
+}
+
 static bool is_indicator(const ir_value_t *value, unsigned depth) {
   const ir_op_t *op = value->def;
   double zero, one;
@@ -288,6 +300,8 @@ static bool is_indicator(const ir_value_t *value, unsigned depth) {
       return moe_fill_number(ir_in(op, 1), &one) &&
              moe_fill_number(ir_in(op, 2), &zero) && (one == 0 || one == 1) &&
              (zero == 0 || zero == 1);
+    case OP_GATHER: /* rows of a unit matrix */
+      return has_bits(ir_in(op, 0));
     case OP_CAST:
     case OP_RESHAPE:
     case OP_EXPAND:
