@@ -8,6 +8,7 @@ the graph's generator.
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
+import assigned
 import blocks
 import capacity
 from blocks import D, H
@@ -324,7 +325,7 @@ def images(g, spec, x, idx, w, experts):
 
 FORMS = {
     "gathered": gathered, "loop": loop, "grouped": grouped, "dense": dense,
-    "capacity": capacity.make, "images": images,
+    "capacity": capacity.make, "images": images, "assigned": assigned.make,
 }
 
 
@@ -334,7 +335,7 @@ def draw(rng, form=None, **fixed):
         return choices[int(rng.integers(len(choices)))]
 
     form = form or pick("gathered", "loop", "loop", "grouped", "grouped", "dense", "dense",
-                        "capacity", "images")
+                        "capacity", "images", "assigned")
     spec = {"form": form, "router": pick(*blocks.ROUTERS), "experts": pick(4, 8),
             "k": pick(1, 2, 2), "kind": pick(*KINDS), "act": pick(*blocks.ACTIVATIONS),
             "gates": pick("scatter", "scatter", "one_hot_sum", "one_hot_product", "equal_sum",
@@ -369,6 +370,8 @@ def draw(rng, form=None, **fixed):
         in_order = spec["choice"] in ("slots_first", "each_slot")
         if in_order and spec["router"] == "topk_of_logits":  # slots in any order
             spec["router"] = "softmax_topk"
+    if form == "assigned":
+        spec |= assigned.draw(pick) | {"kind": pick(*KINDS, "mixed")}
     if form == "images":
         spec |= {"dispatch": pick("dense", "samples"), "kind": "conv"}
     spec |= fixed
