@@ -26,6 +26,7 @@ typedef struct emitter {
   unsigned n_leaves;
   ir_value_t *route_index; /* [T, k] */
   ir_value_t *token;       /* of each route, where experts choose; else NULL */
+  ir_value_t *active;      /* bool[routes]: those that count; NULL: all */
   written_t **table;       /* what was written: one of these */
   written_t *in_region[TABLE_SIZE], *in_front[TABLE_SIZE];
 } emitter_t;
@@ -482,6 +483,7 @@ static ir_value_t *expert_numbers(emitter_t *e) {
   ir_value_t *active = write_for_routes(e, found->active, source->routes);
   if (active == NULL) return NULL;
   active = with_dims(b, active, source->routes, 0, NULL);
+  e->active = active;
   ir_value_t *none = ir_scalar_int(b, DT_I64, source->experts);
   return ir_select(b, active, x, none);
 }
@@ -666,6 +668,17 @@ static ir_value_t *write_sum(emitter_t *e, ir_value_t *y,
   return ir_place(b, op);
 }
 
+/* Of tokens that no expert has, what was there before. */
+static ir_value_t *write_over(emitter_t *e, ir_value_t *sum) {
+  const ir_type_t *type = &e->found->root->type;
+  const expr_t *dim[IR_MAX_RANK];
+  for (unsigned d = 0; d < type->rank; d++)
+    dim[d] =
+        e->found->tag[d] == TAG_TOKEN ? type->dim[d] : expr_const(e->pool, 1);
+  ir_value_t *active = with_dims(e->outer, e->active, NULL, type->rank, dim);
+  return ir_select(e->outer, active, sum, e->now(e->user, e->found->over));
+}
+
 ir_op_t *moe_emit(pass_ctx_t *ctx, const moe_found_t *found,
                   ir_value_t *(*now)(void *user, ir_value_t *value), void *user,
                   ir_value_t **out_sum) {
@@ -692,6 +705,7 @@ ir_op_t *moe_emit(pass_ctx_t *ctx, const moe_found_t *found,
   ir_value_t *sum = write_sum(&e, &experts->out[0], weight);
   if (sum == NULL || b.status != MOEC_OK) return NULL;
   sum = as_root(&e, sum);
+  if (found->over != NULL) sum = write_over(&e, sum);
   for (unsigned i = 0; i < found->n_rest; i++)
     sum = ir_binary(&b, OP_ADD, now(user, found->rest[i]), sum);
   if (b.status != MOEC_OK) return NULL;

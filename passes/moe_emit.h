@@ -29,6 +29,8 @@ typedef struct moe_found {
   const bool *present;      /* of the experts; NULL: all */
   unsigned n_rest;
   ir_value_t **rest; /* of root's type */
+  ir_value_t *over;  /* likewise: in place of the sum for tokens without a route
+                        that counts, where each has one; NULL: 0 */
   moe_form_t form;
   int64_t shared; /* experts beside these that all tokens run through */
   struct moe_found *next;

@@ -114,6 +114,19 @@ static bool read_member(moe_builder_t *b, const moe_part_t *part,
   return layout->kind != LAYOUT_ROWS || read_mask(b, layout, m);
 }
 
+/* Something else is left for tokens that no expert writes: with all experts
+ * there, and all of their tokens, there are none. */
+static bool read_over(moe_builder_t *b, const moe_part_t *part,
+                      moe_found_t *found) {
+  for (int64_t e = 0; e < found->source->experts; e++)
+    if (!found->present[e]) {
+      moe_fail(b, part->at, "every expert writes over what was there");
+      return false;
+    }
+  if (found->active != NULL) found->over = part->over;
+  return true;
+}
+
 static moe_form_t form_of(const moe_layout_t *layout) {
   switch (layout->kind) {
     case LAYOUT_ROWS:
@@ -315,6 +328,10 @@ moe_found_t *moe_match_sum(moe_builder_t *b, ir_value_t *root,
     const moe_part_t *part = &sum->part[i];
     if (part->layout != NULL && part->layout->source == source) {
       if (n++ == 0) first = part;
+      if (part->over != first->over) {
+        moe_fail(b, part->at, "all experts are written the same way");
+        return NULL;
+      }
     } else if (part->layout == NULL &&
                rule_same_dims(&part->value->type, &root->type)) {
       rest[n_rest++] = part->value;
@@ -331,6 +348,7 @@ moe_found_t *moe_match_sum(moe_builder_t *b, ir_value_t *root,
                            ? match_each_slot(b, root, sum, source)
                            : match_members(b, root, sum, source);
   if (found == NULL) return NULL;
+  if (first->over != NULL && !read_over(b, first, found)) return NULL;
   for (int64_t e = 0;
        n_rest > 0 && found->present != NULL && e < source->experts; e++)
     if (!found->present[e]) { /* the rest may be what is missing */

@@ -83,25 +83,27 @@ static bool slot_part(moe_builder_t *b, ir_value_t *value, const ir_op_t *at,
   return true;
 }
 
-/* Whether rows that are written over are 0: a token has one expert only, and
- * what was written before are other experts' rows. */
-static bool overwrites_zeros(moe_builder_t *b, const ir_op_t *op) {
+/* What rows are written over: a token has one expert only, and what was written
+ * before are other experts' rows. NULL: there may be other rows of the token.
+ */
+static ir_value_t *overwritten(moe_builder_t *b, const ir_op_t *op) {
   const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+  bool adds = false;
   double zero;
-  if (!rule_is_one(fact->source->k)) return false;
+  if (!rule_is_one(fact->source->k)) return NULL;
   for (unsigned i = 0; i < MAX_NESTED; i++) {
-    const ir_value_t *into = ir_in(op, 0);
-    if (moe_fill_number(into, &zero)) return zero == 0;
+    ir_value_t *into = ir_in(op, 0);
     op = into->def;
-    if (op == NULL ||
-        (op->code != OP_SCATTER_ELEMENTS && op->code != OP_SCATTER_ND) ||
-        !rows_are_distinct(b, op))
-      return false;
-    const moe_fact_t *other = moe_fact(b->facts, ir_in(op, 1));
-    if (other->source != fact->source || other->expert == fact->expert)
-      return false;
+    bool scatters = op != NULL && (op->code == OP_SCATTER_ELEMENTS ||
+                                   op->code == OP_SCATTER_ND);
+    const moe_fact_t *other =
+        scatters ? moe_fact(b->facts, ir_in(op, 1)) : NULL;
+    if (!scatters || other->source != fact->source)
+      return !adds || (moe_fill_number(into, &zero) && zero == 0) ? into : NULL;
+    if (!rows_are_distinct(b, op) || other->expert == fact->expert) return NULL;
+    adds = adds || !rule_scatters_by(op, "none");
   }
-  return false;
+  return NULL;
 }
 
 /* mask of an expert ? its result : what the others give; tokens have one
@@ -141,10 +143,17 @@ static bool choice_parts(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
 
 static bool scatter_part(moe_builder_t *b, const ir_op_t *op, bool from_zero,
                          moe_sum_t *sum) {
-  bool adds = rule_scatters_by(op, "add") ||
-              (rule_scatters_by(op, "none") && rows_are_distinct(b, op) &&
-               (from_zero || overwrites_zeros(b, op)));
-  return adds && scattered_rows(b, op, sum);
+  double zero;
+  ir_value_t *over = NULL;
+  if (!rule_scatters_by(op, "add")) {
+    if (!rule_scatters_by(op, "none") || !rows_are_distinct(b, op))
+      return false;
+    if (!from_zero && (over = overwritten(b, op)) == NULL) return false;
+    if (over != NULL && moe_fill_number(over, &zero) && zero == 0) over = NULL;
+  }
+  if (!scattered_rows(b, op, sum)) return false;
+  sum->part[sum->n - 1].over = over;
+  return true;
 }
 
 static bool scatter_parts(moe_builder_t *b, const ir_op_t *op, moe_sum_t *sum,
@@ -153,7 +162,8 @@ static bool scatter_parts(moe_builder_t *b, const ir_op_t *op, moe_sum_t *sum,
   ir_value_t *into = ir_in(op, 0);
   bool from_zero = rule_splat_float(into, &zero) && zero == 0;
   if (!scatter_part(b, op, from_zero, sum)) return false;
-  if (!from_zero) take_apart(b, into, sum, depth + 1);
+  if (!from_zero && into != sum->part[sum->n - 1].over)
+    take_apart(b, into, sum, depth + 1);
   return true;
 }
 

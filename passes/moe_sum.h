@@ -9,6 +9,7 @@ typedef struct moe_part {
   uint8_t tag[IR_MAX_RANK];   /* of value */
   const moe_layout_t *layout; /* of value; NULL: it is no expert's */
   const ir_op_t *at;          /* where it is added */
+  ir_value_t *over;           /* what it is written over; NULL: 0, or added */
 } moe_part_t;
 
 typedef struct moe_sum {

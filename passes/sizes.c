@@ -56,22 +56,19 @@ typedef struct sizes {
   change_t *last;
 } sizes_t;
 
-static void multiply(number_t *number, const expr_t *by) {
-  number->factor =
-      expr_mul(number->value->def->module->exprs, number->factor, by);
-}
-
 /* How often an expansion repeats each element, into the factor; false where
  * that is not known. */
 static bool through_expand(number_t *number) {
   const ir_op_t *op = number->value->def;
   const ir_type_t *from = &op->in[0].value->type, *to = &op->out[0].type;
+  const expr_t *factor = number->factor;
   unsigned shift = to->rank - from->rank;
   for (unsigned d = 0; d < to->rank; d++) {
     if (d >= shift && from->dim[d - shift] == to->dim[d]) continue;
     if (d >= shift && !rule_is_one(from->dim[d - shift])) return false;
-    multiply(number, to->dim[d]);
+    factor = expr_mul(op->module->exprs, factor, to->dim[d]);
   }
+  number->factor = factor;
   return true;
 }
 
@@ -114,7 +111,7 @@ static bool through_product(number_t *number) {
     ir_value_t *other = op->in[1 - i].value;
     if (by == NULL || !is_one_integer(other) || other->type.dtype != DT_I64)
       continue;
-    multiply(number, by);
+    number->factor = expr_mul(op->module->exprs, number->factor, by);
     number->value = other;
     return true;
   }
@@ -242,33 +239,36 @@ static const expr_t *bind_count(const sizes_t *s, ir_op_t *bind,
   const expr_t *size = ir_bind(&b, count, 0, name, 0, most);
   ir_op_t *made = bind->prev;
   if (made->code == OP_BIND && ir_get_expr(made, ATTR_BIND_symbol) == size)
-    ir_set_int(made, ATTR_BIND_sure, 1); /* the bounds of a count */
+    ir_set_int(made, ATTR_BIND_sure, 1);
   return size;
 }
 
 /* Sums would make expressions grow where they stand for a symbol. */
 static bool is_product(const expr_t *e) { return e->n_terms == 1; }
 
+/* What a number that is `size` times a factor, or a count, lies between. */
+static bool is_sure(sizes_t *s, const number_t *number, const expr_t *size,
+                    const expr_symbol_t *symbol) {
+  bool is_count = number->index < 0;
+  if (!is_count && size == NULL) return false;
+  const expr_t *most =
+      is_count ? ir_type_count(s->pool, &number->value->type) : size;
+  most = expr_mul(s->pool, resize(s, most), resize(s, number->factor));
+  return is_within(s, is_count ? expr_const(s->pool, 0) : most, most, symbol);
+}
+
 static void visit_bind(sizes_t *s, ir_op_t *bind) {
   const expr_t *e = resize_symbol(s, ir_get_expr(bind, ATTR_BIND_symbol));
   const expr_symbol_t *symbol = expr_as_symbol(e);
   number_t number = bound_number(bind);
-  bool is_count = number.index < 0;
+  bool is_same = expr_equals_const(number.factor, 1);
   const expr_t *size = known_size(s, &number, bind);
-  if (size == NULL && expr_equals_const(number.factor, 1))
-    know_size(s, &number, bind, e);
-  if (size == NULL && (expr_equals_const(number.factor, 1) || !is_count))
-    return;
-  const expr_t *least = expr_const(s->pool, 0), *most;
   const expr_t *factor = resize(s, number.factor);
-  if (is_count)
-    most = ir_type_count(s->pool, &number.value->type);
-  else
-    least = most = size;
-  most = expr_mul(s->pool, resize(s, most), factor);
-  if (!is_count) least = most;
-  if (!is_product(factor) || (size != NULL && !is_product(size)) ||
-      !is_within(s, least, most, symbol) ||
+  if (size == NULL && is_same) know_size(s, &number, bind, e);
+  if (!is_sure(s, &number, size, symbol)) return;
+  if (number.index < 0) ir_set_int(bind, ATTR_BIND_sure, 1);
+  if ((size == NULL && is_same) || !is_product(factor) ||
+      (size != NULL && !is_product(size)) ||
       !pass_allow_rewrite(s->ctx, "multiple-of-size", bind))
     return;
   if (size == NULL) {

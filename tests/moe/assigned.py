@@ -58,14 +58,26 @@ def take(g, spec, x, mask):
     return g.reshape(flat, -1, g.width)
 
 
-def put(g, spec, into, mask, rows):
+def put(g, spec, into, mask, rows, **more):
     if spec["put"] == "rows":
-        return g.op("ScatterND", into, places(g, g.squeeze(mask, -1)), rows)
+        return g.op("ScatterND", into, places(g, g.squeeze(mask, -1)), rows, **more)
     at = places(g, elements_of(g, spec, mask, into))
     flat = g.reshape(rows, -1)
     if spec["put"] == "cut":
         flat = g.slice(flat, 0, g.size(at, 0), 0)
-    return g.op("ScatterND", into, at, flat)
+    return g.op("ScatterND", into, at, flat, **more)
+
+
+def mutated(g, spec, hits):
+    """Masks that are read by, and written by."""
+    mutation, axis = spec.get("mutation"), {"flat": 0, "one": 1, "each": 0}[spec["batch"]]
+    if mutation == "both_masks":  # the second expert has the first one's tokens, too
+        hits = [hits[0], g.op("Or", hits[0], hits[1])] + hits[2:]
+    there = list(hits)
+    if mutation == "shifted_mask":
+        there[1] = g.op("Concat", g.slice(hits[1], 1, 2**62, axis), g.slice(hits[1], 0, 1, axis),
+                        axis=axis)
+    return list(zip(hits, there))
 
 
 def make(g, spec, x, idx, w, experts):
@@ -75,13 +87,12 @@ def make(g, spec, x, idx, w, experts):
     x = g.reshape(x, *batch, *tokens, g.width)
     idx, w = (g.reshape(v, *batch, *tokens, 1) for v in (idx, w))
     y = x if spec["over"] == "tokens" else g.zeros(g.op("Shape", x))
-    for e, mask in enumerate(masks(g, spec, idx)):
+    for e, (mask, there) in enumerate(mutated(g, spec, masks(g, spec, idx))):
         rows = experts.call(e, take(g, spec, x, mask), mutation)
         if spec["weigh"] == "rows":
             rows = g.op("Mul", rows, take(g, spec | {"take": "rows"}, w, mask))
-        if mutation == "next_mask" and e == 1:
-            y = put(g, spec, y, mask, g.op("Mul", rows, g.const(np.float32(0.5))))
-        y = put(g, spec, y, mask, rows)
+        adds = {"reduction": "add"} if mutation == "adds" and e == 1 else {}
+        y = put(g, spec, y, there, rows, **adds)
         if mutation == "doubled" and e == 1:
             y = g.op("Mul", y, g.const(np.float32(2)))
     if spec["weigh"] == "whole":

@@ -30,6 +30,7 @@ PLACES = {"form": "capacity", "experts": 4, "groups": 1, "capacity": 2, "bound":
           "into": "product", "back": "product", "dropped": "nothing"}
 MOVES = PLACES | {"into": "scatter_nd", "back": "gather"}
 BIASED = {"kind": "mlp_bias"}
+ASSIGNED = {"form": "assigned", "experts": 4, "k": 1, "kind": "mlp"}
 
 REFUSED, DIFFERS = "refused", "differs"
 # name, what is mutated, and what is claimed of it
@@ -87,6 +88,11 @@ MUTATIONS = [
     ("shifted_weights", {"form": "gathered", "router": "softmax_topk", "k": 2}, {DIFFERS}),
     ("shifted_weights", GROUPS | {"combine": "einsum", "router": "softmax_topk"}, {DIFFERS}),
     ("unmasked", CHAIN | BIASED, {DIFFERS}),
+    # Rows are written over by masks, but not each once and where it came from.
+    ("shifted_mask", ASSIGNED, {DIFFERS}),
+    ("both_masks", ASSIGNED, {DIFFERS}),
+    ("adds", ASSIGNED | {"over": "tokens"}, {REFUSED, DIFFERS}),
+    ("doubled", ASSIGNED, {DIFFERS}),
     ("second_use", LOOPS, set()),
     ("second_use", GROUPS, set()),
     ("second_use", CHAIN, set()),
@@ -111,7 +117,7 @@ def build(seed, index):
         g.prefix = "L0/"
         g.inputs.append(("x", F32, ["T", layers.D]))
         spec = layers.draw(rng, **fixed)
-        if spec["router"] == "argmax":  # k stays 2
+        if spec["router"] == "argmax" and fixed.get("k") != 1:  # k stays 2
             spec |= {"router": "softmax_topk", "k": fixed.get("k", 2)}
         if mutated:
             spec["mutation"] = name
