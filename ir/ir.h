@@ -397,6 +397,8 @@ ir_region_t *ir_moe_add_region(ir_op_t *op);
 
 /* Numbers values densely in program order. */
 void ir_renumber(ir_func_t *func);
+/* The same for what a region defines, from 0. */
+void ir_renumber_region(ir_region_t *region);
 /* Values of a function after ir_renumber: all numbers are below this. */
 unsigned ir_count_values(const ir_func_t *func);
 

@@ -334,6 +334,8 @@ static unsigned count_region(const ir_region_t *region) {
 
 void ir_renumber(ir_func_t *func) { number_region(&func->body, 0); }
 
+void ir_renumber_region(ir_region_t *region) { number_region(region, 0); }
+
 unsigned ir_count_values(const ir_func_t *func) {
   return count_region(&func->body);
 }

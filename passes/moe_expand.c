@@ -447,7 +447,8 @@ static ir_value_t *expand_experts(expander_t *x, ir_op_t *op) {
   check_routes(b, op, ATTR_MOE_EXPERTS_k, ATTR_MOE_EXPERTS_tokens, e.n_routes);
   number_groups(&e);
   if (e.n_groups == 0) return zeros(b, &op->out[0].type);
-  ir_renumber(op->parent->func);
+  for (unsigned i = 0; i < op->n_regions; i++)
+    ir_renumber_region(&op->regions[i]);
   int only = only_region(&e);
   if (is_in_place(&e, only)) return expand_in_place(&e, (unsigned)only);
   e.groups = group_rows(b, find_groups(&e), e.n_groups);

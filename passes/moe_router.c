@@ -5,7 +5,14 @@
 /* ---- Where it can stand ----------------------------------------------------
  */
 
+/* Its number in program order; 0: it has none, or came here since. */
+static unsigned order_of(const ir_op_t *op) {
+  return op->n_out > 0 ? op->out[0].number : 0;
+}
+
 static bool comes_before(const ir_op_t *a, const ir_op_t *b) {
+  if (a->parent == b->parent && order_of(a) != 0 && order_of(b) != 0)
+    return order_of(a) <= order_of(b);
   for (; a != NULL; a = a->next)
     if (a == b) return true;
   return false;
@@ -90,6 +97,7 @@ static void bring(ir_value_t *x, ir_op_t *place) {
   if (x == NULL || is_available(x, place)) return;
   for (unsigned i = 0; i < x->def->n_in; i++) bring(x->def->in[i].value, place);
   ir_move_before(x->def, place);
+  for (unsigned i = 0; i < x->def->n_out; i++) x->def->out[i].number = 0;
 }
 
 static ir_value_t *as_rows(ir_builder_t *b, ir_value_t *x, const expr_t *T) {
@@ -192,6 +200,7 @@ static void find_router(pass_ctx_t *ctx, ir_op_t *op) {
 }
 
 moec_status_t run_moe_router(pass_ctx_t *ctx, ir_func_t *func) {
+  ir_renumber(func);
   for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
     if (op->code == OP_MOE_EXPERTS) find_router(ctx, op);
   return MOEC_OK;
