@@ -311,9 +311,7 @@ moec_status_t codegen_library(ir_module_t *module,
   return recovery_cleanup(make_library, dispose_objects, &library);
 }
 
-/* ---- Text
- * ------------------------------------------------------------------------------
- */
+/* ---- Text ---------------------------------------------------------------- */
 
 static LLVMMemoryBufferRef copy_text(char *text) {
   LLVMMemoryBufferRef buffer =

@@ -52,8 +52,7 @@ static LLVMValueRef i_select(const math_t *m, LLVMValueRef condition,
   return m_select(m, condition, i_const(m, code), otherwise);
 }
 
-/* ---- Widening --------------------------------------------------------------
- */
+/* ---- Widening ------------------------------------------------------------ */
 
 /* The code, shifted up so that it is an f16 up to the bias, to f32. */
 static LLVMValueRef widen_as_half(const math_t *m, LLVMValueRef code,
@@ -131,8 +130,7 @@ LLVMValueRef emit_float_from_bits(emitter_t *em, dtype_t from,
   return value;
 }
 
-/* ---- Narrowing -------------------------------------------------------------
- */
+/* ---- Narrowing ----------------------------------------------------------- */
 
 /* |x| rounded to the format as if its exponents had no upper end; a = bits of
  * |x|, finite. */

@@ -440,9 +440,7 @@ static void emit_assert(kernel_emitter_t *ke, const ir_op_t *op) {
   LLVMPositionBuilderAtEnd(em->builder, go_on);
 }
 
-/* ---- Loops
- * ---------------------------------------------------------------------------
- */
+/* ---- Loops --------------------------------------------------------------- */
 
 static unsigned full_lanes(const kernel_emitter_t *ke) {
   return ke->em->isa->vector_bytes / 4;
@@ -740,9 +738,7 @@ static void emit_when(kernel_emitter_t *ke, const ir_op_t *op) {
   LLVMPositionBuilderAtEnd(em->builder, end);
 }
 
-/* ---- Products
- * ------------------------------------------------------------------------------
- */
+/* ---- Products ------------------------------------------------------------ */
 
 typedef struct tile_sink {
   kernel_emitter_t *ke;
@@ -811,9 +807,7 @@ static void emit_product(kernel_emitter_t *ke, const ir_op_t *op) {
   emit_product_tile(ke->em, &spec);
 }
 
-/* ---- The kernel
- * ------------------------------------------------------------------------------
- */
+/* ---- The kernel ---------------------------------------------------------- */
 
 static void emit_op(kernel_emitter_t *ke, const ir_op_t *op) {
   debug_at(ke->em, op->loc);

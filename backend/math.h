@@ -24,8 +24,7 @@ typedef struct pair {
   LLVMValueRef hi, lo;
 } pair_t;
 
-/* ---- Format ---------------------------------------------------------------
- */
+/* ---- Format -------------------------------------------------------------- */
 
 static inline unsigned mantissa_bits(const math_t *m) {
   return m->wide ? 52 : 23;
@@ -43,8 +42,7 @@ static inline uint64_t sign_bit(const math_t *m) {
   return (uint64_t)1 << (m->wide ? 63 : 31);
 }
 
-/* ---- Real arithmetic ------------------------------------------------------
- */
+/* ---- Real arithmetic ----------------------------------------------------- */
 
 /* The constant c, or the one that belongs to the type. */
 static inline LLVMValueRef r_const(const math_t *m, double c) {
@@ -154,8 +152,7 @@ static inline LLVMValueRef r_at_least(const math_t *m, LLVMValueRef a,
   return m_select(m, r_lt(m, a, limit), limit, a);
 }
 
-/* ---- Integers of the width of the reals ------------------------------------
- */
+/* ---- Integers of the width of the reals ---------------------------------- */
 
 static inline LLVMValueRef i_const(const math_t *m, uint64_t c) {
   return emit_const_int(m->bits, c);
@@ -201,8 +198,7 @@ LLVMValueRef r_xor_sign(const math_t *m, LLVMValueRef a, LLVMValueRef sign);
 /* Whether any lane of a vector of i1 is set, as one i1. */
 LLVMValueRef m_any(const math_t *m, LLVMValueRef mask);
 
-/* ---- Polynomials ------------------------------------------------------------
- */
+/* ---- Polynomials --------------------------------------------------------- */
 
 /* Coefficients for both types, the constant term first. */
 typedef struct polynomial {
@@ -217,8 +213,7 @@ typedef struct polynomial {
 LLVMValueRef r_polynomial(const math_t *m, LLVMValueRef x,
                           const polynomial_t *polynomial);
 
-/* ---- Sums and products without error ---------------------------------------
- */
+/* ---- Sums and products without error ------------------------------------- */
 
 /* a + b exactly, for |a| >= |b| or a = 0. */
 pair_t p_fast_sum(const math_t *m, LLVMValueRef a, LLVMValueRef b);
@@ -238,8 +233,7 @@ pair_t p_const(const math_t *m, double hi32, double lo32, double hi64,
                double lo64);
 pair_t p_select(const math_t *m, LLVMValueRef condition, pair_t a, pair_t b);
 
-/* ---- Cores ------------------------------------------------------------------
- */
+/* ---- Cores --------------------------------------------------------------- */
 
 /* exp(hi + lo), or half of it, correct to about 0.6 ULP, with overflow to
  * infinity and gradual underflow. NaN stays NaN. lo may be NULL. */

@@ -99,8 +99,7 @@ unsigned product_window_depth(const product_types_t *types);
 /* Hands the tile's sums on to spec->line_sink, line by line. */
 void product_sink_lines(emitter_t *em, const product_types_t *types,
                         const product_spec_t *spec, const product_tile_t *tile);
-/* ---- backend/product_dot.c: products of 8-bit integers by dot products ------
- */
+/* ---- backend/product_dot.c: products of 8-bit integers by dot products --- */
 
 /* Fills in packed, line, step and flips where these types have dot products. */
 void product_dot_types(emitter_t *em, product_types_t *types);

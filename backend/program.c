@@ -223,8 +223,7 @@ static LLVMValueRef emit_outputs(program_t *p, const ir_func_t *func) {
              : array(p, LLVMTypeOf(ios[0]), ios, last->n_in, "outputs");
 }
 
-/* ---- Inputs and outputs that are no tensors -------------------------------
- */
+/* ---- Inputs and outputs that are no tensors ------------------------------ */
 
 /* A port as the outside sees it: kind, and the dims of what it holds. */
 static LLVMValueRef emit_port_io(program_t *p, const ir_port_t *port,

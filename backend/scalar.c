@@ -493,9 +493,7 @@ LLVMValueRef emit_elementwise(emitter_t *em, const ir_op_t *op,
                   : int_binary(em, op, in[0], in[1]);
 }
 
-/* ---- Reductions
- * ------------------------------------------------------------------------------
- */
+/* ---- Reductions ---------------------------------------------------------- */
 
 static LLVMValueRef int_neutral(const char *kind, dtype_t dtype,
                                 LLVMTypeRef type) {

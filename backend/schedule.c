@@ -479,9 +479,7 @@ static void emit_op(scheduler_t *s, const ir_op_t *op) {
   }
 }
 
-/* ---- run()
- * -----------------------------------------------------------------------------------
- */
+/* ---- run() --------------------------------------------------------------- */
 
 static unsigned args_needed(const ir_func_t *func) {
   unsigned most = IR_MAX_RANK;
@@ -565,9 +563,7 @@ static LLVMValueRef emit_run(scheduler_t *s) {
   return func;
 }
 
-/* ---- plan()
- * --------------------------------------------------------------------------------------
- */
+/* ---- plan() -------------------------------------------------------------- */
 
 /* The largest bound of what shares each slot. */
 static const expr_t **slot_bounds(scheduler_t *s, unsigned *out_n) {
@@ -634,9 +630,7 @@ static LLVMValueRef emit_plan(scheduler_t *s, unsigned *out_n_slots) {
   return func;
 }
 
-/* ---- Kernels
- * ----------------------------------------------------------------------------------------
- */
+/* ---- Kernels ------------------------------------------------------------- */
 
 static bool region_asserts(const ir_region_t *region) {
   for (const ir_op_t *op = region->first; op != NULL; op = op->next) {
@@ -713,9 +707,7 @@ static void emit_kernel_table(emitter_t *em, ir_module_t *module, unsigned row,
   LLVMSetVisibility(global, LLVMHiddenVisibility);
 }
 
-/* ---- The whole
- * ----------------------------------------------------------------------------------------
- */
+/* ---- The whole ----------------------------------------------------------- */
 
 void emit_schedule(emitter_t *em, ir_module_t *module, weights_t *weights,
                    const schedule_options_t *options) {

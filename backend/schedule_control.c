@@ -28,8 +28,7 @@ static void store_symbols(scheduler_t *s, const expr_t *const *symbols,
   size_forget(&s->sizes);
 }
 
-/* ---- If --------------------------------------------------------------------
- */
+/* ---- If ------------------------------------------------------------------ */
 
 void emit_if(scheduler_t *s, const ir_op_t *op) {
   LLVMBuilderRef at = s->em->builder;
@@ -46,8 +45,7 @@ void emit_if(scheduler_t *s, const ir_op_t *op) {
   LLVMPositionBuilderAtEnd(at, end);
 }
 
-/* ---- While -----------------------------------------------------------------
- */
+/* ---- While --------------------------------------------------------------- */
 
 /* Copies a tensor to the memory of result i, which grows as needed. */
 static void copy_to_state(scheduler_t *s, const ir_op_t *op, unsigned i,
@@ -134,8 +132,7 @@ void emit_while(scheduler_t *s, const ir_op_t *op) {
   size_forget(&s->sizes);
 }
 
-/* ---- Yield -----------------------------------------------------------------
- */
+/* ---- Yield --------------------------------------------------------------- */
 
 /* Ends the run unless the trip's sizes of rows are those of the first trip. */
 static void check_steady(scheduler_t *s, const ir_op_t *yield,

@@ -41,8 +41,7 @@ struct weights {
   weights_stats_t stats;
 };
 
-/* ---- Hashing ---------------------------------------------------------------
- */
+/* ---- Hashing ------------------------------------------------------------- */
 
 #define HASH_A UINT64_C(0x9e3779b185ebca87)
 #define HASH_B UINT64_C(0xc2b2ae3d27d4eb4f)

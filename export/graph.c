@@ -113,8 +113,7 @@ og_value_t *og_tensor(og_graph_t *graph, dtype_t dtype, unsigned rank,
   return value;
 }
 
-/* ---- What a graph knows ----------------------------------------------------
- */
+/* ---- What a graph knows -------------------------------------------------- */
 
 og_symbol_t *og_define(og_graph_t *graph, const expr_symbol_t *symbol,
                        og_value_t *value, int axis) {
@@ -158,8 +157,7 @@ og_memo_t *og_memo(og_graph_t *graph, uint64_t hash, const void *key,
   return &graph->memos[at];
 }
 
-/* ---- Leaving out -----------------------------------------------------------
- */
+/* ---- Leaving out --------------------------------------------------------- */
 
 static void mark(og_graph_t *graph) {
   for (unsigned i = 0; i < graph->n_out; i++) graph->outputs[i]->used = true;

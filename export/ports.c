@@ -50,8 +50,7 @@ static og_value_t *put_typed(export_t *e, const char *op_type, dtype_t dtype,
   return &node->out[0];
 }
 
-/* ---- Inputs -----------------------------------------------------------------
- */
+/* ---- Inputs -------------------------------------------------------------- */
 
 /* Elements x[total] and their dimensions i64[n, rank] of a sequence. */
 static void flatten(export_t *e, og_value_t *sequence, unsigned rank,
@@ -157,8 +156,7 @@ void write_inputs(export_t *e, const ir_func_t *func) {
             write_input);
 }
 
-/* ---- Outputs ----------------------------------------------------------------
- */
+/* ---- Outputs ------------------------------------------------------------- */
 
 /* A sequence of the parts of x[total] that dims i64[n, rank] tell. */
 static og_value_t *unflatten(export_t *e, og_value_t *x, og_value_t *dims,

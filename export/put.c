@@ -20,8 +20,7 @@ void refuse(export_t *e, const char *format, ...) {
   if (e->status == MOEC_OK) e->status = status;
 }
 
-/* ---- Nodes ------------------------------------------------------------------
- */
+/* ---- Nodes --------------------------------------------------------------- */
 
 og_node_t *put_node(export_t *e, const char *op_type, unsigned n_in,
                     og_value_t *const *in, unsigned n_out) {
@@ -83,8 +82,7 @@ void set_ints(export_t *e, og_value_t *x, const char *name, unsigned n,
   attr->ints = arena_grow_array(e->arena, values, n, n, sizeof values[0]);
 }
 
-/* ---- Constants --------------------------------------------------------------
- */
+/* ---- Constants ----------------------------------------------------------- */
 
 og_value_t *put_tensor(export_t *e, dtype_t dtype, unsigned rank,
                        const int64_t *dims, const void *bytes, uint64_t size) {
@@ -146,8 +144,7 @@ og_value_t *put_scalar_int(export_t *e, dtype_t dtype, int64_t value) {
   return put_small(e, &(small_t){dtype, 0, 1, bytes, dtype_bytes(dtype, 1)});
 }
 
-/* ---- Movement ---------------------------------------------------------------
- */
+/* ---- Movement ------------------------------------------------------------ */
 
 og_value_t *put_reshape_ints(export_t *e, og_value_t *x, unsigned n,
                              const int64_t *dims) {
@@ -210,8 +207,7 @@ og_value_t *put_range(export_t *e, const expr_t *n) {
   return put3(e, "Range", zero, limit, one);
 }
 
-/* ---- Operands and results ---------------------------------------------------
- */
+/* ---- Operands and results ------------------------------------------------ */
 
 og_value_t *in_value(export_t *e, unsigned index) {
   ir_value_t *value = ir_in(e->op, index);

@@ -51,8 +51,7 @@ const writer_row_t *writer_row(ir_opcode_t code);
 void refuse(export_t *e, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* ---- Nodes ----------------------------------------------------------------
- */
+/* ---- Nodes --------------------------------------------------------------- */
 
 og_node_t *put_node(export_t *e, const char *op_type, unsigned n_in,
                     og_value_t *const *in, unsigned n_out);
@@ -74,8 +73,7 @@ void set_str(export_t *e, og_value_t *x, const char *name, const char *value);
 void set_ints(export_t *e, og_value_t *x, const char *name, unsigned n,
               const int64_t *values);
 
-/* ---- Constants ------------------------------------------------------------
- */
+/* ---- Constants ----------------------------------------------------------- */
 
 og_value_t *put_ints(export_t *e, unsigned n,
                      const int64_t *values);      /* i64[n] */
@@ -86,8 +84,7 @@ og_value_t *put_scalar_int(export_t *e, dtype_t dtype, int64_t value);
 og_value_t *put_tensor(export_t *e, dtype_t dtype, unsigned rank,
                        const int64_t *dims, const void *bytes, uint64_t size);
 
-/* ---- Movement ---------------------------------------------------------------
- */
+/* ---- Movement ------------------------------------------------------------ */
 
 /* Exactly the sizes `dim`; `from` is x's shape where it is known, or NULL. */
 og_value_t *put_reshape(export_t *e, og_value_t *x, const ir_type_t *from,
@@ -100,8 +97,7 @@ og_value_t *put_transpose(export_t *e, og_value_t *x, unsigned n,
                           const int64_t *perm);
 og_value_t *put_range(export_t *e, const expr_t *n); /* i64: 0, 1, .., n - 1 */
 
-/* ---- Sizes (sizes.c) --------------------------------------------------------
- */
+/* ---- Sizes (sizes.c) ----------------------------------------------------- */
 
 og_value_t *put_size(export_t *e, const expr_t *size); /* i64[1] */
 og_value_t *put_sizes(export_t *e, unsigned n, const expr_t *const *sizes);
@@ -111,8 +107,7 @@ bool sizes_are_const(export_t *e, unsigned n, const expr_t *const *sizes,
 /* The dimensions of a tensor tell the symbols that nothing has told yet. */
 void define_symbols(export_t *e, og_value_t *value, const ir_type_t *type);
 
-/* ---- Operands and results of the operation ----------------------------------
- */
+/* ---- Operands and results of the operation ------------------------------- */
 
 og_value_t *in_value(export_t *e, unsigned index); /* NULL: absent */
 const ir_type_t *in_type(const export_t *e, unsigned index);
@@ -126,9 +121,7 @@ og_value_t *in_index(export_t *e, unsigned index, bool narrow);
 /* Sets the result, cast to its type. */
 void give(export_t *e, unsigned index, og_value_t *value);
 
-/* ---- Regions and the boundary
- * ------------------------------------------------
- */
+/* ---- Regions and the boundary -------------------------------------------- */
 
 /* All but the terminator, into e->graph. */
 void write_region(export_t *e, const ir_region_t *region);

@@ -5,8 +5,7 @@
 
 #include "export/fields.h"
 
-/* ---- Types ------------------------------------------------------------------
- */
+/* ---- Types --------------------------------------------------------------- */
 
 enum { LONGEST_PARAM = 64 };
 
@@ -55,8 +54,7 @@ static void add_value_info(pb_t *out, unsigned field, const og_value_t *value) {
   pb_message(out, field, &message);
 }
 
-/* ---- Tensors ----------------------------------------------------------------
- */
+/* ---- Tensors ------------------------------------------------------------- */
 
 enum { LEAST_EXTERNAL = 1024, PAGE = 4096, LARGE = 65536, ALIGNED = 64 };
 
@@ -122,8 +120,7 @@ static void add_tensor(pb_t *out, const og_value_t *value, const char *file) {
   pb_message(out, GRAPH_INITIALIZER, &message);
 }
 
-/* ---- Nodes and graphs -------------------------------------------------------
- */
+/* ---- Nodes and graphs ---------------------------------------------------- */
 
 static void add_graph(pb_t *out, unsigned field, const og_graph_t *graph,
                       const char *name, const char *file);

@@ -26,9 +26,7 @@ static og_value_t *value_of(const export_t *e, const ir_value_t *value) {
   return e->values[value->number];
 }
 
-/* ---- If
- * -----------------------------------------------------------------------
- */
+/* ---- If ------------------------------------------------------------------ */
 
 static og_graph_t *write_branch(export_t *e, const ir_op_t *op, unsigned index,
                                 unsigned n_extra, const unsigned *extra) {
@@ -81,9 +79,7 @@ void write_if(export_t *e, const writer_row_t *row) {
     define_symbols(e, &node->out[i], &op->out[i].type);
 }
 
-/* ---- While
- * --------------------------------------------------------------------
- */
+/* ---- While --------------------------------------------------------------- */
 
 typedef struct loop {
   const ir_op_t *op, *yield;

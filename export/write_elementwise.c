@@ -124,8 +124,7 @@ void write_bitcast(export_t *e, const writer_row_t *row) {
   give(e, 0, y);
 }
 
-/* ---- Two operands -----------------------------------------------------------
- */
+/* ---- Two operands -------------------------------------------------------- */
 
 /* Whether no element of the value is 0. */
 static bool is_never_zero(const ir_value_t *value) {

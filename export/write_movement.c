@@ -4,8 +4,7 @@
 #include "export/put.h"
 #include "ir/element.h"
 
-/* ---- Sources ----------------------------------------------------------------
- */
+/* ---- Sources ------------------------------------------------------------- */
 
 void write_constant(export_t *e, const writer_row_t *row) {
   unsigned rank;
@@ -61,8 +60,7 @@ void write_nothing(export_t *e, const writer_row_t *row) {
   (void)row;
 }
 
-/* ---- By position ------------------------------------------------------------
- */
+/* ---- By position --------------------------------------------------------- */
 
 void write_reshape(export_t *e, const writer_row_t *row) {
   unsigned rank;
@@ -221,8 +219,7 @@ void write_pad(export_t *e, const writer_row_t *row) {
   give(e, 0, y);
 }
 
-/* ---- By index ---------------------------------------------------------------
- */
+/* ---- By index ------------------------------------------------------------ */
 
 void write_gather(export_t *e, const writer_row_t *row) {
   og_value_t *x = in_carried(e, 0, row->types);

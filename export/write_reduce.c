@@ -53,9 +53,7 @@ void write_softmax(export_t *e, const writer_row_t *row) {
   give(e, 0, y);
 }
 
-/* ---- Products
- * -----------------------------------------------------------------
- */
+/* ---- Products ------------------------------------------------------------ */
 
 void write_matmul(export_t *e, const writer_row_t *row) {
   dtype_t out = e->op->out[0].type.dtype;
@@ -74,9 +72,7 @@ void write_matmul(export_t *e, const writer_row_t *row) {
   give(e, 0, put2(e, row->onnx, x, y));
 }
 
-/* ---- Selections
- * ---------------------------------------------------------------
- */
+/* ---- Selections ---------------------------------------------------------- */
 
 /* Both results of TopK. */
 static og_node_t *topk(export_t *e, og_value_t *x, og_value_t *k, int64_t axis,
@@ -135,9 +131,7 @@ void write_nonzero(export_t *e, const writer_row_t *row) {
     og_define(e->graph, expr_as_symbol(count), y, 1);
 }
 
-/* ---- Loops
- * ---------------------------------------------------------------------
- */
+/* ---- Loops --------------------------------------------------------------- */
 
 /* A Loop whose body is being written: `trips` times, one state. */
 typedef struct counted {

@@ -104,8 +104,7 @@ void write_unfold(export_t *e, const writer_row_t *row) {
   give(e, 0, put_unfold(e, x, in_type(e, 0), fill, &w));
 }
 
-/* ---- Convolutions -----------------------------------------------------------
- */
+/* ---- Convolutions -------------------------------------------------------- */
 
 typedef struct conv {
   windows_t w;

@@ -62,8 +62,7 @@ ir_value_t *activation_hard_sigmoid(convert_ctx_t *ctx, ir_value_t *x,
   return ir_binary(ctx->b, OP_MAX, capped, num(ctx, x, 0));
 }
 
-/* ---- Those of recurrent operators -----------------------------------------
- */
+/* ---- Those of recurrent operators ---------------------------------------- */
 
 static ir_value_t *relu(convert_ctx_t *ctx, ir_value_t *x, double alpha,
                         double beta) {

@@ -117,8 +117,7 @@ const char *ctx_type_str(const convert_ctx_t *ctx, const ir_value_t *value);
 /* First failure recorded so far by ctx or builder. */
 moec_status_t ctx_status(const convert_ctx_t *ctx);
 
-/* ---- Attributes -----------------------------------------------------------
- */
+/* ---- Attributes ---------------------------------------------------------- */
 
 /* Absent attributes give the default. A wrong type tag is an error, recorded;
  * then too the default is given. */
@@ -154,8 +153,7 @@ void attr_ignore(convert_ctx_t *ctx, const char *name);
 unsigned attr_choice(convert_ctx_t *ctx, const char *name,
                      const char *const *allowed);
 
-/* ---- Shapes and known values ----------------------------------------------
- */
+/* ---- Shapes and known values --------------------------------------------- */
 
 /* The tensor of an attribute or initialiser as a constant. */
 ir_value_t *ctx_constant(convert_ctx_t *ctx, const Onnx__TensorProto *tensor);
@@ -214,8 +212,7 @@ void ctx_check_broadcast(convert_ctx_t *ctx, unsigned n, ir_value_t **x);
 /* The same for two sizes. */
 void ctx_check_dims(convert_ctx_t *ctx, const expr_t *x, const expr_t *y);
 
-/* ---- Small building blocks -------------------------------------------------
- */
+/* ---- Small building blocks ----------------------------------------------- */
 
 /* A scalar of the type of `like`. */
 ir_value_t *ctx_scalar(convert_ctx_t *ctx, const ir_value_t *like,
@@ -250,8 +247,7 @@ ir_value_t *ctx_scalar_f64(convert_ctx_t *ctx, unsigned index);
 ir_value_t *ctx_flat(convert_ctx_t *ctx, ir_value_t *x);
 ir_value_t *ctx_is_true(convert_ctx_t *ctx, ir_value_t *x); /* x != 0 as bool */
 
-/* ---- Converters: one per distinct name in the tables ------------------------
- */
+/* ---- Converters: one per distinct name in the tables --------------------- */
 
 #define ONNX(op, domain, op_type, since, until, convert) \
   moec_status_t convert_##convert(convert_ctx_t *ctx);

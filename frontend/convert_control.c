@@ -102,8 +102,7 @@ static ir_value_t *joined(convert_ctx_t *ctx, const results_t *stack,
   return ir_concat(ctx->b, stack->n, x, axis);
 }
 
-/* ---- Loop ------------------------------------------------------------------
- */
+/* ---- Loop ---------------------------------------------------------------- */
 
 typedef struct loop {
   const Onnx__GraphProto *body;
@@ -246,8 +245,7 @@ moec_status_t convert_loop(convert_ctx_t *ctx) {
   return ctx_status(ctx);
 }
 
-/* ---- Scan ------------------------------------------------------------------
- */
+/* ---- Scan ---------------------------------------------------------------- */
 
 typedef struct scan {
   unsigned n_state, n_in, n_out; /* carried values, scan inputs and outputs */

@@ -101,8 +101,7 @@ static ir_value_t *filters(convert_ctx_t *ctx, const conv_t *conv,
   return ir_reshape(ctx->b, w, 2 + n, dim + 1);
 }
 
-/* ---- A convolution for each phase of the output ---------------------------
- */
+/* ---- A convolution for each phase of the output -------------------------- */
 
 /* With strides s, the elements o = i * s + r of the output, for one r, are
  * those of a convolution of x without strides with every s-th element of the

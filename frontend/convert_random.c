@@ -128,8 +128,7 @@ moec_status_t convert_multinomial(convert_ctx_t *ctx) {
   return ctx_status(ctx);
 }
 
-/* ---- Dropout ---------------------------------------------------------------
- */
+/* ---- Dropout ------------------------------------------------------------- */
 
 /* One element as a scalar; NULL where the operand is left out. */
 static ir_value_t *scalar_operand(convert_ctx_t *ctx, unsigned index,

@@ -47,8 +47,7 @@ struct recurrent {
   ir_value_t *rows;      /* i64[steps, batch], see reversed_rows, or NULL */
 };
 
-/* ---- Small parts ----------------------------------------------------------
- */
+/* ---- Small parts --------------------------------------------------------- */
 
 static ir_value_t *add(convert_ctx_t *ctx, ir_value_t *x, ir_value_t *y) {
   return ir_binary(ctx->b, OP_ADD, x, y);
@@ -94,8 +93,7 @@ static ir_value_t *apply_gate(convert_ctx_t *ctx, const recurrent_t *r,
   return apply(ctx, d, index, x);
 }
 
-/* ---- Steps ----------------------------------------------------------------
- */
+/* ---- Steps --------------------------------------------------------------- */
 
 /* h = f(inputs + h R') */
 static void rnn_step(convert_ctx_t *ctx, const recurrent_t *r,
@@ -170,8 +168,7 @@ static void lstm_step(convert_ctx_t *ctx, const recurrent_t *r,
   next[1] = c;
 }
 
-/* ---- Attributes -----------------------------------------------------------
- */
+/* ---- Attributes ---------------------------------------------------------- */
 
 /* The functions of all directions; alphas and betas are for those that take
  * one, in turn. */
@@ -217,8 +214,7 @@ static bool read_attributes(convert_ctx_t *ctx, recurrent_t *r) {
   return ctx->status == MOEC_OK && read_functions(ctx, r);
 }
 
-/* ---- Operands -------------------------------------------------------------
- */
+/* ---- Operands ------------------------------------------------------------ */
 
 /* An operand with these dimensions, in the type of computing. */
 static ir_value_t *operand(convert_ctx_t *ctx, unsigned index, const char *name,
@@ -400,8 +396,7 @@ static void read_states(convert_ctx_t *ctx, const recurrent_t *r,
   }
 }
 
-/* ---- The loop -------------------------------------------------------------
- */
+/* ---- The loop ------------------------------------------------------------ */
 
 /* Projected inputs [batch, gates * hidden] of a direction in a trip. */
 static ir_value_t *inputs_of(convert_ctx_t *ctx, const recurrent_t *r,
@@ -494,8 +489,7 @@ static moec_status_t run_steps(convert_ctx_t *ctx, recurrent_t *r,
   return MOEC_OK;
 }
 
-/* ---- Results --------------------------------------------------------------
- */
+/* ---- Results ------------------------------------------------------------- */
 
 /* Rows [steps, batch, hidden] of a direction in the order of the inputs. */
 static ir_value_t *in_order(convert_ctx_t *ctx, const recurrent_t *r,

@@ -63,8 +63,7 @@ static bool has_elements(const ir_value_t *v) {
   return v != NULL && !(ir_type_static_count(&v->type, &count) && count == 0);
 }
 
-/* ---- Sizes -----------------------------------------------------------------
- */
+/* ---- Sizes --------------------------------------------------------------- */
 
 /* floor(in * scale), in f32 as type inference has it. */
 static const expr_t *scaled_size(convert_ctx_t *ctx, const resized_axis_t *a,
@@ -171,8 +170,7 @@ static bool read_sizes(convert_ctx_t *ctx, resize_t *r, ir_value_t *sizes) {
   return policy == 0 || r->n == 0 || keep_proportions(ctx, r, policy == 2);
 }
 
-/* ---- Positions -------------------------------------------------------------
- */
+/* ---- Positions ----------------------------------------------------------- */
 
 /* (y + 0.5) / scale */
 static ir_value_t *of_centre(convert_ctx_t *ctx, const resized_axis_t *a,
@@ -255,8 +253,7 @@ static ir_value_t *nearest(convert_ctx_t *ctx, const resize_t *r,
   }
 }
 
-/* ---- Weights ---------------------------------------------------------------
- */
+/* ---- Weights ------------------------------------------------------------- */
 
 /* ((p * d + q) * d + s) * d + t */
 static ir_value_t *cubic(convert_ctx_t *ctx, ir_value_t *d, double p, double q,
@@ -359,8 +356,7 @@ static ir_value_t *interpolate(convert_ctx_t *ctx, const resize_t *r,
   return weighted(ctx, x, a, position, weight, taps);
 }
 
-/* ---- The operators ---------------------------------------------------------
- */
+/* ---- The operators ------------------------------------------------------- */
 
 /* Whether an axis stays as it is. */
 static bool stays(const resize_t *r, const resized_axis_t *a) {

@@ -41,8 +41,7 @@ static bool positive(convert_ctx_t *ctx, const char *name, int64_t value) {
   return false;
 }
 
-/* ---- RoiAlign --------------------------------------------------------------
- */
+/* ---- RoiAlign ------------------------------------------------------------ */
 
 /* One dimension of the regions. */
 typedef struct span {
@@ -221,8 +220,7 @@ moec_status_t convert_roi_align(convert_ctx_t *ctx) {
   return ctx_status(ctx);
 }
 
-/* ---- MaxRoiPool ------------------------------------------------------------
- */
+/* ---- MaxRoiPool ---------------------------------------------------------- */
 
 /* Whether place p of a dimension belongs to a bin: bool[R, bins, d], of regions
  * from `start` to `end`, both inclusive, f32[R, 1, 1] of whole numbers. */

@@ -8,8 +8,7 @@ static ir_value_t *two(convert_ctx_t *ctx, ir_opcode_t code, ir_value_t *x,
   return ir_binary(ctx->b, code, x, y);
 }
 
-/* ---- GridSample ------------------------------------------------------------
- */
+/* ---- GridSample ---------------------------------------------------------- */
 
 typedef struct grid_sample {
   unsigned n_taps; /* 1 nearest, 2 linear, 4 cubic */
@@ -102,8 +101,7 @@ moec_status_t convert_grid_sample(convert_ctx_t *ctx) {
   return ctx_status(ctx);
 }
 
-/* ---- AffineGrid ------------------------------------------------------------
- */
+/* ---- AffineGrid ---------------------------------------------------------- */
 
 /* Coordinates of the elements of a dimension: -1 to 1, or half a step less. */
 static ir_value_t *coordinates(convert_ctx_t *ctx, const expr_t *d,
@@ -163,8 +161,7 @@ moec_status_t convert_affine_grid(convert_ctx_t *ctx) {
   return ctx_status(ctx);
 }
 
-/* ---- DeformConv ------------------------------------------------------------
- */
+/* ---- DeformConv ---------------------------------------------------------- */
 
 typedef struct deform {
   window_t w;

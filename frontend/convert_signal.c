@@ -30,8 +30,7 @@ static const expr_t *size_operand(convert_ctx_t *ctx, unsigned index,
   return ctx_size(ctx, v, 0, what, lower, NULL);
 }
 
-/* ---- Transforms ------------------------------------------------------------
- */
+/* ---- Transforms ---------------------------------------------------------- */
 
 typedef struct complex_pair {
   ir_value_t *re, *im; /* im NULL: 0 */
@@ -333,8 +332,7 @@ moec_status_t convert_stft(convert_ctx_t *ctx) {
   return ctx_status(ctx);
 }
 
-/* ---- Windows ---------------------------------------------------------------
- */
+/* ---- Windows ------------------------------------------------------------- */
 
 /* offset + first * cos(2 pi n / N) + second * cos(4 pi n / N), where N is the
  * size, or one less for a symmetric window. */
@@ -374,8 +372,7 @@ moec_status_t convert_blackman_window(convert_ctx_t *ctx) {
   return cosine_window(ctx, 0.42, -0.5, 0.08);
 }
 
-/* ---- MelWeightMatrix -------------------------------------------------------
- */
+/* ---- MelWeightMatrix ----------------------------------------------------- */
 
 /* 2595 log10(1 + f / 700) */
 static ir_value_t *mel(convert_ctx_t *ctx, ir_value_t *f) {

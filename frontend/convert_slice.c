@@ -345,9 +345,7 @@ moec_status_t convert_transpose(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- Split
- * ------------------------------------------------------------------------------
- */
+/* ---- Split --------------------------------------------------------------- */
 
 /* n equal parts; with `uneven` the last one may be smaller. */
 static const expr_t **equal_parts(convert_ctx_t *ctx, const expr_t *d,
@@ -436,9 +434,7 @@ moec_status_t convert_split(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- Pad
- * ------------------------------------------------------------------------------------
- */
+/* ---- Pad ----------------------------------------------------------------- */
 
 /* Operands of Pad by opset: sizes for `n` axes, before and then after. */
 static const expr_t **pad_sizes(convert_ctx_t *ctx, unsigned *out_n) {

@@ -130,9 +130,7 @@ moec_status_t convert_eye_like(convert_ctx_t *ctx) {
   return MOEC_OK;
 }
 
-/* ---- Range
- * -----------------------------------------------------------------------------
- */
+/* ---- Range --------------------------------------------------------------- */
 
 #define MOST_ELEMENTS 9e15 /* doubles count no further by ones */
 

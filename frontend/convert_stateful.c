@@ -10,8 +10,7 @@ static ir_value_t *two(convert_ctx_t *ctx, ir_opcode_t code, ir_value_t *x,
   return ir_binary(ctx->b, code, x, y);
 }
 
-/* ---- CausalConvWithState ---------------------------------------------------
- */
+/* ---- CausalConvWithState ------------------------------------------------- */
 
 /* The state, or zeros, and behind it the input. */
 static ir_value_t *with_past(convert_ctx_t *ctx, ir_value_t *x,
@@ -78,8 +77,7 @@ moec_status_t convert_causal_conv_with_state(convert_ctx_t *ctx) {
   return ctx_status(ctx);
 }
 
-/* ---- LinearAttention -------------------------------------------------------
- */
+/* ---- LinearAttention ----------------------------------------------------- */
 
 enum { FEW_STEPS = 4 }; /* that need no loop */
 

@@ -26,8 +26,7 @@ static ir_value_t *framed(convert_ctx_t *ctx, ir_value_t *x,
   return ir_place(ctx->b, op);
 }
 
-/* ---- MaxUnpool -------------------------------------------------------------
- */
+/* ---- MaxUnpool ----------------------------------------------------------- */
 
 /* Indices are places in the result that the attributes alone give; a larger
  * output_shape has that result at its start. */
@@ -82,8 +81,7 @@ moec_status_t convert_max_unpool(convert_ctx_t *ctx) {
   return ctx_status(ctx);
 }
 
-/* ---- Col2Im ----------------------------------------------------------------
- */
+/* ---- Col2Im -------------------------------------------------------------- */
 
 enum { MAX_SPATIAL = 8 };
 
@@ -202,8 +200,7 @@ moec_status_t convert_col2im(convert_ctx_t *ctx) {
   return ctx_status(ctx);
 }
 
-/* ---- CenterCropPad ---------------------------------------------------------
- */
+/* ---- CenterCropPad ------------------------------------------------------- */
 
 moec_status_t convert_center_crop_pad(convert_ctx_t *ctx) {
   expr_pool_t *pool = ctx->exprs;

@@ -48,8 +48,7 @@ static ir_ports_t ports_of(const collected_t *c) {
   return (ir_ports_t){.n = c->n_ports, .port = c->ports};
 }
 
-/* ---- Inputs -----------------------------------------------------------------
- */
+/* ---- Inputs -------------------------------------------------------------- */
 
 static slot_t slot_of(const ir_port_t *port, ir_value_t *args) {
   ir_value_t *first = &args[port->first];
@@ -111,8 +110,7 @@ moec_status_t import_inputs(importer_t *im, scope_t *scope) {
   return status;
 }
 
-/* ---- Outputs ----------------------------------------------------------------
- */
+/* ---- Outputs ------------------------------------------------------------- */
 
 static convert_ctx_t context_of(importer_t *im, ir_builder_t *b, ir_loc_t loc) {
   return (convert_ctx_t){.importer = im,

@@ -55,8 +55,7 @@ static void find_results(convert_ctx_t *ctx, rest_t *rest) {
     find_wanted(rest, &wanted, &found, body->node[body->order[i]]);
 }
 
-/* ---- One branch ------------------------------------------------------------
- */
+/* ---- One branch ---------------------------------------------------------- */
 
 static moec_status_t define(convert_ctx_t *ctx, scope_t *scope,
                             const char *name, slot_t slot) {
@@ -140,8 +139,7 @@ static moec_status_t rest_branch(convert_ctx_t *ctx, void *user, unsigned index,
   return MOEC_OK;
 }
 
-/* ---- Both branches ---------------------------------------------------------
- */
+/* ---- Both branches ------------------------------------------------------- */
 
 /* What an attempt that failed has recorded, and how to forget it. */
 typedef struct attempt {

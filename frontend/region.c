@@ -3,8 +3,7 @@
 
 #include "frontend/sequence.h"
 
-/* ---- Slots as values ------------------------------------------------------
- */
+/* ---- Slots as values ----------------------------------------------------- */
 
 static unsigned n_values_of(const slot_t *slot) {
   if (slot->kind == SLOT_LIST) return slot->list->n;
@@ -60,8 +59,7 @@ bool ctx_same_structure(unsigned n, const slot_t *a, const slot_t *b) {
   return true;
 }
 
-/* ---- Symbols --------------------------------------------------------------
- */
+/* ---- Symbols ------------------------------------------------------------- */
 
 /* Sizes that an operation defines, and what gives them their values. */
 typedef struct sizes {
@@ -126,8 +124,7 @@ static bool all_tensors(convert_ctx_t *ctx, unsigned n,
   return true;
 }
 
-/* ---- If --------------------------------------------------------------------
- */
+/* ---- If ------------------------------------------------------------------ */
 
 enum { SMALL_BRANCHES = 16, SMALL_TENSOR = 1024 };
 
@@ -319,8 +316,7 @@ moec_status_t ctx_if(convert_ctx_t *ctx, const if_spec_t *spec, slot_t *out) {
   return ctx_status(ctx);
 }
 
-/* ---- While -----------------------------------------------------------------
- */
+/* ---- While --------------------------------------------------------------- */
 
 typedef struct trial {
   const while_spec_t *spec;
@@ -491,8 +487,7 @@ moec_status_t ctx_while(convert_ctx_t *ctx, const while_spec_t *spec,
   return MOEC_OK;
 }
 
-/* ---- While over slots ------------------------------------------------------
- */
+/* ---- While over slots ---------------------------------------------------- */
 
 typedef struct slot_trial {
   slot_loop_t *loop;

@@ -5,8 +5,7 @@
 
 #include "frontend/convert.h"
 
-/* ---- Slots as values -------------------------------------------------------
- */
+/* ---- Slots as values ----------------------------------------------------- */
 
 /* The tensors of slots, one after the other: those of a list follow each other,
  * an empty optional has none. False after recording an error (a failed slot).
@@ -22,8 +21,7 @@ bool ctx_same_structure(unsigned n, const slot_t *a, const slot_t *b);
 /* A condition that is known when compiling; false, without an error, if not. */
 bool ctx_known_bool(convert_ctx_t *ctx, const ir_value_t *x, bool *out);
 
-/* ---- If --------------------------------------------------------------------
- */
+/* ---- If ------------------------------------------------------------------ */
 
 /* Both branches of an if: branch(ctx, user, 0 or 1, out) builds into ctx->b and
  * fills out[n_out]. Results have one element type and rank in both; sizes that
@@ -46,8 +44,7 @@ moec_status_t ctx_if(convert_ctx_t *ctx, const if_spec_t *spec, slot_t *out);
 moec_status_t ctx_if_of_ranks(convert_ctx_t *ctx, const if_spec_t *spec,
                               slot_t *out);
 
-/* ---- While -----------------------------------------------------------------
- */
+/* ---- While --------------------------------------------------------------- */
 
 /*   for (i = 0; i < limit && more; i++) (more, state.., row..) = body(i,
  * state..)

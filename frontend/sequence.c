@@ -16,8 +16,7 @@ int slot_element_rank(const slot_t *slot) {
   return (int)rank;
 }
 
-/* ---- Small parts ------------------------------------------------------------
- */
+/* ---- Small parts --------------------------------------------------------- */
 
 static const expr_t *zero(convert_ctx_t *ctx) { return ctx_int(ctx, 0); }
 
@@ -75,8 +74,7 @@ slot_t sequence_empty(convert_ctx_t *ctx, dtype_t dtype, unsigned rank) {
   return make(dims, no_elements(ctx, dtype, 1));
 }
 
-/* ---- Lists ------------------------------------------------------------------
- */
+/* ---- Lists --------------------------------------------------------------- */
 
 bool sequence_of(convert_ctx_t *ctx, const slot_t *slot, unsigned rank,
                  slot_t *out) {
@@ -176,8 +174,7 @@ bool slots_agree(convert_ctx_t *ctx, slot_t *x, ir_builder_t *bx, slot_t *y,
   return make_both(ctx, sequence_like, x, bx, y, by);
 }
 
-/* ---- Elements ---------------------------------------------------------------
- */
+/* ---- Elements ------------------------------------------------------------ */
 
 const expr_t *sequence_length(const slot_t *s) { return s->dims->type.dim[0]; }
 
@@ -276,8 +273,7 @@ slot_t sequence_erase(convert_ctx_t *ctx, const slot_t *s, const expr_t *at) {
   return make(dims, join(ctx, 2, parts));
 }
 
-/* ---- Concatenation ----------------------------------------------------------
- */
+/* ---- Concatenation ------------------------------------------------------- */
 
 /* The dimensions that all elements have, but for `loose` (-1: none), which may
  * differ: those of the first one, and a check of the others. */
@@ -385,8 +381,7 @@ ir_value_t *sequence_concat(convert_ctx_t *ctx, const slot_t *s, unsigned axis,
   return axis == 0 ? chain(ctx, s) : append_all(ctx, s, axis);
 }
 
-/* ---- Splitting --------------------------------------------------------------
- */
+/* ---- Splitting ----------------------------------------------------------- */
 
 typedef struct splitting {
   ir_value_t *x, *lengths;

@@ -122,8 +122,7 @@ bool expr_upper_bound(const expr_t *e, int64_t *out_bound) {
   return true;
 }
 
-/* ---- Proofs ---------------------------------------------------------------
- */
+/* ---- Proofs -------------------------------------------------------------- */
 
 typedef struct proof {
   expr_pool_t *pool;
@@ -274,8 +273,7 @@ int expr_compare_less(expr_pool_t *pool, const expr_t *a, const expr_t *b) {
   return after != NULL && proves_le(pool, after, b, NULL) ? 1 : -1;
 }
 
-/* ---- Upper expressions ----------------------------------------------------
- */
+/* ---- Upper expressions --------------------------------------------------- */
 
 static bool has_bounded_symbol(const expr_t *e) {
   for (unsigned i = 0; i < e->n_terms; i++)

@@ -1,8 +1,7 @@
 /* Putting values or other expressions for symbols. */
 #include "ir/expr_internal.h"
 
-/* ---- Evaluation ------------------------------------------------------------
- */
+/* ---- Evaluation ---------------------------------------------------------- */
 
 /* Floored division that fails on overflow; by 0 it gives 0. */
 static bool divide(int64_t a, int64_t b, int64_t *out_q, int64_t *out_r) {

@@ -6,8 +6,7 @@
 
 #define MAX_LEAVES 16 /* operands of a flattened min, max or broadcast */
 
-/* ---- Division by a positive constant --------------------------------------
- */
+/* ---- Division by a positive constant ------------------------------------- */
 
 /* a = b * q + r; the constant term of r lies in [0, b), other coefficients of r
  * are below b in magnitude and keep their sign. */
@@ -133,8 +132,7 @@ static const expr_t *mod_by_const(expr_pool_t *pool, const expr_t *a,
                              mod_by_const(pool, reduced, b / g), g));
 }
 
-/* ---- Division by an expression ---------------------------------------------
- */
+/* ---- Division by an expression ------------------------------------------- */
 
 /* The product of atoms that divides every term of a and b. */
 static unsigned common_atoms(const expr_t *a, const expr_t *b,
@@ -282,8 +280,7 @@ const expr_t *expr_mod(expr_pool_t *pool, const expr_t *a, const expr_t *b) {
   return expr_make_atom(pool, EXPR_ATOM_MOD, r, b);
 }
 
-/* ---- Minimum, maximum, broadcast --------------------------------------------
- */
+/* ---- Minimum, maximum, broadcast ----------------------------------------- */
 
 /* Whether y is redundant beside x. */
 static bool absorbs(expr_pool_t *pool, expr_atom_kind_t kind, const expr_t *x,

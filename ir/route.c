@@ -3,8 +3,7 @@
 
 #include <string.h>
 
-/* ---- Steps -----------------------------------------------------------------
- */
+/* ---- Steps --------------------------------------------------------------- */
 
 #define SCORE STEP_IN_SCORE
 #define NORM STEP_IN_NORM
@@ -77,8 +76,7 @@ const char *route_source_name(route_source_t source) {
   return source_names[source];
 }
 
-/* ---- Attributes ------------------------------------------------------------
- */
+/* ---- Attributes ---------------------------------------------------------- */
 
 static bool has_value(const step_info_t *step) {
   return step->form == STEP_RIGHT || step->form == STEP_LEFT;
@@ -195,8 +193,7 @@ ir_op_t *route_write(ir_module_t *module, ir_loc_t loc, const route_t *r) {
   return op;
 }
 
-/* ---- Types -----------------------------------------------------------------
- */
+/* ---- Types --------------------------------------------------------------- */
 
 static dtype_t type_after(const route_steps_t *list, dtype_t dtype) {
   for (unsigned i = 0; i < list->n; i++)

@@ -139,8 +139,7 @@ moec_status_t shape_scalar(const ir_module_t *module, const ir_op_t *op,
              dtype == DT_NONE ? "" : dtype_name(dtype));
 }
 
-/* ---- Dimensions ------------------------------------------------------------
- */
+/* ---- Dimensions ---------------------------------------------------------- */
 
 bool shape_differ(ir_module_t *module, const expr_t *a, const expr_t *b) {
   return a != b && expr_compare_equal(module->exprs, a, b) == 0;

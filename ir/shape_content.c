@@ -32,8 +32,7 @@ static bool known_int(const content_t *c, unsigned index, int64_t element,
   return e != NULL && expr_is_const(e, out_value);
 }
 
-/* ---- Values of an element type ----------------------------------------------
- */
+/* ---- Values of an element type ------------------------------------------- */
 
 static int64_t wrapped(dtype_t dtype, uint64_t bits) {
   return dtype == DT_I32 ? (int32_t)(uint32_t)bits : (int64_t)bits;
@@ -335,8 +334,7 @@ static const expr_t *reduced(const content_t *c, int64_t index) {
   return sum;
 }
 
-/* ---- Elements of every operation --------------------------------------------
- */
+/* ---- Elements of every operation ----------------------------------------- */
 
 static const expr_t *constant_element(const content_t *c, int64_t index) {
   const ir_data_t *data = ir_get_data(c->op, ATTR_CONSTANT_data);

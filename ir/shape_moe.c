@@ -4,8 +4,7 @@
 /* Operands of moe.experts: the expert, the token, then the values. */
 enum { FIRST_VALUE = 2 };
 
-/* ---- Operands --------------------------------------------------------------
- */
+/* ---- Operands ------------------------------------------------------------ */
 
 static moec_status_t check_i64_rows(ir_module_t *module, const ir_op_t *op,
                                     unsigned index, const char *what,
@@ -102,8 +101,7 @@ static moec_status_t check_values(ir_module_t *module, const ir_op_t *op,
   return MOEC_OK;
 }
 
-/* ---- Experts ---------------------------------------------------------------
- */
+/* ---- Experts ------------------------------------------------------------- */
 
 /* Elements in the banks of a region; -1 when it has none. */
 static moec_status_t bank_length(ir_module_t *module, const ir_op_t *op,
@@ -151,8 +149,7 @@ static moec_status_t check_experts(ir_module_t *module, const ir_op_t *op,
   return MOEC_OK;
 }
 
-/* ---- Regions ---------------------------------------------------------------
- */
+/* ---- Regions ------------------------------------------------------------- */
 
 /* Operand that argument `index` of a region comes from. */
 static unsigned operand_of(const ir_op_t *op, unsigned region, unsigned index) {
@@ -280,8 +277,7 @@ moec_status_t infer_moe_experts(ir_module_t *module, ir_op_t *op,
   return set_result(module, op, diag);
 }
 
-/* ---- Combine ---------------------------------------------------------------
- */
+/* ---- Combine ------------------------------------------------------------- */
 
 static moec_status_t combine_dtype(ir_module_t *module, ir_op_t *op,
                                    dtype_t *out, diag_sink_t *diag) {

@@ -134,8 +134,7 @@ moec_status_t infer_panel_stack(ir_module_t *module, ir_op_t *op,
   return shape_set(module, op, 0, first->dtype, 4, dim, diag);
 }
 
-/* ---- Groups of rows --------------------------------------------------------
- */
+/* ---- Groups of rows ------------------------------------------------------ */
 
 /* A group has at most one tile that is not full, and no tile is empty. */
 static const expr_t *most_tiles(expr_pool_t *pool, const expr_t *rows,

@@ -18,8 +18,7 @@ static bool has_effect(const ir_op_t *op) {
   return false;
 }
 
-/* ---- Sizes ----------------------------------------------------------------
- */
+/* ---- Sizes --------------------------------------------------------------- */
 
 enum { RECENT = 1024 }; /* expressions that need no second look */
 

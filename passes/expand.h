@@ -4,8 +4,7 @@
 
 #include "ir/build.h"
 
-/* ---- A copy of a region's operations elsewhere (expand_inline.c) ----------
- */
+/* ---- A copy of a region's operations elsewhere (expand_inline.c) --------- */
 
 typedef struct inliner {
   ir_builder_t *b; /* where the copies go */
@@ -38,8 +37,7 @@ moec_status_t inline_sizes(inliner_t *in, ir_op_t *copy, const expr_t *rows,
 /* Copies all operations; what the region yields. */
 ir_value_t *inline_all(inliner_t *in);
 
-/* ---- Experts of one structure at once (expand_grouped.c) -------------------
- */
+/* ---- Experts of one structure at once (expand_grouped.c) ----------------- */
 
 /* Rows, the group of each, and where they lie group by group, what else
  * group_rows says of them. */

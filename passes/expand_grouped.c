@@ -30,8 +30,7 @@ static void set_kind(grouper_t *g, const ir_value_t *x, value_kind_t kind) {
   g->kind[x->number - g->in.first] = kind;
 }
 
-/* ---- What fits --------------------------------------------------------------
- */
+/* ---- What fits ----------------------------------------------------------- */
 
 static bool mentions_rows(const grouper_t *g, const ir_op_t *op) {
   const expr_symbol_t *rows = expr_as_symbol(g->rows);
@@ -233,8 +232,7 @@ bool grouped_wants_order(const ir_op_t *experts, unsigned region,
   return false;
 }
 
-/* ---- Whole banks ------------------------------------------------------------
- */
+/* ---- Whole banks --------------------------------------------------------- */
 
 /* A value of KIND_BANK, of all elements, with ones behind axis 0 so that its
  * elements have `rank`; or with its leading ones dropped. */
@@ -330,8 +328,7 @@ static ir_value_t *lift(grouper_t *g, const ir_op_t *op) {
   return ir_place(g->in.b, to);
 }
 
-/* ---- Rows and banks ---------------------------------------------------------
- */
+/* ---- Rows and banks ------------------------------------------------------ */
 
 /* y[r, n] = sum over k of x[r, k] * w[group[r], k, n] */
 static ir_value_t *narrow_product(grouper_t *g, ir_value_t *x, ir_value_t *w,

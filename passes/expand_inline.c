@@ -47,8 +47,7 @@ const expr_t *inline_expr(const inliner_t *in, const expr_t *e) {
   return expr_substitute(in->b->module->exprs, e, in->symbols);
 }
 
-/* ---- Sizes -----------------------------------------------------------------
- */
+/* ---- Sizes --------------------------------------------------------------- */
 
 static const expr_t *const *inline_exprs(const inliner_t *in,
                                          const expr_t *const *e, unsigned n) {
@@ -130,8 +129,7 @@ moec_status_t inline_sizes(inliner_t *in, ir_op_t *copy, const expr_t *rows,
   return change_sizes(in, copy);
 }
 
-/* ---- Operations ------------------------------------------------------------
- */
+/* ---- Operations ---------------------------------------------------------- */
 
 static ir_value_t *map_value(void *user, ir_value_t *value) {
   return inline_value(user, value);

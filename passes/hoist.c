@@ -21,8 +21,7 @@ typedef struct hoister {
   unsigned n_symbols;
 } hoister_t;
 
-/* ---- What may move --------------------------------------------------------
- */
+/* ---- What may move ------------------------------------------------------- */
 
 static bool is_work(ir_opcode_t code) {
   switch (code) {
@@ -95,8 +94,7 @@ static bool is_steady(const hoister_t *h, const ir_op_t *op) {
   return sizes_are_steady(h, op);
 }
 
-/* ---- Sizes of the loop ----------------------------------------------------
- */
+/* ---- Sizes of the loop --------------------------------------------------- */
 
 static bool add_symbols(hoister_t *h, const expr_t *const *symbols,
                         unsigned n) {
@@ -142,8 +140,7 @@ static bool find_symbols(hoister_t *h) {
   return true;
 }
 
-/* ---- Moving ---------------------------------------------------------------
- */
+/* ---- Moving -------------------------------------------------------------- */
 
 static ir_value_t *in_front(void *user, ir_value_t *x) {
   const hoister_t *h = user;

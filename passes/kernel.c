@@ -229,8 +229,7 @@ static void forget(kernel_t *k, unsigned depth) {
       }
 }
 
-/* ---- Scalars ----------------------------------------------------------------
- */
+/* ---- Scalars ------------------------------------------------------------- */
 
 ir_value_t *kernel_const(kernel_t *k, dtype_t dtype, double value) {
   ir_builder_t b = {.module = k->module, .region = NULL, .loc = k->loc};

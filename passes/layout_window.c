@@ -147,8 +147,7 @@ static geometry_t geometry_of(const ir_op_t *op) {
   return g;
 }
 
-/* ---- One window for the whole input ---------------------------------------
- */
+/* ---- One window for the whole input -------------------------------------- */
 
 static bool is_whole(const geometry_t *g, const ir_value_t *x) {
   for (unsigned d = 0; d < g->n; d++) {
@@ -179,8 +178,7 @@ static ir_value_t *by_matmul(ir_builder_t *b, const ir_op_t *op) {
   return ir_reshape(b, ir_place(b, product), type->rank, type->dim);
 }
 
-/* ---- One filter for each channel ------------------------------------------
- */
+/* ---- One filter for each channel ----------------------------------------- */
 
 static ir_value_t *by_reduction(ir_builder_t *b, const ir_op_t *op,
                                 const geometry_t *g) {
@@ -204,8 +202,7 @@ static ir_value_t *by_reduction(ir_builder_t *b, const ir_op_t *op,
   return ir_cast(b, y, out);
 }
 
-/* ---- Products of filters and windows --------------------------------------
- */
+/* ---- Products of filters and windows ------------------------------------- */
 
 /* i * step for i in [0, n), along dimension d of rank. */
 static ir_value_t *steps(ir_builder_t *b, ir_value_t *i, unsigned d,

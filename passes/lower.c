@@ -19,8 +19,7 @@ const lowering_t lowering_none = {0};
 
 const lowering_t *lowering_of(ir_opcode_t code) { return lowerings[code]; }
 
-/* ---- Elements --------------------------------------------------------------
- */
+/* ---- Elements ------------------------------------------------------------ */
 
 ir_value_t *lower_linear(kernel_t *k, const ir_type_t *type,
                          ir_value_t *const *idx) {

@@ -47,8 +47,7 @@ static inline bool lower_is_product(const ir_op_t *op) {
 /* NULL functions for operations that have none. */
 const lowering_t *lowering_of(ir_opcode_t code);
 
-/* ---- Elements --------------------------------------------------------------
- */
+/* ---- Elements ------------------------------------------------------------ */
 
 /* The scalar tensor[idx..]: computed when its operation is fused, else loaded.
  */

@@ -16,8 +16,7 @@ static void root_group_rows(lower_t *lo, ir_op_t *op) {
 
 const lowering_t lowering_group_rows = {.root = root_group_rows};
 
-/* ---- Products --------------------------------------------------------------
- */
+/* ---- Products ------------------------------------------------------------ */
 
 enum { X, PANELS, OFFSETS, TILES };
 enum { TILE_GROUP, TILE_FIRST, TILE_COUNT, TILE_WIDTH };

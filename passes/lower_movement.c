@@ -218,9 +218,7 @@ static void root_concat(lower_t *lo, ir_op_t *op) {
 const lowering_t lowering_concat = {
     .elem = elem_concat, .root = root_concat, .merges = merges_concat};
 
-/* ---- pad
- * -----------------------------------------------------------------------------
- */
+/* ---- pad ----------------------------------------------------------------- */
 
 /* i mod n for n > 0 and any i. */
 static ir_value_t *floor_mod(kernel_t *k, ir_value_t *i, ir_value_t *n) {
@@ -287,9 +285,7 @@ static bool merges_pad(const ir_op_t *op, unsigned d) {
 
 const lowering_t lowering_pad = {.elem = elem_pad, .merges = merges_pad};
 
-/* ---- panels
- * ------------------------------------------------------------------------------
- */
+/* ---- panels -------------------------------------------------------------- */
 
 /* Matrices of a constant seen through views: packed when the weights are
  * written. The batch must be evenly spaced. */

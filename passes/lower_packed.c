@@ -13,8 +13,7 @@ static ir_value_t *real(kernel_t *k, double value) {
   return kernel_const(k, DT_F32, value);
 }
 
-/* ---- unpack ---------------------------------------------------------------
- */
+/* ---- unpack -------------------------------------------------------------- */
 
 /* i2 and i4 from the low bits of a byte: the highest one is the sign. */
 static ir_value_t *sign_extend(kernel_t *k, ir_value_t *byte, unsigned bits) {
@@ -68,8 +67,7 @@ static bool merges_unpack(const ir_op_t *op, unsigned d) {
 const lowering_t lowering_unpack = {.elem = elem_unpack,
                                     .merges = merges_unpack};
 
-/* ---- pack -----------------------------------------------------------------
- */
+/* ---- pack ---------------------------------------------------------------- */
 
 static ir_value_t *encode_f4(kernel_t *k, ir_value_t *x) {
   x = kernel_cast(k, x, DT_F32);

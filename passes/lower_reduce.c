@@ -353,9 +353,7 @@ static void root_scan(lower_t *lo, ir_op_t *op) {
 
 const lowering_t lowering_scan = {.root = root_scan};
 
-/* ---- greedy
- * ---------------------------------------------------------------------------
- */
+/* ---- greedy -------------------------------------------------------------- */
 
 /* A unit walks one row of candidates in order; those that it took are read back
  * from the result. */

@@ -3,8 +3,7 @@
 #include "ir/tile.h"
 #include "passes/lower.h"
 
-/* ---- planes ---------------------------------------------------------------
- */
+/* ---- planes -------------------------------------------------------------- */
 
 enum { BLOCK = 16 }; /* rows of a plane in one unit */
 
@@ -169,8 +168,7 @@ static void root_planes(lower_t *lo, ir_op_t *op) {
 
 const lowering_t lowering_planes = {.root = root_planes};
 
-/* ---- windows --------------------------------------------------------------
- */
+/* ---- windows ------------------------------------------------------------- */
 
 /* x[at..], with what depends on the place within a line, begin + ahead, added
  * last and `ahead`, often known, in the end. */
@@ -216,8 +214,7 @@ static bool merges_windows(const ir_op_t *op, unsigned d) {
 const lowering_t lowering_windows = {.elem = elem_windows,
                                      .merges = merges_windows};
 
-/* ---- window_product -------------------------------------------------------
- */
+/* ---- window_product ------------------------------------------------------ */
 
 typedef struct window_shape {
   const ir_op_t *op;

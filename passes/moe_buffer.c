@@ -16,9 +16,7 @@ enum { ROWS = TAG_TOKEN | TAG_SLOT | TAG_ROW | TAG_PLACE };
 
 static bool is_zero(moe_constant_t c) { return c.known && c.x == 0; }
 
-/* ---- Places of routes
- * --------------------------------------------------------
- */
+/* ---- Places of routes ---------------------------------------------------- */
 
 static bool is_behind(const moe_rank_t *rank, const moe_source_t *source) {
   for (unsigned i = 0; i < rank->n_base; i++)
@@ -125,9 +123,7 @@ static moe_term_t *number_term(moe_builder_t *b, const expr_t *number) {
           .code = OP_EXPRS, .dtype = DT_I64, .n_exprs = 1, .exprs = &number});
 }
 
-/* ---- Gates at the places of routes
- * --------------------------------------------
- */
+/* ---- Gates at the places of routes --------------------------------------- */
 
 /* The expert of the row's route. */
 static moe_term_t *expert_of_route(moe_builder_t *b,
@@ -234,9 +230,7 @@ static moe_term_t *gate_at_place(moe_builder_t *b, ir_value_t *gate,
              : moe_fail(b, gate->def, "a gate is one number for each place");
 }
 
-/* ---- Rows into the buffers
- * ----------------------------------------------------
- */
+/* ---- Rows into the buffers ----------------------------------------------- */
 
 /* Tags of the rows that a gate is multiplied with, and whether gate and rows
  * have the result's dimensions. */
@@ -366,9 +360,7 @@ moe_term_t *moe_read_filled(moe_builder_t *b, ir_value_t *value,
   return row_if_there(b, fact, row);
 }
 
-/* ---- Rows out of the buffers
- * --------------------------------------------------
- */
+/* ---- Rows out of the buffers --------------------------------------------- */
 
 /* The buffers, without a row of zeros behind them. */
 static ir_value_t *without_zeros(const moe_builder_t *b, ir_value_t *x,

@@ -44,8 +44,7 @@ const moe_layout_t *moe_layout(moe_builder_t *b, moe_layout_kind_t kind,
   return &entry->layout;
 }
 
-/* ---- Leaves ----------------------------------------------------------------
- */
+/* ---- Leaves -------------------------------------------------------------- */
 
 /* Routes and tokens in order; all else has one element per row. */
 static bool is_scalar_row(const ir_type_t *type, const uint8_t *tag) {

@@ -15,8 +15,7 @@ static bool is_zero(const ir_value_t *value) {
   return moe_fill_number(value, &zero) && zero == 0;
 }
 
-/* ---- Alignment --------------------------------------------------------------
- */
+/* ---- Alignment ----------------------------------------------------------- */
 
 /* Both name the same elements; dimensions of 1 do not matter. */
 static bool same_tags(const ir_type_t *type, const uint8_t *a,
@@ -73,8 +72,7 @@ static ir_value_t *through_view(const moe_source_t *source, const ir_op_t *op,
   }
 }
 
-/* ---- Limits -----------------------------------------------------------------
- */
+/* ---- Limits -------------------------------------------------------------- */
 
 /* A number that is known as a size, through conversions and steps of one. */
 static const expr_t *limit_of(moe_facts_t *facts, const ir_value_t *value,
@@ -175,8 +173,7 @@ bool moe_limits_rank(moe_facts_t *facts, const moe_condition_t *condition,
          limits(facts, condition, value, tag, holds, 0, out_exact);
 }
 
-/* ---- What is 0 with a condition ---------------------------------------------
- */
+/* ---- What is 0 with a condition ------------------------------------------ */
 
 typedef struct walk {
   moe_facts_t *facts;
@@ -272,8 +269,7 @@ bool moe_vanishes(moe_facts_t *facts, const moe_condition_t *condition,
   return vanishes(&walk, value, tag, 0);
 }
 
-/* ---- Indicators -------------------------------------------------------------
- */
+/* ---- Indicators ---------------------------------------------------------- */
 
 /* A constant of zeros and ones. */
 static bool has_bits(const ir_value_t *value) {

@@ -4,8 +4,7 @@
 #include "passes/moe_describe.h"
 #include "passes/moe_sizes.h"
 
-/* ---- Regions ---------------------------------------------------------------
- */
+/* ---- Regions ------------------------------------------------------------- */
 
 static const expr_t *count_of(expr_pool_t *pool, const ir_type_t *type) {
   const expr_t *count = expr_const(pool, 1);
@@ -15,8 +14,7 @@ static const expr_t *count_of(expr_pool_t *pool, const ir_type_t *type) {
   return count;
 }
 
-/* ---- Regions ---------------------------------------------------------------
- */
+/* ---- Regions ------------------------------------------------------------- */
 
 static bool has_rows(const ir_type_t *type, const expr_symbol_t *rows) {
   for (unsigned i = 0; rows != NULL && i < type->rank; i++)
@@ -149,8 +147,7 @@ moe_cost_t moe_region_cost(ir_module_t *module, const moe_region_t *region) {
   return cost;
 }
 
-/* ---- Layers ----------------------------------------------------------------
- */
+/* ---- Layers -------------------------------------------------------------- */
 
 /* The larger one where that is known, else their maximum. */
 static const expr_t *larger(expr_pool_t *pool, const expr_t *a,

@@ -44,8 +44,7 @@ static int argument(const describer_t *d, const ir_value_t *v) {
   return v->region == d->region->region ? (int)v->index : -1;
 }
 
-/* ---- Telling ---------------------------------------------------------------
- */
+/* ---- Telling ------------------------------------------------------------- */
 
 static void say(describer_t *d, const ir_value_t *v, binding_t binding);
 
@@ -430,8 +429,7 @@ static void say(describer_t *d, const ir_value_t *v, binding_t binding) {
   }
 }
 
-/* ---- Sizes -----------------------------------------------------------------
- */
+/* ---- Sizes --------------------------------------------------------------- */
 
 /* The number of features of a row: channels of images, else the last axis. */
 static const expr_t *width_of(const ir_value_t *v, bool image) {
@@ -459,8 +457,7 @@ static void say_widths(describer_t *d, const ir_value_t *v, bool *image,
   put(d, " -> ");
 }
 
-/* ---- The whole -------------------------------------------------------------
- */
+/* ---- The whole ----------------------------------------------------------- */
 
 /* The operations' names in order, each run of equal ones once. */
 static const char *list_operations(arena_t *arena, const ir_region_t *region) {

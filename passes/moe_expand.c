@@ -59,8 +59,7 @@ static ir_value_t *i64_scalar(ir_builder_t *b, int64_t value) {
   return ir_scalar_int(b, DT_I64, value);
 }
 
-/* ---- Where routes go -------------------------------------------------------
- */
+/* ---- Where routes go ----------------------------------------------------- */
 
 static bool has_banks(const ir_op_t *op, unsigned region) {
   return ir_moe_first_bank(op, region) < ir_moe_first_bank(op, region + 1);
@@ -164,8 +163,7 @@ static void sort_values(experts_t *e) {
         ir_gather(e->b, e->op->in[2 + i].value, i < n_token ? token : order, 0);
 }
 
-/* ---- Results ---------------------------------------------------------------
- */
+/* ---- Results ------------------------------------------------------------- */
 
 static ir_value_t *zeros(ir_builder_t *b, const ir_type_t *type) {
   ir_value_t *zero = ir_scalar(b, type->dtype, 0);
@@ -200,8 +198,7 @@ static ir_value_t *write_rows(ir_builder_t *b, ir_value_t *y, ir_value_t *ids,
   return ir_place(b, ir_begin(b, OP_SCATTER_ND, 3, in, 1));
 }
 
-/* ---- Copies for each element of banks --------------------------------------
- */
+/* ---- Copies for each element of banks ------------------------------------ */
 
 static bool loops(const ir_region_t *region) {
   for (const ir_op_t *op = region->first; op != NULL; op = op->next)
@@ -303,8 +300,7 @@ static ir_value_t *expand_copies(experts_t *e, unsigned region, ir_value_t *y) {
   return y;
 }
 
-/* ---- All elements of banks at once -----------------------------------------
- */
+/* ---- All elements of banks at once --------------------------------------- */
 
 /* The only structure: all routes, those without an expert among them. */
 static ir_value_t *expand_only(experts_t *e, unsigned region) {
@@ -399,8 +395,7 @@ static ir_value_t *expand_one_of(experts_t *e, unsigned region, ir_value_t *y) {
   return write_rows(b, y, ids, part_of_y);
 }
 
-/* ---- Experts ---------------------------------------------------------------
- */
+/* ---- Experts ------------------------------------------------------------- */
 
 static ir_value_t *expand_regions(experts_t *e) {
   ir_builder_t *b = e->b;
@@ -462,8 +457,7 @@ static ir_value_t *expand_experts(expander_t *x, ir_op_t *op) {
   return b->status == MOEC_OK ? expand_regions(&e) : NULL;
 }
 
-/* ---- Combine ---------------------------------------------------------------
- */
+/* ---- Combine ------------------------------------------------------------- */
 
 static dtype_t sum_dtype(const ir_op_t *op) {
   dtype_t y = op->in[0].value->type.dtype;
@@ -536,8 +530,7 @@ static ir_value_t *expand_combine(expander_t *x, const ir_op_t *op) {
   return ir_cast(b, y, op->out[0].type.dtype);
 }
 
-/* ---- The pass --------------------------------------------------------------
- */
+/* ---- The pass ------------------------------------------------------------ */
 
 static moec_status_t expand_op(expander_t *x, ir_op_t *op) {
   if (!pass_allow_rewrite(x->ctx, "expand-experts", op)) return MOEC_OK;

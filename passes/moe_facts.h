@@ -148,8 +148,7 @@ const moe_fact_t *moe_fact(moe_facts_t *facts, ir_value_t *value);
 const moe_fact_t *moe_fact_of_symbol(moe_facts_t *facts,
                                      const expr_symbol_t *symbol);
 
-/* ---- Tags (moe_tags.c) ------------------------------------------------------
- */
+/* ---- Tags (moe_tags.c) --------------------------------------------------- */
 
 /* Tags of the operand of a reshape from those of its result, or the other way
  * round: from has the tags, to gets them. False where the shape mixes what must

@@ -7,8 +7,7 @@
 
 #include "passes/rules.h"
 
-/* ---- Looking --------------------------------------------------------------
- */
+/* ---- Looking ------------------------------------------------------------- */
 
 /* The value behind views, copies and conversions. */
 const ir_value_t *formula_look(const ir_value_t *v) {
@@ -64,8 +63,7 @@ bool formula_number(const ir_value_t *v, double *out) {
 
 bool formula_is_near(double x, double y) { return fabs(x - y) <= 1e-3 * y; }
 
-/* ---- Products --------------------------------------------------------------
- */
+/* ---- Products ------------------------------------------------------------ */
 
 static void collect(formula_factors_t *f, const ir_value_t *v, unsigned depth) {
   double number;
@@ -133,8 +131,7 @@ static const ir_value_t *sum_with(const ir_value_t *v, double wanted) {
   return NULL;
 }
 
-/* ---- Activations -----------------------------------------------------------
- */
+/* ---- Activations --------------------------------------------------------- */
 
 /* z of 1 / (1 + exp(-z)), however it is spelled, with alpha in front. */
 const ir_value_t *formula_inside_sigmoid(const ir_value_t *v, double *alpha) {

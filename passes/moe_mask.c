@@ -9,9 +9,7 @@
 
 enum { MAX_STEPS = 16, MAX_EXPERTS = 1 << 16 };
 
-/* ---- What a condition is for
- * ---------------------------------------------------
- */
+/* ---- What a condition is for --------------------------------------------- */
 
 static bool is_view(const ir_op_t *op) {
   switch (op->code) {
@@ -62,9 +60,7 @@ static int chosen_where(const ir_value_t *value, unsigned depth) {
   return -1;
 }
 
-/* ---- Which dimension runs over experts
- * -----------------------------------------
- */
+/* ---- Which dimension runs over experts ----------------------------------- */
 
 /* The one along which one operand is the same for all, else the last one. */
 static unsigned expert_axis(const ir_op_t *op) {
@@ -187,9 +183,7 @@ static bool is_on_scores(const ir_op_t *op, int64_t *out_chosen) {
   return true;
 }
 
-/* ---- Writing
- * -----------------------------------------------------------------
- */
+/* ---- Writing ------------------------------------------------------------- */
 
 /* [.., experts, ..]: the expert's number where it is chosen, else -1. */
 static ir_value_t *write_numbers(pass_ctx_t *ctx, ir_value_t *value,

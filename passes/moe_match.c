@@ -50,9 +50,7 @@ static bool is_expert(moe_builder_t *b, const ir_op_t *at, moe_term_t *term) {
   return are_experts(b, at, 1, &term);
 }
 
-/* ---- What several experts read
- * -------------------------------------------------
- */
+/* ---- What several experts read ------------------------------------------- */
 
 static void find_shared(moe_builder_t *b, const moe_sum_t *sum,
                         const moe_source_t *source) {
@@ -71,9 +69,7 @@ static void find_shared(moe_builder_t *b, const moe_sum_t *sum,
   moe_find_shared(b, n, value, part);
 }
 
-/* ---- Experts one by one
- * ---------------------------------------------------------
- */
+/* ---- Experts one by one -------------------------------------------------- */
 
 typedef struct members {
   moe_term_t **term, **active;
@@ -227,9 +223,7 @@ static moe_found_t *match_members(moe_builder_t *b, ir_value_t *root,
   return found;
 }
 
-/* ---- Sums
- * ------------------------------------------------------------------------
- */
+/* ---- Sums ---------------------------------------------------------------- */
 
 /* Experts that differ in the middle of what they compute: one term for each
  * structure from there on. */
@@ -360,9 +354,7 @@ moe_found_t *moe_match_sum(moe_builder_t *b, ir_value_t *root,
   return found;
 }
 
-/* ---- Slots
- * -----------------------------------------------------------------------
- */
+/* ---- Slots --------------------------------------------------------------- */
 
 /* Tags of tensors whose first dimensions are a router's tokens, then its slots;
  * the number of these dimensions, 0 if it is none. */
@@ -398,9 +390,7 @@ moe_found_t *moe_match_slots(moe_builder_t *b, const ir_op_t *op,
       b, new_found(b, root, root_tag, source, term, form_of_rows(b)));
 }
 
-/* ---- Products that sum
- * -------------------------------------------------------------
- */
+/* ---- Products that sum --------------------------------------------------- */
 
 /* Both operands at one route, of which one has a single feature. */
 static moe_term_t *multiply(moe_builder_t *b, const ir_op_t *op, moe_term_t *x,
@@ -493,9 +483,7 @@ moe_found_t *moe_match_product(moe_builder_t *b, const ir_op_t *op,
                    experts ? form_of(layout) : form_of_rows(b)));
 }
 
-/* ---- One expert per token
- * ------------------------------------------------------------
- */
+/* ---- One expert per token ------------------------------------------------ */
 
 /* Something that an expert of its own has, taken for each token. */
 static bool is_taken(moe_builder_t *b, const ir_value_t *value,

@@ -13,8 +13,7 @@
 
 enum { ROWS = TAG_TOKEN | TAG_ROW };
 
-/* ---- Reading ----------------------------------------------------------------
- */
+/* ---- Reading ------------------------------------------------------------- */
 
 typedef struct nested {
   moe_builder_t *b;
@@ -131,9 +130,7 @@ moe_term_t *moe_read_combine(moe_builder_t *b, ir_value_t *value,
                                              .in = in});
 }
 
-/* ---- Equal layers
- * -------------------------------------------------------------
- */
+/* ---- Equal layers -------------------------------------------------------- */
 
 typedef struct pairing {
   const ir_region_t *a, *b;
@@ -234,9 +231,7 @@ bool moe_same_nested(const ir_op_t *a, const ir_op_t *b) {
   return true;
 }
 
-/* ---- Writing
- * ------------------------------------------------------------------
- */
+/* ---- Writing ------------------------------------------------------------- */
 
 typedef struct operands {
   const ir_op_t *model;

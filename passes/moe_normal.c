@@ -22,8 +22,7 @@ typedef struct normaliser {
 
 static moe_term_t *normal(normaliser_t *n, moe_term_t *term);
 
-/* ---- Shapes ----------------------------------------------------------------
- */
+/* ---- Shapes -------------------------------------------------------------- */
 
 static unsigned kept_dims(const moe_term_t *term, const expr_t **out_dim) {
   unsigned n = 0;
@@ -51,8 +50,7 @@ static moe_term_t *lined_up(normaliser_t *n, moe_term_t *x,
   return moe_term_reshape(n->terms, normal(n, x), rank, dim);
 }
 
-/* ---- Leaves ----------------------------------------------------------------
- */
+/* ---- Leaves -------------------------------------------------------------- */
 
 /* Where each token has one expert, a single number of it is the route's. */
 static moe_term_kind_t kind_of_rows(const normaliser_t *n,
@@ -88,8 +86,7 @@ static moe_term_t *normal_leaf(normaliser_t *n, moe_term_t *leaf) {
   return moe_term_reshape(n->terms, leaf, rank, dim);
 }
 
-/* ---- Operations ------------------------------------------------------------
- */
+/* ---- Operations ---------------------------------------------------------- */
 
 static moe_term_t *like(normaliser_t *n, const moe_term_t *term, unsigned rank,
                         const expr_t *const *dim, moe_term_t *const *in,

@@ -188,9 +188,7 @@ bool moe_is_start(moe_facts_t *facts, const moe_source_t *source,
   return is_range(facts, source, expert, size, true);
 }
 
-/* ---- Numbers of rows
- * ---------------------------------------------------------
- */
+/* ---- Numbers of rows ----------------------------------------------------- */
 
 /* Compares a linear number with that of the token (scale 1) or the route (scale
  * k, and 1 for the slot), d over the mask's dimensions from the last one. */

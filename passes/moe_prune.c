@@ -10,8 +10,7 @@
 
 #include "passes/rules.h"
 
-/* ---- Layers ----------------------------------------------------------------
- */
+/* ---- Layers -------------------------------------------------------------- */
 
 /* The value behind reshapes. */
 static const ir_value_t *behind_views(const ir_value_t *v) {
@@ -88,8 +87,7 @@ moe_pruning_t *prune_tell(prune_t *p, moe_pruning_rule_t rule, int64_t expert) {
   return record;
 }
 
-/* ---- Experts whose result is 0 ---------------------------------------------
- */
+/* ---- Experts whose result is 0 ------------------------------------------- */
 
 bool prune_has_maximum(const ir_region_t *region) {
   for (const ir_op_t *op = region->first; op != NULL; op = op->next)
@@ -135,8 +133,7 @@ void prune_zeros(prune_t *p) {
   }
 }
 
-/* ---- Experts that compute the same -----------------------------------------
- */
+/* ---- Experts that compute the same --------------------------------------- */
 
 typedef struct sampled {
   uint64_t hash;
@@ -201,8 +198,7 @@ void prune_duplicates(prune_t *p) {
     duplicates_of(p, s, sampled);
 }
 
-/* ---- What is left ----------------------------------------------------------
- */
+/* ---- What is left -------------------------------------------------------- */
 
 /* Takes elements that no expert has out of a region's banks, where the bank is
  * nobody else's. */

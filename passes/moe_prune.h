@@ -8,8 +8,7 @@
 #include "passes/moe_report.h"
 #include "passes/pass.h"
 
-/* ---- Constants, seen through views -----------------------------------------
- */
+/* ---- Constants, seen through views --------------------------------------- */
 
 typedef struct prune_array {
   const uint8_t *bytes;
@@ -120,8 +119,7 @@ arena_t *prune_arena(const prune_bounds_t *bounds);
 prune_range_t prune_dot(const prune_domain_t *domain, dtype_t dtype,
                         const double *w, double *out_slack);
 
-/* ---- One layer -------------------------------------------------------------
- */
+/* ---- One layer ----------------------------------------------------------- */
 
 typedef struct prune {
   pass_ctx_t *ctx;

@@ -8,8 +8,7 @@
 
 enum { MAX_DEPTH = 24 };
 
-/* ---- Finding ---------------------------------------------------------------
- */
+/* ---- Finding ------------------------------------------------------------- */
 
 static bool fixed_dims(const ir_type_t *type, int64_t *dim) {
   for (unsigned d = 0; d < type->rank; d++)
@@ -435,8 +434,7 @@ uint64_t prune_sample(const ir_value_t *bank, int64_t i) {
   return sample((place_t){bank, i}, 0);
 }
 
-/* ---- Taking out ------------------------------------------------------------
- */
+/* ---- Taking out ---------------------------------------------------------- */
 
 /* Elements [from, to) of a constant, without a copy. */
 static ir_value_t *view(ir_builder_t *b, const ir_value_t *x, int64_t from,

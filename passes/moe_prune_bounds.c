@@ -83,8 +83,7 @@ static int64_t width_of(const ir_value_t *v) {
   return n;
 }
 
-/* ---- Constants -------------------------------------------------------------
- */
+/* ---- Constants ----------------------------------------------------------- */
 
 static bool next_index(const prune_array_t *a, int64_t *index) {
   for (unsigned d = a->rank; d-- > 0;) {
@@ -112,8 +111,7 @@ static prune_ranges_t of_array(prune_bounds_t *b, const prune_array_t *a) {
   return (prune_ranges_t){n, range};
 }
 
-/* ---- Operations ------------------------------------------------------------
- */
+/* ---- Operations ---------------------------------------------------------- */
 
 static prune_ranges_t elementwise(prune_bounds_t *b, const ir_op_t *op) {
   prune_ranges_t in[3];

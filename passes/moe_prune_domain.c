@@ -9,8 +9,7 @@
 #include "passes/moe_prune.h"
 #include "passes/rules.h"
 
-/* ---- Normalisations --------------------------------------------------------
- */
+/* ---- Normalisations ------------------------------------------------------ */
 
 static const ir_op_t *def_of(const ir_value_t *v, ir_opcode_t code) {
   return v != NULL && v->def != NULL && v->def->code == code ? v->def : NULL;
@@ -91,8 +90,7 @@ static bool is_normalised(const ir_value_t *v, int64_t n) {
   return op != NULL && inside_root(op->in[1].value, n) == op->in[0].value;
 }
 
-/* ---- Rows ------------------------------------------------------------------
- */
+/* ---- Rows ---------------------------------------------------------------- */
 
 /* Numbers of a constant along the last axis, the same for all rows. */
 static const double *by_column(prune_bounds_t *b, const ir_value_t *v,
@@ -183,8 +181,7 @@ bool prune_is_limited(const prune_domain_t *d) {
   return false;
 }
 
-/* ---- Sums ------------------------------------------------------------------
- */
+/* ---- Sums ---------------------------------------------------------------- */
 
 static prune_range_t in_ball(const prune_domain_t *d, dtype_t dtype,
                              const double *w, double *out_slack) {

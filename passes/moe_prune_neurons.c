@@ -39,8 +39,7 @@ typedef struct neurons {
   bool **is_dead;   /* bool[n_elements][F] */
 } neurons_t;
 
-/* ---- Where neurons are -----------------------------------------------------
- */
+/* ---- Where neurons are --------------------------------------------------- */
 
 static bool last_is(const ir_value_t *v, int64_t n) {
   return v->type.rank > 0 &&
@@ -157,8 +156,7 @@ static bool find_product(neurons_t *s) {
          add_value(s, s->product->in[0].value, s->F) && is_closed(s);
 }
 
-/* ---- Which of them are dead ------------------------------------------------
- */
+/* ---- Which of them are dead ---------------------------------------------- */
 
 static bool is_row_of_zeros(const prune_array_t *w, int64_t row) {
   for (int64_t i = 0; i < w->dim[1]; i++)
@@ -228,8 +226,7 @@ static void list_kept(const neurons_t *s, int64_t i, int64_t *out) {
   }
 }
 
-/* ---- Banks and bodies without them -----------------------------------------
- */
+/* ---- Banks and bodies without them --------------------------------------- */
 
 /* Indices along a leaf's axis that stay. */
 static int64_t list_columns(const neurons_t *s, const leaf_t *leaf,

@@ -68,8 +68,7 @@ static prune_range_t rounded(dtype_t dtype, prune_range_t r) {
   return clamp(dtype, r);
 }
 
-/* ---- Functions of one number -----------------------------------------------
- */
+/* ---- Functions of one number --------------------------------------------- */
 
 static double value_of(ir_opcode_t code, double x) {
   switch (code) {
@@ -161,8 +160,7 @@ static prune_range_t unary(ir_opcode_t code, dtype_t dtype, prune_range_t a) {
   return anything;
 }
 
-/* ---- Functions of two numbers ----------------------------------------------
- */
+/* ---- Functions of two numbers -------------------------------------------- */
 
 static prune_range_t sum(dtype_t dtype, prune_range_t a, prune_range_t b) {
   return rounded(dtype, (prune_range_t){a.lo + b.lo, a.hi + b.hi});

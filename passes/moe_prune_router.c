@@ -46,8 +46,7 @@ typedef struct witness {
   bool by_weights; /* of the gate, not by bounds of both choices */
 } witness_t;
 
-/* ---- Choices ---------------------------------------------------------------
- */
+/* ---- Choices ------------------------------------------------------------- */
 
 static const ir_value_t *logits_of(const route_t *r) {
   return r->in[ROUTE_GATE] == NULL ? r->in[ROUTE_X] : NULL;
@@ -225,8 +224,7 @@ static void find_order(selection_t *s) {
   if (!add_bias(s, r->in[ROUTE_SELECT_BIAS])) l->known = false;
 }
 
-/* ---- Who comes before whom -------------------------------------------------
- */
+/* ---- Who comes before whom ----------------------------------------------- */
 
 static bool has_ties(const selection_t *s, int64_t j, int64_t e) {
   return s->p->r.last_index ? j > e : j < e;
@@ -320,8 +318,7 @@ static bool find_witnesses(const selection_t *s, int64_t e, double *difference,
   return true;
 }
 
-/* ---- Groups ----------------------------------------------------------------
- */
+/* ---- Groups -------------------------------------------------------------- */
 
 static int by_size(const void *a, const void *b) {
   int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
@@ -343,8 +340,7 @@ static bool keeps_to_groups(const selection_t *s) {
   return n >= r->k;
 }
 
-/* ---- Weights of zero -------------------------------------------------------
- */
+/* ---- Weights of zero ----------------------------------------------------- */
 
 /* Whether a weight that begins as 0 stays so, and multiplies results only. */
 static bool keeps_zero(const prune_t *p) {
@@ -362,8 +358,7 @@ static bool keeps_zero(const prune_t *p) {
   return true;
 }
 
-/* ---- What is found ---------------------------------------------------------
- */
+/* ---- What is found ------------------------------------------------------- */
 
 static const char *const finite_scores =
     "scores of the router are finite where they are not masked";

@@ -8,8 +8,7 @@
 
 enum { ROWS = TAG_TOKEN | TAG_SLOT | TAG_ROW | TAG_PLACE, ROUTED_MEMOS = 32 };
 
-/* ---- What depends on the router --------------------------------------------
- */
+/* ---- What depends on the router ------------------------------------------ */
 
 static bool mentions_count(moe_builder_t *b, const expr_t *e,
                            const moe_source_t *source, unsigned depth,
@@ -126,8 +125,7 @@ const moe_fact_t *moe_slot_of(moe_builder_t *b, const ir_value_t *value,
   return &moe_no_fact;
 }
 
-/* ---- Products ---------------------------------------------------------------
- */
+/* ---- Products ------------------------------------------------------------ */
 
 /* Rows in front of one vector each times a matrix: the form that all products
  * of single rows take. x[K] times y[K, N]. */
@@ -554,9 +552,7 @@ moe_term_t *moe_read_gather_elements(moe_builder_t *b, ir_value_t *value,
   return term != NULL ? with_features(b, value, tag, term) : NULL;
 }
 
-/* ---- Parts and wholes
- * ----------------------------------------------------------
- */
+/* ---- Parts and wholes ---------------------------------------------------- */
 
 /* All of the buffers, without rows behind them for what has no place. */
 static bool is_all_places(const moe_layout_t *layout, const ir_op_t *op,
@@ -811,9 +807,7 @@ moe_term_t *moe_read_concat(moe_builder_t *b, ir_value_t *value,
                                              .exprs = &along});
 }
 
-/* ---- Ways back
- * ------------------------------------------------------------------
- */
+/* ---- Ways back ----------------------------------------------------------- */
 
 /* One expert's rows where its mask over routes has them. */
 static bool writes_masked(moe_builder_t *b, const ir_op_t *op,

@@ -54,8 +54,7 @@ moe_pruning_t *moe_report_add_pruning(moe_report_t *report,
   return pruning;
 }
 
-/* ---- Settling --------------------------------------------------------------
- */
+/* ---- Settling ------------------------------------------------------------ */
 
 /* A set of nodes: open addressing. */
 typedef struct node_set {
@@ -97,8 +96,7 @@ void moe_report_settle(moe_report_t *report) {
   report->n_refusals = n;
 }
 
-/* ---- Words -----------------------------------------------------------------
- */
+/* ---- Words --------------------------------------------------------------- */
 
 void moe_words_add(moe_report_t *report, moe_words_t *words, const char *word) {
   for (unsigned i = 0; i < words->n; i++)

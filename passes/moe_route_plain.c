@@ -19,8 +19,7 @@ static const expr_t *number(const plain_t *p, int64_t n) {
   return expr_const(p->b->module->exprs, n);
 }
 
-/* ---- Steps -----------------------------------------------------------------
- */
+/* ---- Steps --------------------------------------------------------------- */
 
 static ir_value_t *softmax(const plain_t *p, ir_value_t *x) {
   ir_op_t *op = ir_begin(p->b, OP_SOFTMAX, 1, &x, 1);
@@ -79,8 +78,7 @@ static ir_value_t *step_norm(const plain_t *p, ir_value_t *w) {
   return all_steps(p, &p->r->norm, w);
 }
 
-/* ---- Choice ----------------------------------------------------------------
- */
+/* ---- Choice -------------------------------------------------------------- */
 
 static ir_op_t *topk(const plain_t *p, ir_value_t *x, unsigned axis,
                      int64_t k) {
@@ -169,8 +167,7 @@ static ir_value_t *limit_to_groups(const plain_t *p, ir_value_t *c) {
   return where(p, mask, c, r->group_multiply, r->group_fill);
 }
 
-/* ---- Selection -------------------------------------------------------------
- */
+/* ---- Selection ----------------------------------------------------------- */
 
 static ir_value_t *reversed(const plain_t *p, ir_value_t *x) {
   return ir_slice(p->b, x, 1, number(p, p->n_experts - 1), p->E, number(p, -1));

@@ -2,8 +2,7 @@
 #include "passes/moe_report.h"
 #include "passes/moe_router_internal.h"
 
-/* ---- Where it can stand ----------------------------------------------------
- */
+/* ---- Where it can stand -------------------------------------------------- */
 
 /* Its number in program order; 0: it has none, or came here since. */
 static unsigned order_of(const ir_op_t *op) {
@@ -43,8 +42,7 @@ static bool find_place(moe_router_t *r) {
   return is_available(r->logits, r->place);
 }
 
-/* ---- Matching --------------------------------------------------------------
- */
+/* ---- Matching ------------------------------------------------------------ */
 
 bool moe_router_match(pass_ctx_t *ctx, ir_value_t *expert, ir_value_t *weight,
                       moe_router_t *out) {
@@ -55,8 +53,7 @@ bool moe_router_match(pass_ctx_t *ctx, ir_value_t *expert, ir_value_t *weight,
          router_match_weight(&m, weight) && find_place(out);
 }
 
-/* ---- Rewriting -------------------------------------------------------------
- */
+/* ---- Rewriting ----------------------------------------------------------- */
 
 static bool is_noted(const moe_router_t *r, const ir_op_t *op) {
   for (unsigned i = 0; i < r->n_nodes; i++)
@@ -155,8 +152,7 @@ void moe_router_apply(pass_ctx_t *ctx, const moe_router_t *r) {
   replace(&b, r->weight, &op->out[1]);
 }
 
-/* ---- The pass --------------------------------------------------------------
- */
+/* ---- The pass ------------------------------------------------------------ */
 
 /* What is known of the router of a layer, which has the node of its experts. */
 static void tell(pass_ctx_t *ctx, const ir_op_t *experts,

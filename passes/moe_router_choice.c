@@ -10,8 +10,7 @@ bool router_has_rows(const matcher_t *m, const ir_value_t *x, int64_t width) {
   return ir_type_count(pool, &x->type) == all;
 }
 
-/* ---- Groups ----------------------------------------------------------------
- */
+/* ---- Groups -------------------------------------------------------------- */
 
 /* A topk of the largest along rows; its width and k out. */
 static bool is_row_topk(const ir_op_t *op, int64_t *out_width, int64_t *out_k) {
@@ -121,8 +120,7 @@ static ir_value_t *match_groups(matcher_t *m, const ir_op_t *op, link_t *link) {
   return NULL;
 }
 
-/* ---- Chains ----------------------------------------------------------------
- */
+/* ---- Chains -------------------------------------------------------------- */
 
 /* The same E numbers for all tokens. */
 static bool is_vector(const ir_value_t *v, const ir_type_t *scores, int64_t E) {
@@ -174,8 +172,7 @@ void router_chain(matcher_t *m, ir_value_t *x, chain_t *out) {
   out->root = x;
 }
 
-/* ---- Selection -------------------------------------------------------------
- */
+/* ---- Selection ----------------------------------------------------------- */
 
 static const expr_t *rows_of(matcher_t *m, const ir_type_t *type,
                              int64_t axis) {

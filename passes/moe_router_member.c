@@ -17,8 +17,7 @@ static bool splat_number(const ir_value_t *x, double *out) {
   return true;
 }
 
-/* ---- Leaves ----------------------------------------------------------------
- */
+/* ---- Leaves -------------------------------------------------------------- */
 
 static int64_t read_int(const unsigned char *at, unsigned bytes) {
   uint64_t u = 0;
@@ -91,8 +90,7 @@ static bool member_by_scatter(matcher_t *m, const ir_op_t *op, int64_t width,
   return true;
 }
 
-/* ---- What is made of them --------------------------------------------------
- */
+/* ---- What is made of them ------------------------------------------------ */
 
 static bool apply_number(const ir_op_t *op, double number, bool number_first,
                          double *x) {

@@ -9,8 +9,7 @@ void router_note(matcher_t *m, const ir_op_t *op) {
   if (op != NULL && r->n_nodes < MOE_ROUTER_NODES) r->node[r->n_nodes++] = op;
 }
 
-/* ---- Views -----------------------------------------------------------------
- */
+/* ---- Views --------------------------------------------------------------- */
 
 static bool same_count(const ir_value_t *a, const ir_value_t *b) {
   expr_pool_t *pool = a->def != NULL ? a->def->module->exprs : NULL;
@@ -76,8 +75,7 @@ ir_value_t *router_strip_index(matcher_t *m, ir_value_t *x, int64_t n) {
   }
 }
 
-/* ---- Rows ------------------------------------------------------------------
- */
+/* ---- Rows ---------------------------------------------------------------- */
 
 bool router_is_row(const ir_type_t *type, int64_t axis, int64_t width) {
   if (axis < 0) axis += type->rank;
@@ -126,8 +124,7 @@ bool router_is_per_row(const ir_type_t *y, const ir_type_t *x, int64_t width) {
   return true;
 }
 
-/* ---- Steps -----------------------------------------------------------------
- */
+/* ---- Steps --------------------------------------------------------------- */
 
 static bool is_routed(dtype_t dtype) {
   return dtype == DT_F16 || dtype == DT_BF16 || dtype == DT_F32 ||

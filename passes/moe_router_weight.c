@@ -24,8 +24,7 @@ typedef struct weighing {
   double mixer;
 } weighing_t;
 
-/* ---- Sources ---------------------------------------------------------------
- */
+/* ---- Sources ------------------------------------------------------------- */
 
 /* The experts that belong to value[i]. */
 static ir_value_t *experts_of(const weighing_t *w, unsigned i) {
@@ -216,8 +215,7 @@ static bool take(weighing_t *w) {
   return true;
 }
 
-/* ---- Norms -----------------------------------------------------------------
- */
+/* ---- Norms --------------------------------------------------------------- */
 
 static void reverse(const route_steps_t *from, route_steps_t *to) {
   to->n = from->n;
@@ -358,8 +356,7 @@ static bool match_scale(weighing_t *w, unsigned side) {
   return true;
 }
 
-/* ---- All steps -------------------------------------------------------------
- */
+/* ---- All steps ----------------------------------------------------------- */
 
 static bool split_columns(weighing_t *w) {
   matcher_t *m = w->m;
@@ -387,8 +384,7 @@ static bool one_step(weighing_t *w) {
          match_scale(w, 0) || match_scale(w, 1);
 }
 
-/* ---- What they are weights of ----------------------------------------------
- */
+/* ---- What they are weights of -------------------------------------------- */
 
 static ir_value_t *value_at(const chain_t *c, unsigned i) {
   return i < c->n ? c->link[i].value : c->root;

@@ -17,8 +17,7 @@ static bool is_lowest(double x) { return x <= -(double)FLT_MAX; }
 
 static bool is_zero(moe_constant_t c) { return c.known && c.x == 0; }
 
-/* ---- Arithmetic -----------------------------------------------------------
- */
+/* ---- Arithmetic ---------------------------------------------------------- */
 
 static moe_constant_t compute_unary(ir_opcode_t code, double x) {
   bool low = is_lowest(x);
@@ -97,8 +96,7 @@ static moe_constant_t compute(const ir_op_t *op, const moe_constant_t *in) {
                              : compute_unary(op->code, in[0].x);
 }
 
-/* ---- One expert, or each of them, compared with the chosen ones -------------
- */
+/* ---- One expert, or each of them, compared with the chosen ones ---------- */
 
 static void broadcast_tags(const ir_type_t *from, const uint8_t *tag,
                            const ir_type_t *to, uint8_t *out) {
@@ -158,8 +156,7 @@ static const moe_fact_t *one_hot(moe_facts_t *facts, ir_value_t *value) {
   return out;
 }
 
-/* ---- Elementwise -----------------------------------------------------------
- */
+/* ---- Elementwise --------------------------------------------------------- */
 
 /* Whether an operand is a gate of the result's router, or of a part of it. */
 static bool is_gate_of(const moe_fact_t *fact, const moe_fact_t *out) {
@@ -328,8 +325,7 @@ const moe_fact_t *moe_rule_elementwise(moe_facts_t *facts, ir_value_t *value) {
   return fact != NULL ? fact : moe_rule_number(facts, value);
 }
 
-/* ---- Reductions ------------------------------------------------------------
- */
+/* ---- Reductions ---------------------------------------------------------- */
 
 /* How many routes each expert has: all of a mask of ones added up. */
 static const moe_fact_t *count_routes(moe_facts_t *facts, ir_value_t *value,
@@ -417,8 +413,7 @@ const moe_fact_t *moe_rule_softmax(moe_facts_t *facts, ir_value_t *value) {
   return out;
 }
 
-/* ---- Products ---------------------------------------------------------------
- */
+/* ---- Products ------------------------------------------------------------ */
 
 /* The factor of a one-hot matrix that has one number for each slot. */
 static ir_value_t *slot_weights(const moe_fact_t *gate, ir_value_t *other,

@@ -19,8 +19,7 @@ static const expr_t *all_places(moe_facts_t *facts, const moe_source_t *source,
                    capacity);
 }
 
-/* ---- Numbers of places ------------------------------------------------------
- */
+/* ---- Numbers of places --------------------------------------------------- */
 
 /* expert * capacity, with the tags of its dimensions; NULL: it is none. */
 static const moe_fact_t *first_place(moe_facts_t *facts, ir_value_t *value,
@@ -169,8 +168,7 @@ const moe_fact_t *moe_rule_buffer(moe_facts_t *facts, ir_value_t *value) {
   return number != NULL ? number : limited_buffer(facts, value);
 }
 
-/* ---- One-hot ----------------------------------------------------------------
- */
+/* ---- One-hot ------------------------------------------------------------- */
 
 /* The dimension of a tensor along which it counts 0, 1, ..; -1: none. */
 static int counting_axis(const ir_value_t *value) {

@@ -11,8 +11,7 @@ static bool is_number(moe_constant_t c, double x) {
   return c.known && c.x == x;
 }
 
-/* ---- Routers with parts -----------------------------------------------------
- */
+/* ---- Routers with parts -------------------------------------------------- */
 
 int moe_part_index(const moe_source_t *whole, const moe_source_t *part) {
   for (unsigned i = 0; i < whole->n_parts; i++)
@@ -60,8 +59,7 @@ const moe_source_t *moe_joint_source(moe_facts_t *facts, const moe_source_t *a,
   return NULL;
 }
 
-/* ---- Comparing --------------------------------------------------------------
- */
+/* ---- Comparing ----------------------------------------------------------- */
 
 static bool has_base(const moe_rank_t *rank, const moe_source_t *source) {
   for (unsigned i = 0; i < rank->n_base; i++)
@@ -118,8 +116,7 @@ static const moe_rank_t *typed(moe_facts_t *facts, const moe_rank_t *rank,
   return copy;
 }
 
-/* ---- Counting ---------------------------------------------------------------
- */
+/* ---- Counting ------------------------------------------------------------ */
 
 /* The dimension is the innermost one of the tokens, with all slots of the mask;
  * NULL, or the number of tokens in it. */
@@ -236,8 +233,7 @@ const moe_fact_t *moe_rule_gather_elements(moe_facts_t *facts,
   return out;
 }
 
-/* ---- Arithmetic of ranks ----------------------------------------------------
- */
+/* ---- Arithmetic of ranks ------------------------------------------------- */
 
 static const moe_rank_t *shifted(moe_facts_t *facts, const moe_rank_t *rank,
                                  double by) {
@@ -502,9 +498,7 @@ void moe_gate_ranks(moe_facts_t *facts, ir_value_t *value,
   if (joins) out->places = join_places(facts, out->source, op);
 }
 
-/* ---- Ranks as numbers of routes
- * ----------------------------------------------
- */
+/* ---- Ranks as numbers of routes ------------------------------------------ */
 
 /* Numbers of the slots of parts, side by side. */
 const moe_fact_t *moe_rule_concat_ranks(moe_facts_t *facts, ir_value_t *value) {

@@ -157,8 +157,7 @@ const moe_fact_t *moe_rule_arg_max(moe_facts_t *facts, ir_value_t *value) {
   return moe_new_router(facts, value, keeps ? (int)axis : -1, experts, true);
 }
 
-/* ---- Masks ----------------------------------------------------------------
- */
+/* ---- Masks --------------------------------------------------------------- */
 
 const moe_fact_t *moe_rule_nonzero(moe_facts_t *facts, ir_value_t *value) {
   ir_value_t *mask = ir_in(value->def, 0);
@@ -182,8 +181,7 @@ const moe_fact_t *moe_rule_nonzero(moe_facts_t *facts, ir_value_t *value) {
   return fact;
 }
 
-/* ---- Counts ---------------------------------------------------------------
- */
+/* ---- Counts -------------------------------------------------------------- */
 
 const moe_fact_t *moe_rule_cum_sum(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
@@ -282,8 +280,7 @@ const moe_fact_t *moe_rule_scatter(moe_facts_t *facts, ir_value_t *value) {
                                          : NULL;
 }
 
-/* ---- Gathers --------------------------------------------------------------
- */
+/* ---- Gathers ------------------------------------------------------------- */
 
 /* One number of a tensor: x[c] along an axis, c a constant. */
 static const moe_fact_t *gather_one(moe_facts_t *facts, ir_value_t *value,

@@ -18,8 +18,7 @@ void moe_terms_init(moe_terms_t *terms, arena_t *arena, expr_pool_t *pool) {
   terms->unified = ARENA_ARRAY(arena, moe_unified_t *, BUCKETS);
 }
 
-/* ---- Sharing ---------------------------------------------------------------
- */
+/* ---- Sharing ------------------------------------------------------------- */
 
 static uint64_t mix(uint64_t hash, uint64_t value) {
   hash = (hash ^ value) * UINT64_C(0x9e3779b97f4a7c15);
@@ -114,8 +113,7 @@ static moe_term_t *intern(moe_terms_t *terms, const moe_term_t *wanted) {
   return copy;
 }
 
-/* ---- Making ----------------------------------------------------------------
- */
+/* ---- Making -------------------------------------------------------------- */
 
 const expr_t *moe_term_feature(const moe_terms_t *terms, const expr_t *dim,
                                unsigned tag) {
@@ -313,8 +311,7 @@ moe_term_t *moe_term_chosen(moe_terms_t *terms, moe_term_t *term,
   return choose(terms, term, expert);
 }
 
-/* ---- Several experts --------------------------------------------------------
- */
+/* ---- Several experts ----------------------------------------------------- */
 
 /* The one tensor whose parts along `axis` the experts' values are, in order;
  * NULL: there is none. */

@@ -32,8 +32,7 @@ typedef struct narrower {
   bool large; /* the constant at hand: elementwise operations may read it */
 } narrower_t;
 
-/* ---- What may be narrowed --------------------------------------------------
- */
+/* ---- What may be narrowed ------------------------------------------------ */
 
 static bool is_view(ir_opcode_t code) {
   return code == OP_RESHAPE || code == OP_TRANSPOSE || code == OP_SLICE ||
@@ -104,8 +103,7 @@ static dtype_t narrow_type(const narrower_t *n, const ir_op_t *constant) {
   return to != DT_NONE && ir_data_is_known(data) ? to : DT_NONE;
 }
 
-/* ---- Narrowing -------------------------------------------------------------
- */
+/* ---- Narrowing ----------------------------------------------------------- */
 
 static ir_value_t *widen(narrower_t *n, ir_value_t *x, ir_op_t *before) {
   n->b.region = before->parent;

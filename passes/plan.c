@@ -42,8 +42,7 @@ static const ir_value_t *shared_operand(const ir_op_t *op) {
   return NULL;
 }
 
-/* ---- Lives ----------------------------------------------------------------
- */
+/* ---- Lives --------------------------------------------------------------- */
 
 /* Index of the last operation within op, whose own index is given. */
 static unsigned end_of(const ir_op_t *op, unsigned index) {
@@ -122,8 +121,7 @@ static unsigned find_lives(planner_t *p, const ir_region_t *region,
   return index;
 }
 
-/* ---- Places ---------------------------------------------------------------
- */
+/* ---- Places -------------------------------------------------------------- */
 
 static const expr_t *bytes_of(const planner_t *p, const ir_type_t *type) {
   expr_pool_t *pool = p->module->exprs;

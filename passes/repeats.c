@@ -15,8 +15,7 @@ typedef struct copies {
   const expr_t *few[IR_MAX_RANK], *many[IR_MAX_RANK];
 } copies_t;
 
-/* ---- Finding copies --------------------------------------------------------
- */
+/* ---- Finding copies ------------------------------------------------------ */
 
 static const expr_t *last_dim(const ir_value_t *x) {
   return x->type.rank > 0 ? x->type.dim[x->type.rank - 1] : NULL;
@@ -75,8 +74,7 @@ static bool find_copies(const ir_value_t *x, copies_t *out) {
   return false;
 }
 
-/* ---- Computing without them ------------------------------------------------
- */
+/* ---- Computing without them ---------------------------------------------- */
 
 static void copy_attrs(ir_op_t *to, const ir_op_t *op) {
   for (unsigned i = 0; i < op->n_attrs; i++)

@@ -69,8 +69,7 @@ ir_value_t *apply_round_integer(ir_op_t *op, ir_builder_t *b) {
   return first(op);
 }
 
-/* ---- Neutral operands, which are on the right ------------------------------
- */
+/* ---- Neutral operands, which are on the right ---------------------------- */
 
 bool match_add_neutral(const ir_op_t *op) {
   return rule_operand_is(op, 1, is_float(op) ? -0.0 : 0.0);
@@ -139,8 +138,7 @@ ir_value_t *apply_integer_zero(ir_op_t *op, ir_builder_t *b) {
   return rule_fill(b, 0, &op->out[0].type);
 }
 
-/* ---- Powers of two ---------------------------------------------------------
- */
+/* ---- Powers of two ------------------------------------------------------- */
 
 /* The largest exponent e such that 2^e and 2^-e are both normal. */
 static int normal_exponent(dtype_t dtype) {
@@ -173,8 +171,7 @@ ir_value_t *apply_div_by_power_of_two(ir_op_t *op, ir_builder_t *b) {
                    rule_fill(b, 1 / c, &second(op)->type));
 }
 
-/* ---- Powers -----------------------------------------------------------------
- */
+/* ---- Powers -------------------------------------------------------------- */
 
 /* pow is within 2 ulp; products are rounded correctly each, and agree with it
  * for zeros, infinities and NaN. */

@@ -2,8 +2,7 @@
  * broadcast where they are used, and as late as possible. */
 #include "passes/rules.h"
 
-/* ---- Operands that need not be copied out ---------------------------------
- */
+/* ---- Operands that need not be copied out -------------------------------- */
 
 static bool is_copied(const ir_value_t *value) {
   return value->def != NULL && value->def->code == OP_EXPAND;
@@ -80,8 +79,7 @@ ir_value_t *apply_broadcast_operand(ir_op_t *op, ir_builder_t *b) {
   return &op->out[0];
 }
 
-/* ---- Constants with leading dimensions of 1 --------------------------------
- */
+/* ---- Constants with leading dimensions of 1 ------------------------------ */
 
 /* The type without them. */
 static ir_type_t stripped(const ir_type_t *type) {
@@ -138,8 +136,7 @@ ir_value_t *apply_constant_to_right(ir_op_t *op, ir_builder_t *b) {
   return &op->out[0];
 }
 
-/* ---- Expanding results instead of operands ---------------------------------
- */
+/* ---- Expanding results instead of operands ------------------------------- */
 
 /* Operand `index` before it was expanded. */
 static ir_value_t *small_operand(const ir_op_t *op, unsigned index) {

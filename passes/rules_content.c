@@ -83,8 +83,7 @@ ir_value_t *apply_check_equal_proved(ir_op_t *op, ir_builder_t *b) {
   return NULL;
 }
 
-/* ---- Constants of equal elements -------------------------------------------
- */
+/* ---- Constants of equal elements ----------------------------------------- */
 
 bool match_splat_constant(const ir_op_t *op) {
   const ir_type_t *type = &op->out[0].type;

@@ -110,8 +110,7 @@ ir_value_t *apply_gather_iota(ir_op_t *op, ir_builder_t *b) {
   return take(op, b, start, length);
 }
 
-/* ---- Whole rows by other operations ----------------------------------------
- */
+/* ---- Whole rows by other operations -------------------------------------- */
 
 bool match_gather_nd_of_rows(const ir_op_t *op) {
   const ir_type_t *index = &op->in[1].value->type;

@@ -42,8 +42,7 @@ ir_value_t *apply_bit_not_of_bit_not(ir_op_t *op, ir_builder_t *b) {
   return twice_inner(op);
 }
 
-/* ---- Constants, which are on the right -------------------------------------
- */
+/* ---- Constants, which are on the right ----------------------------------- */
 
 bool match_logic_neutral(const ir_op_t *op) {
   switch (op->code) {

@@ -13,8 +13,7 @@ static const int64_t *perm_of(const ir_op_t *op) {
   return ir_get_ints(op, ATTR_TRANSPOSE_perm, &n);
 }
 
-/* ---- slice of transpose ----------------------------------------------------
- */
+/* ---- slice of transpose -------------------------------------------------- */
 
 bool match_slice_of_transpose(const ir_op_t *op) {
   (void)op;
@@ -41,8 +40,7 @@ ir_value_t *apply_slice_of_transpose(ir_op_t *op, ir_builder_t *b) {
   return ir_transpose(b, ir_place(b, slice), perm);
 }
 
-/* ---- Movements of expansions ------------------------------------------------
- */
+/* ---- Movements of expansions --------------------------------------------- */
 
 /* Dimension d of the expansion's result in its operand; NULL: not there. */
 static const expr_t *dim_before(const ir_op_t *expand, unsigned d) {

@@ -90,9 +90,7 @@ ir_value_t *apply_scatter_nd_at_places(ir_op_t *op, ir_builder_t *b) {
   return ir_reshape(b, ir_place(b, scatter), x->type.rank, x->type.dim);
 }
 
-/* ---- x[mask] = x[mask] + y
- * -------------------------------------------------------
- */
+/* ---- x[mask] = x[mask] + y ----------------------------------------------- */
 
 /* Whether a value is what is at these places before they are written. */
 static bool is_before(const ir_op_t *scatter, const ir_value_t *value) {
@@ -133,9 +131,7 @@ ir_value_t *apply_scatter_nd_of_sum(ir_op_t *op, ir_builder_t *b) {
   return ir_place(b, scatter);
 }
 
-/* ---- Rows added in turn
- * ----------------------------------------------------------
- */
+/* ---- Rows added in turn -------------------------------------------------- */
 
 /* Whether a list is 0, 0, .. 1, 1, ..: each of n numbers k times. */
 static bool repeats(const ir_value_t *list, const expr_t *n, const expr_t *k) {

@@ -5,9 +5,7 @@
 
 enum { MAX_STEPS = 12, MAX_COUNT = 1 << 16 };
 
-/* ---- Numbers that count
- * --------------------------------------------------------
- */
+/* ---- Numbers that count -------------------------------------------------- */
 
 /* The dimension of `from` that dimension `axis` of `to` is, where the two
  * differ by dimensions of 1; -1: they differ otherwise. */
@@ -67,9 +65,7 @@ bool rule_counts_along(const ir_value_t *x, unsigned axis) {
   return false;
 }
 
-/* ---- Tuples
- * ---------------------------------------------------------------------
- */
+/* ---- Tuples -------------------------------------------------------------- */
 
 /* Columns of tuples side by side, perhaps behind a cast of all. */
 static const ir_op_t *columns_of(const ir_op_t *op) {

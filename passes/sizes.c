@@ -10,8 +10,7 @@
 
 enum { MAX_STEPS = 24, RECENT = 1024 };
 
-/* ---- What is bound ---------------------------------------------------------
- */
+/* ---- What is bound ------------------------------------------------------- */
 
 /* The number `factor` * element `index` of `value`, or `factor` * the number of
  * true elements of `value` where that is a mask. */

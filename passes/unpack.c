@@ -8,8 +8,7 @@
 
 enum { SMALL = 64 }; /* elements of constants that are simply rewritten */
 
-/* ---- Conversions to packed types ------------------------------------------
- */
+/* ---- Conversions to packed types ----------------------------------------- */
 
 /* The low bits of an i8 or u8, as a number of the packed type. */
 static ir_value_t *wrap(ir_builder_t *b, ir_value_t *x, dtype_t to) {
@@ -57,8 +56,7 @@ static ir_value_t *convert(ir_builder_t *b, ir_value_t *x, dtype_t to) {
   return x == NULL ? NULL : wrap(b, ir_cast(b, x, dtype_unpacked(to)), to);
 }
 
-/* ---- Sources and results ---------------------------------------------------
- */
+/* ---- Sources and results ------------------------------------------------- */
 
 static void replace_by_unpacked(ir_builder_t *b, ir_value_t *x) {
   ir_op_t *op = ir_begin(b, OP_UNPACK, 1, &x, 1);
@@ -102,8 +100,7 @@ static void pack_results(ir_builder_t *b, ir_op_t *op, const dtype_t *dtypes) {
   }
 }
 
-/* ---- Operations -------------------------------------------------------------
- */
+/* ---- Operations ---------------------------------------------------------- */
 
 /* Whether results are operands' elements, or not packed at all. */
 static bool keeps_values(const ir_op_t *op) {

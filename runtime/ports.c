@@ -7,8 +7,7 @@ static bool has_sequence(const moec_io_t *io) {
   return io->kind == MOEC_SEQUENCE || io->element_kind == MOEC_SEQUENCE;
 }
 
-/* ---- Inputs -----------------------------------------------------------------
- */
+/* ---- Inputs -------------------------------------------------------------- */
 
 /* The tensors of a sequence, while they are checked and packed. */
 typedef struct packing {
@@ -209,8 +208,7 @@ static moec_status_t pack_inputs(moec_instance_t *it,
   return MOEC_OK;
 }
 
-/* ---- Outputs ----------------------------------------------------------------
- */
+/* ---- Outputs ------------------------------------------------------------- */
 
 static moec_value_t *output_at(moec_value_t *outputs, uint32_t index) {
   return (moec_value_t *)value_at(outputs, index);
@@ -310,8 +308,7 @@ static moec_status_t give_output(moec_instance_t *it, uint32_t index,
   return MOEC_OK;
 }
 
-/* ---- Calls ------------------------------------------------------------------
- */
+/* ---- Calls --------------------------------------------------------------- */
 
 moec_status_t moert_run_ports(moec_instance_t *it, const moec_value_t *inputs,
                               uint32_t n_inputs, moec_value_t *outputs,

@@ -41,8 +41,7 @@ typedef struct list {
   int64_t n;
 } list_t;
 
-/* ---- All pairs -------------------------------------------------------------
- */
+/* ---- All pairs ----------------------------------------------------------- */
 
 static uint64_t key_of(float x) {
   uint32_t bits;
@@ -68,8 +67,7 @@ static void walk_all(const side_t *a, const side_t *b, int64_t k,
                    (pair_t){.sum = a->x[i] + b->x[j], .at = i * b->n + j});
 }
 
-/* ---- Few pairs -------------------------------------------------------------
- */
+/* ---- Few pairs ----------------------------------------------------------- */
 
 static bool has_order(const float *x, int64_t n) {
   int bad = 0;

@@ -8,8 +8,7 @@
 #include "tools/describe_moe.h"
 #include "tools/json.h"
 
-/* ---- Signature ------------------------------------------------------------
- */
+/* ---- Signature ----------------------------------------------------------- */
 
 static void append_dims(const ir_type_t *type, text_t *out) {
   text_printf(out, "[");
@@ -136,8 +135,7 @@ const char *describe_signature(arena_t *arena, const ir_module_t *module) {
   return out.data;
 }
 
-/* ---- Code -----------------------------------------------------------------
- */
+/* ---- Code ---------------------------------------------------------------- */
 
 /* A set of operators; they are few for one kernel. */
 typedef struct name_set {
@@ -284,8 +282,7 @@ const char *describe_code(arena_t *arena, ir_module_t *module,
   return out.data;
 }
 
-/* ---- Report ---------------------------------------------------------------
- */
+/* ---- Report -------------------------------------------------------------- */
 
 static void append_counts(const callees_t *c, const char *list,
                           const char *name, const char *count, text_t *out) {

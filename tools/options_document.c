@@ -11,8 +11,7 @@ static bool has_value(const option_info_t *info) {
   return info->argument[0] != '\0';
 }
 
-/* ---- Manual page ----------------------------------------------------------
- */
+/* ---- Manual page --------------------------------------------------------- */
 
 /* Text of roff: hyphens that are to be copied, no requests by accident. */
 static void append_roff(text_t *out, const char *text) {
@@ -118,8 +117,7 @@ static void append_man(text_t *out) {
   append_man_ends(out);
 }
 
-/* ---- bash -----------------------------------------------------------------
- */
+/* ---- bash ---------------------------------------------------------------- */
 
 static void append_names(text_t *out, unsigned command) {
   for (unsigned i = 0; i < OPTION_COUNT; i++)
@@ -184,8 +182,7 @@ static void append_bash(text_t *out) {
               "complete -o filenames -F _moec moec\n");
 }
 
-/* ---- zsh ------------------------------------------------------------------
- */
+/* ---- zsh ----------------------------------------------------------------- */
 
 /* Inside single quotes, in a description that ends at ']'. */
 static void append_zsh_text(text_t *out, const char *text) {
@@ -239,8 +236,7 @@ static void append_zsh(text_t *out) {
   text_printf(out, "esac\n");
 }
 
-/* ---- fish -----------------------------------------------------------------
- */
+/* ---- fish ---------------------------------------------------------------- */
 
 /* Inside single quotes. */
 static void append_fish_text(text_t *out, const char *text) {

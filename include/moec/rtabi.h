@@ -95,8 +95,7 @@ typedef struct moert_program {
 
 extern const moert_program_t moert_program;
 
-/* ---- What the generated moec_model_t points to ----------------------------
- */
+/* ---- What the generated moec_model_t points to --------------------------- */
 
 /* As the members of moec_model_t of the same names say. */
 moec_status_t moert_create(const moec_options_t *options,

@@ -43,8 +43,7 @@ static const struct mode {
 } modes[N_MODES] = {
     {true, "up"}, {false, "nearest"}, {true, "down"}, {true, "nearest"}};
 
-/* ---- Definitions ------------------------------------------------------------
- */
+/* ---- Definitions --------------------------------------------------------- */
 
 static double value_of(const small_t *s, unsigned code) {
   unsigned sign_at = s->bits - 1, sign = code >> sign_at & 1;

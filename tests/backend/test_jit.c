@@ -239,8 +239,7 @@ static void too_many_weights_are_rejected(void **state) {
   munmap(zeros, (size_t)data->size);
 }
 
-/* ---- Checked accesses: builds with AddressSanitizer -----------------------
- */
+/* ---- Checked accesses: builds with AddressSanitizer ---------------------- */
 
 /* Runs a model of one f32[4] and at most two of those as results. */
 static void run_text(fixture_t *f, const char *text) {

@@ -96,8 +96,7 @@ static float f32_of_bits(uint32_t bits) {
   return x;
 }
 
-/* ---- Arguments -------------------------------------------------------------
- */
+/* ---- Arguments ----------------------------------------------------------- */
 
 static const double special_points[] = {
     0,
@@ -226,8 +225,7 @@ static void fill_f64(double *x, size_t n, const unary_t *f) {
   for (; i < n; i++) x[i] = f->lo + (f->hi - f->lo) * random_unit();
 }
 
-/* ---- Errors -----------------------------------------------------------------
- */
+/* ---- Errors -------------------------------------------------------------- */
 
 /* Distance of got from want in units of the last place of want in a format with
  * `digits` bits and smallest exponent `least`; infinity where specials differ.
@@ -306,8 +304,7 @@ static size_t first_difference(const sample_t *s) {
   return s->n;
 }
 
-/* ---- Running ----------------------------------------------------------------
- */
+/* ---- Running ------------------------------------------------------------- */
 
 typedef struct function {
   ir_opcode_t code;

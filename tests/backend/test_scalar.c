@@ -35,8 +35,7 @@ static const dtype_t integers[] = {DT_I8,  DT_U8,  DT_I16, DT_U16,
                                    DT_I32, DT_U32, DT_I64, DT_U64};
 static const dtype_t floats[] = {DT_F32, DT_F64, DT_F16, DT_BF16};
 
-/* ---- Operations -------------------------------------------------------------
- */
+/* ---- Operations ---------------------------------------------------------- */
 
 static void add_probe(const ir_value_t *result) {
   assert_non_null(result);

@@ -64,8 +64,7 @@ static bool decide_status(session_t *s, moec_status_t status,
   return decide(s, result, "%s: %s", s->out->stage, words);
 }
 
-/* ---- Compiling ------------------------------------------------------------
- */
+/* ---- Compiling ----------------------------------------------------------- */
 
 static bool said_before(const diag_sink_t *diag, const diag_t *d) {
   for (const diag_t *e = diag->first; e != d; e = e->next)
@@ -127,8 +126,7 @@ static bool load(session_t *s, const char *path) {
   return true;
 }
 
-/* ---- Data -----------------------------------------------------------------
- */
+/* ---- Data ---------------------------------------------------------------- */
 
 /* `bytes` bytes that end `gap` bytes before a page that cannot be touched.
  * Never released: the process runs one case. */
@@ -251,8 +249,7 @@ static bool order_inputs(session_t *s, values_t *values) {
   return true;
 }
 
-/* ---- Running --------------------------------------------------------------
- */
+/* ---- Running ------------------------------------------------------------- */
 
 static bool run_failed(session_t *s, moec_instance_t *instance,
                        moec_status_t status) {

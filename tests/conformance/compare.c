@@ -24,8 +24,7 @@ static bool differ(comparison_t *c, const char *format, ...) {
   return false;
 }
 
-/* ---- Element types --------------------------------------------------------
- */
+/* ---- Element types ------------------------------------------------------- */
 
 typedef enum {
   SPECIALS_IEEE,
@@ -144,8 +143,7 @@ double ulp_distance(int dtype, double got, double want) {
   return ldexp(fabs(got - want), (int)type->mantissa_bits - exponent);
 }
 
-/* ---- Elements -------------------------------------------------------------
- */
+/* ---- Elements ------------------------------------------------------------ */
 
 static bool close_enough(const comparison_t *c, double got, double want,
                          double rtol) {
@@ -227,8 +225,7 @@ static bool compare_strings(comparison_t *c, uint64_t count,
   return true;
 }
 
-/* ---- Values ---------------------------------------------------------------
- */
+/* ---- Values -------------------------------------------------------------- */
 
 static bool compare_shape(comparison_t *c, const moec_value_t *got,
                           const onnx_value_t *want, uint64_t *out_count) {

@@ -45,8 +45,7 @@ typedef struct tally {
   size_t n_failed; /* not as expected */
 } tally_t;
 
-/* ---- Options --------------------------------------------------------------
- */
+/* ---- Options ------------------------------------------------------------- */
 
 enum {
   OPT_CASES = 1,
@@ -175,8 +174,7 @@ static bool parse_options(settings_t *s, int argc, char **argv) {
          (!s->update || s->expected != NULL);
 }
 
-/* ---- Judging --------------------------------------------------------------
- */
+/* ---- Judging ------------------------------------------------------------- */
 
 static void fail(tally_t *tally, const char *name, const char *what,
                  const char *words) {
@@ -256,8 +254,7 @@ static moec_status_t judge_all(const settings_t *s, arena_t *arena,
   return MOEC_OK;
 }
 
-/* ---- The whole ------------------------------------------------------------
- */
+/* ---- The whole ----------------------------------------------------------- */
 
 static moec_status_t run(const settings_t *s, arena_t *arena, tally_t *tally) {
   suite_t suite;

@@ -57,8 +57,7 @@ static void distance_counts_units_of_the_reference(void **state) {
   assert_true(ulp_distance(MOEC_F64, (double)NAN, 1) == (double)INFINITY);
 }
 
-/* ---- Whole values ---------------------------------------------------------
- */
+/* ---- Whole values -------------------------------------------------------- */
 
 typedef struct fixture {
   int64_t got_dims[2], want_dims[2];

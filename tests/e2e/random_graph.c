@@ -46,8 +46,7 @@ static unsigned pick(maker_t *m, unsigned n) { return random_below(m->r, n); }
 
 static item_t *pick_item(maker_t *m) { return &m->item[pick(m, m->n)]; }
 
-/* ---- What is known of values -----------------------------------------------
- */
+/* ---- What is known of values --------------------------------------------- */
 
 static bool is_float(const item_t *x) {
   return dtype_is_float(x->value->type.dtype);
@@ -133,8 +132,7 @@ static bool keep_like(maker_t *m, ir_value_t *value, const item_t *x) {
   return keep(m, value, copy.size, copy.error, copy.whole);
 }
 
-/* ---- Elementwise operations -------------------------------------------------
- */
+/* ---- Elementwise operations ---------------------------------------------- */
 
 static bool make_unary(maker_t *m) {
   static const ir_opcode_t codes[] = {OP_NEG,  OP_ABS,   OP_SIGN, OP_FLOOR,

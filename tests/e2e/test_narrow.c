@@ -20,8 +20,7 @@
 
 typedef enum { BF16, F16, F32 } precision_t;
 
-/* ---- The model -------------------------------------------------------------
- */
+/* ---- The model ----------------------------------------------------------- */
 
 /* Constants by number: %10, %11 and so on. */
 static const struct {
@@ -121,8 +120,7 @@ static void append_model(text_t *text, const precision_t *precision,
   text_append(text, body, strlen(body));
 }
 
-/* ---- Compiling -------------------------------------------------------------
- */
+/* ---- Compiling ----------------------------------------------------------- */
 
 typedef struct build {
   void *library;
@@ -165,8 +163,7 @@ static build_t compile(const char *path, const char *disabled,
   return b;
 }
 
-/* ---- Running ---------------------------------------------------------------
- */
+/* ---- Running ------------------------------------------------------------- */
 
 typedef struct data { /* inputs of a run */
   int64_t ids[64], expert;

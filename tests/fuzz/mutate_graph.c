@@ -250,8 +250,7 @@ static void change_output(mutation_t *m) {
   m->graph->output[draw(m, m->graph->n_output)]->name = value;
 }
 
-/* ---- Attributes -----------------------------------------------------------
- */
+/* ---- Attributes ---------------------------------------------------------- */
 
 static void change_list(mutation_t *m, Onnx__AttributeProto *a) {
   if (a->n_ints == 0 || chance(m, 20))
@@ -345,8 +344,7 @@ static void change_attribute(mutation_t *m) {
     change_value(m, node->attribute[at]);
 }
 
-/* ---- Tensors and types ----------------------------------------------------
- */
+/* ---- Tensors and types --------------------------------------------------- */
 
 /* Bytes that the tensor should have, or 0. */
 static size_t tensor_size(const Onnx__TensorProto *t) {
@@ -460,8 +458,7 @@ static void change_opset(mutation_t *m) {
         chance(m, 80) ? 7 + (int64_t)draw(m, 20) : number(m);
 }
 
-/* ---- The whole ------------------------------------------------------------
- */
+/* ---- The whole ----------------------------------------------------------- */
 
 static void mutate(mutation_t *m) {
   static void (*const changes[])(mutation_t *) = {

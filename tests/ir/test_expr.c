@@ -359,8 +359,7 @@ static void many_expressions_stay_fast(void **state) {
   }
 }
 
-/* ---- Random expressions against their definition ----------------------------
- */
+/* ---- Random expressions against their definition ------------------------- */
 
 enum { N_SYMBOLS = 4, N_EXPRS = 40, N_POINTS = 60 };
 

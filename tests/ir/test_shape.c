@@ -1,8 +1,7 @@
 /* Shape laws: result types and every check. */
 #include "tests/ir/shape_fixture.h"
 
-/* ---- Elementwise ------------------------------------------------------------
- */
+/* ---- Elementwise --------------------------------------------------------- */
 
 static void broadcast_follows_numpy(void **state) {
   CHECK_TYPE(OP_OF(ADD, 1, "f32[B,1,4]", "f32[5,4]"), 0, "f32[B,5,4]");

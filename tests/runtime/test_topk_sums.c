@@ -31,8 +31,7 @@ static uint32_t draw(uint32_t n) {
   return (seed >> 8) % n;
 }
 
-/* ---- What is meant ---------------------------------------------------------
- */
+/* ---- What is meant ------------------------------------------------------- */
 
 typedef struct entry {
   float sum;
@@ -89,8 +88,7 @@ static void check(const float *a, int64_t n, const float *b, int64_t m,
               indices + row * k);
 }
 
-/* ---- Cases -----------------------------------------------------------------
- */
+/* ---- Cases --------------------------------------------------------------- */
 
 typedef float (*element_fn)(void);
 

@@ -34,8 +34,7 @@ static void compile_sum(cli_fixture_t *f) {
   assert_string_equal(f->err, "");
 }
 
-/* ---- General --------------------------------------------------------------
- */
+/* ---- General ------------------------------------------------------------- */
 
 static void no_arguments_are_wrong_usage(void **state) {
   cli_fixture_t *f = *state;
@@ -84,8 +83,7 @@ static void colours_are_an_option(void **state) {
   assert_null(strchr(f->err, '\033'));
 }
 
-/* ---- Compiling ------------------------------------------------------------
- */
+/* ---- Compiling ----------------------------------------------------------- */
 
 static void compiling_is_silent_unless_verbose(void **state) {
   cli_fixture_t *f = *state;
@@ -236,8 +234,7 @@ static void memory_limit_is_obeyed(void **state) {
   assert_int_not_equal(access(in_folder(f, "sum.so"), F_OK), 0);
 }
 
-/* ---- opt ------------------------------------------------------------------
- */
+/* ---- opt ----------------------------------------------------------------- */
 
 static void opt_prints_what_it_reads(void **state) {
   cli_fixture_t *f = *state;
@@ -294,8 +291,7 @@ static void opt_prints_references_of_its_tables(void **state) {
   assert_contains(f->out, "| `x86_64-linux-gnu` | `x86-64` | none |");
 }
 
-/* ---- run ------------------------------------------------------------------
- */
+/* ---- run ----------------------------------------------------------------- */
 
 static void run_prints_a_summary(void **state) {
   cli_fixture_t *f = *state;
@@ -423,8 +419,7 @@ static void strings_and_sequences_cross_the_boundary(void **state) {
               in_folder(f, "set"), "--output-format=npy");
 }
 
-/* ---- verify ---------------------------------------------------------------
- */
+/* ---- verify -------------------------------------------------------------- */
 
 static void agreeing_results_exit_with_0(void **state) {
   cli_fixture_t *f = *state;
@@ -538,8 +533,7 @@ static void json_results_are_json(void **state) {
   arena_destroy(arena);
 }
 
-/* ---- inspect, bench, doctor -----------------------------------------------
- */
+/* ---- inspect, bench, doctor ---------------------------------------------- */
 
 static void inspect_tells_the_signature_and_the_code(void **state) {
   cli_fixture_t *f = *state;

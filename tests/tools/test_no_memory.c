@@ -18,8 +18,7 @@
 
 #include "tools/compile.h"
 
-/* ---- Allocations that fail ------------------------------------------------
- */
+/* ---- Allocations that fail ----------------------------------------------- */
 
 static atomic_long allowed = -1; /* until one fails; below 0: no limit */
 static atomic_bool only_one;     /* later ones succeed again */
@@ -73,8 +72,7 @@ void *__wrap_mmap(void *at, size_t bytes, int protection, int flags, int fd,
 }
 /* NOLINTEND(bugprone-reserved-identifier) */
 
-/* ---- Compilations ---------------------------------------------------------
- */
+/* ---- Compilations -------------------------------------------------------- */
 
 typedef struct fixture {
   char directory[64], model[80], library[80];

@@ -37,8 +37,7 @@ static long size_of(const char *path) {
   return stat(path, &info) == 0 ? (long)info.st_size : -1;
 }
 
-/* ---- The boundary ---------------------------------------------------------
- */
+/* ---- The boundary -------------------------------------------------------- */
 
 static void inputs_and_outputs_keep_names_types_and_order(void **state) {
   cli_fixture_t *f = *state;
@@ -116,8 +115,7 @@ static void what_no_output_needs_is_left_out(void **state) {
   free_model(model);
 }
 
-/* ---- Files ----------------------------------------------------------------
- */
+/* ---- Files --------------------------------------------------------------- */
 
 static void the_same_model_gives_the_same_bytes(void **state) {
   cli_fixture_t *f = *state;
@@ -175,8 +173,7 @@ static void failures_leave_no_file(void **state) {
   assert_int_equal(size_of(in_folder(f, "m.onnx")), -1);
 }
 
-/* ---- Refusals --------------------------------------------------------------
- */
+/* ---- Refusals ------------------------------------------------------------ */
 
 static void what_onnx_lacks_is_refused_all_at_once(void **state) {
   cli_fixture_t *f = *state;
