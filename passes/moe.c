@@ -195,7 +195,7 @@ static bool is_continued(search_t *s, const ir_op_t *op) {
   const ir_value_t *root = &op->out[0];
   const ir_use_t *use = root->uses;
   if (use == NULL || use->next != NULL) return false;
-  for (unsigned to = 0; to < op->n_in && to < 2; to++) {
+  for (unsigned to = 0; to < op->n_in && to < 3; to++) {
     const ir_value_t *before = ir_in(op, to);
     if (before == NULL) return false;
     const moe_source_t *lead = s->leads[before->number];

@@ -109,36 +109,52 @@ static ir_value_t *overwritten(moe_builder_t *b, const ir_op_t *op) {
 /* mask of an expert ? its result : what the others give; tokens have one
  * expert.
  */
-static bool choice_parts(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
-                         unsigned depth) {
-  const ir_op_t *op = value->def;
+static bool choice_part(moe_builder_t *b, const ir_op_t *op, moe_sum_t *sum) {
+  const ir_type_t *type = &op->out[0].type;
   const moe_fact_t *mask = moe_fact(b->facts, ir_in(op, 0));
   if (mask->kind != FACT_GATE || mask->expert < 0 || !mask->off.known ||
       mask->off.x != 0 || !mask->on.known || mask->on.x == 0 ||
       mask->space != NULL || !rule_is_one(mask->source->k) ||
-      !rule_same_dims(&ir_in(op, 1)->type, &value->type))
+      !rule_same_dims(&ir_in(op, 1)->type, type))
     return false;
-  const unsigned first = sum->n;
   moe_part_t *part =
       add_part(b, sum, ir_in(op, 1), op,
                moe_layout(b, LAYOUT_DENSE, mask->source, NULL, mask->expert));
-  unsigned shift = value->type.rank - ir_in(op, 0)->type.rank;
+  unsigned shift = type->rank - ir_in(op, 0)->type.rank;
   memset(part->tag, TAG_INNER, sizeof part->tag);
-  for (unsigned d = shift; d < value->type.rank; d++)
+  for (unsigned d = shift; d < type->rank; d++)
     if ((mask->tag[d - shift] & TAG_TOKEN) != 0 &&
-        ir_in(op, 0)->type.dim[d - shift] == value->type.dim[d])
+        ir_in(op, 0)->type.dim[d - shift] == type->dim[d])
       part->tag[d] = TAG_TOKEN;
-  /* the other ones are 0 for this expert's tokens */
-  take_apart(b, ir_in(op, 2), sum, depth + 1);
-  for (unsigned i = first + 1; i < sum->n; i++) {
+  return true;
+}
+
+/* The other parts are 0 for the expert's tokens. A choice has seen to that for
+ * those behind its own; whether an expert comes twice is seen later. */
+static bool are_others(const moe_sum_t *sum, unsigned first,
+                       const moe_layout_t *own, const ir_op_t *behind) {
+  for (unsigned i = first; i < sum->n; i++) {
     const moe_layout_t *layout = sum->part[i].layout;
-    if (layout == NULL || layout->source != mask->source ||
-        layout->kind != LAYOUT_DENSE || layout->expert == mask->expert) {
-      sum->n = first;
+    if (layout == NULL || layout->source != own->source ||
+        layout->kind != LAYOUT_DENSE || layout->expert == own->expert)
       return false;
-    }
+    if (behind != NULL && behind->code == OP_SELECT &&
+        sum->part[i].at == behind)
+      return true;
   }
   return true;
+}
+
+static bool choice_parts(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
+                         unsigned depth) {
+  const ir_op_t *op = value->def;
+  const unsigned first = sum->n;
+  if (!choice_part(b, op, sum)) return false;
+  const moe_layout_t *own = sum->part[first].layout;
+  take_apart(b, ir_in(op, 2), sum, depth + 1);
+  if (are_others(sum, first + 1, own, ir_in(op, 2)->def)) return true;
+  sum->n = first;
+  return false;
 }
 
 static bool scatter_part(moe_builder_t *b, const ir_op_t *op, bool from_zero,
@@ -317,7 +333,8 @@ const moe_source_t *moe_sum_adds(moe_builder_t *b, const ir_op_t *op,
   bool scatters = op->code == OP_SCATTER_ELEMENTS || op->code == OP_SCATTER_ND;
   bool found = (to < 2 && adds_summands(b, op) &&
                 gated_part(b, ir_in(op, 1 - to), op, &sum)) ||
-               (to == 0 && scatters && scatter_part(b, op, false, &sum));
+               (to == 0 && scatters && scatter_part(b, op, false, &sum)) ||
+               (to == 2 && op->code == OP_SELECT && choice_part(b, op, &sum));
   return found ? part.layout->source : NULL;
 }
 

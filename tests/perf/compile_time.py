@@ -16,6 +16,7 @@ import sys
 import tempfile
 
 SMALL, FACTOR = 1000, 8
+TIMES = {"experts": 3, "choices": 3}  # as many operations: several make one expert
 MOST_RATIO = 20
 MOST_BYTES = 100 << 10  # more for each more operation
 TIMEOUT = 240  # seconds
@@ -142,6 +143,20 @@ def experts(n):
     return t.end(total)
 
 
+def choices(n):
+    """One layer of one expert for each token, picked by one mask after the other."""
+    each = 9
+    t = Text("f32[T,4]", f"f32[T,{n // each}]")
+    index = t.op("arg_max(%1) {axis = 1, keepdims = 1, select_last_index = 0}")
+    y = t.fill("f32", 0.0, "[T, 4]")
+    for e in range(n // each):
+        number = t.fill("i64", e, "[T, 1]")
+        mask = t.op(f"eq({index}, {number})")
+        mask = t.op(f"expand({mask}) {{shape = [T, 4]}}")
+        y = t.op(f"select({mask}, {t.expert('%0', e)}, {y})")
+    return t.end(y)
+
+
 def routers(n):
     """Routers of no layer, each behind the one before."""
     t, x = Text("f32[T,4]"), "%0"
@@ -169,7 +184,7 @@ def squares(n):
 
 
 FORMS = {f.__name__: f for f in (chain, ladder, unfused, views, wide, results, sizes,
-                                 residual, experts, routers, squares)}
+                                 residual, experts, choices, routers, squares)}
 
 
 def write(form, n, path):
@@ -197,6 +212,7 @@ def compile_once(moec, source, output):
 def check(moec, form, folder, small):
     """None, or what is wrong."""
     seconds, peak = [], []
+    small *= TIMES.get(form, 1)
     for n in (small, small * FACTOR):
         source = folder / f"{form}_{n}.moeir"
         write(form, n, source)
