@@ -141,9 +141,9 @@ static void root_topk_sums(lower_t *lo, ir_op_t *op) {
                       lower_stored(lo, op->in[1].value)};
   const ir_type_t *a = &op->in[0].value->type, *b = &op->in[1].value->type;
   unsigned last = a->rank - 1;
-  const expr_t *args[] = {
-      expr_product(pool, a->dim, last), a->dim[last], b->dim[last],
-      expr_const(pool, ir_get_int(op, ATTR_TOPK_SUMS_k))};
+  const expr_t *args[] = {expr_product(pool, a->dim, last), a->dim[last],
+                          b->dim[last],
+                          expr_const(pool, ir_get_int(op, ATTR_TOPK_SUMS_k))};
   lower_call(lo, op, "topk_sums", 2, in, sizeof args / sizeof args[0], args);
 }
 

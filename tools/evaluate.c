@@ -67,7 +67,8 @@ static moec_status_t run(session_t *s, ir_data_t *data) {
 
 /* Works on a copy, so that what it takes to make code is gone afterwards. */
 static moec_status_t evaluate(session_t *s, ir_data_t *data) {
-  static const char pipeline[] = "dce,moe_route,unpack,layout,fuse,lower,dce,plan";
+  static const char pipeline[] =
+      "dce,moe_route,unpack,layout,fuse,lower,dce,plan";
   pass_options_t options = {
       .passes = pipeline, .level = 2, .rewrite_limit = -1};
 #ifndef NDEBUG
