@@ -266,10 +266,12 @@ static const moe_fact_t *token_by_steps(moe_facts_t *facts, ir_value_t *value) {
       !expr_is_const(route->source->k, &k) ||
       ir_type_count(facts->pool, &value->type) != route->source->routes)
     return NULL;
-  for (int64_t r = 0; r < MOST; r = r < FIRST ? r + 1 : r + r / 3)
+  for (int64_t r = 0; r < MOST; r = r < FIRST ? r + 1 : r + r / 3) {
+    int64_t token = r / k;
     if (!number_of_route(facts, value, (double)r, 0, &route, &got) ||
-        got != (double)(r / k))
+        got != (double)token)
       return NULL;
+  }
   moe_fact_t *out = moe_fact_copy(facts, route);
   out->kind = FACT_TOKEN;
   for (unsigned d = 0; d < value->type.rank; d++)
