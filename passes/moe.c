@@ -31,9 +31,11 @@ typedef struct search {
   ir_func_t *func;
   moe_builder_t *b;
   moe_terms_t *terms;
-  bool *settled;              /* by number: results of layers found */
-  bool *plain;                /* by number: sums without a part of any router */
-  bool *matched;              /* by number: routers of layers found */
+  bool *settled;     /* by number: results of layers found */
+  bool *plain;       /* by number: sums without a part of any router */
+  bool *matched;     /* by number: routers of layers found */
+  bool *apart;       /* by number: routers whose slots are layers */
+  bool split, again; /* some are now; only sums of these are looked at */
   const moe_source_t **leads; /* by number: the router of a sum's first part */
   moe_sum_t sum, wider; /* of the candidate at hand, of one that uses it */
   const moe_source_t **source;
@@ -188,6 +190,32 @@ static bool grows_on(search_t *s, const ir_value_t *value,
   return false;
 }
 
+/* The router of several slots of which this is one; else itself. */
+static const moe_source_t *whole_of(const search_t *s,
+                                    const moe_source_t *source) {
+  const moe_facts_t *facts = s->b->facts;
+  for (unsigned i = 0; source != NULL && i < facts->n_joints; i++)
+    if (moe_part_index(facts->joint[i], source) >= 0 &&
+        !s->apart[facts->joint[i]->index->number])
+      return facts->joint[i];
+  return source;
+}
+
+static bool is_apart(const search_t *s, const moe_source_t *source) {
+  const moe_facts_t *facts = s->b->facts;
+  for (unsigned i = 0; i < facts->n_joints; i++)
+    if (moe_part_index(facts->joint[i], source) >= 0 &&
+        s->apart[facts->joint[i]->index->number])
+      return true;
+  return false;
+}
+
+/* The slots of a router are layers of their own. */
+static bool take_slots_apart(search_t *s, const moe_source_t *whole) {
+  s->apart[whole->index->number] = s->split = true;
+  return false;
+}
+
 /* Whether a sum and its only use add one more part each of the router that the
  * sum has a part of already: then its parts need not be found, and a chain of n
  * experts is not n chains. */
@@ -199,8 +227,8 @@ static bool is_continued(search_t *s, const ir_op_t *op) {
     const ir_value_t *before = ir_in(op, to);
     if (before == NULL) return false;
     const moe_source_t *lead = s->leads[before->number];
-    if (lead == NULL || moe_sum_adds(s->b, op, to) != lead ||
-        moe_sum_adds(s->b, use->user, use->index) != lead)
+    if (lead == NULL || whole_of(s, moe_sum_adds(s->b, op, to)) != lead ||
+        whole_of(s, moe_sum_adds(s->b, use->user, use->index)) != lead)
       continue;
     s->leads[root->number] = lead;
     return true;
@@ -215,13 +243,18 @@ static bool try_sum(search_t *s, ir_op_t *op) {
   moe_sum_parts(s->b, root, sum);
   for (unsigned i = 0; i < sum->n; i++) {
     if (sum->part[i].layout == NULL) continue;
-    const moe_source_t *source = sum->part[i].layout->source;
+    const moe_source_t *part = sum->part[i].layout->source;
+    const moe_source_t *source = whole_of(s, part);
+    if (s->again && !is_apart(s, part)) return false;
     s->leads[root->number] = source;
     unsigned n = moe_sum_count(sum, source);
     bool alone = sum->n == 1 && sum->part[0].value == root;
     if (alone || grows_on(s, root, source, n, 0)) return false;
+    if (part != source && !moe_has_all_slots(sum, source))
+      return take_slots_apart(s, source);
     aim(s, op, source);
     if (keep(s, moe_match_sum(s->b, root, sum, source))) return true;
+    if (part != source) return take_slots_apart(s, source);
     refuse(s, op, "a sum over experts");
     return false;
   }
@@ -294,6 +327,21 @@ static bool try_op(search_t *s, ir_op_t *op) {
     refuse(s, op, "a sum over a token's experts");
   }
   return false;
+}
+
+static void try_all(search_t *s) {
+  for (ir_op_t *op = ir_walk_first(s->func); op != NULL; op = ir_walk_next(op))
+    try_op(s, op);
+  while (s->split) {
+    s->split = false;
+    s->again = true;
+    for (ir_op_t *op = ir_walk_first(s->func); op != NULL;
+         op = ir_walk_next(op)) {
+      if (!moe_is_sum(op) || is_settled(s, op)) continue;
+      aim(s, op, NULL);
+      try_sum(s, op);
+    }
+  }
 }
 
 /* Routers with one expert per token need no sum: the rest of them. Operations
@@ -521,12 +569,12 @@ moec_status_t run_moe(pass_ctx_t *ctx, ir_func_t *func) {
   s.last = &s.first;
   s.settled = ARENA_ARRAY(ctx->scratch, bool, n);
   s.plain = ARENA_ARRAY(ctx->scratch, bool, n);
+  s.apart = ARENA_ARRAY(ctx->scratch, bool, n);
   s.leads = ARENA_ARRAY(ctx->scratch, const moe_source_t *, n);
   s.stands = ARENA_ARRAY(ctx->scratch, ir_value_t *, n);
   find_sources(&s);
   if (s.n_sources == 0 && !b.facts->has_choices) return MOEC_OK;
-  for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
-    try_op(&s, op);
+  try_all(&s);
   for (unsigned i = 0; i < s.n_sources; i++)
     if (expr_equals_const(s.source[i]->k, 1)) try_singles(&s, i);
   write_all(&s);

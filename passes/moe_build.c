@@ -55,10 +55,39 @@ static bool is_scalar_row(const ir_type_t *type, const uint8_t *tag) {
   return true;
 }
 
+/* A number for each token and slot, from one value for each slot. */
+static moe_term_t *slots_leaf(moe_builder_t *b, const moe_fact_t *fact,
+                              unsigned rank, const expr_t *const *ones) {
+  moe_term_t *each[MOE_MAX_PARTS];
+  const moe_source_t *source = fact->source;
+  const uint8_t flat[1] = {TAG_TOKEN};
+  for (unsigned j = 0; j < source->n_parts; j++) {
+    ir_value_t *from = fact->at_slot[j];
+    uint8_t tag[IR_MAX_RANK];
+    if (from == NULL || !moe_visible(b, from)) return NULL;
+    const ir_type_t whole = ir_tensor_type(
+        from->type.dtype, 1, (const expr_t *const[]){source->tokens});
+    if (!moe_tags_reshape(source, &whole, flat, &from->type, tag)) return NULL;
+    each[j] = moe_term_leaf(b->terms, TERM_TOKEN, from, tag);
+    if (each[j] == NULL || each[j]->dtype != each[0]->dtype) return NULL;
+    each[j] = moe_term_reshape(b->terms, each[j], 0, NULL);
+  }
+  moe_term_t *all = moe_term_slots(b->terms, source->n_parts, each);
+  return moe_term_reshape(b->terms, all, rank, ones);
+}
+
 /* A gate at the chosen experts: the values it was made from, or itself. */
 static moe_term_t *gate_leaf(moe_builder_t *b, ir_value_t *value,
                              const uint8_t *tag, const moe_fact_t *fact) {
   unsigned tags = moe_tag_union(value->type.rank, tag);
+  const expr_t *ones[IR_MAX_RANK];
+  unsigned rank = 0;
+  for (unsigned d = 0; d < value->type.rank; d++)
+    if (tag[d] == TAG_INNER) ones[rank++] = value->type.dim[d];
+  if (fact->at_slot != NULL) {
+    moe_term_t *leaf = slots_leaf(b, fact, rank, ones);
+    if (leaf != NULL) return leaf;
+  }
   if (fact->at_route != NULL &&
       ir_type_count(b->pool, &fact->at_route->type) == fact->source->routes) {
     /* of the same shape as here, so that it broadcasts as before */
@@ -70,12 +99,7 @@ static moe_term_t *gate_leaf(moe_builder_t *b, ir_value_t *value,
     uint8_t from_tag[IR_MAX_RANK];
     if (moe_tags_reshape(fact->source, &whole, flat, &from->type, from_tag))
       leaf = moe_term_leaf(b->terms, TERM_ROUTE, from, from_tag);
-    if (leaf == NULL) return NULL;
-    const expr_t *ones[IR_MAX_RANK];
-    unsigned rank = 0;
-    for (unsigned d = 0; d < value->type.rank; d++)
-      if (tag[d] == TAG_INNER) ones[rank++] = value->type.dim[d];
-    return moe_term_reshape(b->terms, leaf, rank, ones);
+    return leaf != NULL ? moe_term_reshape(b->terms, leaf, rank, ones) : NULL;
   }
   bool stacked = (tags & TAG_EXPERT) != 0 && (tags & TAG_SLOT) == 0;
   return stacked ? moe_term_leaf(b->terms, TERM_GATE, value, tag) : NULL;

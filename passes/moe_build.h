@@ -11,6 +11,8 @@ typedef enum {
   LAYOUT_SORTED, /* routes sorted by expert: rows of `space` */
   LAYOUT_GROUP,  /* those of one expert among them */
   LAYOUT_ROWS,   /* rows of one expert's mask: of `space`, a nonzero */
+  LAYOUT_PIECE,  /* those of one expert among the rows of several masks, one
+                    behind the other: as in `space`, a concat of their tokens */
   LAYOUT_DENSE,  /* all tokens, for one expert */
   LAYOUT_STACK,  /* all tokens for all experts */
   LAYOUT_SLOT,   /* all tokens, for the expert of their slot `expert` */
@@ -22,7 +24,7 @@ typedef struct moe_layout {
   moe_layout_kind_t kind;
   const moe_source_t *source;
   const ir_op_t *space;
-  int64_t expert; /* GROUP, ROWS, DENSE, BUFFER; of SLOT the slot */
+  int64_t expert; /* GROUP, ROWS, PIECE, DENSE, BUFFER; of SLOT the slot */
 } moe_layout_t;
 
 enum { MOE_LAYOUT_SLOTS = 4096, MOE_MEMO_SLOTS = 1024 };
@@ -82,6 +84,8 @@ bool moe_are_equal(moe_facts_t *facts, const moe_source_t *source,
 /* Whether a size is the number of all routes. */
 bool moe_is_whole(moe_facts_t *facts, const moe_source_t *source,
                   const expr_t *size);
+/* Whether two operations make the same rows: of one mask, however shaped. */
+bool moe_same_rows(const ir_op_t *a, const ir_op_t *b);
 /* Whether a linear number of a mask's coordinates is the token's, or the
  * route's, number. */
 bool moe_is_token_number(moe_facts_t *facts, const moe_fact_t *fact);

@@ -38,6 +38,12 @@ moe_fact_t *moe_fact_copy(moe_facts_t *facts, const moe_fact_t *fact) {
   return copy;
 }
 
+void moe_forget_on(moe_fact_t *gate) {
+  gate->on = (moe_constant_t){false, 0};
+  gate->at_route = NULL;
+  gate->at_slot = NULL;
+}
+
 typedef const moe_fact_t *(*rule_fn)(moe_facts_t *facts, ir_value_t *value);
 
 static rule_fn rule_of(const ir_op_t *op) {

@@ -121,6 +121,9 @@ typedef struct moe_fact {
    * of the shape of the source's index that has it for each route. */
   moe_constant_t off, on;
   ir_value_t *at_route;
+  /* GATE of a router with parts, of one expert, a sum of those of the parts: a
+   * value for each part that has it for each token; NULL: not known. */
+  ir_value_t *const *at_slot;
   /* GATE with TAG_PLACE: at the token's own experts, but other places; `on` is
    * at the route's own place. Without TAG_EXPERT, `off` is the same. */
   moe_constant_t other;

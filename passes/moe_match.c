@@ -60,6 +60,7 @@ static void find_shared(moe_builder_t *b, const moe_sum_t *sum,
     const moe_layout_t *layout = sum->part[i].layout;
     if (layout == NULL || layout->source != source || layout->expert < 0)
       continue;
+    layout = moe_rows_of(b, layout);
     part[n] = i;
     value[n++] = sum->part[i].value;
     if (layout->kind != LAYOUT_ROWS) continue;
@@ -107,6 +108,7 @@ static bool read_member(moe_builder_t *b, const moe_part_t *part,
   m->present[layout->expert] = true;
   m->term[layout->expert] = moe_build(b, part->value, part->tag, layout);
   if (m->term[layout->expert] == NULL) return false;
+  layout = moe_rows_of(b, layout);
   return layout->kind != LAYOUT_ROWS || read_mask(b, layout, m);
 }
 
@@ -126,6 +128,7 @@ static bool read_over(moe_builder_t *b, const moe_part_t *part,
 static moe_form_t form_of(const moe_layout_t *layout) {
   switch (layout->kind) {
     case LAYOUT_ROWS:
+    case LAYOUT_PIECE:
       return MOE_FORM_LOOP;
     case LAYOUT_SORTED:
     case LAYOUT_GROUP:
@@ -180,9 +183,9 @@ static void find_structures(moe_builder_t *b, size_t n, members_t *m) {
   unify_structures(b, n, m);
 }
 
-static moe_found_t *match_members(moe_builder_t *b, ir_value_t *root,
-                                  const moe_sum_t *sum,
-                                  const moe_source_t *source) {
+moe_found_t *moe_match_members(moe_builder_t *b, ir_value_t *root,
+                               const moe_sum_t *sum,
+                               const moe_source_t *source) {
   size_t n = (size_t)source->experts;
   members_t m = {.term = ARENA_ARRAY(b->arena, moe_term_t *, n),
                  .active = ARENA_ARRAY(b->arena, moe_term_t *, n),
@@ -320,9 +323,10 @@ moe_found_t *moe_match_sum(moe_builder_t *b, ir_value_t *root,
   ir_value_t **rest = ARENA_ARRAY(b->arena, ir_value_t *, sum->n + 1);
   for (unsigned i = 0; i < sum->n; i++) {
     const moe_part_t *part = &sum->part[i];
-    if (part->layout != NULL && part->layout->source == source) {
+    if (moe_sum_belongs(part, source)) {
       if (n++ == 0) first = part;
-      if (part->over != first->over) {
+      if (part->over != first->over || (part->layout->source == source) !=
+                                           (first->layout->source == source)) {
         moe_fail(b, part->at, "all experts are written the same way");
         return NULL;
       }
@@ -338,9 +342,11 @@ moe_found_t *moe_match_sum(moe_builder_t *b, ir_value_t *root,
   bool whole = n == 1 && (first->layout->kind == LAYOUT_STACK ||
                           first->layout->kind == LAYOUT_SORTED);
   moe_found_t *found = whole ? match_whole(b, root, first, source)
+                       : first->layout->source != source
+                           ? moe_match_slotwise(b, root, sum, source)
                        : first->layout->kind == LAYOUT_SLOT
                            ? match_each_slot(b, root, sum, source)
-                           : match_members(b, root, sum, source);
+                           : moe_match_members(b, root, sum, source);
   if (found == NULL) return NULL;
   if (first->over != NULL && !read_over(b, first, found)) return NULL;
   for (int64_t e = 0;

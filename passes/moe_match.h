@@ -10,6 +10,16 @@ moe_found_t *moe_new_found(moe_builder_t *b, ir_value_t *root,
                            const uint8_t *tag, const moe_source_t *source,
                            moe_term_t *term, moe_form_t form,
                            moe_term_t *active);
+/* A layer of all experts of a router whose parts are in a sum, one by one. */
+moe_found_t *moe_match_members(moe_builder_t *b, ir_value_t *root,
+                               const moe_sum_t *sum,
+                               const moe_source_t *source);
+/* The same where the experts of each slot are in the sum (moe_slots.c). */
+moe_found_t *moe_match_slotwise(moe_builder_t *b, ir_value_t *root,
+                                const moe_sum_t *sum,
+                                const moe_source_t *source);
+/* Whether a sum has parts of every slot of a router. */
+bool moe_has_all_slots(const moe_sum_t *sum, const moe_source_t *source);
 /* What the parts of a router in a sum make up, with root as the sum; NULL where
  * something cannot be shown (the builder has the blocker). */
 moe_found_t *moe_match_sum(moe_builder_t *b, ir_value_t *root,

@@ -190,6 +190,18 @@ bool moe_is_start(moe_facts_t *facts, const moe_source_t *source,
 
 /* ---- Numbers of rows ----------------------------------------------------- */
 
+static const ir_value_t *mask_of(const ir_op_t *op) {
+  const ir_value_t *mask = op->in[0].value;
+  while (mask->def != NULL && mask->def->code == OP_RESHAPE)
+    mask = mask->def->in[0].value;
+  return mask;
+}
+
+bool moe_same_rows(const ir_op_t *a, const ir_op_t *b) {
+  return a == b || (a != NULL && b != NULL && a->code == OP_NONZERO &&
+                    b->code == OP_NONZERO && mask_of(a) == mask_of(b));
+}
+
 /* Compares a linear number with that of the token (scale 1) or the route (scale
  * k, and 1 for the slot), d over the mask's dimensions from the last one. */
 static bool is_number(moe_facts_t *facts, const moe_fact_t *fact,

@@ -351,6 +351,10 @@ moe_term_t *moe_read_op(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
   if (value->def == NULL)
     return moe_fail(b, NULL, "every expert reads the token's own row");
   moe_reader_t *reader = reader_of(value->def);
+  bool joins = value->def->code == OP_CONCAT || value->def->code == OP_GATHER;
+  if (layout->kind == LAYOUT_PIECE && joins &&
+      moe_tag_find(value->type.rank, tag, TAG_ROW) >= 0)
+    reader = moe_read_pieces;
   if (reader == NULL)
     return moe_fail(b, value->def, "rows are independent of each other");
   return reader(b, value, tag, layout);

@@ -30,6 +30,18 @@ bool moe_is_any(moe_builder_t *b, ir_value_t *condition,
 moe_term_t *moe_row_leaf(moe_builder_t *b, ir_value_t *value,
                          const uint8_t *tag);
 
+/* moe_pieces.c: rows of several masks, one behind the other.
+ *
+ * The concat of the tokens of masks' rows that an index is; NULL: it is none.
+ */
+const ir_op_t *moe_pieces_of(moe_builder_t *b, const ir_value_t *index);
+/* The layout of a piece where it stands alone; other layouts are their own. */
+const moe_layout_t *moe_rows_of(moe_builder_t *b, const moe_layout_t *layout);
+/* A gather with the tokens of all pieces. */
+moe_term_t *moe_read_rows_gather(moe_builder_t *b, ir_value_t *value,
+                                 const uint8_t *tag, const moe_layout_t *layout,
+                                 const moe_fact_t *fact);
+
 /* Where reading of a gate ends at the places of routes; NULL: it goes on. */
 moe_term_t *moe_place_leaf(moe_builder_t *b, ir_value_t *value,
                            const uint8_t *tag, const moe_source_t *source);
@@ -48,8 +60,8 @@ typedef moe_term_t *moe_reader_t(moe_builder_t *b, ir_value_t *value,
                                  const uint8_t *tag,
                                  const moe_layout_t *layout);
 moe_reader_t moe_read_matmul, moe_read_gather, moe_read_gather_nd,
-    moe_read_gather_elements, moe_read_slice, moe_read_concat, moe_read_scatter,
-    moe_read_if;
+    moe_read_gather_elements, moe_read_pieces, moe_read_slice, moe_read_concat,
+    moe_read_scatter, moe_read_if;
 /* The product of two terms that moe_read_matmul makes of its operands. */
 moe_term_t *moe_read_product(moe_builder_t *b, ir_value_t *value,
                              const uint8_t *tag, moe_term_t *x, moe_term_t *y);

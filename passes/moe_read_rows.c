@@ -336,8 +336,8 @@ static moe_term_t *gather_by(moe_builder_t *b, ir_value_t *value,
   moe_term_t *term = NULL;
   bool by_token = moe_is_token_number(b->facts, fact);
   bool by_route = !by_token && moe_is_route_number(b->facts, fact);
-  bool in_space =
-      fact->source == layout->source && fact->space == layout->space;
+  bool in_space = fact->source == layout->source &&
+                  moe_same_rows(fact->space, layout->space);
   bool routes = layout->kind == LAYOUT_ROUTES;
   if (fact->kind == FACT_EXPERT &&
       fact->slot != (layout->kind == LAYOUT_SLOT ? layout->expert : -1))
@@ -387,6 +387,16 @@ static moe_term_t *gather_by(moe_builder_t *b, ir_value_t *value,
   return term != NULL ? with_features(b, value, tag, term) : NULL;
 }
 
+moe_term_t *moe_read_rows_gather(moe_builder_t *b, ir_value_t *value,
+                                 const uint8_t *tag, const moe_layout_t *layout,
+                                 const moe_fact_t *fact) {
+  moe_term_t *term = gather_by(b, value, tag, layout, fact);
+  return term != NULL ? term
+                      : moe_fail(b, value->def,
+                                 "rows are gathered for the token's own "
+                                 "experts");
+}
+
 /* Rows of one expert among the sorted ones: start, start + 1, .. */
 static bool is_group_index(moe_builder_t *b, ir_value_t *index,
                            const moe_layout_t *layout) {
@@ -422,7 +432,8 @@ moe_term_t *moe_read_gather(moe_builder_t *b, ir_value_t *value,
         gathered_tags(op, tag, TAG_ROW, from, at))
       term = moe_build(b, ir_in(op, 0), from, sorted_of(b, layout));
   } else {
-    term = gather_by(b, value, tag, layout, moe_fact(b->facts, ir_in(op, 1)));
+    return moe_read_rows_gather(b, value, tag, layout,
+                                moe_fact(b->facts, ir_in(op, 1)));
   }
   return term != NULL
              ? term
@@ -509,7 +520,8 @@ moe_term_t *moe_read_gather_nd(moe_builder_t *b, ir_value_t *value,
   uint8_t from[IR_MAX_RANK];
   const char *why = "rows are gathered for the token's own experts";
   if (layout->kind != LAYOUT_ROWS || fact->kind != FACT_TUPLE ||
-      fact->space != layout->space || !expr_is_const(index->type.dim[1], &n) ||
+      !moe_same_rows(fact->space, layout->space) ||
+      !expr_is_const(index->type.dim[1], &n) ||
       !tuple_tags(b, x, fact, (unsigned)n, from))
     return moe_fail(b, op, why);
   for (unsigned d = (unsigned)n; d < x->type.rank; d++) {

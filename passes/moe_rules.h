@@ -70,6 +70,8 @@ MOE_RULE(buffer);
 MOE_RULE(place);
 #undef MOE_RULE
 
+/* Nothing is known of a gate at the token's own experts. */
+void moe_forget_on(moe_fact_t *gate);
 /* A router whose index has a place for every expert. */
 moe_source_t *moe_source_of_mask(moe_facts_t *facts, ir_value_t *index,
                                  unsigned axis);

@@ -250,11 +250,45 @@ static void keep_route_value(moe_facts_t *facts, ir_value_t *value,
   ir_value_t *operand = ir_in(op, (unsigned)from);
   const moe_fact_t *fact = moe_fact(facts, operand);
   uint8_t tag[IR_MAX_RANK];
-  if (fact->kind == FACT_GATE)
+  if (fact->kind == FACT_GATE) {
     out->at_route = fact->at_route;
-  else if (moe_tags_broadcast(&value->type, out->tag, &operand->type, tag) &&
-           lies_by_route(out->source, &operand->type, tag))
+    out->at_slot = fact->at_slot;
+  } else if (moe_tags_broadcast(&value->type, out->tag, &operand->type, tag) &&
+             lies_by_route(out->source, &operand->type, tag)) {
     out->at_route = operand;
+  }
+}
+
+/* One expert's gates of the parts of a router, added: what each slot adds where
+ * it has the expert. A token has it in one slot at most. */
+static void keep_slot_values(moe_facts_t *facts, ir_value_t *value,
+                             moe_fact_t *out) {
+  const moe_source_t *whole = out->source;
+  if (value->def->code != OP_ADD || whole->n_parts == 0 || out->expert < 0 ||
+      !whole->distinct || !is_zero(out->off))
+    return;
+  ir_value_t **slot = ARENA_ARRAY(facts->arena, ir_value_t *, MOE_MAX_PARTS);
+  for (unsigned i = 0; i < 2; i++) {
+    const moe_fact_t *fact = moe_fact(facts, ir_in(value->def, i));
+    int part = moe_part_index(whole, fact->source);
+    for (unsigned j = 0; j < whole->n_parts; j++) {
+      ir_value_t *own = (int)j == part          ? fact->at_route
+                        : fact->at_slot != NULL ? fact->at_slot[j]
+                                                : NULL;
+      if (own != NULL && slot[j] != NULL) return;
+      if (own != NULL) slot[j] = own;
+    }
+    if (part >= 0 ? fact->at_route == NULL : fact->at_slot == NULL) return;
+  }
+  out->at_slot = slot;
+}
+
+/* A number for each token, not what an expert made of it. */
+static bool has_single_numbers(const moe_fact_t *gate, const ir_type_t *type) {
+  for (unsigned d = 0; d < type->rank; d++)
+    if ((gate->tag[d] & TAG_INNER) != 0 && !rule_is_one(type->dim[d]))
+      return false;
+  return true;
 }
 
 /* The router of all operands that are gates: the one that they have in common,
@@ -272,7 +306,10 @@ static const moe_source_t *common_source(moe_facts_t *facts, const ir_op_t *op,
       *out_lead = fact;
     }
     bool sums = op->code == OP_ADD || op->code == OP_OR || op->code == OP_MAX;
-    bool alone = fact->space == NULL && fact->expert < 0;
+    bool alone =
+        fact->space == NULL &&
+        (fact->expert < 0 || (fact->expert == (*out_lead)->expert &&
+                              has_single_numbers(fact, &ir_in(op, i)->type)));
     if (fact->source == common || !sums || !alone) continue;
     const moe_source_t *whole = moe_joint_source(facts, common, fact->source);
     if (whole != NULL) common = whole;
@@ -304,6 +341,7 @@ static const moe_fact_t *gate_arithmetic(moe_facts_t *facts,
   out->on = compute(op, on);
   out->other = compute(op, other);
   moe_gate_ranks(facts, value, on, out);
+  keep_slot_values(facts, value, out);
   if ((tags & TAG_PLACE) == 0)
     keep_route_value(facts, value, on, out);
   else if ((tags & TAG_EXPERT) == 0)
@@ -382,15 +420,14 @@ const moe_fact_t *moe_rule_reduce(moe_facts_t *facts, ir_value_t *value) {
                    (gate->places == NULL || is_zero(gate->other));
   out->rank = NULL; /* of what is left, nothing tells routes apart */
   if (!is_sum && over_slots && gate->off.known && gate->on.known) {
+    moe_forget_on(out);
     out->on = constant(fmax(gate->off.x, gate->on.x));
-    out->at_route = NULL;
   } else if (over_slots ? !hits_once || !is_sum : is_sum) {
     bool nothing = true; /* inner dimensions of size 1 change nothing */
     for (unsigned i = 0; i < n; i++)
       nothing = nothing && rule_is_one(from->type.dim[axes[i]]);
     if (!nothing) {
-      out->on = unknown;
-      out->at_route = NULL;
+      moe_forget_on(out);
     }
   }
   return out;
@@ -408,8 +445,7 @@ const moe_fact_t *moe_rule_softmax(moe_facts_t *facts, ir_value_t *value) {
   moe_fact_t *out = moe_fact_copy(facts, gate);
   if (!logs) out->off = constant(0);
   out->rank = NULL;
-  out->on = unknown;
-  out->at_route = NULL;
+  moe_forget_on(out);
   return out;
 }
 
@@ -446,8 +482,7 @@ const moe_fact_t *moe_rule_matmul(moe_facts_t *facts, ir_value_t *value) {
     out->tag[out_rank - rank + d] = gate->tag[d];
   out->tag[side == 0 ? out_rank - 2 : out_rank - 1] = gate->tag[kept];
   out->rank = NULL;
-  out->on = unknown;
-  out->at_route = NULL;
+  moe_forget_on(out);
   if (over_slots && gate->on.known && gate->on.x == 1 && gate->source->distinct)
     out->at_route = slot_weights(gate, ir_in(op, 1 - side), side, out_rank);
   return out;
@@ -481,7 +516,6 @@ const moe_fact_t *moe_rule_if(moe_facts_t *facts, ir_value_t *value) {
   moe_fact_t *out = moe_fact_copy(facts, found);
   out->off = off[0];
   out->rank = NULL;
-  out->on = unknown;
-  out->at_route = NULL;
+  moe_forget_on(out);
   return out;
 }

@@ -164,8 +164,8 @@ const moe_fact_t *moe_rank_of_mask(moe_facts_t *facts, ir_value_t *value,
                     ? ORDER_ROUTES
                     : ORDER_TOKENS;
   moe_fact_t *out = moe_fact_copy(facts, mask);
-  out->off = out->on = unknown;
-  out->at_route = NULL;
+  out->off = unknown;
+  moe_forget_on(out);
   out->rank = rank;
   return out;
 }
@@ -184,8 +184,8 @@ static const moe_fact_t *total_of(moe_facts_t *facts, ir_value_t *value,
   rank->base[rank->n_base++] = mask->source;
   out->kind = FACT_TOTAL;
   out->rank = rank;
-  out->off = out->on = unknown;
-  out->at_route = NULL;
+  out->off = unknown;
+  moe_forget_on(out);
   return out;
 }
 
@@ -202,8 +202,8 @@ const moe_fact_t *moe_rank_of_token(moe_facts_t *facts, ir_value_t *value,
                       : gate->off.x <= gate->rank->offset && !gate->rank->gaps;
   if (!picks || (!has_slots && !rule_is_one(gate->source->k))) return NULL;
   out->kind = FACT_RANK;
-  out->off = out->on = unknown;
-  out->at_route = NULL;
+  out->off = unknown;
+  moe_forget_on(out);
   return out;
 }
 

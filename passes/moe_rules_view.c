@@ -332,8 +332,7 @@ static const moe_fact_t *concat_experts(moe_facts_t *facts, ir_value_t *value) {
   moe_fact_t *out = moe_fact_copy(facts, first);
   out->expert = -1;
   out->tag[axis] = TAG_EXPERT;
-  out->on.known = false;
-  out->at_route = NULL;
+  moe_forget_on(out);
   out->rank = NULL;
   return out;
 }

@@ -53,6 +53,35 @@ static bool scattered_rows(moe_builder_t *b, const ir_op_t *op,
   return true;
 }
 
+/* Rows of the masks of several experts, added at once. */
+static bool joined_rows(moe_builder_t *b, const ir_op_t *op, moe_sum_t *sum) {
+  ir_value_t *rows = ir_in(op, 2);
+  const ir_value_t *index = ir_in(op, 1);
+  const ir_type_t *to = &op->out[0].type;
+  const ir_op_t *pieces = moe_pieces_of(b, index);
+  if (pieces == NULL || rows->type.rank != to->rank || to->rank == 0)
+    return false;
+  if (op->code == OP_SCATTER_ND
+          ? index->type.rank != 2 || !rule_is_one(index->type.dim[1])
+          : ir_get_int(op, ATTR_SCATTER_ELEMENTS_axis) != 0)
+    return false;
+  for (unsigned d = 1; d < to->rank; d++)
+    if (rows->type.dim[d] != to->dim[d]) return false;
+  for (unsigned i = 0; i < pieces->n_in; i++) {
+    const moe_fact_t *fact = moe_fact(b->facts, ir_in(pieces, i));
+    if (to->dim[0] != fact->source->tokens) return false;
+  }
+  for (unsigned i = 0; i < pieces->n_in; i++) {
+    const moe_fact_t *fact = moe_fact(b->facts, ir_in(pieces, i));
+    moe_part_t *part = add_part(
+        b, sum, rows, op,
+        moe_layout(b, LAYOUT_PIECE, fact->source, pieces, fact->expert));
+    memset(part->tag, TAG_INNER, sizeof part->tag);
+    part->tag[0] = TAG_ROW;
+  }
+  return true;
+}
+
 /* A token is in the rows of a mask at most once. */
 static bool rows_are_distinct(moe_builder_t *b, const ir_op_t *op) {
   const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
@@ -177,6 +206,10 @@ static bool scatter_parts(moe_builder_t *b, const ir_op_t *op, moe_sum_t *sum,
   double zero;
   ir_value_t *into = ir_in(op, 0);
   bool from_zero = rule_splat_float(into, &zero) && zero == 0;
+  if (rule_scatters_by(op, "add") && joined_rows(b, op, sum)) {
+    if (!from_zero) take_apart(b, into, sum, depth + 1);
+    return true;
+  }
   if (!scatter_part(b, op, from_zero, sum)) return false;
   if (!from_zero && into != sum->part[sum->n - 1].over)
     take_apart(b, into, sum, depth + 1);
@@ -338,9 +371,15 @@ const moe_source_t *moe_sum_adds(moe_builder_t *b, const ir_op_t *op,
   return found ? part.layout->source : NULL;
 }
 
+bool moe_sum_belongs(const moe_part_t *part, const moe_source_t *source) {
+  return part->layout != NULL &&
+         (part->layout->source == source ||
+          moe_part_index(source, part->layout->source) >= 0);
+}
+
 unsigned moe_sum_count(const moe_sum_t *sum, const moe_source_t *source) {
   unsigned n = 0;
   for (unsigned i = 0; i < sum->n; i++)
-    n += sum->part[i].layout != NULL && sum->part[i].layout->source == source;
+    n += moe_sum_belongs(&sum->part[i], source);
   return n;
 }

@@ -24,6 +24,8 @@ void moe_sum_parts(moe_builder_t *b, ir_value_t *value, moe_sum_t *out);
  * that moe_sum_parts takes apart, too; NULL: it does something else. */
 const moe_source_t *moe_sum_adds(moe_builder_t *b, const ir_op_t *op,
                                  unsigned to);
+/* Whether a part is of a router, or of one of the slots that are its parts. */
+bool moe_sum_belongs(const moe_part_t *part, const moe_source_t *source);
 /* Parts that belong to a router. */
 unsigned moe_sum_count(const moe_sum_t *sum, const moe_source_t *source);
 /* Operations that moe_sum_parts looks into. */

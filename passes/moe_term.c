@@ -67,6 +67,15 @@ static bool same_term(const moe_term_t *a, const moe_term_t *b) {
          same_attrs(a->model, b->model);
 }
 
+bool moe_term_alike(const moe_term_t *a, const moe_term_t *b) {
+  return a->kind == TERM_OP && b->kind == TERM_OP && a->dtype == b->dtype &&
+         a->rank == b->rank && a->code == b->code && a->n == b->n &&
+         a->n_exprs == b->n_exprs &&
+         same_list(a->dim, b->dim, a->rank * sizeof *a->dim) &&
+         same_list(a->exprs, b->exprs, a->n_exprs * sizeof *a->exprs) &&
+         same_attrs(a->model, b->model);
+}
+
 /* The values of steady leaves are left out: unify() joins these, and nothing
  * else that differs. */
 static uint64_t shape_of(const moe_term_t *term) {

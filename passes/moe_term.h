@@ -92,6 +92,8 @@ moe_term_t *moe_term_choice(moe_terms_t *terms, unsigned n,
  * too, or all the experts' terms are too large. */
 moe_term_t *moe_term_chosen(moe_terms_t *terms, moe_term_t *term,
                             unsigned expert);
+/* Whether two operations are the same but for their operands. */
+bool moe_term_alike(const moe_term_t *a, const moe_term_t *b);
 /* One term for what n experts compute, member[i] (NULL: nothing), where these
  * differ in steady values only: those become banks. NULL: they differ, as all
  * terms do whose `shape` is not the same. */

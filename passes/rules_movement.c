@@ -280,6 +280,63 @@ ir_value_t *apply_concat_empty(ir_op_t *op, ir_builder_t *b) {
   return ir_concat(b, n, kept, (unsigned)axis);
 }
 
+/* The slice's part of an attribute at dimension d. */
+static const expr_t *slice_part(const ir_op_t *op, ir_attr_id_t id,
+                                unsigned d) {
+  unsigned n;
+  return ir_get_exprs(op, id, &n)[d];
+}
+
+/* Whether slices of one tensor agree in all dimensions but the axis. */
+static bool same_slices(const ir_op_t *a, const ir_op_t *b, unsigned axis) {
+  for (unsigned d = 0; d < a->out[0].type.rank; d++)
+    if (d != axis && (slice_part(a, ATTR_SLICE_start, d) !=
+                          slice_part(b, ATTR_SLICE_start, d) ||
+                      slice_part(a, ATTR_SLICE_length, d) !=
+                          slice_part(b, ATTR_SLICE_length, d) ||
+                      slice_part(a, ATTR_SLICE_step, d) !=
+                          slice_part(b, ATTR_SLICE_step, d)))
+      return false;
+  return rule_is_one(slice_part(b, ATTR_SLICE_step, axis));
+}
+
+bool match_concat_of_slices(const ir_op_t *op) {
+  const ir_op_t *first = op->in[0].value->def;
+  int64_t axis = ir_get_int(op, ATTR_CONCAT_axis);
+  if (axis < 0) axis += op->out[0].type.rank;
+  const expr_t *end = slice_part(first, ATTR_SLICE_start, (unsigned)axis);
+  for (unsigned i = 0; i < op->n_in; i++) {
+    const ir_op_t *part = op->in[i].value->def;
+    if (part == NULL || part->code != OP_SLICE ||
+        part->in[0].value != first->in[0].value ||
+        !same_slices(first, part, (unsigned)axis) ||
+        slice_part(part, ATTR_SLICE_start, (unsigned)axis) != end)
+      return false;
+    end = expr_add(op->module->exprs, end,
+                   slice_part(part, ATTR_SLICE_length, (unsigned)axis));
+  }
+  return op->n_in > 1;
+}
+
+ir_value_t *apply_concat_of_slices(ir_op_t *op, ir_builder_t *b) {
+  const ir_op_t *first = op->in[0].value->def;
+  const ir_type_t *to = &op->out[0].type;
+  unsigned axis = (unsigned)(ir_get_int(op, ATTR_CONCAT_axis) < 0
+                                 ? ir_get_int(op, ATTR_CONCAT_axis) + to->rank
+                                 : ir_get_int(op, ATTR_CONCAT_axis));
+  ir_value_t *x = first->in[0].value;
+  ir_op_t *slice = ir_begin(b, OP_SLICE, 1, &x, 1);
+  if (slice == NULL) return NULL;
+  for (unsigned i = 0; i < first->n_attrs; i++)
+    ir_copy_attr(slice, &first->attrs[i]);
+  const expr_t *length[IR_MAX_RANK];
+  for (unsigned d = 0; d < to->rank; d++)
+    length[d] =
+        d == axis ? to->dim[d] : slice_part(first, ATTR_SLICE_length, d);
+  ir_set_exprs(slice, ATTR_SLICE_length, to->rank, length);
+  return ir_place(b, slice);
+}
+
 bool match_pad_nothing(const ir_op_t *op) {
   unsigned n;
   const expr_t *const *before = ir_get_exprs(op, ATTR_PAD_before, &n);

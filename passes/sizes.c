@@ -117,13 +117,42 @@ static bool through_product(number_t *number) {
   return false;
 }
 
-/* The number that a bind binds, by what makes it. */
+/* The operand of a list of numbers that has this one. */
+static bool through_concat(number_t *number) {
+  const ir_op_t *op = number->value->def;
+  if (number->value->type.rank != 1) return false;
+  int64_t at = number->index, n;
+  for (unsigned i = 0; i < op->n_in; i++) {
+    ir_value_t *part = op->in[i].value;
+    if (!ir_type_static_count(&part->type, &n)) return false;
+    if (at < n) {
+      number->value = part;
+      number->index = at;
+      return true;
+    }
+    at -= n;
+  }
+  return false;
+}
+
+/* The number that a bind binds, by what makes it; without a value where it is
+ * the factor. */
 static number_t bound_number(const ir_op_t *bind) {
   number_t number = {bind->in[0].value, ir_get_int(bind, ATTR_BIND_index),
                      expr_const(bind->module->exprs, 1)};
   for (unsigned i = 0; i < MAX_STEPS; i++) {
     const ir_op_t *op = number.value->def;
+    const expr_t *known = ir_known(number.value, number.index);
+    if (known != NULL && i > 0) {
+      number.value = NULL;
+      number.factor = expr_mul(bind->module->exprs, number.factor, known);
+      return number;
+    }
     if (op == NULL) break;
+    if (op->code == OP_CONCAT) {
+      if (!through_concat(&number)) break;
+      continue;
+    }
     if (op->code == OP_REDUCE_SUM && is_one_integer(number.value)) {
       number_t mask = number;
       if (!find_mask(&mask)) break;
@@ -256,10 +285,27 @@ static bool is_sure(sizes_t *s, const number_t *number, const expr_t *size,
   return is_within(s, is_count ? expr_const(s->pool, 0) : most, most, symbol);
 }
 
+/* A symbol for what is known without it. */
+static void visit_known(sizes_t *s, const ir_op_t *bind, const expr_t *known,
+                        const expr_symbol_t *symbol) {
+  known = resize(s, known);
+  if (known->n_terms > 1 || !is_within(s, known, known, symbol) ||
+      !pass_allow_rewrite(s->ctx, "size-known", bind))
+    return;
+  s->found = true;
+  symbol = expr_as_symbol(ir_get_expr(bind, ATTR_BIND_symbol));
+  s->values[symbol->index] = known;
+  s->gone[symbol->index] = true;
+}
+
 static void visit_bind(sizes_t *s, ir_op_t *bind) {
   const expr_t *e = resize_symbol(s, ir_get_expr(bind, ATTR_BIND_symbol));
   const expr_symbol_t *symbol = expr_as_symbol(e);
   number_t number = bound_number(bind);
+  if (number.value == NULL) {
+    visit_known(s, bind, number.factor, symbol);
+    return;
+  }
   bool is_same = expr_equals_const(number.factor, 1);
   const expr_t *size = known_size(s, &number, bind);
   const expr_t *factor = resize(s, number.factor);
