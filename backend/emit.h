@@ -184,9 +184,10 @@ unsigned product_traits(dtype_t a_dtype, dtype_t b_dtype, dtype_t acc_dtype);
 /* Emits C[m, n] = sum over ascending k of A[m, k] * B[k, n] for one tile at the
  * builder's place: B in panels of 32 columns, [panel][k][32], zero-padded. One
  * chain per element, in ascending k, whatever M: one row and many rows give the
- * same bits. Tiles are numbered down the rows first; consecutive ones share
- * their panels. B needs no more alignment than its elements. Takes about 56 KiB
- * of stack, 32 more with offsets; M and N must not be 0, K may be. */
+ * same bits. Tiles are numbered along blocks of columns, row by row:
+ * consecutive ones share rows of A and panels. B needs no more alignment than
+ * its elements. Takes about 56 KiB of stack, 32 more with offsets; M and N must
+ * not be 0, K may be. */
 void emit_product_tile(emitter_t *em, const product_spec_t *spec);
 
 #endif

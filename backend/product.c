@@ -146,6 +146,7 @@ static void multiply(emitter_t *em, const product_types_t *types,
   LLVMValueRef more_rows =
       LLVMBuildICmp(em->builder, LLVMIntSLT, product_add(em, t->m0, rows),
                     spec->M, "more.rows");
+  more_rows = LLVMBuildAnd(em->builder, more_rows, t->ends_row, "");
   LLVMValueRef next = LLVMBuildSelect(em->builder, more_rows,
                                       product_mul(em, rows, spec->a_row),
                                       product_const(em, 0), "next");
@@ -167,21 +168,46 @@ static void multiply(emitter_t *em, const product_types_t *types,
   product_call(em, func, N_PARAMS, args);
 }
 
-/* Where the tile lies. Tiles go through the rows first: while they do, the same
- * panels are read again from a near cache; the price is to pack each row of A
- * anew for each tile across, which reads far less. */
+static LLVMValueRef count_tiles(emitter_t *em, LLVMValueRef n, unsigned size) {
+  return product_quotient(em, product_add(em, n, product_const(em, size - 1)),
+                          size);
+}
+
+/* Tiles across of one block: panels that take PRODUCT_BLOCK_BYTES. */
+static LLVMValueRef block_width(emitter_t *em, const product_types_t *types,
+                                const product_spec_t *spec) {
+  unsigned row = types->columns * dtype_bits(types->b_dtype) / 8;
+  LLVMValueRef one = product_const(em, 1);
+  LLVMValueRef depth = product_max(em, spec->K, one);
+  LLVMValueRef n = LLVMBuildUDiv(
+      em->builder, product_const(em, PRODUCT_BLOCK_BYTES / row), depth, "");
+  return product_max(em, n, one);
+}
+
+/* Where the tile lies. Tiles go along a block of columns, whose panels a near
+ * cache holds, for one row of tiles after the other: so A is read from memory
+ * once for each block. The price is to pack each row of A anew for each tile
+ * across, which reads far less than a tile computes. */
 static product_tile_t locate(emitter_t *em, const product_types_t *types,
                              const product_spec_t *spec) {
   LLVMValueRef rows = product_const(em, PRODUCT_TILE_ROWS);
   LLVMValueRef columns = product_const(em, types->columns);
-  LLVMValueRef n_down = product_quotient(
-      em, product_add(em, spec->M, product_const(em, PRODUCT_TILE_ROWS - 1)),
-      PRODUCT_TILE_ROWS);
-  LLVMValueRef right = LLVMBuildUDiv(em->builder, spec->tile, n_down, "right");
-  LLVMValueRef down =
-      product_sub(em, spec->tile, product_mul(em, right, n_down));
-  product_tile_t t = {.m0 = product_mul(em, down, rows),
-                      .n0 = product_mul(em, right, columns)};
+  LLVMValueRef n_down = count_tiles(em, spec->M, PRODUCT_TILE_ROWS);
+  LLVMValueRef n_across = count_tiles(em, spec->N, types->columns);
+  LLVMValueRef most = block_width(em, types, spec);
+  LLVMValueRef block = LLVMBuildUDiv(em->builder, spec->tile,
+                                     product_mul(em, n_down, most), "block");
+  LLVMValueRef first = product_mul(em, block, most);
+  LLVMValueRef width = product_min(em, product_sub(em, n_across, first), most);
+  LLVMValueRef within =
+      product_sub(em, spec->tile, product_mul(em, first, n_down));
+  LLVMValueRef down = LLVMBuildUDiv(em->builder, within, width, "down");
+  LLVMValueRef right = product_sub(em, within, product_mul(em, down, width));
+  LLVMValueRef end = product_sub(em, width, product_const(em, 1));
+  product_tile_t t = {
+      .m0 = product_mul(em, down, rows),
+      .n0 = product_mul(em, product_add(em, first, right), columns),
+      .ends_row = LLVMBuildICmp(em->builder, LLVMIntEQ, right, end, "ends")};
   t.n_rows = product_min(em, product_sub(em, spec->M, t.m0), rows);
   t.n_columns = product_min(em, product_sub(em, spec->N, t.n0), columns);
   t.sums =

@@ -45,6 +45,11 @@ LLVMValueRef product_min(emitter_t *em, LLVMValueRef a, LLVMValueRef b) {
   return LLVMBuildSelect(em->builder, less, a, b, "min");
 }
 
+LLVMValueRef product_max(emitter_t *em, LLVMValueRef a, LLVMValueRef b) {
+  LLVMValueRef less = LLVMBuildICmp(em->builder, LLVMIntSLT, a, b, "");
+  return LLVMBuildSelect(em->builder, less, b, a, "max");
+}
+
 LLVMValueRef product_quotient(emitter_t *em, LLVMValueRef a, unsigned b) {
   return LLVMBuildUDiv(em->builder, a, product_const(em, b), "");
 }

@@ -13,6 +13,7 @@ enum {
   PRODUCT_AHEAD_BYTES = 4096, /* from reading B to asking for it */
   PRODUCT_NEAR_BYTES = 8192,  /* of a panel that is read in several strips */
   PRODUCT_WIDE_ROWS = 128,    /* of a panel that is widened for several tiles */
+  PRODUCT_BLOCK_BYTES = 1 << 20, /* of panels that tiles go along together */
   PRODUCT_TAIL_BYTES = 32768, /* of the copy of a part of a panel of windows */
 };
 
@@ -31,6 +32,7 @@ typedef struct product_types {
 /* The part of C that a tile is, and its sums on the stack. */
 typedef struct product_tile {
   LLVMValueRef m0, n0, n_rows, n_columns, sums;
+  LLVMValueRef ends_row; /* the next tile has other rows of A */
 } product_tile_t;
 
 /* A stack object in the entry block, so that it is made once per call. */
@@ -129,6 +131,7 @@ LLVMValueRef product_add(emitter_t *em, LLVMValueRef a, LLVMValueRef b);
 LLVMValueRef product_sub(emitter_t *em, LLVMValueRef a, LLVMValueRef b);
 LLVMValueRef product_mul(emitter_t *em, LLVMValueRef a, LLVMValueRef b);
 LLVMValueRef product_min(emitter_t *em, LLVMValueRef a, LLVMValueRef b);
+LLVMValueRef product_max(emitter_t *em, LLVMValueRef a, LLVMValueRef b);
 /* floor(a / b) of values that are not negative. */
 LLVMValueRef product_quotient(emitter_t *em, LLVMValueRef a, unsigned b);
 LLVMValueRef product_element(emitter_t *em, LLVMTypeRef type, LLVMValueRef base,

@@ -1,7 +1,6 @@
 /* Rows sorted by group, and products of the rows of each group with a matrix of
- * its own. Parallel units are tiles: of a group those of one range of columns
- * after the other, so that panels are read again from a near cache for all rows
- * of their group; groups without rows have none. */
+ * its own. Parallel units are tiles, of one group after the other, in the order
+ * of all products; groups without rows have none. */
 #include "ir/tile.h"
 #include "passes/lower.h"
 

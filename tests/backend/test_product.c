@@ -305,6 +305,22 @@ static void blocks_of_k_continue_the_chain(void **state) {
     for_each_isa(&cases[i], check_deep);
 }
 
+/* Widths of blocks of columns: one tile, two of three, a last one of one. */
+static void check_blocks_of_columns(const isa_t *isa,
+                                    const product_jit_t *product,
+                                    const product_case_t *c) {
+  static const int64_t depths[] = {700, 1100, 2100};
+  static const int64_t rows[] = {1, 48, 100};
+  for (size_t k = 0; k < sizeof depths / sizeof depths[0]; k++)
+    check_rows(isa, product, c, (shape_t){.N = 330, .K = depths[k]}, 3, rows);
+}
+
+static void tiles_of_all_blocks_of_columns_are_computed(void **state) {
+  (void)state;
+  product_case_t c = {DT_F32, DT_F32, DT_F32, true, 0};
+  for_each_isa(&c, check_blocks_of_columns);
+}
+
 static void a_may_be_transposed(void **state) {
   (void)state;
   static const product_case_t cases[] = {{DT_F32, DT_F32, DT_F32, false, 0},
@@ -393,6 +409,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(f32_is_one_chain_per_element_at_every_edge),
       cmocka_unit_test(blocks_of_k_continue_the_chain),
+      cmocka_unit_test(tiles_of_all_blocks_of_columns_are_computed),
       cmocka_unit_test(a_may_be_transposed),
       cmocka_unit_test(every_type_is_one_chain_per_element),
       cmocka_unit_test(columns_may_be_known_at_compile_time),
