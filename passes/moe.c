@@ -20,6 +20,7 @@
 #include "passes/moe_read.h"
 #include "passes/moe_report.h"
 #include "passes/moe_rules.h"
+#include "passes/moe_table.h"
 
 enum {
   NEAREST = 16,      /* routers that a sum may be about, and as many masks */
@@ -78,24 +79,45 @@ static void refuse(search_t *s, const ir_op_t *at, const char *candidate) {
   refusal->obligation = s->b->obligation;
 }
 
+/* A product with a matrix of the expert's own, of more than one row and column.
+ */
+static bool is_own_product(const moe_term_t *term) {
+  if (term->kind != TERM_OP || !term->banks) return false;
+  if (term->code == OP_CONVOLVE || term->code == OP_UNFOLD) return true;
+  for (unsigned i = 0; term->code == OP_MATMUL && i < term->n; i++) {
+    const moe_term_t *x = term->in[i];
+    if (x->banks && !x->rows && x->rank >= 2 &&
+        !rule_is_one(x->dim[x->rank - 1]) && !rule_is_one(x->dim[x->rank - 2]))
+      return true;
+  }
+  return false;
+}
+
 /* Whether experts have matrices. Of a condition on hidden features that stand
- * for no expert each has a vector at most. */
-static bool have_matrices(const moe_term_t *term, unsigned *steps) {
+ * for no expert each has a vector at most, and so do rows of an embedding. */
+static bool have_matrices(const moe_term_t *term, bool own, unsigned *steps) {
   if (*steps == 0) return false;
   --*steps;
-  if (term->kind == TERM_OP && term->banks &&
-      (term->code == OP_MATMUL || term->code == OP_CONVOLVE ||
-       term->code == OP_UNFOLD))
-    return true;
+  bool product = term->kind == TERM_OP && term->banks &&
+                 (term->code == OP_MATMUL || term->code == OP_CONVOLVE ||
+                  term->code == OP_UNFOLD);
+  if (product && (!own || is_own_product(term))) return true;
   for (unsigned i = 0; term->banks && i < term->n; i++)
-    if (have_matrices(term->in[i], steps)) return true;
+    if (have_matrices(term->in[i], own, steps)) return true;
   return false;
 }
 
 static bool keep(search_t *s, moe_found_t *found) {
   if (found == NULL || !moe_settle_places(s->b, found)) return false;
+  if (found->unique && !moe_is_set(found->source)) {
+    moe_fail(s->b, found->root->def, "slots do not name an expert twice");
+    return false;
+  }
   unsigned steps = 1000;
-  if (found->source->by_mask && !have_matrices(found->term[0], &steps)) {
+  bool own = found->source->given, matrices = !own && !found->source->by_mask;
+  for (unsigned i = 0; i < found->n_terms && !matrices; i++)
+    matrices = have_matrices(found->term[i], own, &steps);
+  if (!matrices) {
     moe_fail(s->b, found->root->def, "experts have more than a vector each");
     return false;
   }
@@ -306,6 +328,11 @@ static bool is_settled(const search_t *s, const ir_op_t *op) {
   return false;
 }
 
+/* A router by the looks of its uses only, which many values have. */
+static bool is_vague(const moe_source_t *source) {
+  return source->by_mask || source->given;
+}
+
 static bool try_op(search_t *s, ir_op_t *op) {
   if (is_settled(s, op)) return true;
   aim(s, op, NULL);
@@ -314,9 +341,9 @@ static bool try_op(search_t *s, ir_op_t *op) {
   if (op->code != OP_REDUCE_SUM && op->code != OP_MATMUL) return false;
   unsigned end = sources_before(s, op), begin = end, n[2] = {0};
   while (begin > 0 && n[0] < NEAREST && n[1] < MAX_SKIPPED)
-    n[s->source[--begin]->by_mask]++;
+    n[is_vague(s->source[--begin])]++;
   for (unsigned i = begin; i < end; i++) {
-    if (s->source[i]->by_mask && n[1]-- > NEAREST) continue;
+    if (is_vague(s->source[i]) && n[1]-- > NEAREST) continue;
     moe_found_t *found = NULL;
     aim(s, op, s->source[i]);
     if (op->code == OP_REDUCE_SUM)
@@ -352,7 +379,7 @@ static void try_singles(search_t *s, unsigned i) {
     if (f->source == source || moe_part_index(f->source, source) >= 0) return;
   unsigned last = i, n = 0;
   while (last + 1 < s->n_sources && n < NEAREST)
-    n += !s->source[++last]->by_mask;
+    n += !is_vague(s->source[++last]);
   const ir_op_t *end = n == NEAREST ? s->source[last]->index->def : NULL;
   for (ir_op_t *op = source->index->def; op != end; op = ir_walk_next(op)) {
     if (op->n_out != 1 || is_settled(s, op)) continue;
@@ -425,6 +452,7 @@ static void tell(search_t *s, const moe_found_t *found, const ir_op_t *op) {
   tell_missing(s, found, layer);
   moe_describe_experts(s->ctx->options->moe, layer, op,
                        found->form == MOE_FORM_DENSE);
+  if (moe_chooses_by_weight(found)) layer->k = 0;
   if (found->source->by_mask) tell_chosen(s, found->source, layer);
   /* buffers have more rows than tokens, or fewer: nobody counted */
   if (found->form == MOE_FORM_CAPACITY)
@@ -543,11 +571,16 @@ static moe_facts_t *find_facts(pass_ctx_t *ctx, ir_func_t *func) {
   moe_nest_t *nests = NULL;
   moe_joint_t *joints = NULL;
   ir_renumber(func);
-  moe_mask_t *masks =
-      moe_write_masks(ctx, func, moe_facts_create(ctx->scratch, func));
+  const moe_table_t *tables =
+      moe_find_tables(ctx, func, moe_facts_create(ctx->scratch, func));
+  ir_renumber(func);
+  moe_facts_t *facts = moe_facts_create(ctx->scratch, func);
+  moe_note_tables(facts, tables);
+  moe_mask_t *masks = moe_write_masks(ctx, func, facts);
   for (unsigned i = 0;; i++) {
     ir_renumber(func);
-    moe_facts_t *facts = moe_facts_create(ctx->scratch, func);
+    facts = moe_facts_create(ctx->scratch, func);
+    moe_note_tables(facts, tables);
     moe_know_joints(facts, joints);
     for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
       find_picked(facts, op);

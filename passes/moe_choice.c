@@ -5,6 +5,8 @@
  * buffers, of which each has a token; a scatter adds them to their tokens. */
 #include "passes/moe_choice.h"
 
+#include <math.h>
+
 #include "passes/moe_read.h"
 #include "passes/moe_rules.h"
 
@@ -85,4 +87,46 @@ int64_t moe_experts_per_token(const moe_source_t *source) {
   k = (rows + MANY / 2) / MANY;
   int64_t rest = rows - k * MANY;
   return rest < MANY / 64 && rest > -MANY / 64 ? k : 0;
+}
+
+static bool is_nothing(const ir_value_t *value) {
+  double x;
+  return moe_fill_number(value, &x) && (x == 0 || (isinf(x) && x < 0));
+}
+
+static bool may_vanish(const ir_value_t *value, unsigned *steps) {
+  const ir_op_t *op = value->def;
+  if (op == NULL || *steps == 0) return false;
+  --*steps;
+  const ir_value_t *x = op->n_in > 0 ? op->in[0].value : NULL;
+  double zero;
+  switch (op->code) {
+    case OP_SELECT:
+      return is_nothing(op->in[1].value) || is_nothing(op->in[2].value) ||
+             may_vanish(op->in[1].value, steps) ||
+             may_vanish(op->in[2].value, steps);
+    case OP_CAST:
+      return x->type.dtype == DT_BOOL || may_vanish(x, steps);
+    case OP_MAX:
+      return rule_splat_float(op->in[1].value, &zero) && zero == 0;
+    case OP_MUL:
+      return may_vanish(x, steps) || may_vanish(op->in[1].value, steps);
+    case OP_SCATTER_ELEMENTS:
+      return may_vanish(op->in[2].value, steps);
+    case OP_DIV:
+    case OP_RESHAPE:
+    case OP_EXPAND:
+    case OP_TRANSPOSE:
+    case OP_SLICE:
+    case OP_SOFTMAX:
+    case OP_GATHER_ELEMENTS:
+      return may_vanish(x, steps);
+    default:
+      return false;
+  }
+}
+
+bool moe_may_vanish(const ir_value_t *weight) {
+  unsigned steps = 64;
+  return may_vanish(weight, &steps);
 }

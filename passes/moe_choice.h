@@ -11,5 +11,7 @@ moe_found_t *moe_match_choice(moe_builder_t *b, const ir_op_t *op,
 /* How many experts a token has; where experts choose, on average; 0: no such
  * number is known. */
 int64_t moe_experts_per_token(const moe_source_t *source);
+/* Whether a condition on scores makes some of the numbers 0. */
+bool moe_may_vanish(const ir_value_t *weight);
 
 #endif

@@ -3,6 +3,7 @@
 #include "passes/moe_emit.h"
 
 #include "ir/build.h"
+#include "passes/moe_choice.h"
 #include "passes/moe_nested.h"
 #include "passes/rules.h"
 
@@ -464,6 +465,23 @@ static ir_value_t *choosing_experts(emitter_t *e) {
   return with_dims(b, number, source->routes, 0, NULL);
 }
 
+/* Whether an earlier slot of the token has the same expert: bool[routes]. */
+static ir_value_t *repeated_experts(emitter_t *e) {
+  ir_builder_t *b = e->outer;
+  const moe_source_t *source = e->found->source;
+  const int64_t axis = 2;
+  ir_value_t *own = ir_unsqueeze(b, e->route_index, 2);
+  ir_value_t *other = ir_unsqueeze(b, e->route_index, 1);
+  ir_value_t *slot = ir_iota(b, DT_I64, source->k);
+  ir_value_t *own_slot = ir_unsqueeze(b, slot, 1);
+  ir_value_t *same = ir_binary(b, OP_EQ, own, other);
+  ir_value_t *earlier = ir_binary(b, OP_LT, slot, own_slot);
+  ir_value_t *both = ir_binary(b, OP_AND, same, earlier);
+  ir_value_t *any = ir_cast(b, both, DT_I64);
+  any = ir_cast(b, ir_reduce(b, OP_REDUCE_MAX, any, 1, &axis, false), DT_BOOL);
+  return with_dims(b, any, source->routes, 0, NULL);
+}
+
 /* Experts of the routes, in order; those of tokens that are dropped name none.
  */
 static ir_value_t *expert_numbers(emitter_t *e) {
@@ -479,6 +497,10 @@ static ir_value_t *expert_numbers(emitter_t *e) {
   const expr_t *dim[2] = {source->tokens, source->k};
   e->route_index = with_dims(b, x, NULL, 2, dim);
   x = with_dims(b, x, source->routes, 0, NULL);
+  if (found->unique) {
+    ir_value_t *again = repeated_experts(e);
+    x = ir_select(b, again, ir_scalar_int(b, DT_I64, source->experts), x);
+  }
   if (found->active == NULL) return x;
   ir_value_t *active = write_for_routes(e, found->active, source->routes);
   if (active == NULL) return NULL;
@@ -625,6 +647,29 @@ static const moe_term_t *split_weights(emitter_t *e, moe_term_t **term) {
   return weight;
 }
 
+/* Whether every expert has a slot, and conditions on the weights choose. */
+bool moe_chooses_by_weight(const moe_found_t *found) {
+  const moe_source_t *source = found->source;
+  const moe_term_t *weight;
+  (void)split_weight(found->term[0], &weight);
+  return weight != NULL && weight->value != NULL && !source->by_mask &&
+         !source->chooses && expr_equals_const(source->k, source->experts) &&
+         moe_may_vanish(weight->value);
+}
+
+/* Routes of weight 0 name no expert. */
+static ir_value_t *weighty_experts(emitter_t *e, ir_value_t *expert,
+                                   const moe_term_t *weight) {
+  ir_builder_t *b = e->outer;
+  const moe_source_t *source = e->found->source;
+  ir_value_t *w = with_dims(b, operand_of(e, weight), source->routes, 0, NULL);
+  if (w == NULL) return NULL;
+  ir_value_t *zero = ir_scalar(b, w->type.dtype, 0);
+  ir_value_t *none = ir_scalar_int(b, DT_I64, source->experts);
+  ir_value_t *nothing = ir_binary(b, OP_EQ, w, zero);
+  return ir_select(b, nothing, none, expert);
+}
+
 /* out[tokens, features..] as the root lies. */
 static ir_value_t *as_root(emitter_t *e, ir_value_t *sum) {
   const moe_found_t *found = e->found;
@@ -700,6 +745,10 @@ ir_op_t *moe_emit(pass_ctx_t *ctx, const moe_found_t *found,
   if (expert == NULL) return NULL;
   moe_term_t **term = ARENA_ARRAY(ctx->scratch, moe_term_t *, found->n_terms);
   const moe_term_t *weight = split_weights(&e, term);
+  if (weight != NULL && moe_chooses_by_weight(found)) {
+    expert = weighty_experts(&e, expert, weight);
+    if (expert == NULL) return NULL;
+  }
   ir_op_t *experts = write_experts(&e, term, expert);
   if (experts == NULL) return NULL;
   ir_value_t *sum = write_sum(&e, &experts->out[0], weight);

@@ -26,6 +26,7 @@ typedef struct moe_found {
   const int64_t *structure; /* of each expert, -1: its results are 0; NULL: all
                                have the first one */
   moe_term_t *active;       /* bool: routes that count; NULL: all */
+  bool unique; /* an expert counts once for a token, though slots repeat it */
   const bool *present;      /* of the experts; NULL: all */
   unsigned n_rest;
   ir_value_t **rest; /* of root's type */
@@ -36,6 +37,9 @@ typedef struct moe_found {
   struct moe_found *next;
 } moe_found_t;
 
+/* Whether every expert has a slot of a token, and conditions make the weights
+ * of some of them 0: these are not computed, and their number varies. */
+bool moe_chooses_by_weight(const moe_found_t *found);
 /* Writes the layer in front of root and lets it take root's place; `now` gives
  * what stands for a value since other layers were written. Returns the
  * moe.experts, and what stands for root; NULL if a rewrite was not allowed. */

@@ -89,11 +89,12 @@ static rule_fn rule_of(const ir_op_t *op) {
 }
 
 const moe_fact_t *moe_fact(moe_facts_t *facts, ir_value_t *value) {
-  if (value == NULL || value->def == NULL || value->type.kind != IR_TENSOR ||
+  if (value == NULL || value->type.kind != IR_TENSOR ||
       value->number >= facts->n_values)
     return &moe_no_fact;
   const moe_fact_t **slot = &facts->of[value->number];
   if (*slot != NULL) return *slot;
+  if (value->def == NULL) return &moe_no_fact;
   rule_fn rule = rule_of(value->def);
   if (rule == NULL || facts->depth >= MAX_NESTED) return &moe_no_fact;
   *slot = &moe_no_fact;

@@ -33,6 +33,8 @@ typedef struct moe_source {
   int64_t experts;   /* numbers are in [0, experts) */
   const expr_t *k, *tokens, *routes; /* routes = tokens * k */
   bool by_mask;   /* a condition chooses: index is -1 where it does not */
+  bool given;     /* numbers that no scores have chosen: of a table, an input */
+  bool some;      /* not all of the routes have an expert; -1 where not */
   int64_t chosen; /* how many it chooses for a token; 0: that varies */
   const expr_t **capacity; /* places that each expert has; NULL: not known */
   /* Routers of one expert each whose choices are the slots, in order. */
@@ -43,6 +45,7 @@ typedef struct moe_source {
 typedef enum {
   FACT_NONE,
   FACT_EXPERT, /* the row's expert */
+  FACT_LABEL,  /* a number that names the row's expert, or perhaps none */
   FACT_TOKEN,  /* the row's token */
   FACT_ROUTE,  /* the row's route: token * k + slot */
   FACT_PLACE,  /* the route's place among the sorted ones */
@@ -117,6 +120,9 @@ typedef struct moe_fact {
    * sorts, nonzero; NULL: rows are tokens or routes in order. */
   const ir_op_t *space;
   const double *map; /* EXPERT: element = map[expert]; NULL: the expert */
+  /* LABEL: as an index of what experts have, it picks the row's own. If not:
+   * rows whose element is map[expert] have that expert, others have none. */
+  bool indexes;
   /* GATE: the element for other experts, for the token's own ones, and a value
    * of the shape of the source's index that has it for each route. */
   moe_constant_t off, on;

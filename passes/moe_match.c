@@ -150,6 +150,17 @@ static void root_tags(const moe_part_t *part, const ir_type_t *type,
   }
 }
 
+/* Whether a part is about the experts that a token has, not about its slots:
+ * one that several of these name is in it once. */
+static bool is_by_set(moe_builder_t *b, const moe_part_t *part) {
+  const moe_layout_t *layout = part->layout;
+  if (layout->kind == LAYOUT_DENSE || layout->kind == LAYOUT_STACK) return true;
+  if (layout->kind != LAYOUT_ROWS) return false;
+  const ir_value_t *mask = ir_in(layout->space, 0);
+  const moe_fact_t *gate = moe_fact(b->facts, ir_in(layout->space, 0));
+  return (moe_tag_union(mask->type.rank, gate->tag) & TAG_SLOT) == 0;
+}
+
 /* One term for the experts of each structure: theirs, unified. */
 static void unify_structures(moe_builder_t *b, size_t n, members_t *m) {
   unsigned *first = ARENA_ARRAY(b->arena, unsigned, m->n_kinds + 2);
@@ -198,6 +209,7 @@ moe_found_t *moe_match_members(moe_builder_t *b, ir_value_t *root,
     if (first == NULL) first = part;
     if (part->layout->expert < 0 || part->layout->expert >= source->experts ||
         part->layout->kind != first->layout->kind ||
+        is_by_set(b, part) != is_by_set(b, first) ||
         memcmp(part->tag, first->tag, part->value->type.rank) != 0) {
       moe_fail(b, part->at, "all experts are written the same way");
       return NULL;
@@ -222,6 +234,7 @@ moe_found_t *moe_match_members(moe_builder_t *b, ir_value_t *root,
   found->n_terms = m.n_kinds;
   found->structure = m.structure;
   found->active = active;
+  found->unique = !source->distinct && is_by_set(b, first);
   found->present = m.present;
   return found;
 }
@@ -280,8 +293,10 @@ static moe_found_t *match_whole(moe_builder_t *b, ir_value_t *root,
       tag[to++] = experts ? TAG_INNER : part->tag[d];
     }
   }
-  return with_structures(
+  moe_found_t *found = with_structures(
       b, new_found(b, root, tag, source, term, form_of(part->layout)));
+  if (found != NULL) found->unique = !source->distinct && is_by_set(b, part);
+  return found;
 }
 
 /* One part for each slot, all with the same term. */
@@ -436,7 +451,7 @@ static moe_found_t *match_blocks(moe_builder_t *b, const ir_op_t *op,
   uint8_t root_tag[IR_MAX_RANK];
   if (y->type.rank != 2 || gate->kind != FACT_GATE || gate->source != source ||
       gate->space != NULL || !gate->off.known || gate->off.x != 0 ||
-      !source->distinct || gate->tag[last] != (TAG_EXPERT | TAG_INNER))
+      !moe_is_set(source) || gate->tag[last] != (TAG_EXPERT | TAG_INNER))
     return NULL;
   for (unsigned d = 0; d < last; d++)
     if ((root_tag[d] = gate->tag[d]) != TAG_TOKEN) return NULL;
@@ -447,8 +462,10 @@ static moe_found_t *match_blocks(moe_builder_t *b, const ir_op_t *op,
   if (matrix == NULL) return NULL;
   moe_term_t *term = moe_read_product(b, root, root_tag, vector, matrix);
   if (!is_expert(b, op, term)) return NULL;
-  return with_structures(
+  moe_found_t *found = with_structures(
       b, new_found(b, root, root_tag, source, term, form_of(layout)));
+  if (found != NULL) found->unique = !source->distinct;
+  return found;
 }
 
 moe_found_t *moe_match_product(moe_builder_t *b, const ir_op_t *op,
@@ -472,7 +489,7 @@ moe_found_t *moe_match_product(moe_builder_t *b, const ir_op_t *op,
     experts =
         experts || (gate[i]->kind == FACT_GATE && gate[i]->source == source &&
                     gate[i]->places == NULL && gate[i]->off.known &&
-                    gate[i]->off.x == 0 && source->distinct &&
+                    gate[i]->off.x == 0 && moe_is_set(source) &&
                     gate[i]->tag[i == 0 ? rank - 1 : rank - 2] == TAG_EXPERT);
   if (!slots && !experts) return NULL;
   tag[0][rank - 1] = tag[1][rank - 2] = experts ? TAG_EXPERT : TAG_SLOT;
@@ -484,9 +501,11 @@ moe_found_t *moe_match_product(moe_builder_t *b, const ir_op_t *op,
   moe_term_t *term = multiply(b, op, side[0], side[1]);
   if (!is_expert(b, op, term)) return NULL;
   route_tags(b, &root->type, source, rank - 2, root_tag);
-  return with_structures(
+  moe_found_t *found = with_structures(
       b, new_found(b, root, root_tag, source, term,
                    experts ? form_of(layout) : form_of_rows(b)));
+  if (found != NULL) found->unique = experts && !source->distinct;
+  return found;
 }
 
 /* ---- One expert per token ------------------------------------------------ */
@@ -499,7 +518,7 @@ static bool is_taken(moe_builder_t *b, const ir_value_t *value,
   if (op->code == OP_GATHER) {
     const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
     const moe_fact_t *own = moe_fact(b->facts, (ir_value_t *)value);
-    return moe_is_expert(fact) && fact->source == source &&
+    return moe_is_index(fact) && fact->source == source &&
            own->kind != FACT_GATE;
   }
   bool view = op->code == OP_RESHAPE || op->code == OP_TRANSPOSE ||

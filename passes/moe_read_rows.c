@@ -50,8 +50,9 @@ static bool starts_route(moe_builder_t *b, const ir_op_t *op,
     for (unsigned d = 0; d < index->type.rank && !features; d++)
       features = fact->tag[d] == TAG_INNER && !rule_is_one(index->type.dim[d]);
     return features && fact->source == source &&
-           (fact->kind == FACT_EXPERT || fact->kind == FACT_PLACE ||
-            fact->kind == FACT_BUFFER || fact->kind == FACT_CHOICE);
+           (fact->kind == FACT_EXPERT || fact->kind == FACT_LABEL ||
+            fact->kind == FACT_PLACE || fact->kind == FACT_BUFFER ||
+            fact->kind == FACT_CHOICE);
   }
   if (op->code == OP_SCATTER_ND || op->code == OP_SCATTER_ELEMENTS) {
     const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
@@ -116,7 +117,9 @@ const moe_fact_t *moe_slot_of(moe_builder_t *b, const ir_value_t *value,
   --*steps;
   if (op->code == OP_GATHER || op->code == OP_GATHER_ELEMENTS) {
     const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
-    if (fact->kind == FACT_EXPERT && fact->slot >= 0) return fact;
+    if ((fact->kind == FACT_EXPERT || fact->kind == FACT_LABEL) &&
+        fact->slot >= 0)
+      return fact;
   }
   for (unsigned i = 0; i < op->n_in; i++) {
     const moe_fact_t *fact = moe_slot_of(b, op->in[i].value, steps);
@@ -339,12 +342,12 @@ static moe_term_t *gather_by(moe_builder_t *b, ir_value_t *value,
   bool in_space = fact->source == layout->source &&
                   moe_same_rows(fact->space, layout->space);
   bool routes = layout->kind == LAYOUT_ROUTES;
-  if (fact->kind == FACT_EXPERT &&
+  if ((fact->kind == FACT_EXPERT || fact->kind == FACT_LABEL) &&
       fact->slot != (layout->kind == LAYOUT_SLOT ? layout->expert : -1))
     return NULL;
   if (routes && is_token_of_route(index, layout->source))
     by_token = in_space = true;
-  if (moe_is_expert(fact) && in_space) {
+  if (moe_is_index(fact) && in_space) {
     if (!gathered_tags(op, tag, TAG_EXPERT, from, at)) return NULL;
     term = moe_build(b, x, from, layout);
   } else if (by_token && in_space) {
@@ -473,8 +476,8 @@ static bool names_own_experts(const moe_fact_t *fact,
                               const moe_layout_t *layout) {
   bool all = layout->kind == LAYOUT_ROUTES && fact->slot < 0;
   bool one = layout->kind == LAYOUT_SLOT && fact->slot == layout->expert;
-  return (all || one) && moe_is_expert(fact) &&
-         fact->source == layout->source && fact->space == NULL;
+  return (all || one) && moe_is_index(fact) && fact->source == layout->source &&
+         fact->space == NULL;
 }
 
 /* x[batch.., experts, features..] at [batch.., slots.., 1]: of what all experts
@@ -736,16 +739,20 @@ static moe_term_t *join_stack(moe_builder_t *b, ir_value_t *value,
   const ir_op_t *op = value->def;
   int64_t axis = ir_get_int(op, ATTR_CONCAT_axis);
   uint8_t part_tag[IR_MAX_RANK];
+  const expr_t *size =
+      moe_term_feature(b->terms, value->type.dim[axis], tag[axis]);
+  bool features = (tag[axis] & TAG_INNER) != 0;
   if (layout->kind != LAYOUT_STACK ||
       (int64_t)op->n_in != layout->source->experts)
     return moe_fail(b, op, "every expert has its place in the stack");
   memcpy(part_tag, tag, value->type.rank);
-  part_tag[axis] = TAG_GONE;
+  part_tag[axis] = features ? TAG_INNER : TAG_GONE;
   moe_term_t **part = ARENA_ARRAY(b->arena, moe_term_t *, op->n_in);
   ir_value_t **values = ARENA_ARRAY(b->arena, ir_value_t *, op->n_in);
   for (unsigned e = 0; e < op->n_in; e++) {
     values[e] = ir_in(op, e);
-    if (!rule_is_one(values[e]->type.dim[axis]))
+    const expr_t *own = values[e]->type.dim[axis];
+    if (features ? own != size : !rule_is_one(own))
       return moe_fail(b, op, "every expert has one place in the stack");
   }
   const moe_shared_t *shared = b->shared;
@@ -798,7 +805,8 @@ moe_term_t *moe_read_concat(moe_builder_t *b, ir_value_t *value,
   if (layout->kind == LAYOUT_BUFFER && (tag[axis] & TAG_EXPERT) != 0)
     return join_buffers(b, value, tag, layout);
   if (tag[axis] == TAG_ROW) return join_groups(b, value, tag, layout);
-  if (tag[axis] == TAG_EXPERT) return join_stack(b, value, tag, layout);
+  if (tag[axis] == TAG_EXPERT || tag[axis] == (TAG_EXPERT | TAG_INNER))
+    return join_stack(b, value, tag, layout);
   if (tag[axis] != TAG_INNER)
     return moe_fail(b, op, "rows are not put side by side");
   for (int64_t d = 0; d < axis; d++) at += (tag[d] & TAG_INNER) != 0;

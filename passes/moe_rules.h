@@ -155,6 +155,8 @@ const expr_t *moe_known_number(const ir_value_t *value);
 const moe_fact_t *moe_rule_number(moe_facts_t *facts, ir_value_t *value);
 /* EXPERT facts whose numbers are the experts themselves. */
 bool moe_is_expert(const moe_fact_t *fact);
+/* Facts of what picks the row's expert as an index of all of them. */
+bool moe_is_index(const moe_fact_t *fact);
 /* Element `at`, in C order, of a constant, perhaps through views of it. */
 bool moe_constant_element(const ir_value_t *value, int64_t at, double *out);
 /* The number that all elements of a value are, of any numeric type. */

@@ -129,13 +129,24 @@ static int64_t expert_of_number(moe_facts_t *facts, const moe_fact_t *fact,
   return found;
 }
 
+/* Facts of numbers that tell experts apart when they are compared. */
+static bool is_compared(const moe_fact_t *fact) {
+  return fact->kind == FACT_EXPERT ||
+         (fact->kind == FACT_LABEL && !fact->indexes);
+}
+
 static const moe_fact_t *one_hot(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
-  unsigned side = moe_fact(facts, ir_in(op, 0))->kind == FACT_EXPERT ? 0 : 1;
+  unsigned side = is_compared(moe_fact(facts, ir_in(op, 0))) ? 0 : 1;
   const moe_fact_t *fact = moe_fact(facts, ir_in(op, side));
-  if (op->code != OP_EQ || fact->kind != FACT_EXPERT) return NULL;
+  if (op->code != OP_EQ || !is_compared(fact)) return NULL;
   const ir_value_t *with = ir_in(op, 1 - side);
-  const moe_source_t *source = moe_source_of_slot(facts, fact, ir_in(op, side));
+  /* a slot's numbers are a router of their own, but labels are not numbers */
+  const moe_source_t *source =
+      fact->kind == FACT_EXPERT
+          ? moe_source_of_slot(facts, fact, ir_in(op, side))
+      : fact->slot < 0 ? fact->source
+                       : NULL;
   moe_fact_t *out =
       moe_fact_new(facts, FACT_GATE, source != NULL ? source : fact->source);
   out->off = constant(0);
@@ -147,7 +158,7 @@ static const moe_fact_t *one_hot(moe_facts_t *facts, ir_value_t *value) {
     out->expert = expert_of_number(facts, fact, number);
     return out->expert >= 0 ? out : NULL;
   }
-  if (!moe_is_expert(fact) || !may_search(facts, fact->source)) return NULL;
+  if (fact->map != NULL || !may_search(facts, fact->source)) return NULL;
   int axis = moe_counting_axis(with, fact->source->experts);
   if (axis < 0) return NULL;
   unsigned d = (unsigned)axis + value->type.rank - with->type.rank;
@@ -374,7 +385,7 @@ static const moe_fact_t *count_routes(moe_facts_t *facts, ir_value_t *value,
   bool all_rows = (reduced & TAG_TOKEN) != 0 || (reduced & TAG_ROW) != 0;
   bool slots = (reduced & TAG_SLOT) != 0 || gate->source->distinct;
   if (!whole || !all_rows || !slots || value->type.rank > 1 ||
-      (kept & ~(unsigned)(TAG_EXPERT | TAG_INNER)) != 0)
+      gate->source->some || (kept & ~(unsigned)(TAG_EXPERT | TAG_INNER)) != 0)
     return NULL;
   moe_fact_t *out = moe_fact_new(facts, FACT_COUNT, gate->source);
   out->first = gate->expert >= 0 ? gate->expert : 0;

@@ -379,7 +379,9 @@ static const moe_fact_t *choose_number(moe_facts_t *facts, ir_value_t *value) {
 }
 
 /* Numbers of which a conversion changes nothing; the others have rules. */
-static bool passes_through(const moe_fact_t *fact) {
+static bool passes_through(const ir_op_t *op, const moe_fact_t *fact) {
+  if (fact->kind == FACT_LABEL) /* it may be any number */
+    return rule_cast_holds(ir_in(op, 0)->type.dtype, op->out[0].type.dtype);
   return fact->kind != FACT_GATE && fact->kind != FACT_RANK &&
          fact->kind != FACT_BUFFER && fact->kind != FACT_TOTAL;
 }
@@ -393,7 +395,7 @@ const moe_fact_t *moe_rule_number(moe_facts_t *facts, ir_value_t *value) {
     return op->code != OP_CAST      ? NULL
            : a->kind == FACT_EXPERT ? map_experts(facts, value, a, 0, false)
            : a->kind == FACT_NONE   ? token_by_steps(facts, value)
-           : passes_through(a)      ? a
+           : passes_through(op, a)  ? a
                                     : NULL;
   if (op->n_in == 3) return choose_number(facts, value);
   if (op->n_in != 2) return NULL;

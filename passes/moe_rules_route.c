@@ -72,13 +72,20 @@ const moe_source_t *moe_source_of_slot(moe_facts_t *facts,
                                     facts->n_joints + 1, sizeof *facts->joint);
     facts->joint[facts->n_joints++] = whole;
   }
-  if (whole->part[expert->slot] == NULL)
-    whole->part[expert->slot] = new_source(facts, value, -1, whole->experts);
+  if (whole->part[expert->slot] == NULL) {
+    moe_source_t *part = new_source(facts, value, -1, whole->experts);
+    part->given = whole->given;
+    whole->part[expert->slot] = part;
+  }
   return whole->part[expert->slot];
 }
 
 bool moe_is_expert(const moe_fact_t *fact) {
   return fact->kind == FACT_EXPERT && fact->map == NULL;
+}
+
+bool moe_is_index(const moe_fact_t *fact) {
+  return moe_is_expert(fact) || (fact->kind == FACT_LABEL && fact->indexes);
 }
 
 /* Rows in ascending order of what they are sorted by, all of them. */
@@ -207,7 +214,7 @@ static const moe_fact_t *histogram(moe_facts_t *facts, const ir_op_t *op,
   unsigned tags = moe_tag_union(ir_in(op, 1)->type.rank, index->tag) &
                   ~(unsigned)(TAG_INNER | TAG_TURNED);
   if (!from_zero || !adds_one || data->type.rank != 1 ||
-      !expr_is_const(data->type.dim[0], &experts) ||
+      !expr_is_const(data->type.dim[0], &experts) || !moe_is_expert(index) ||
       experts < index->source->experts)
     return NULL;
   if (index->space == NULL && tags != (TAG_TOKEN | TAG_SLOT) &&
@@ -271,7 +278,7 @@ const moe_fact_t *moe_rule_scatter(moe_facts_t *facts, ir_value_t *value) {
   const moe_fact_t *index = moe_fact(facts, ir_in(op, 1));
   const moe_fact_t *inverse = inverse_order(facts, value, index);
   if (inverse != NULL) return inverse;
-  if (!moe_is_expert(index)) return NULL;
+  if (!moe_is_index(index)) return NULL;
   if (rule_scatters_by(op, "add")) {
     const moe_fact_t *count = histogram(facts, op, index);
     if (count != NULL) return count;
@@ -329,8 +336,7 @@ static const moe_fact_t *gather_units(moe_facts_t *facts, ir_value_t *value) {
   const moe_fact_t *index = moe_fact(facts, ir_in(op, 1));
   unsigned rank = ir_in(op, 1)->type.rank;
   int64_t axis = ir_get_int(op, ATTR_GATHER_axis);
-  if (!moe_is_expert(index) || unit->type.rank != 2 ||
-      (axis != 0 && axis != -2))
+  if (!moe_is_index(index) || unit->type.rank != 2 || (axis != 0 && axis != -2))
     return NULL;
   int64_t n = index->source->experts;
   for (unsigned d = 0; d < 2; d++)

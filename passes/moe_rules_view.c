@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "passes/moe_integers.h"
 #include "passes/moe_rules.h"
 
 const moe_fact_t *moe_rule_expand(moe_facts_t *facts, ir_value_t *value) {
@@ -122,12 +123,17 @@ static const moe_fact_t *slice_slots(moe_facts_t *facts, ir_value_t *value,
   unsigned n;
   int64_t start;
   const expr_t *const *starts = ir_get_exprs(op, ATTR_SLICE_start, &n);
-  if (slot < 0 || fact->space != NULL || fact->map != NULL || fact->slot >= 0 ||
-      !expr_is_const(starts[slot], &start))
+  bool label = fact->kind == FACT_LABEL;
+  if (slot < 0 || fact->space != NULL || (fact->map != NULL && !label) ||
+      fact->slot >= 0 || !expr_is_const(starts[slot], &start))
     return NULL;
-  if (!rule_is_one(value->type.dim[slot]))
-    return moe_new_router(facts, value, slot, fact->source->experts,
-                          fact->source->distinct);
+  if (!rule_is_one(value->type.dim[slot]) && label) return NULL;
+  if (!rule_is_one(value->type.dim[slot])) {
+    const moe_fact_t *some = moe_new_router(
+        facts, value, slot, fact->source->experts, fact->source->distinct);
+    ((moe_source_t *)some->source)->given = fact->source->given;
+    return some;
+  }
   facts->has_slots = true;
   moe_fact_t *out = moe_fact_copy(facts, fact);
   out->slot = start;
@@ -143,7 +149,8 @@ const moe_fact_t *moe_rule_slice(moe_facts_t *facts, ir_value_t *value) {
     return slice_counts(facts, value, fact);
   if (fact->kind == FACT_COORDS || fact->kind == FACT_TUPLE)
     return slice_coords(facts, value, fact);
-  if (fact->kind == FACT_EXPERT) return slice_slots(facts, value, fact);
+  if (fact->kind == FACT_EXPERT || fact->kind == FACT_LABEL)
+    return slice_slots(facts, value, fact);
   moe_fact_t *out = moe_fact_copy(facts, fact);
   for (unsigned d = 0; d < value->type.rank; d++) {
     unsigned n;
@@ -304,6 +311,12 @@ static const moe_fact_t *concat_slots(moe_facts_t *facts, ir_value_t *value) {
   const moe_source_t *known = known_parts(facts, op);
   const moe_fact_t *fact =
       moe_new_router(facts, value, (int)axis, first->source->experts, distinct);
+  moe_source_t *source = (moe_source_t *)fact->source; /* it is being made */
+  for (unsigned i = 0; i < op->n_in; i++) {
+    const moe_source_t *part = moe_fact(facts, ir_in(op, i))->source;
+    source->some = source->some || part->some;
+    source->given = source->given || part->given;
+  }
   if (known == NULL) {
     note_parts(facts, op, fact->source);
     return fact;
@@ -311,6 +324,75 @@ static const moe_fact_t *concat_slots(moe_facts_t *facts, ir_value_t *value) {
   moe_fact_t *out = moe_fact_copy(facts, fact);
   out->source = known;
   return out;
+}
+
+/* What is known of the experts' numbers in one operand of a concat. */
+typedef struct numbers {
+  int64_t lo, hi;
+  bool distinct;
+} numbers_t;
+
+/* Numbers that a router's choices are, perhaps renamed. */
+static bool chosen_numbers(const moe_fact_t *fact, numbers_t *out) {
+  int64_t n = fact->source->experts;
+  if (fact->space != NULL || fact->slot >= 0) return false;
+  *out = (numbers_t){0, n - 1, fact->source->distinct};
+  for (int64_t e = 0; fact->map != NULL && e < n; e++) {
+    double x = fact->map[e];
+    if (!(x >= 0 && x < 1e9)) return false;
+    if (e == 0) out->lo = out->hi = (int64_t)x;
+    if (e > 0 && x <= fact->map[e - 1]) out->distinct = false;
+    if ((int64_t)x < out->lo) out->lo = (int64_t)x;
+    if ((int64_t)x > out->hi) out->hi = (int64_t)x;
+  }
+  return true;
+}
+
+/* Numbers that are the same for all tokens. */
+static bool steady_numbers(const ir_value_t *value, int64_t axis,
+                           numbers_t *out) {
+  moe_integers_t bounds = moe_integers_of(value);
+  unsigned last = value->type.rank - 1;
+  *out = (numbers_t){bounds.lo, bounds.hi, rule_is_one(value->type.dim[axis])};
+  while (value->def != NULL && value->def->code == OP_EXPAND)
+    value = ir_in(value->def, 0);
+  const ir_type_t *type = &value->type;
+  if (axis == (int64_t)last && rule_is_constant(value) && type->rank >= 2 &&
+      value->def->code == OP_CONSTANT &&
+      !rule_is_one(type->dim[type->rank - 1]))
+    out->distinct = moe_integers_rows_differ(value->def);
+  return bounds.lo >= 0 && bounds.hi < INT32_MAX;
+}
+
+/* Choices beside experts that all tokens have, say: one router of all these. */
+static const moe_fact_t *concat_numbers(moe_facts_t *facts, ir_value_t *value) {
+  enum { MAX_OPERANDS = 16 };
+  const ir_op_t *op = value->def;
+  int64_t axis = ir_get_int(op, ATTR_CONCAT_axis), most = 0;
+  numbers_t in[MAX_OPERANDS];
+  bool chosen = false, distinct = true;
+  if (!dtype_is_integer(value->type.dtype) || op->n_in > MAX_OPERANDS ||
+      value->type.rank < 2)
+    return NULL;
+  for (unsigned i = 0; i < op->n_in; i++) {
+    const moe_fact_t *fact = moe_fact(facts, ir_in(op, i));
+    bool chooses = fact->kind == FACT_EXPERT;
+    if (chooses ? !chosen_numbers(fact, &in[i])
+                : fact->kind != FACT_NONE ||
+                      !steady_numbers(ir_in(op, i), axis, &in[i]))
+      return NULL;
+    for (unsigned d = 0; chooses && d < value->type.rank; d++)
+      if ((int64_t)d == axis ? (fact->tag[d] & TAG_TOKEN) != 0
+                             : fact->tag[d] != TAG_TOKEN)
+        return NULL;
+    chosen = chosen || chooses;
+    distinct = distinct && in[i].distinct;
+    for (unsigned j = 0; j < i; j++)
+      distinct = distinct && (in[j].hi < in[i].lo || in[i].hi < in[j].lo);
+    if (in[i].hi > most) most = in[i].hi;
+  }
+  return chosen ? moe_new_router(facts, value, (int)axis, most + 1, distinct)
+                : NULL;
 }
 
 /* What all experts have, one behind the other along an axis of their own. */
@@ -339,11 +421,16 @@ static const moe_fact_t *concat_experts(moe_facts_t *facts, ir_value_t *value) {
 
 const moe_fact_t *moe_rule_concat(moe_facts_t *facts, ir_value_t *value) {
   moe_fact_kind_t kind = moe_fact(facts, ir_in(value->def, 0))->kind;
-  if (kind == FACT_EXPERT) return concat_slots(facts, value);
+  if (kind == FACT_EXPERT) {
+    const moe_fact_t *slots = concat_slots(facts, value);
+    return slots != NULL ? slots : concat_numbers(facts, value);
+  }
   if (kind == FACT_GATE) return concat_experts(facts, value);
   if (kind == FACT_COUNT || kind == FACT_BOUND)
     return concat_counts(facts, value);
   if (kind == FACT_RANK) return moe_rule_concat_ranks(facts, value);
   const moe_fact_t *fact = concat_tuple(facts, value);
-  return fact != NULL ? fact : concat_bounds(facts, value);
+  if (fact == NULL) fact = concat_bounds(facts, value);
+  return fact != NULL || kind != FACT_NONE ? fact
+                                           : concat_numbers(facts, value);
 }

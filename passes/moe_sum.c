@@ -216,13 +216,20 @@ static bool scatter_parts(moe_builder_t *b, const ir_op_t *op, moe_sum_t *sum,
   return true;
 }
 
+bool moe_is_set(const moe_source_t *source) {
+  enum { MAX_COMPARED = 32 };
+  int64_t k;
+  return source->distinct ||
+         (expr_is_const(source->k, &k) && k <= MAX_COMPARED);
+}
+
 /* A value that is 0 where tokens did not choose the expert. */
 static bool gated_part(moe_builder_t *b, ir_value_t *value, const ir_op_t *at,
                        moe_sum_t *sum) {
   const moe_fact_t *fact = moe_fact(b->facts, value);
   if (fact->kind != FACT_GATE || fact->expert < 0 || !fact->off.known ||
       fact->off.x != 0 || fact->space != NULL || fact->places != NULL ||
-      !fact->source->distinct)
+      !moe_is_set(fact->source))
     return false;
   unsigned tags = moe_tag_union(value->type.rank, fact->tag);
   if ((tags & TAG_TOKEN) == 0 || (tags & TAG_SLOT) != 0) return false;
@@ -241,7 +248,7 @@ static bool stacked_part(moe_builder_t *b, const ir_op_t *op, moe_sum_t *sum) {
   const int64_t *axes = ir_get_ints(op, ATTR_REDUCE_SUM_axes, &n);
   if (fact->kind != FACT_GATE || n != 1 || fact->tag[axes[0]] != TAG_EXPERT ||
       !fact->off.known || fact->off.x != 0 || fact->places != NULL ||
-      !fact->source->distinct)
+      !moe_is_set(fact->source))
     return false;
   unsigned tags = moe_tag_union(value->type.rank, fact->tag);
   if ((tags & TAG_TOKEN) == 0 || (tags & TAG_SLOT) != 0) return false;

@@ -28,6 +28,9 @@ const moe_source_t *moe_sum_adds(moe_builder_t *b, const ir_op_t *op,
 bool moe_sum_belongs(const moe_part_t *part, const moe_source_t *source);
 /* Parts that belong to a router. */
 unsigned moe_sum_count(const moe_sum_t *sum, const moe_source_t *source);
+/* Whether a token's experts can be told apart, each once: no slots repeat
+ * another one's expert, or there are few of them to be compared. */
+bool moe_is_set(const moe_source_t *source);
 /* Operations that moe_sum_parts looks into. */
 bool moe_is_sum(const ir_op_t *op);
 
