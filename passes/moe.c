@@ -443,6 +443,7 @@ static void tell(search_t *s, const moe_found_t *found, const ir_op_t *op) {
   layer->form = form_name[found->form];
   layer->experts = found->source->experts;
   layer->k = moe_experts_per_token(found->source);
+  if (found->source->given) layer->router = "given numbers";
   layer->n_structures = op->n_regions;
   layer->shared = found->shared;
   layer->exactness = MOE_EX1;

@@ -27,7 +27,7 @@ typedef struct moe_found {
                                have the first one */
   moe_term_t *active;       /* bool: routes that count; NULL: all */
   bool unique; /* an expert counts once for a token, though slots repeat it */
-  const bool *present;      /* of the experts; NULL: all */
+  const bool *present; /* of the experts; NULL: all */
   unsigned n_rest;
   ir_value_t **rest; /* of root's type */
   ir_value_t *over;  /* likewise: in place of the sum for tokens without a route

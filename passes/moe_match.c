@@ -588,12 +588,22 @@ static bool comes_back(moe_builder_t *b, const ir_op_t *op,
          moe_is_routed(b, ir_in(op, gather ? 0 : 2), source);
 }
 
+/* One expert's result of those of all. */
+static bool picks(moe_builder_t *b, const ir_op_t *op,
+                  const moe_source_t *source) {
+  if (op->code != OP_GATHER_ELEMENTS && op->code != OP_GATHER_ND) return false;
+  const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+  return moe_is_index(fact) && fact->source == source && fact->space == NULL &&
+         ir_in(op, 0)->number > source->index->number;
+}
+
 moe_found_t *moe_match_single(moe_builder_t *b, const ir_op_t *op,
                               const moe_source_t *source) {
   if (!rule_is_one(source->k) || op->n_out != 1) return NULL;
   bool computes = (op->code == OP_MATMUL || ir_has_trait(op, ELEMENTWISE)) &&
                   takes_any(b, op, source) && !goes_on(b, op, source);
-  if (!computes && !comes_back(b, op, source)) return NULL;
+  if (!computes && !comes_back(b, op, source) && !picks(b, op, source))
+    return NULL;
   ir_value_t *root = with_weight(b, (ir_value_t *)&op->out[0], source);
   uint8_t tag[IR_MAX_RANK];
   for (unsigned n = 1; n < root->type.rank; n++) {

@@ -186,6 +186,47 @@ static bool choice_parts(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
   return false;
 }
 
+/* A choice between all experts of the router but one, and something else: that
+ * is the last one's. */
+static bool choices_and_other(moe_builder_t *b, ir_value_t *value,
+                              moe_sum_t *sum) {
+  const unsigned first = sum->n;
+  int64_t missing = -1, n = 0;
+  const moe_source_t *source = NULL;
+  for (unsigned i = 0;
+       i < MAX_NESTED && value->def != NULL && value->def->code == OP_SELECT;
+       i++) {
+    const unsigned at = sum->n;
+    if (!choice_part(b, value->def, sum)) break;
+    const moe_layout_t *own = sum->part[at].layout;
+    if (source == NULL) source = own->source;
+    bool twice = own->source != source || source->some || source->by_mask;
+    for (unsigned j = first; j < at && !twice; j++)
+      twice = sum->part[j].layout == own;
+    if (twice) {
+      sum->n = at;
+      break;
+    }
+    value = ir_in(value->def, 2);
+    n++;
+  }
+  if (source != NULL && n > 0 && n == source->experts - 1) {
+    bool *seen = ARENA_ARRAY(b->arena, bool, (size_t)source->experts);
+    for (unsigned i = first; i < sum->n; i++)
+      seen[sum->part[i].layout->expert] = true;
+    for (int64_t e = 0; e < source->experts; e++)
+      if (!seen[e]) missing = e;
+    const moe_part_t like = sum->part[first];
+    moe_part_t *part =
+        add_part(b, sum, value, like.at,
+                 moe_layout(b, LAYOUT_DENSE, source, NULL, missing));
+    memcpy(part->tag, like.tag, sizeof part->tag);
+    return true;
+  }
+  sum->n = first;
+  return false;
+}
+
 static bool scatter_part(moe_builder_t *b, const ir_op_t *op, bool from_zero,
                          moe_sum_t *sum) {
   double zero;
@@ -350,7 +391,8 @@ static void take_apart(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
       (op->code == OP_SCATTER_ELEMENTS || op->code == OP_SCATTER_ND) &&
       scatter_parts(b, op, sum, depth))
     return;
-  if (deeper && op->code == OP_SELECT && choice_parts(b, value, sum, depth))
+  if (deeper && op->code == OP_SELECT &&
+      (choice_parts(b, value, sum, depth) || choices_and_other(b, value, sum)))
     return;
   if (deeper && op->code == OP_REDUCE_SUM && stacked_part(b, op, sum)) return;
   if (deeper && op->code == OP_IF && branch_parts(b, value, sum, depth)) return;

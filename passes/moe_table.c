@@ -8,6 +8,7 @@
  * of 0, 1, .. by the same index, or found by comparing. */
 #include "passes/moe_table.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "ir/build.h"
@@ -25,6 +26,7 @@ typedef struct candidate {
   ir_value_t *value;
   int64_t indexed;  /* size of what it is an index of; 0: of nothing */
   bool has_slots;   /* the last dimension is taken apart */
+  bool has_default; /* something else is chosen for all other numbers */
   unsigned n, room; /* numbers that it is compared with, perhaps repeated */
   int64_t *compared;
   struct candidate *next;
@@ -159,13 +161,29 @@ static bool become_matrices(const ir_op_t *gather) {
   return false;
 }
 
+/* Rows of which are one-hot vectors. */
+static bool is_unit_matrix(const ir_value_t *value) {
+  enum { MAX_UNIT = 512 };
+  int64_t n, m;
+  if (value->type.rank != 2 || !expr_is_const(value->type.dim[0], &n) ||
+      !expr_is_const(value->type.dim[1], &m) || n != m || n < 2 || n > MAX_UNIT)
+    return false;
+  for (int64_t i = 0; i < n * n; i++) {
+    double x;
+    if (!moe_constant_element(value, i, &x) || x != (i / n == i % n ? 1 : 0))
+      return false;
+  }
+  return true;
+}
+
 static void see_gather(finder_t *f, const ir_op_t *op) {
   const ir_type_t *from = &op->in[0].value->type;
   int64_t axis = ir_get_int(op, ATTR_GATHER_axis);
   unsigned steps = 100;
   if (axis < 0) axis += from->rank;
   if (!dtype_is_float(from->dtype) || !is_weights(op->in[0].value, &steps) ||
-      (!are_matrices(from, (unsigned)axis) && !become_matrices(op)))
+      (!are_matrices(from, (unsigned)axis) && !become_matrices(op) &&
+       (axis != 0 || !is_unit_matrix(op->in[0].value))))
     return;
   note_index(candidate_of(f, op->in[1].value, false), from->dim[axis]);
 }
@@ -219,6 +237,35 @@ static void note_number(finder_t *f, candidate_t *c, int64_t number) {
   c->compared[c->n++] = number;
 }
 
+/* Whether the comparison chooses between something and what is no other choice
+ * of the same number, nor 0. */
+static bool has_default(const ir_value_t *same, const ir_value_t *router,
+                        unsigned depth) {
+  for (const ir_use_t *use = same->uses; use != NULL; use = use->next) {
+    const ir_op_t *op = use->user;
+    double zero;
+    if (depth < 4 && (is_view(op) || op->code == OP_EXPAND) &&
+        has_default(&op->out[0], router, depth + 1))
+      return true;
+    if (op->code != OP_SELECT || use->index != 0 ||
+        (moe_fill_number(op->in[2].value, &zero) && zero == 0))
+      continue;
+    const ir_op_t *other = op->in[2].value->def;
+    if (other == NULL || other->code != OP_SELECT) return true;
+    const ir_value_t *condition = other->in[0].value;
+    while (condition->def != NULL &&
+           (is_view(condition->def) || condition->def->code == OP_EXPAND))
+      condition = condition->def->in[0].value;
+    const ir_op_t *eq = condition->def;
+    bool slots = false;
+    if (eq == NULL || eq->code != OP_EQ ||
+        (behind_views(eq->in[0].value, false, &slots) != router &&
+         behind_views(eq->in[1].value, false, &slots) != router))
+      return true;
+  }
+  return false;
+}
+
 static void see_comparison(finder_t *f, const ir_op_t *op) {
   for (unsigned i = 0; i < 2; i++) {
     ir_value_t *x = op->in[i].value, *with = op->in[1 - i].value;
@@ -234,6 +281,8 @@ static void see_comparison(finder_t *f, const ir_op_t *op) {
     candidate_t *c = candidate_of(f, x, false);
     if (c == NULL) continue;
     if (one) note_number(f, c, number);
+    c->has_default =
+        c->has_default || (one && has_default(&op->out[0], c->value, 0));
     for (int64_t e = 0; !one && e < n; e++) note_number(f, c, e);
     return;
   }
@@ -297,11 +346,12 @@ static const ir_op_t *slot_table(const ir_value_t *value) {
 
 static ir_builder_t behind(pass_ctx_t *ctx, const ir_value_t *value) {
   ir_region_t *region = (ir_region_t *)ir_home(value); /* it is written to */
-  ir_op_t *op = value->def;
+  const ir_op_t *op = value->def;
+  const ir_op_t *at = op != NULL ? op : value->uses->user;
   return (ir_builder_t){.module = ctx->module,
                         .region = region,
                         .before = op != NULL ? op->next : region->first,
-                        .loc = op != NULL ? op->loc : (ir_loc_t){0},
+                        .loc = at->loc,
                         .diag = ctx->diag};
 }
 
@@ -314,7 +364,8 @@ static ir_value_t *write_picked(pass_ctx_t *ctx, const candidate_t *c) {
   return b.status == MOEC_OK ? index : NULL;
 }
 
-/* The place among the numbers that it is compared with, else -1. */
+/* The place among the numbers that it is compared with, else -1, or the place
+ * behind these. */
 static ir_value_t *write_compared(pass_ctx_t *ctx, const candidate_t *c) {
   ir_builder_t b = behind(ctx, c->value);
   expr_pool_t *pool = ctx->module->exprs;
@@ -328,6 +379,12 @@ static ir_value_t *write_compared(pass_ctx_t *ctx, const candidate_t *c) {
   ir_value_t *none = ir_scalar_int(&b, DT_I64, -1);
   ir_value_t *found = ir_select(&b, same, place, none);
   ir_value_t *index = ir_reduce(&b, OP_REDUCE_MAX, found, 1, &axis, false);
+  if (c->has_default && index != NULL) {
+    ir_value_t *behind_all = ir_scalar_int(&b, DT_I64, c->n);
+    ir_value_t *missing =
+        ir_binary(&b, OP_LT, index, ir_scalar_int(&b, DT_I64, 0));
+    index = ir_select(&b, missing, behind_all, index);
+  }
   return b.status == MOEC_OK ? index : NULL;
 }
 
@@ -342,10 +399,14 @@ static void set_compared(finder_t *f, const candidate_t *c, moe_table_t *t) {
     return;
   }
   t->index = write_compared(f->ctx, c);
-  t->experts = c->n;
-  if (c->compared[0] == 0 && c->compared[c->n - 1] == (int64_t)c->n - 1) return;
-  double *map = ARENA_ARRAY(f->ctx->scratch, double, c->n);
+  t->experts = c->n + c->has_default;
+  t->some = !c->has_default;
+  if (c->compared[0] == 0 && c->compared[c->n - 1] == (int64_t)c->n - 1 &&
+      !c->has_default)
+    return;
+  double *map = ARENA_ARRAY(f->ctx->scratch, double, c->n + 1);
   for (unsigned i = 0; i < c->n; i++) map[i] = (double)c->compared[i];
+  map[c->n] = NAN; /* no number of its own */
   t->map = map;
 }
 
@@ -406,7 +467,7 @@ void moe_note_tables(moe_facts_t *facts, const moe_table_t *tables) {
     source->given = true;
     facts->of[t->index->number] = fact;
     if (t->index == t->value) continue;
-    source->some = !t->indexes;
+    source->some = t->some;
     moe_fact_t *label = moe_fact_copy(facts, fact);
     label->kind = FACT_LABEL;
     label->indexes = t->indexes;

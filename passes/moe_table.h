@@ -13,6 +13,7 @@ typedef struct moe_table {
   int slot;          /* axis of the slots; -1: one expert for each token */
   int64_t experts;
   bool distinct;
+  bool some;         /* not all numbers name one */
   bool indexes;      /* how `value` names experts, see moe_fact_t */
   const double *map; /* likewise */
   struct moe_table *next;
