@@ -14,6 +14,7 @@
 #include "passes/moe_choice.h"
 #include "passes/moe_describe.h"
 #include "passes/moe_joint.h"
+#include "passes/moe_levels.h"
 #include "passes/moe_mask.h"
 #include "passes/moe_match.h"
 #include "passes/moe_normal.h"
@@ -571,6 +572,7 @@ static moe_facts_t *find_facts(pass_ctx_t *ctx, ir_func_t *func) {
   enum { MAX_ROUNDS = MOE_MAX_PARTS };
   moe_nest_t *nests = NULL;
   moe_joint_t *joints = NULL;
+  const moe_levels_t *levels = moe_write_levels(ctx, func);
   ir_renumber(func);
   const moe_table_t *tables =
       moe_find_tables(ctx, func, moe_facts_create(ctx->scratch, func));
@@ -582,6 +584,7 @@ static moe_facts_t *find_facts(pass_ctx_t *ctx, ir_func_t *func) {
     ir_renumber(func);
     facts = moe_facts_create(ctx->scratch, func);
     moe_note_tables(facts, tables);
+    moe_know_levels(facts, levels);
     moe_know_joints(facts, joints);
     for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
       find_picked(facts, op);
