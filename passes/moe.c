@@ -574,17 +574,19 @@ static moe_facts_t *find_facts(pass_ctx_t *ctx, ir_func_t *func) {
   moe_joint_t *joints = NULL;
   const moe_levels_t *levels = moe_write_levels(ctx, func);
   ir_renumber(func);
-  const moe_table_t *tables =
-      moe_find_tables(ctx, func, moe_facts_create(ctx->scratch, func));
-  ir_renumber(func);
   moe_facts_t *facts = moe_facts_create(ctx->scratch, func);
+  moe_know_levels(facts, levels);
+  const moe_table_t *tables = moe_find_tables(ctx, func, facts);
+  ir_renumber(func);
+  facts = moe_facts_create(ctx->scratch, func);
+  moe_know_levels(facts, levels);
   moe_note_tables(facts, tables);
   moe_mask_t *masks = moe_write_masks(ctx, func, facts);
   for (unsigned i = 0;; i++) {
     ir_renumber(func);
     facts = moe_facts_create(ctx->scratch, func);
-    moe_note_tables(facts, tables);
     moe_know_levels(facts, levels);
+    moe_note_tables(facts, tables);
     moe_know_joints(facts, joints);
     for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
       find_picked(facts, op);
