@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "passes/moe_levels.h"
 #include "passes/moe_read.h"
 #include "passes/moe_rules.h"
 
@@ -588,10 +589,13 @@ static bool comes_back(moe_builder_t *b, const ir_op_t *op,
          moe_is_routed(b, ir_in(op, gather ? 0 : 2), source);
 }
 
-/* One expert's result of those of all. */
+/* One expert's result of those of all; what a choice in each group gives at the
+ * chosen one is half of a number, and no expert's result. */
 static bool picks(moe_builder_t *b, const ir_op_t *op,
                   const moe_source_t *source) {
-  if (op->code != OP_GATHER_ELEMENTS && op->code != OP_GATHER_ND) return false;
+  if ((op->code != OP_GATHER_ELEMENTS && op->code != OP_GATHER_ND) ||
+      levels_are_below(ir_in(op, 0), INT64_MAX))
+    return false;
   const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
   return moe_is_index(fact) && fact->source == source && fact->space == NULL &&
          ir_in(op, 0)->number > source->index->number;
