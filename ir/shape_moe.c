@@ -1,4 +1,6 @@
 /* Shape laws of mixtures of experts. */
+#include <string.h>
+
 #include "ir/shape.h"
 
 /* Operands of moe.experts: the expert, the token, then the values. */
@@ -318,4 +320,36 @@ moec_status_t infer_moe_combine(ir_module_t *module, ir_op_t *op,
                         dim[0], 2, y->dim[0], diag));
   for (unsigned d = 1; d < y->rank; d++) dim[d] = y->dim[d];
   return shape_set(module, op, 0, dtype, y->rank, dim, diag);
+}
+
+/* ---- Limit --------------------------------------------------------------- */
+
+enum { MOST_EXPERTS = 1 << 30 };
+
+moec_status_t infer_moe_limit(ir_module_t *module, ir_op_t *op,
+                              diag_sink_t *diag) {
+  const ir_type_t *x = shape_in(op, 0);
+  const expr_t *groups = ir_get_expr(op, ATTR_MOE_LIMIT_groups);
+  const char *order = ir_get_str(op, ATTR_MOE_LIMIT_order);
+  int64_t experts = ir_get_int(op, ATTR_MOE_LIMIT_experts);
+  if (x->rank != 2 || x->dtype != DT_I64)
+    SHAPE_FAIL("operand 0 of moe.limit is %s, expected i64 of rank 2",
+               shape_str(module, x));
+  if (ir_in(op, 1) != NULL) MOEC_TRY(shape_scalar(module, op, 1, DT_I64, diag));
+  if (experts < 1 || experts > MOST_EXPERTS)
+    SHAPE_FAIL("moe.limit of %lld experts", (long long)experts);
+  if (strcmp(order, "tokens") != 0 && strcmp(order, "slots") != 0)
+    SHAPE_FAIL("order = \"%s\" of moe.limit, expected tokens or slots", order);
+  if (ir_get_int(op, ATTR_MOE_LIMIT_behind_kept) != 0 &&
+      (ir_in(op, 1) == NULL || strcmp(order, "slots") != 0))
+    SHAPE_FAIL("behind_kept of moe.limit needs a capacity and the order slots");
+  MOEC_TRY(shape_at_least(module, op, groups, 0, "groups =", diag));
+  if (expr_divide_exactly(module->exprs, x->dim[0], groups) == NULL)
+    SHAPE_FAIL("%s tokens of moe.limit are not %s groups of equal size",
+               shape_expr_str(module, x->dim[0]),
+               shape_expr_str(module, groups));
+  const expr_t *scratch[] = {groups, expr_const(module->exprs, experts)};
+  shape_set_like(op, 0, DT_I64, x);
+  shape_set_like(op, 1, DT_I64, x);
+  return shape_set(module, op, 2, DT_I64, 2, scratch, diag);
 }

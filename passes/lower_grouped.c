@@ -1,6 +1,8 @@
 /* Rows sorted by group, and products of the rows of each group with a matrix of
  * its own. Parallel units are tiles, of one group after the other, in the order
  * of all products; groups without rows have none. */
+#include <string.h>
+
 #include "ir/tile.h"
 #include "passes/lower.h"
 
@@ -14,6 +16,27 @@ static void root_group_rows(lower_t *lo, ir_op_t *op) {
 }
 
 const lowering_t lowering_group_rows = {.root = root_group_rows};
+
+static void root_moe_limit(lower_t *lo, ir_op_t *op) {
+  expr_pool_t *pool = lo->module->exprs;
+  const ir_type_t *type = &op->in[0].value->type;
+  const expr_t *groups = ir_get_expr(op, ATTR_MOE_LIMIT_groups);
+  bool by_slot = strcmp(ir_get_str(op, ATTR_MOE_LIMIT_order), "slots") == 0;
+  bool limited = ir_in(op, 1) != NULL;
+  ir_value_t *in[2] = {lower_stored(lo, op->in[0].value), NULL};
+  in[1] = limited ? lower_stored(lo, op->in[1].value) : in[0];
+  const expr_t *args[] = {
+      expr_const(pool, limited),
+      groups,
+      expr_divide_exactly(pool, type->dim[0], groups),
+      type->dim[1],
+      expr_const(pool, ir_get_int(op, ATTR_MOE_LIMIT_experts)),
+      expr_const(pool, by_slot),
+      expr_const(pool, ir_get_int(op, ATTR_MOE_LIMIT_behind_kept))};
+  lower_call(lo, op, "limit_routes", 2, in, sizeof args / sizeof args[0], args);
+}
+
+const lowering_t lowering_moe_limit = {.root = root_moe_limit};
 
 /* ---- Products ------------------------------------------------------------ */
 

@@ -15,6 +15,7 @@
 #include "passes/moe_describe.h"
 #include "passes/moe_joint.h"
 #include "passes/moe_levels.h"
+#include "passes/moe_limit.h"
 #include "passes/moe_mask.h"
 #include "passes/moe_match.h"
 #include "passes/moe_normal.h"
@@ -436,7 +437,8 @@ static const char *const form_name[] = {
     [MOE_FORM_CHOICE] = "experts choose tokens",
 };
 
-static void tell(search_t *s, const moe_found_t *found, const ir_op_t *op) {
+static void tell(search_t *s, const moe_found_t *found) {
+  const ir_op_t *op = found->experts;
   moe_layer_t *layer = moe_report_add_layer(s->ctx->options->moe);
   if (layer == NULL) return;
   layer->loc = found->root->def->loc;
@@ -462,13 +464,21 @@ static void tell(search_t *s, const moe_found_t *found, const ir_op_t *op) {
 }
 
 static void write_all(search_t *s) {
+  moe_limits_t *limits = moe_limits_find(s->ctx, s->b->facts, s->first);
   for (moe_found_t *found = s->first; found != NULL; found = found->next) {
     ir_value_t *sum;
-    const ir_op_t *op = moe_emit(s->ctx, found, now, s, &sum);
-    if (op == NULL) continue;
+    found->experts =
+        moe_emit(s->ctx, found, limits, now, s, &sum, &found->limit);
+    if (found->experts == NULL) continue;
     s->stands[found->root->number] = sum;
     s->ctx->changed = true;
-    tell(s, found, op);
+  }
+  moe_limits_apply(limits);
+  for (moe_found_t *found = s->first; found != NULL; found = found->next) {
+    if (found->experts == NULL) continue;
+    if (found->limit == NULL)
+      found->limit = moe_limits_settle(limits, found, found->experts);
+    tell(s, found);
   }
 }
 

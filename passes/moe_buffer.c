@@ -125,6 +125,25 @@ static moe_term_t *number_term(moe_builder_t *b, const expr_t *number) {
 
 /* ---- Gates at the places of routes --------------------------------------- */
 
+moe_term_t *moe_read_one(moe_builder_t *b, dtype_t dtype, unsigned rank,
+                         const expr_t *const *dim) {
+  moe_term_t *one = number_term(b, expr_const(b->pool, 1));
+  return moe_term_reshape(b->terms, cast_to(b, one, dtype), rank, dim);
+}
+
+/* The value that a number was converted from. */
+static const moe_term_t *number_of(const moe_term_t *x) {
+  while (x->kind == TERM_OP && (x->code == OP_RESHAPE || x->code == OP_CAST))
+    x = x->in[0];
+  return x;
+}
+
+bool moe_is_one_term(const moe_term_t *term) {
+  const moe_term_t *number = number_of(term);
+  return number->kind == TERM_OP && number->code == OP_EXPRS &&
+         expr_equals_const(number->exprs[0], 1);
+}
+
 /* The expert of the row's route. */
 static moe_term_t *expert_of_route(moe_builder_t *b,
                                    const moe_source_t *source) {
@@ -162,7 +181,10 @@ moe_term_t *moe_place_leaf(moe_builder_t *b, ir_value_t *value,
     features = features || !rule_is_one(dim[d]);
   if ((tags & (TAG_PLACE | TAG_EXPERT)) == 0)
     return moe_term_leaf(
-        b->terms, rule_is_one(source->k) && !features ? TERM_ROUTE : TERM_TOKEN,
+        b->terms,
+        (tags & TAG_SLOT) != 0 || (rule_is_one(source->k) && !features)
+            ? TERM_ROUTE
+            : TERM_TOKEN,
         value, tag);
   moe_term_t *number = NULL;
   int axis = moe_places_axis(source, value);
@@ -172,13 +194,64 @@ moe_term_t *moe_place_leaf(moe_builder_t *b, ir_value_t *value,
   if (number != NULL)
     return moe_term_reshape(b->terms, cast_to(b, number, value->type.dtype),
                             rank, dim);
-  if ((tags & TAG_PLACE) == 0 &&
-      (!features || moe_fact(b->facts, value)->rank != NULL))
+  const moe_fact_t *fact = moe_fact(b->facts, value);
+  if (fact->kind == FACT_GATE && fact->source == source && !features &&
+      fact->space == NULL && fact->expert < 0 && fact->places == NULL &&
+      fact->on.known && fact->on.x == 1)
+    return moe_read_one(b, value->type.dtype, rank, dim);
+  if ((tags & TAG_PLACE) == 0 && (!features || fact->rank != NULL))
     return moe_term_leaf(b->terms, TERM_GATE, value, tag);
   return (tags & TAG_PLACE) == 0
              ? read_units(b, value, tag,
                           moe_layout(b, LAYOUT_PLACES, source, NULL, -1))
              : NULL;
+}
+
+/* One number of each route, or of each token, in both. */
+static bool same_number(const moe_term_t *x, const moe_term_t *y) {
+  if (x == y) return true;
+  if (x->value == NULL || x->value != y->value || x->kind != y->kind ||
+      x->kind == TERM_OP)
+    return false;
+  for (unsigned d = 0; d < x->value->type.rank; d++)
+    if (x->tag[d] != y->tag[d] && !rule_is_one(x->value->type.dim[d]))
+      return false;
+  return true;
+}
+
+bool moe_is_own_place(moe_builder_t *b, const moe_term_t *x,
+                      const moe_term_t *y, const moe_source_t *source) {
+  if (b->places == NULL || !same_number(number_of(x), number_of(y)))
+    return false;
+  for (unsigned d = 0; d < x->rank; d++)
+    if (!rule_is_one(x->dim[d])) return false;
+  const moe_term_t *place = place_of_route(b, source);
+  return place != NULL && same_number(number_of(place), number_of(x));
+}
+
+bool moe_has_own_slot(moe_builder_t *b, ir_value_t *gate, unsigned axis,
+                      const moe_source_t *source) {
+  const moe_fact_t *fact = moe_fact(b->facts, gate);
+  return fact->kind == FACT_GATE && fact->source == source &&
+         fact->expert < 0 && fact->space == NULL && fact->places != NULL &&
+         is_zero(fact->off) && is_zero(fact->other) &&
+         fact->tag[axis] == TAG_SLOT && gate->type.dim[axis] == source->k &&
+         moe_same_places(b->places, fact->places) &&
+         fact->places->of[0].rank != NULL &&
+         tell_apart(source, fact->places, fact->places->of[0].rank->counted);
+}
+
+moe_term_t *moe_read_own_slot(moe_builder_t *b, ir_value_t *value,
+                              const uint8_t *tag, uint8_t *operand,
+                              const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  const expr_t *dim[IR_MAX_RANK];
+  unsigned n;
+  operand[*ir_get_ints(op, ATTR_REDUCE_SUM_axes, &n)] = TAG_SLOT;
+  moe_term_t *in = moe_build(b, ir_in(op, 0), operand, layout);
+  if (in == NULL) return NULL;
+  n = moe_features(b->terms, &value->type, tag, dim);
+  return moe_term_reshape(b->terms, in, n, dim);
 }
 
 /* A product over slots or features, of what two gates have at the place. */
@@ -225,6 +298,7 @@ static moe_term_t *gate_at_place(moe_builder_t *b, ir_value_t *gate,
   moe_term_t *term =
       moe_build(b, gate, tag, moe_layout(b, LAYOUT_PLACES, source, NULL, -1));
   if (term != NULL) term = scalar(b, term);
+  if (term != NULL && moe_is_one_term(term)) return term;
   return term != NULL
              ? moe_term_computed(b->terms, term)
              : moe_fail(b, gate->def, "a gate is one number for each place");
@@ -293,6 +367,7 @@ moe_term_t *moe_read_dispatch(moe_builder_t *b, ir_value_t *value,
     const expr_t *dim[IR_MAX_RANK];
     unsigned n = moe_features(b->terms, &value->type, tag, dim);
     row = moe_term_reshape(b->terms, row, n, dim);
+    if (moe_is_one_term(is_there)) return row;
     return both(b, OP_MUL, value->type.dtype, row, is_there);
   }
   return NULL;
@@ -438,6 +513,14 @@ static moe_term_t *is_below(moe_builder_t *b, const moe_source_t *source) {
   return both(b, OP_AND, DT_BOOL, fits, is_one);
 }
 
+/* Routes below the capacity count. */
+static bool set_below(moe_builder_t *b, moe_found_t *found) {
+  found->below = is_below(b, found->source);
+  found->places = b->places;
+  found->capacity = *found->source->capacity;
+  return found->below != NULL;
+}
+
 bool moe_settle_places(moe_builder_t *b, moe_found_t *found) {
   const moe_fact_t *taken = b->taken;
   if (taken == NULL) return true;
@@ -445,24 +528,15 @@ bool moe_settle_places(moe_builder_t *b, moe_found_t *found) {
     moe_fail(b, found->root->def, "routes without a place give nothing");
     return false;
   }
+  if (found->active != NULL || found->below != NULL) return false;
+  if (taken->limited) return set_below(b, found);
   moe_term_t *kept =
-      taken->limited
-          ? is_below(b, found->source)
-          : moe_build(b, taken->given, taken->given_tag,
-                      moe_layout(b, LAYOUT_ROUTES, found->source, NULL, -1));
+      moe_build(b, taken->given, taken->given_tag,
+                moe_layout(b, LAYOUT_ROUTES, found->source, NULL, -1));
   if (kept != NULL) kept = scalar(b, kept);
-  if (kept == NULL || found->active != NULL) return false;
+  if (kept == NULL) return false;
   found->active = cast_to(b, kept, DT_BOOL);
   return true;
-}
-
-/* Routes that have a place, and something but 0 there. */
-static moe_term_t *has_place(moe_builder_t *b, const moe_source_t *source,
-                             moe_term_t *weight) {
-  moe_term_t *fits = is_below(b, source);
-  return fits != NULL
-             ? both(b, OP_AND, DT_BOOL, fits, cast_to(b, weight, DT_BOOL))
-             : NULL;
 }
 
 moe_found_t *moe_match_buffers(moe_builder_t *b, const ir_op_t *op,
@@ -506,14 +580,18 @@ moe_found_t *moe_match_buffers(moe_builder_t *b, const ir_op_t *op,
     const expr_t *dim[IR_MAX_RANK];
     unsigned n = moe_features(b->terms, &root->type, root_tag, dim);
     row = moe_term_reshape(b->terms, row, n, dim);
-    moe_term_t *term = both(b, OP_MUL, root->type.dtype, row, weight);
-    moe_term_t *active = has_place(b, source, weight);
-    if (active == NULL) {
+    moe_term_t *term = row;
+    if (!moe_is_one_term(weight))
+      term = both(b, OP_MUL, root->type.dtype, row, weight);
+    moe_term_t *active = NULL; /* what has something but 0 there */
+    if (!moe_is_one_term(weight)) active = cast_to(b, weight, DT_BOOL);
+    moe_found_t *found = moe_new_found(b, root, root_tag, source, term,
+                                       MOE_FORM_CAPACITY, active);
+    if (found != NULL && !set_below(b, found)) {
       moe_fail(b, op, "places are numbers of one type");
       return NULL;
     }
-    return moe_new_found(b, root, root_tag, source, term, MOE_FORM_CAPACITY,
-                         active);
+    return found;
   }
   return NULL;
 }

@@ -2,8 +2,11 @@
  * layer, the term as the region of moe.experts. */
 #include "passes/moe_emit.h"
 
+#include <string.h>
+
 #include "ir/build.h"
 #include "passes/moe_choice.h"
+#include "passes/moe_limit.h"
 #include "passes/moe_nested.h"
 #include "passes/rules.h"
 
@@ -18,6 +21,7 @@ enum { TABLE_SIZE = 256 };
 typedef struct emitter {
   pass_ctx_t *ctx;
   const moe_found_t *found;
+  moe_limits_t *limits;
   ir_value_t *(*now)(void *user, ir_value_t *value);
   void *user;
   expr_pool_t *pool;
@@ -28,6 +32,7 @@ typedef struct emitter {
   ir_value_t *route_index; /* [T, k] */
   ir_value_t *token;       /* of each route, where experts choose; else NULL */
   ir_value_t *active;      /* bool[routes]: those that count; NULL: all */
+  const ir_op_t *limit;    /* that drops some; NULL: none does */
   written_t **table;       /* what was written: one of these */
   written_t *in_region[TABLE_SIZE], *in_front[TABLE_SIZE];
 } emitter_t;
@@ -115,10 +120,60 @@ static ir_value_t *split_dims(emitter_t *e, ir_value_t *x, const uint8_t *tag,
   return with_dims(e->outer, x, NULL, n, dim);
 }
 
+/* What a gate has at the experts of the routes where that is known, or computed
+ * from what counts routes; NULL: it takes all experts' numbers. Slots have the
+ * router's experts, or are those of a part of it, whose gate says what it is
+ * for others. */
+static ir_value_t *counted_at_routes(emitter_t *e, const moe_term_t *leaf) {
+  ir_builder_t *b = e->outer;
+  const moe_source_t *source = e->found->source;
+  ir_value_t *gate = leaf->value;
+  const moe_fact_t *fact = moe_fact(e->limits->facts, gate);
+  uint8_t tag[2 * IR_MAX_RANK] = {0}, own_tag[IR_MAX_RANK];
+  int axis = moe_tag_find(gate->type.rank, leaf->tag, TAG_EXPERT);
+  int column = fact->source != NULL ? moe_part_index(source, fact->source) : -1;
+  bool slots = (moe_tag_union(gate->type.rank, leaf->tag) & TAG_SLOT) != 0;
+  bool whole = fact->source == source;
+  if (fact->kind != FACT_GATE || fact->space != NULL || fact->expert >= 0 ||
+      axis < 0 || leaf->tag[axis] != TAG_EXPERT ||
+      (!whole && (column < 0 || slots || !fact->off.known)) ||
+      !moe_limits_has_one(fact, &gate->type) ||
+      ir_home(gate) != e->outer->region)
+    return NULL;
+  for (unsigned d = 0; d < leaf->rank; d++)
+    if (!rule_is_one(leaf->dim[d])) return NULL;
+  ir_value_t *x =
+      moe_limits_own(e->limits, b, fact->source, gate, (unsigned)axis, false);
+  const expr_t *one = expr_const(e->pool, 1);
+  const expr_t *dim[2] = {source->tokens, one};
+  if (x != NULL) {
+    memcpy(own_tag, leaf->tag, gate->type.rank);
+    own_tag[axis] = TAG_INNER;
+    x = split_dims(e, x, own_tag, tag);
+    x = bring_forward(b, x, tag, TAG_TOKEN, TAG_SLOT);
+  } else if (fact->on.known) {
+    if (whole) dim[1] = source->k;
+    x = ir_scalar(b, gate->type.dtype, fact->on.x);
+    x = ir_fill(b, x, 2, dim);
+  } else {
+    return NULL;
+  }
+  if (!whole) {
+    ir_value_t *own =
+        ir_slice(b, e->route_index, 1, expr_const(e->pool, column), one, one);
+    x = ir_reshape(b, x, 2, dim);
+    ir_value_t *off = ir_scalar(b, x->type.dtype, fact->off.x);
+    x = ir_select(b, ir_binary(b, OP_EQ, own, e->route_index), x, off);
+  }
+  return with_dims(b, x, source->routes, leaf->rank, leaf->dim);
+}
+
 /* What a gate [tokens, experts, features..], or one of routes and experts, has
  * at the experts of the routes. */
 static ir_value_t *gate_at_routes(emitter_t *e, const moe_term_t *leaf) {
   ir_builder_t *b = e->outer;
+  ir_value_t *counted = counted_at_routes(e, leaf);
+  if (counted != NULL) return counted;
   const moe_source_t *source = e->found->source;
   uint8_t tag[2 * IR_MAX_RANK] = {0};
   bool slots =
@@ -482,6 +537,18 @@ static ir_value_t *repeated_experts(emitter_t *e) {
   return with_dims(b, any, source->routes, 0, NULL);
 }
 
+/* One more condition on the routes that count. */
+static bool write_condition(emitter_t *e, const moe_term_t *term) {
+  ir_builder_t *b = e->outer;
+  const moe_source_t *source = e->found->source;
+  if (term == NULL) return true;
+  ir_value_t *x = write_for_routes(e, term, source->routes);
+  if (x == NULL) return false;
+  x = with_dims(b, x, source->routes, 0, NULL);
+  e->active = e->active != NULL ? ir_binary(b, OP_AND, x, e->active) : x;
+  return e->active != NULL;
+}
+
 /* Experts of the routes, in order; those of tokens that are dropped name none.
  */
 static ir_value_t *expert_numbers(emitter_t *e) {
@@ -497,17 +564,20 @@ static ir_value_t *expert_numbers(emitter_t *e) {
   const expr_t *dim[2] = {source->tokens, source->k};
   e->route_index = with_dims(b, x, NULL, 2, dim);
   x = with_dims(b, x, source->routes, 0, NULL);
+  ir_value_t *kept = NULL;
+  if (found->below != NULL && found->over == NULL)
+    kept = moe_limits_keep(e->limits, found, b->before, &e->limit);
+  if (kept != NULL) x = with_dims(b, kept, source->routes, 0, NULL);
   if (found->unique) {
     ir_value_t *again = repeated_experts(e);
     x = ir_select(b, again, ir_scalar_int(b, DT_I64, source->experts), x);
   }
-  if (found->active == NULL) return x;
-  ir_value_t *active = write_for_routes(e, found->active, source->routes);
-  if (active == NULL) return NULL;
-  active = with_dims(b, active, source->routes, 0, NULL);
-  e->active = active;
+  if (!write_condition(e, found->active) ||
+      (kept == NULL && !write_condition(e, found->below)))
+    return NULL;
+  if (e->active == NULL) return x;
   ir_value_t *none = ir_scalar_int(b, DT_I64, source->experts);
-  return ir_select(b, active, x, none);
+  return ir_select(b, e->active, x, none);
 }
 
 /* Which region each expert has, and its place in the banks of that. */
@@ -725,8 +795,9 @@ static ir_value_t *write_over(emitter_t *e, ir_value_t *sum) {
 }
 
 ir_op_t *moe_emit(pass_ctx_t *ctx, const moe_found_t *found,
+                  moe_limits_t *limits,
                   ir_value_t *(*now)(void *user, ir_value_t *value), void *user,
-                  ir_value_t **out_sum) {
+                  ir_value_t **out_sum, const ir_op_t **out_limit) {
   ir_op_t *root = found->root->def;
   if (!pass_allow_rewrite(ctx, "moe", root)) return NULL;
   ir_builder_t b = {.module = ctx->module,
@@ -736,6 +807,7 @@ ir_op_t *moe_emit(pass_ctx_t *ctx, const moe_found_t *found,
                     .diag = ctx->diag};
   emitter_t e = {.ctx = ctx,
                  .found = found,
+                 .limits = limits,
                  .now = now,
                  .user = user,
                  .pool = ctx->module->exprs,
@@ -760,5 +832,6 @@ ir_op_t *moe_emit(pass_ctx_t *ctx, const moe_found_t *found,
   if (b.status != MOEC_OK) return NULL;
   ir_replace_uses(found->root, sum);
   *out_sum = sum;
+  *out_limit = e.limit;
   return experts;
 }

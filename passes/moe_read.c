@@ -69,6 +69,13 @@ static moe_term_t *read_elementwise(moe_builder_t *b, ir_value_t *value,
   for (unsigned i = 0; i < op->n_in; i++)
     if (!moe_term_broadcasts(in[i], rank, dim))
       return moe_fail(b, op, "operands are aligned by row");
+  if (layout->kind == LAYOUT_PLACES && op->code == OP_EQ &&
+      moe_is_own_place(b, in[0], in[1], layout->source))
+    return moe_read_one(b, DT_BOOL, rank, dim);
+  for (unsigned i = 0;
+       i < 2 && layout->kind == LAYOUT_PLACES && op->code == OP_MUL; i++)
+    if (moe_is_one_term(in[i]))
+      return moe_term_reshape(b->terms, in[1 - i], rank, dim);
   return moe_term_op(b->terms, &(moe_term_t){.code = op->code,
                                              .model = op,
                                              .dtype = value->type.dtype,
@@ -272,6 +279,9 @@ static moe_term_t *read_reduce(moe_builder_t *b, ir_value_t *value,
       return moe_fail(b, op, "rows are independent of each other");
     if (!goes || keeps) to++;
   }
+  if (layout->kind == LAYOUT_PLACES && n == 1 && op->code == OP_REDUCE_SUM &&
+      moe_has_own_slot(b, x, (unsigned)axes[0], layout->source))
+    return moe_read_own_slot(b, value, tag, operand, layout);
   moe_term_t *in = moe_build(b, x, operand, layout);
   if (in == NULL) return NULL;
   for (unsigned i = 0; i < n; i++)

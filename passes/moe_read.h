@@ -55,6 +55,23 @@ moe_term_t *moe_read_place(moe_builder_t *b, const ir_op_t *op,
                            const uint8_t *tag, const moe_source_t *source,
                            const moe_fact_t *fact);
 
+/* Whether a gate of slots and places has 0 at the place of a route for all
+ * slots but the route's own: this axis. Then a sum over it is what that slot
+ * has; tags of its operand. */
+bool moe_has_own_slot(moe_builder_t *b, ir_value_t *gate, unsigned axis,
+                      const moe_source_t *source);
+moe_term_t *moe_read_own_slot(moe_builder_t *b, ir_value_t *value,
+                              const uint8_t *tag, uint8_t *operand,
+                              const moe_layout_t *layout);
+
+/* Whether both are the place of the row's route, a number of one element. */
+bool moe_is_own_place(moe_builder_t *b, const moe_term_t *x,
+                      const moe_term_t *y, const moe_source_t *source);
+/* 1 with these features, each of size 1, and whether a term is that. */
+moe_term_t *moe_read_one(moe_builder_t *b, dtype_t dtype, unsigned rank,
+                         const expr_t *const *dim);
+bool moe_is_one_term(const moe_term_t *term);
+
 /* By operation; moe_read_rows.c has those that lay rows out anew. */
 typedef moe_term_t *moe_reader_t(moe_builder_t *b, ir_value_t *value,
                                  const uint8_t *tag,

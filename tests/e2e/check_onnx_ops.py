@@ -191,7 +191,28 @@ for name, (x, w, how) in CONVOLUTIONS.items():
 case("unfold_by_sizes", ["f32[1,2,n]", "f32[]", "f32[k]"],
      ["unfold(%0, %1) {kernel = [k], out = [n], strides = [2], dilations = [2], pad_before = [k - 1], input_dilation = [3]}"],
      (1, 2, 6), (), (3,))
+
+def limited(dtype, shape, rng):
+    return rng.integers(-1, 6, shape) if shape else np.array(2, np.int64)
+
+
 case("grouped_rows", ["i64[n]"], ["group_rows(%0) {groups = 4}"], (20,), fill=lambda d, s, r: r.integers(-1, 6, s), results=4)
+
+for order in ("tokens", "slots"):
+    for groups, tokens in ((1, "T"), (2, "14")):
+        how = f"{{experts = 4, groups = {groups}, order = \"{order}\"}}"
+        case(f"counted_{order}_{groups}", [f"i64[{tokens},2]"], [f"moe.limit(%0) {how}"], (14, 2),
+             fill=limited, results=2)
+        case(f"limited_{order}_{groups}", [f"i64[{tokens},2]", "i64[]"],
+             [f"moe.limit(%0, %1) {how}"], (14, 2), (), fill=limited, results=2)
+for tokens in ("14", "T", "0"):
+    case(f"limited_behind_kept_{tokens}", [f"i64[{tokens},3]", "i64[]"],
+         ["moe.limit(%0, %1) {experts = 4, groups = 1, order = \"slots\", behind_kept = 1}"],
+         (0 if tokens == "0" else 14, 3), (), fill=limited, results=2)
+case("limited_behind_kept_in_groups", ["i64[14,3]", "i64[]"],
+     ["moe.limit(%0, %1) {experts = 4, groups = 2, order = \"slots\", behind_kept = 1}"],
+     (14, 3), (), fill=limited, results=2)
+
 
 def routes(dtype, shape, rng):
     return rng.integers(-1, 4, shape) if dtype == "i64" else plain(dtype, shape, rng)
@@ -232,7 +253,7 @@ def source(name):
             lines.append(f"  {line}")
             number += 1  # as cases count: every line has a number
             continue
-        n = {"topk": 2, "sort_rows": 2, "group_rows": 6}.get(line.split("(")[0], 1)
+        n = {"topk": 2, "sort_rows": 2, "group_rows": 6, "moe.limit": 3}.get(line.split("(")[0], 1)
         last = [f"%{number + i}" for i in range(n)]
         lines.append(f"  {', '.join(last)} = {line}")
         number += n
