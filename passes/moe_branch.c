@@ -85,40 +85,67 @@ static bool covers_expert(moe_builder_t *b, ir_value_t *mask,
   if (fact->kind != FACT_GATE || fact->source != layout->source ||
       fact->expert != layout->expert)
     return false;
-  if (fact->on.known) return fact->on.x != 0;
+  if (fact->on.known)
+    return fact->on.x > 0 && fact->off.known && fact->off.x >= 0;
   const ir_op_t *op = mask->def;
   if (op->code == OP_LT && is_zero(ir_in(op, 0)))
     return is_nonnegative(ir_in(op, 1), 0);
   return mask->type.dtype != DT_BOOL && is_nonnegative(mask, 0);
 }
 
+static bool is_one(const ir_value_t *value) {
+  int64_t number;
+  return rule_splat_int(value, &number) && number == 1;
+}
+
+/* The number x if `op` says that x is 0, or with `some` that it is above 0;
+ * NULL: it says something else. */
+static ir_value_t *compared(const ir_op_t *op, bool some) {
+  if (op->code != OP_LT && op->code != OP_LE && op->code != OP_EQ) return NULL;
+  ir_value_t *a = ir_in(op, 0), *b = ir_in(op, 1);
+  if (op->code == OP_LT && some && is_zero(a)) return b; /* 0 < x */
+  if (op->code == OP_LE && some && is_one(a)) return b;  /* 1 <= x */
+  if (op->code == OP_LT && !some && is_one(b)) return a; /* x < 1 */
+  if (op->code == OP_LE && !some && is_zero(b)) return a;
+  if (op->code == OP_EQ && !some && is_zero(b)) return a;
+  return op->code == OP_EQ && !some && is_zero(a) ? b : NULL;
+}
+
+/* Whether a sum over tokens could come to 0 again. */
+static bool wraps(const ir_value_t *sum) {
+  dtype_t dtype = sum->type.dtype;
+  return dtype_is_integer(dtype) && dtype_bits(dtype) < 32;
+}
+
 bool moe_is_any(moe_builder_t *b, ir_value_t *condition,
-                const moe_layout_t *layout) {
+                const moe_layout_t *layout, bool none) {
+  enum { MAX_STEPS = 16 };
   ir_value_t *value = condition;
-  bool reduced = false;
-  for (unsigned i = 0; i < 12 && value->def != NULL; i++) {
+  bool reduced = false, some = !none;
+  for (unsigned i = 0; i < MAX_STEPS && value->def != NULL; i++) {
     const ir_op_t *op = value->def;
     const moe_fact_t *fact = moe_fact(b->facts, value);
-    if (fact->kind == FACT_COUNT && fact->source == layout->source &&
+    if (some && fact->kind == FACT_COUNT && fact->source == layout->source &&
         fact->first == layout->expert && value->type.rank == 0)
       return true;
-    if (reduced && covers_expert(b, value, layout)) return true;
-    if (op->code == OP_LT && is_zero(ir_in(op, 0)))
-      value = ir_in(op, 1);
-    else if (op->code == OP_CAST || op->code == OP_RESHAPE ||
-             op->code == OP_NOT)
+    if (some && reduced && covers_expert(b, value, layout)) return true;
+    ir_value_t *number = compared(op, some);
+    if (number != NULL) {
+      value = number;
+      some = true;
+    } else if (op->code == OP_NOT) {
       value = ir_in(op, 0);
-    else if (op->code == OP_REDUCE_SUM || op->code == OP_REDUCE_MAX) {
+      some = !some;
+    } else if (op->code == OP_RESHAPE ||
+               (op->code == OP_CAST &&
+                (some || ir_in(op, 0)->type.dtype == DT_BOOL))) {
+      value = ir_in(op, 0);
+    } else if (some && (op->code == OP_REDUCE_MAX ||
+                        (op->code == OP_REDUCE_SUM && !wraps(value)))) {
       reduced = true;
       value = ir_in(op, 0);
     } else {
       return false;
-    }
-    if (op->code == OP_NOT) { /* not (x == 0) */
-      if (value->def == NULL || value->def->code != OP_EQ ||
-          !is_zero(ir_in(value->def, 1)))
-        return false;
-      value = ir_in(value->def, 0);
     }
   }
   return false;

@@ -921,9 +921,12 @@ moe_term_t *moe_read_if(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
                         const moe_layout_t *layout) {
   const ir_op_t *op = value->def;
   const moe_fact_t *fact = moe_fact(b->facts, value);
-  if (layout->kind != LAYOUT_DENSE || fact->kind != FACT_GATE ||
-      fact->source != layout->source || fact->expert != layout->expert ||
-      !moe_is_any(b, ir_in(op, 0), layout))
-    return moe_fail(b, op, "the branch is taken when a token chose the expert");
-  return moe_build(b, ir_in(op->regions[0].last, value->index), tag, layout);
+  bool of_expert = layout->kind == LAYOUT_DENSE && fact->kind == FACT_GATE &&
+                   fact->source == layout->source &&
+                   fact->expert == layout->expert;
+  for (unsigned r = 0; of_expert && r < 2; r++)
+    if (moe_is_any(b, ir_in(op, 0), layout, r == 1))
+      return moe_build(b, ir_in(op->regions[r].last, value->index), tag,
+                       layout);
+  return moe_fail(b, op, "the branch is taken when a token chose the expert");
 }

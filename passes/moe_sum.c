@@ -299,27 +299,46 @@ static bool stacked_part(moe_builder_t *b, const ir_op_t *op, moe_sum_t *sum) {
   return true;
 }
 
-/* A branch that adds something to what the other one passes on. */
+/* Parts of `value` in front of `base`, which it must come to. */
+static bool parts_until(moe_builder_t *b, ir_value_t *value,
+                        const ir_value_t *base, moe_sum_t *sum,
+                        unsigned depth) {
+  const ir_value_t *outer = sum->base;
+  bool outer_reached = sum->reached;
+  double zero;
+  sum->base = base;
+  sum->reached = rule_splat_float(base, &zero) && zero == 0;
+  take_apart(b, value, sum, depth);
+  bool reached = sum->reached;
+  sum->base = outer;
+  sum->reached = outer_reached;
+  return reached;
+}
+
+/* A branch adds what experts give to what the other one passes on; it is taken
+ * when any token chose them. */
 static bool branch_parts(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
                          unsigned depth) {
   const ir_op_t *op = value->def;
-  ir_value_t *then = ir_in(op->regions[0].last, value->index);
-  ir_value_t *other = ir_in(op->regions[1].last, value->index);
-  const ir_op_t *add = then->def;
-  if (add == NULL || add->code != OP_ADD) return false;
-  for (unsigned i = 0; i < 2; i++) {
-    ir_value_t *part = ir_in(add, 1 - i);
-    if (ir_in(add, i) != other) continue;
-    const moe_fact_t *fact = moe_fact(b->facts, part);
-    const moe_layout_t *layout =
-        fact->kind == FACT_GATE && fact->expert >= 0
-            ? moe_layout(b, LAYOUT_DENSE, fact->source, NULL, fact->expert)
-            : NULL;
-    if (layout == NULL || !moe_is_any(b, ir_in(op, 0), layout) ||
-        !gated_part(b, part, op, sum))
-      return false;
-    take_apart(b, other, sum, depth + 1);
-    return true;
+  const unsigned first = sum->n;
+  ir_value_t *result[] = {ir_in(op->regions[0].last, value->index),
+                          ir_in(op->regions[1].last, value->index)};
+  for (unsigned adds = 0; adds < 2; adds++) {
+    ir_value_t *other = result[1 - adds];
+    bool fits = result[adds] != other &&
+                parts_until(b, result[adds], other, sum, depth + 1) &&
+                sum->n > first;
+    for (unsigned i = first; fits && i < sum->n; i++) {
+      const moe_layout_t *layout = sum->part[i].layout;
+      fits = layout != NULL && layout->expert >= 0 &&
+             (layout->kind == LAYOUT_DENSE || layout->kind == LAYOUT_ROWS) &&
+             moe_is_any(b, ir_in(op, 0), layout, adds == 1);
+    }
+    if (fits) {
+      take_apart(b, other, sum, depth + 1);
+      return true;
+    }
+    sum->n = first;
   }
   return false;
 }
@@ -369,6 +388,10 @@ static void take_apart(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
                        unsigned depth) {
   const ir_op_t *op = value->def;
   double zero;
+  if (value == sum->base) {
+    sum->reached = true;
+    return;
+  }
   if (rule_splat_float(value, &zero) && zero == 0) return;
   if (op != NULL && op->code == OP_ADD) { /* nothing is added */
     for (unsigned i = 0; i < 2; i++) {

@@ -15,6 +15,8 @@ typedef struct moe_part {
 typedef struct moe_sum {
   unsigned n, room;
   moe_part_t *part;
+  const ir_value_t *base; /* where taking apart ends, or NULL */
+  bool reached;           /* it came there */
 } moe_sum_t;
 
 /* The parts of a sum of values of one shape: chains and trees of additions,
