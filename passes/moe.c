@@ -128,6 +128,7 @@ static bool keep(search_t *s, moe_found_t *found) {
         moe_term_normal(s->terms, found->root->def->parent, found->term[i]);
   found->shared = moe_count_shared(found);
   s->settled[found->root->number] = true;
+  moe_forget_routed(s->b, found->source);
   *s->last = found;
   s->last = &found->next;
   return true;
@@ -185,7 +186,8 @@ static void find_sources(search_t *s) {
     bool mask = fact->kind == FACT_GATE && fact->source->by_mask &&
                 is_mask(op, fact->source);
     bool router = dtype_is_integer(value->type.dtype) &&
-                  fact->kind == FACT_EXPERT && fact->source->index == value;
+                  (fact->kind == FACT_EXPERT || fact->kind == FACT_LABEL) &&
+                  fact->source->index == value;
     if (!mask && !router) continue;
     s->source = arena_grow_array(s->ctx->scratch, s->source, s->n_sources,
                                  s->n_sources + 1, sizeof *s->source);
@@ -456,7 +458,9 @@ static void tell(search_t *s, const moe_found_t *found) {
   tell_missing(s, found, layer);
   moe_describe_experts(s->ctx->options->moe, layer, op,
                        found->form == MOE_FORM_DENSE);
-  if (moe_chooses_by_weight(found)) layer->k = 0;
+  if (moe_chooses_by_weight(found) ||
+      (found->source->some && layer->k == layer->experts))
+    layer->k = 0; /* that varies */
   if (found->source->by_mask) tell_chosen(s, found->source, layer);
   /* buffers have more rows than tokens, or fewer: nobody counted */
   if (found->form == MOE_FORM_CAPACITY)

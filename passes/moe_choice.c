@@ -5,7 +5,7 @@
  * buffers, of which each has a token; a scatter adds them to their tokens. */
 #include "passes/moe_choice.h"
 
-#include <math.h>
+#include <float.h>
 
 #include "passes/moe_read.h"
 #include "passes/moe_rules.h"
@@ -89,38 +89,61 @@ int64_t moe_experts_per_token(const moe_source_t *source) {
   return rest < MANY / 64 && rest > -MANY / 64 ? k : 0;
 }
 
-static bool is_nothing(const ir_value_t *value) {
+/* Copies of 0, or of -inf or the lowest number: scores that count for nothing.
+ */
+static bool is_nothing(const ir_value_t *value, bool low) {
   double x;
-  return moe_fill_number(value, &x) && (x == 0 || (isinf(x) && x < 0));
+  return moe_fill_number(value, &x) && (low ? x <= -(double)FLT_MAX : x == 0);
 }
 
-static bool may_vanish(const ir_value_t *value, unsigned *steps) {
+static bool may_vanish(const ir_value_t *value, bool low, unsigned *steps);
+
+/* Whether one of two operands may, or both. */
+static bool may_operands(const ir_op_t *op, bool low, bool all,
+                         unsigned *steps) {
+  bool first = may_vanish(op->in[0].value, low, steps);
+  return first == all ? may_vanish(op->in[1].value, low, steps) : first;
+}
+
+/* Whether conditions make elements 0, or (`low`) lower than all others. */
+static bool may_vanish(const ir_value_t *value, bool low, unsigned *steps) {
   const ir_op_t *op = value->def;
-  if (op == NULL || *steps == 0) return false;
+  if (op == NULL || op->n_in == 0 || *steps == 0) return false;
   --*steps;
-  const ir_value_t *x = op->n_in > 0 ? op->in[0].value : NULL;
+  const ir_value_t *x = op->in[0].value;
   double zero;
   switch (op->code) {
     case OP_SELECT:
-      return is_nothing(op->in[1].value) || is_nothing(op->in[2].value) ||
-             may_vanish(op->in[1].value, steps) ||
-             may_vanish(op->in[2].value, steps);
+      return is_nothing(op->in[1].value, low) ||
+             is_nothing(op->in[2].value, low) ||
+             may_vanish(op->in[1].value, low, steps) ||
+             may_vanish(op->in[2].value, low, steps);
     case OP_CAST:
-      return x->type.dtype == DT_BOOL || may_vanish(x, steps);
+      return (!low && x->type.dtype == DT_BOOL) || may_vanish(x, low, steps);
     case OP_MAX:
-      return rule_splat_float(op->in[1].value, &zero) && zero == 0;
+      return !low && rule_splat_float(op->in[1].value, &zero) && zero == 0;
     case OP_MUL:
-      return may_vanish(x, steps) || may_vanish(op->in[1].value, steps);
-    case OP_SCATTER_ELEMENTS:
-      return may_vanish(op->in[2].value, steps);
+      return !low && may_operands(op, low, false, steps);
+    case OP_ADD:
+      return may_operands(op, low, !low, steps);
+    case OP_LOG:
+      return low && may_vanish(x, false, steps);
+    case OP_SOFTMAX:
+    case OP_EXP:
+      return !low && may_vanish(x, true, steps);
     case OP_DIV:
+    case OP_POW:
+    case OP_REDUCE_SUM:
+    case OP_REDUCE_PROD:
+      return !low && may_vanish(x, low, steps);
+    case OP_SCATTER_ELEMENTS:
+      return may_vanish(op->in[2].value, low, steps);
     case OP_RESHAPE:
     case OP_EXPAND:
     case OP_TRANSPOSE:
     case OP_SLICE:
-    case OP_SOFTMAX:
     case OP_GATHER_ELEMENTS:
-      return may_vanish(x, steps);
+      return may_vanish(x, low, steps);
     default:
       return false;
   }
@@ -128,5 +151,5 @@ static bool may_vanish(const ir_value_t *value, unsigned *steps) {
 
 bool moe_may_vanish(const ir_value_t *weight) {
   unsigned steps = 64;
-  return may_vanish(weight, &steps);
+  return may_vanish(weight, false, &steps);
 }

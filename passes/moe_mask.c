@@ -5,6 +5,7 @@
 #include <float.h>
 
 #include "ir/build.h"
+#include "passes/moe_choice.h"
 #include "passes/rules.h"
 
 enum { MAX_STEPS = 16, MAX_EXPERTS = 1 << 16 };
@@ -50,6 +51,11 @@ static int chosen_where(const ir_value_t *value, unsigned depth) {
     } else if (depth < MAX_STEPS && (op->code == OP_NOT || is_view(op))) {
       answer = chosen_where(&op->out[0], depth + 1);
       if (answer >= 0 && op->code == OP_NOT) answer = 1 - answer;
+    } else if (depth < MAX_STEPS && op->code == OP_DIV && use->index == 0) {
+      answer = chosen_where(&op->out[0], depth + 1);
+    } else if (depth < MAX_STEPS && op->code == OP_LT && use->index == 1 &&
+               rule_splat_float(op->in[0].value, &one) && one == 0) {
+      answer = chosen_where(&op->out[0], depth + 1); /* where it is above 0 */
     } else if (depth < MAX_STEPS && op->code == OP_SUB && use->index == 1 &&
                rule_splat_float(op->in[0].value, &one) && one == 1) {
       answer = chosen_where(&op->out[0], depth + 1);
@@ -148,14 +154,34 @@ static bool is_order(const ir_op_t *op, unsigned result) {
          rule_same_dims(&op->in[0].value->type, &op->out[1].type);
 }
 
-/* Numbers that say how many scores are better, or in which place one is; in the
- * second case `limit` of them are below it. */
+/* How many scores have fewer than `limit` others above them, where a sum counts
+ * these, if no two are equal; 0: it counts something else. */
+static int64_t counted_below(const ir_op_t *sum, const ir_value_t *limit) {
+  unsigned result;
+  int64_t n;
+  const ir_op_t *op = behind_views(sum->in[0].value, &result);
+  if (op == NULL || (op->code != OP_LT && op->code != OP_LE) ||
+      !rule_splat_int(limit, &n))
+    return 0;
+  unsigned of[2];
+  const ir_op_t *x = behind_views(op->in[0].value, &of[0]);
+  const ir_op_t *y = behind_views(op->in[1].value, &of[1]);
+  if (x == NULL || x != y || of[0] != of[1]) return 0;
+  n -= op->code == OP_LE; /* itself */
+  return n > 0 ? n : 0;
+}
+
+/* Numbers that say how many scores are better, or in which place one is; where
+ * that is known, `limit` of them are below it. */
 static bool is_place(const ir_value_t *value, const ir_value_t *limit,
                      int64_t *out_below) {
   unsigned result;
   const ir_op_t *op = behind_views(value, &result);
   if (op == NULL) return false;
-  if (op->code == OP_REDUCE_SUM) return true;
+  if (op->code == OP_REDUCE_SUM) {
+    *out_below = counted_below(op, limit);
+    return true;
+  }
   if (!is_order(op, result)) return false;
   const ir_op_t *order = behind_views(op->in[0].value, &result);
   int64_t n;
@@ -181,6 +207,43 @@ static bool is_on_scores(const ir_op_t *op, int64_t *out_chosen) {
   if (*out_chosen == 0) *out_chosen = how_many(y, x);
   if (op->code == OP_EQ) return *out_chosen == 1;
   return true;
+}
+
+/* Whether a value, or a view of it, is what results of experts are multiplied
+ * by: it is repeated for their features, or summed over with them. */
+static bool weighs_results(const ir_value_t *value, unsigned depth) {
+  unsigned n = 0;
+  for (const ir_use_t *use = value->uses; use != NULL && n < MAX_STEPS;
+       use = use->next, n++) {
+    const ir_op_t *op = use->user;
+    if (is_view(op) && depth < MAX_STEPS &&
+        weighs_results(&op->out[0], depth + 1))
+      return true;
+    if (op->code != OP_MUL && op->code != OP_MATMUL) continue;
+    const ir_value_t *other = op->in[1 - use->index].value;
+    const ir_type_t *to = &op->out[0].type;
+    if (rule_is_constant(other) || other->type.rank < 2) continue;
+    if (op->code == OP_MATMUL && other->type.rank > 2 &&
+        (rule_is_one(to->dim[to->rank - 2]) ||
+         rule_is_one(to->dim[to->rank - 1])))
+      return true;
+    unsigned shift = to->rank - value->type.rank;
+    for (unsigned d = 0; op->code == OP_MUL && d < value->type.rank; d++)
+      if (rule_is_one(value->type.dim[d]) && !rule_is_one(to->dim[shift + d]))
+        return true;
+  }
+  return false;
+}
+
+/* Weights of experts, of which conditions on scores make some 0. */
+static bool is_gate(const ir_op_t *op) {
+  if (op->n_out != 1 || op->n_in == 0 ||
+      !dtype_is_float(op->out[0].type.dtype) || is_view(op))
+    return false;
+  const ir_value_t *value = &op->out[0];
+  bool computes = ir_has_trait(op, ELEMENTWISE) || op->code == OP_SOFTMAX ||
+                  op->code == OP_REDUCE_SUM || op->code == OP_REDUCE_PROD;
+  return computes && weighs_results(value, 0) && moe_may_vanish(value);
 }
 
 /* ---- Writing ------------------------------------------------------------- */
@@ -220,18 +283,24 @@ moe_mask_t *moe_write_masks(pass_ctx_t *ctx, ir_func_t *func,
   moe_mask_t *first = NULL, **last = &first;
   for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op)) {
     int64_t chosen, n;
-    if (!is_on_scores(op, &chosen)) continue;
+    bool condition = is_on_scores(op, &chosen);
+    int where = condition ? chosen_where(&op->out[0], 0) : -1;
+    if (where < 0 && is_gate(op)) {
+      condition = false;
+      chosen = 0;
+      where = 1;
+    }
+    if (where < 0) continue;
     ir_value_t *value = &op->out[0];
     if (value->type.rank < 2) continue;
     unsigned axis = expert_axis(op);
     if (!expr_is_const(value->type.dim[axis], &n) || n < 2 || n > MAX_EXPERTS ||
         !has_tokens(&value->type, axis))
       continue;
-    int where = chosen_where(value, 0);
-    if (where < 0 || (op->code == OP_MAX && where != 1) ||
+    if ((op->code == OP_MAX && where != 1) ||
         moe_fact(facts, value)->kind != FACT_NONE)
       continue;
-    bool floats = dtype_is_float(op->in[0].value->type.dtype);
+    bool floats = condition && dtype_is_float(op->in[0].value->type.dtype);
     if (op->code == OP_LT && where == 1 && chosen > 0 && floats) chosen--;
     ir_value_t *index = write_numbers(ctx, value, axis, where == 1, n);
     if (index == NULL) break;

@@ -11,6 +11,9 @@ bool moe_visible(const moe_builder_t *b, const ir_value_t *value);
 /* Whether a value depends on what the router's experts give. */
 bool moe_is_routed(moe_builder_t *b, const ir_value_t *value,
                    const moe_source_t *source);
+/* Forgets that a value does, as a layer of that router was found: what this
+ * gives is a token's. */
+void moe_forget_routed(moe_builder_t *b, const moe_source_t *source);
 /* The term of an operation's result, from those of its operands. */
 moe_term_t *moe_read_op(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
                         const moe_layout_t *layout);

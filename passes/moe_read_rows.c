@@ -86,6 +86,11 @@ static signed char *routed_of(moe_builder_t *b, const moe_source_t *source) {
   return memo->known[at];
 }
 
+void moe_forget_routed(moe_builder_t *b, const moe_source_t *source) {
+  for (unsigned i = 0; b->routed != NULL && i < ROUTED_MEMOS; i++)
+    if (b->routed->source[i] == source) b->routed->source[i] = NULL;
+}
+
 static bool is_routed(moe_builder_t *b, const ir_value_t *value,
                       const moe_source_t *source, signed char *known,
                       unsigned depth) {
@@ -93,6 +98,7 @@ static bool is_routed(moe_builder_t *b, const ir_value_t *value,
   if (op == NULL || op->n_regions > 0 || value->number >= b->facts->n_values ||
       value->number <= source->index->number) /* in front of the router */
     return false;
+  if (b->settled != NULL && b->settled[value->number]) return false;
   signed char *slot = &known[value->number];
   if (*slot != 0) return *slot > 0;
   if (depth > 2000) return false;

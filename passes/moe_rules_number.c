@@ -378,6 +378,36 @@ static const moe_fact_t *choose_number(moe_facts_t *facts, ir_value_t *value) {
   return renamed != NULL ? renamed : with_map(facts, lead, map);
 }
 
+/* Choices of which a condition leaves some: the others get a number that is no
+ * expert's. That is a router of its own, which names none for them. */
+static const moe_fact_t *left_number(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  for (unsigned side = 1; side < 3 && op->code == OP_SELECT; side++) {
+    const ir_value_t *from = ir_in(op, side);
+    const moe_fact_t *fact = moe_fact(facts, ir_in(op, side));
+    double none;
+    int slot = -1;
+    if (!moe_is_expert(fact) || fact->space != NULL || fact->slot >= 0 ||
+        !rule_same_dims(&from->type, &value->type) ||
+        !moe_fill_number(ir_in(op, 3 - side), &none) ||
+        (none >= 0 && none < (double)fact->source->experts))
+      continue;
+    for (unsigned d = 0; d < value->type.rank; d++) {
+      if (fact->tag[d] == TAG_SLOT && slot < 0)
+        slot = (int)d;
+      else if (fact->tag[d] != TAG_TOKEN)
+        return NULL;
+    }
+    moe_fact_t *left = moe_fact_copy(
+        facts, moe_new_router(facts, value, slot, fact->source->experts,
+                              fact->source->distinct));
+    left->kind = FACT_LABEL;
+    ((moe_source_t *)left->source)->some = true; /* it is being made */
+    return left;
+  }
+  return NULL;
+}
+
 /* Numbers of which a conversion changes nothing; the others have rules. */
 static bool passes_through(const ir_op_t *op, const moe_fact_t *fact) {
   if (fact->kind == FACT_LABEL) /* it may be any number */
@@ -397,7 +427,10 @@ const moe_fact_t *moe_rule_number(moe_facts_t *facts, ir_value_t *value) {
            : a->kind == FACT_NONE   ? token_by_steps(facts, value)
            : passes_through(op, a)  ? a
                                     : NULL;
-  if (op->n_in == 3) return choose_number(facts, value);
+  if (op->n_in == 3) {
+    const moe_fact_t *chosen = choose_number(facts, value);
+    return chosen != NULL ? chosen : left_number(facts, value);
+  }
   if (op->n_in != 2) return NULL;
   const moe_fact_t *b = moe_fact(facts, ir_in(op, 1));
   const moe_fact_t *difference = bound_difference(facts, value);
