@@ -439,6 +439,26 @@ static const char *const form_name[] = {
     [MOE_FORM_CHOICE] = "experts choose tokens",
 };
 
+/* Where the routes' numbers enter: the sum, or an expert, or nowhere. */
+static moe_weight_position_t weight_position(const ir_op_t *experts) {
+  for (const ir_use_t *use = experts->out->uses; use != NULL; use = use->next)
+    if (use->user->code == OP_MOE_COMBINE && ir_in(use->user, 1) != NULL)
+      return MOE_WEIGHT_OUTPUT;
+  int64_t first = ir_get_int(experts, ATTR_MOE_EXPERTS_token_values);
+  if (ir_get_int(experts, ATTR_MOE_EXPERTS_route_values) == 0 ||
+      experts->n_regions == 0)
+    return MOE_WEIGHT_NONE;
+  const ir_value_t *number = &experts->regions[0].args[first];
+  while (number->uses != NULL && number->uses->user->code == OP_RESHAPE)
+    number = &number->uses->user->out[0];
+  const ir_use_t *use = number->uses;
+  if (use == NULL || use->user->code != OP_MUL) return MOE_WEIGHT_HIDDEN;
+  const ir_value_t *other = ir_in(use->user, 1 - use->index);
+  while (other->def != NULL && other->def->code == OP_RESHAPE)
+    other = ir_in(other->def, 0);
+  return other->def == NULL ? MOE_WEIGHT_INPUT : MOE_WEIGHT_HIDDEN;
+}
+
 static void tell(search_t *s, const moe_found_t *found) {
   const ir_op_t *op = found->experts;
   moe_layer_t *layer = moe_report_add_layer(s->ctx->options->moe);
@@ -451,6 +471,7 @@ static void tell(search_t *s, const moe_found_t *found) {
   if (found->source->given) layer->router = "given numbers";
   layer->n_structures = op->n_regions;
   layer->shared = found->shared;
+  layer->weight_position = weight_position(op);
   layer->exactness = MOE_EX1;
   layer->sparse = true;
   moe_words_add(s->ctx->options->moe, &layer->assumptions,

@@ -36,11 +36,11 @@ static bool is_nothing(const ir_value_t *value) {
 
 /* Whether experts are chosen where the condition holds (1), or where it does
  * not (0), by what is computed with it; -1: that cannot be seen. */
-static int chosen_where(const ir_value_t *value, unsigned depth) {
-  unsigned n = 0;
-  for (const ir_use_t *use = value->uses; use != NULL && n < MAX_STEPS;
-       use = use->next, n++) {
+static int chosen_where(const ir_value_t *value, unsigned *steps) {
+  for (const ir_use_t *use = value->uses; use != NULL && *steps > 0;
+       use = use->next) {
     const ir_op_t *op = use->user;
+    --*steps;
     int answer = -1;
     double one;
     if (op->code == OP_SELECT && use->index == 0) {
@@ -48,17 +48,17 @@ static int chosen_where(const ir_value_t *value, unsigned depth) {
       if (first != is_nothing(op->in[2].value)) answer = first ? 0 : 1;
     } else if (op->code == OP_MUL || op->code == OP_NONZERO) {
       answer = 1;
-    } else if (depth < MAX_STEPS && (op->code == OP_NOT || is_view(op))) {
-      answer = chosen_where(&op->out[0], depth + 1);
+    } else if ((op->code == OP_NOT || is_view(op))) {
+      answer = chosen_where(&op->out[0], steps);
       if (answer >= 0 && op->code == OP_NOT) answer = 1 - answer;
-    } else if (depth < MAX_STEPS && op->code == OP_DIV && use->index == 0) {
-      answer = chosen_where(&op->out[0], depth + 1);
-    } else if (depth < MAX_STEPS && op->code == OP_LT && use->index == 1 &&
+    } else if (op->code == OP_DIV && use->index == 0) {
+      answer = chosen_where(&op->out[0], steps);
+    } else if (op->code == OP_LT && use->index == 1 &&
                rule_splat_float(op->in[0].value, &one) && one == 0) {
-      answer = chosen_where(&op->out[0], depth + 1); /* where it is above 0 */
-    } else if (depth < MAX_STEPS && op->code == OP_SUB && use->index == 1 &&
+      answer = chosen_where(&op->out[0], steps); /* where it is above 0 */
+    } else if (op->code == OP_SUB && use->index == 1 &&
                rule_splat_float(op->in[0].value, &one) && one == 1) {
-      answer = chosen_where(&op->out[0], depth + 1);
+      answer = chosen_where(&op->out[0], steps);
       if (answer >= 0) answer = 1 - answer;
     }
     if (answer >= 0) return answer;
@@ -211,14 +211,12 @@ static bool is_on_scores(const ir_op_t *op, int64_t *out_chosen) {
 
 /* Whether a value, or a view of it, is what results of experts are multiplied
  * by: it is repeated for their features, or summed over with them. */
-static bool weighs_results(const ir_value_t *value, unsigned depth) {
-  unsigned n = 0;
-  for (const ir_use_t *use = value->uses; use != NULL && n < MAX_STEPS;
-       use = use->next, n++) {
+static bool weighs_results(const ir_value_t *value, unsigned *steps) {
+  for (const ir_use_t *use = value->uses; use != NULL && *steps > 0;
+       use = use->next) {
     const ir_op_t *op = use->user;
-    if (is_view(op) && depth < MAX_STEPS &&
-        weighs_results(&op->out[0], depth + 1))
-      return true;
+    --*steps;
+    if (is_view(op) && weighs_results(&op->out[0], steps)) return true;
     if (op->code != OP_MUL && op->code != OP_MATMUL) continue;
     const ir_value_t *other = op->in[1 - use->index].value;
     const ir_type_t *to = &op->out[0].type;
@@ -243,7 +241,8 @@ static bool is_gate(const ir_op_t *op) {
   const ir_value_t *value = &op->out[0];
   bool computes = ir_has_trait(op, ELEMENTWISE) || op->code == OP_SOFTMAX ||
                   op->code == OP_REDUCE_SUM || op->code == OP_REDUCE_PROD;
-  return computes && weighs_results(value, 0) && moe_may_vanish(value);
+  unsigned steps = 4 * MAX_STEPS;
+  return computes && weighs_results(value, &steps) && moe_may_vanish(value);
 }
 
 /* ---- Writing ------------------------------------------------------------- */
@@ -284,7 +283,8 @@ moe_mask_t *moe_write_masks(pass_ctx_t *ctx, ir_func_t *func,
   for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op)) {
     int64_t chosen, n;
     bool condition = is_on_scores(op, &chosen);
-    int where = condition ? chosen_where(&op->out[0], 0) : -1;
+    unsigned steps = 16 * MAX_STEPS;
+    int where = condition ? chosen_where(&op->out[0], &steps) : -1;
     if (where < 0 && is_gate(op)) {
       condition = false;
       chosen = 0;

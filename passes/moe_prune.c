@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "passes/moe_integers.h"
 #include "passes/rules.h"
 
 /* ---- Layers -------------------------------------------------------------- */
@@ -133,6 +134,21 @@ void prune_zeros(prune_t *p) {
   }
 }
 
+/* ---- Experts that no number names ---------------------------------------- */
+
+static void prune_unnamed(prune_t *p) {
+  bool *named = ARENA_ARRAY(p->ctx->scratch, bool, (size_t)p->E + 1);
+  if (!moe_integers_in_table(p->experts->in[0].value, p->E, named)) return;
+  for (int64_t e = 0; e < p->E; e++) {
+    if (named[e] || p->structure[e] < 0 ||
+        !pass_allow_rewrite(p->ctx, "prune", p->experts))
+      continue;
+    prune_tell(p, MOE_PRUNE_UNNAMED, e);
+    p->structure[e] = -1;
+    p->changed = true;
+  }
+}
+
 /* ---- Experts that compute the same --------------------------------------- */
 
 typedef struct sampled {
@@ -255,6 +271,7 @@ moec_status_t run_moe_prune(pass_ctx_t *ctx, ir_func_t *func) {
     if (op->code != OP_MOE_EXPERTS || op->n_regions == 0 || !begin(ctx, op, &p))
       continue;
     prune_unreachable(&p);
+    prune_unnamed(&p);
     prune_zeros(&p);
     prune_duplicates(&p);
     MOEC_TRY(prune_neurons(&p));

@@ -108,8 +108,9 @@ void moe_words_add(moe_report_t *report, moe_words_t *words, const char *word) {
 const char *moe_pruning_rule_name(moe_pruning_rule_t rule) {
   static const char *const names[] = {
       [MOE_PRUNE_MASKED] = "masked",       [MOE_PRUNE_BOUNDED] = "bounded",
-      [MOE_PRUNE_DOMINATED] = "dominated", [MOE_PRUNE_ZERO] = "zero",
-      [MOE_PRUNE_DUPLICATE] = "duplicate", [MOE_PRUNE_NEURONS] = "neurons",
+      [MOE_PRUNE_DOMINATED] = "dominated", [MOE_PRUNE_UNNAMED] = "unnamed",
+      [MOE_PRUNE_ZERO] = "zero",           [MOE_PRUNE_DUPLICATE] = "duplicate",
+      [MOE_PRUNE_NEURONS] = "neurons",
   };
   MOEC_ASSERT(rule < sizeof names / sizeof names[0]);
   return names[rule];

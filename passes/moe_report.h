@@ -37,6 +37,7 @@ typedef enum {
   MOE_PRUNE_MASKED,    /* its choice is -inf, or its weight always 0 */
   MOE_PRUNE_BOUNDED,   /* bounds of k others' choices lie above its own */
   MOE_PRUNE_DOMINATED, /* k others' logits lie above its own */
+  MOE_PRUNE_UNNAMED,   /* its number is not in the table of experts */
   MOE_PRUNE_ZERO,      /* its result is 0 */
   MOE_PRUNE_DUPLICATE, /* it computes what `same_as` computes */
   MOE_PRUNE_NEURONS,   /* some of its hidden features add nothing */
@@ -131,7 +132,7 @@ void moe_report_settle(moe_report_t *report);
 /* Appends a copy of a word, unless it is there already. */
 void moe_words_add(moe_report_t *report, moe_words_t *words, const char *word);
 
-/* "masked", "bounded", "dominated", "zero", "duplicate". */
+/* "masked", "bounded", "dominated", "unnamed", "zero", "duplicate". */
 const char *moe_pruning_rule_name(moe_pruning_rule_t rule);
 /* "output", "input", "hidden", "none"; "EX0", "EX1". */
 const char *moe_weight_position_name(moe_weight_position_t position);

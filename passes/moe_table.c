@@ -240,12 +240,14 @@ static void note_number(finder_t *f, candidate_t *c, int64_t number) {
 /* Whether the comparison chooses between something and what is no other choice
  * of the same number, nor 0. */
 static bool has_default(const ir_value_t *same, const ir_value_t *router,
-                        unsigned depth) {
-  for (const ir_use_t *use = same->uses; use != NULL; use = use->next) {
+                        unsigned *steps) {
+  for (const ir_use_t *use = same->uses; use != NULL && *steps > 0;
+       use = use->next) {
     const ir_op_t *op = use->user;
     double zero;
-    if (depth < 4 && (is_view(op) || op->code == OP_EXPAND) &&
-        has_default(&op->out[0], router, depth + 1))
+    --*steps;
+    if ((is_view(op) || op->code == OP_EXPAND) &&
+        has_default(&op->out[0], router, steps))
       return true;
     if (op->code != OP_SELECT || use->index != 0 ||
         (moe_fill_number(op->in[2].value, &zero) && zero == 0))
@@ -281,8 +283,9 @@ static void see_comparison(finder_t *f, const ir_op_t *op) {
     candidate_t *c = candidate_of(f, x, false);
     if (c == NULL) continue;
     if (one) note_number(f, c, number);
+    unsigned steps = MAX_STEPS;
     c->has_default =
-        c->has_default || (one && has_default(&op->out[0], c->value, 0));
+        c->has_default || (one && has_default(&op->out[0], c->value, &steps));
     for (int64_t e = 0; !one && e < n; e++) note_number(f, c, e);
     return;
   }
