@@ -452,6 +452,16 @@ static void soft_row(const soft_row_t *r, bool log) {
   kernel_close(k);
 }
 
+/* The length of a row in lanes: where it is short, the kernel is for that length
+ * only, and has no loops. */
+static ir_value_t *row_size(kernel_t *k, const expr_t *n, bool lanes) {
+  enum { SHORT = 16 };
+  int64_t value;
+  return lanes && expr_is_const(n, &value) && value <= SHORT
+             ? kernel_int(k, value)
+             : kernel_size(k, n);
+}
+
 static void root_softmax(lower_t *lo, ir_op_t *op) {
   bool log = op->code == OP_LOG_SOFTMAX;
   ir_value_t *x = op->in[0].value;
@@ -473,7 +483,7 @@ static void root_softmax(lower_t *lo, ir_op_t *op) {
                     .x = x,
                     .idx = idx,
                     .zero = kernel_int(&k, 0),
-                    .n = kernel_size(&k, type->dim[axis]),
+                    .n = row_size(&k, type->dim[axis], lanes),
                     .type = type,
                     .axis = axis,
                     .acc = accumulator("sum", type->dtype),

@@ -137,7 +137,8 @@ static void select_few(const topk_t *t, const char *in, int64_t out_at) {
 #include "runtime/topk_lanes.h"
 
 /* Rows of f32 by lanes, where that can be. */
-static bool select_by_lanes(const topk_t *t, const char *in, int64_t out_at) {
+LANES_INLINE bool select_by_lanes(const topk_t *t, const char *in,
+                                  int64_t out_at) {
   int32_t order[MOST_CANDIDATES];
   const float *x = (const void *)in;
   float *values = (float *)(void *)t->values + out_at;
@@ -161,7 +162,7 @@ static bool select_by_lanes(const topk_t *t, const char *in, int64_t out_at) {
 #define KEY_BITS 64
 #include "runtime/topk_many.h"
 
-static void select_row(const topk_t *t, const char *in, int64_t out_at) {
+LANES_INLINE void select_row(const topk_t *t, const char *in, int64_t out_at) {
   if (t->dtype == MOEC_F32 && t->inner == 1 && t->k <= LIST_LIMIT &&
       select_by_lanes(t, in, out_at))
     return;
@@ -192,14 +193,70 @@ void topk_order_f32(const float *x, int64_t n, int64_t k, int64_t *indices) {
   select_row(&t, (const char *)x, 0);
 }
 
-static void select_rows(void *context, int64_t begin, int64_t end) {
-  const topk_t *t = context;
+/* ROWS short rows of f32 at once, where that can be. */
+LANES_INLINE bool select_side_by_side(const topk_t *t, int64_t row) {
+  int32_t order[MOST_IN_ROWS][ROWS];
+  const float *x = (const float *)(const void *)t->in + row * t->n;
+  float *values = (float *)(void *)t->values + row * t->k;
+  int64_t *indices = t->indices + row * t->k;
+  bool done = false;
+  switch (t->k) {
+#define WAY(number)                                               \
+  case number:                                                    \
+    done = t->largest ? order_rows(x, t->n, number, false, order) \
+                      : order_rows(x, t->n, number, true, order); \
+    break;
+    WAY(1)
+    WAY(2)
+    WAY(3)
+    WAY(4)
+#undef WAY
+    default:
+      break;
+  }
+  for (int64_t l = 0; done && l < ROWS; l++)
+    for (int64_t j = 0; j < t->k; j++) {
+      indices[l * t->k + j] = order[j][l];
+      values[l * t->k + j] = x[l * t->n + order[j][l]];
+    }
+  return done;
+}
+
+LANES_INLINE void select_all(const topk_t *t, int64_t begin, int64_t end) {
+  const bool short_rows = t->dtype == MOEC_F32 && t->inner == 1 &&
+                          t->k <= MOST_IN_ROWS && t->n <= LONGEST_IN_ROWS;
   for (int64_t row = begin; row < end; row++) {
+    if (short_rows && end - row >= ROWS && select_side_by_side(t, row)) {
+      row += ROWS - 1;
+      continue;
+    }
     int64_t o = row / t->inner, i = row % t->inner;
     const char *in = t->in + (o * t->n * t->inner + i) * t->element;
     int64_t out_at = o * t->k * t->inner + i;
     select_row(t, in, out_at);
   }
+}
+
+/* Lanes are as wide as the processor's vectors: a way for each. */
+#define WAY(name, attribute)                                              \
+  attribute static void name(void *context, int64_t begin, int64_t end) { \
+    select_all(context, begin, end);                                      \
+  }
+WAY(select_rows, )
+#if defined(__x86_64__)
+WAY(select_rows_256, __attribute__((target("arch=x86-64-v3"))))
+WAY(select_rows_512, __attribute__((target("arch=x86-64-v4"))))
+#endif
+#undef WAY
+
+static moec_task_fn way_of(const moec_instance_t *it) {
+#if defined(__x86_64__)
+  if ((it->variant->features & MOERT_CPU_AVX512) != 0) return select_rows_512;
+  if ((it->variant->features & MOERT_CPU_AVX2) != 0) return select_rows_256;
+#else
+  (void)it;
+#endif
+  return select_rows;
 }
 
 int32_t moert_op_topk(moert_frame_t *frame, const moert_arg_t *args) {
@@ -222,6 +279,6 @@ int32_t moert_op_topk(moert_frame_t *frame, const moert_arg_t *args) {
                               "k is %d but the axis has %d elements", t.k, t.n);
   if (outer == 0 || t.inner == 0 || t.k == 0) return MOEC_OK;
   int64_t grain = ELEMENTS_PER_TASK / t.n;
-  instance_parallel(it, outer * t.inner, grain, select_rows, &t);
+  instance_parallel(it, outer * t.inner, grain, way_of(it), &t);
   return MOEC_OK;
 }

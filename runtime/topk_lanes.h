@@ -13,13 +13,16 @@ enum {
   SHORT_ROW = LANES /* all of it are candidates */
 };
 
+/* Part of its caller, so that it is compiled for the caller's processor. */
+#define LANES_INLINE static inline __attribute__((always_inline))
+
 /* `turn` = 1: the smallest first. */
-static inline float turned(float x, bool turn) { return turn ? -x : x; }
+LANES_INLINE float turned(float x, bool turn) { return turn ? -x : x; }
 
 /* Maxima of LANES lanes, x[l], x[l + stride] and so on; false where a NaN is.
  */
-static inline bool find_maxima(const float *x, int64_t n, int64_t stride,
-                               bool turn, float *maxima) {
+LANES_INLINE bool find_maxima(const float *x, int64_t n, int64_t stride,
+                              bool turn, float *maxima) {
   float most[LANES];
   int nan[LANES] = {0}, any = 0;
   for (int l = 0; l < LANES; l++) most[l] = turned(x[l], turn);
@@ -37,8 +40,8 @@ static inline bool find_maxima(const float *x, int64_t n, int64_t stride,
 
 /* The k-th largest of maxima[lanes]: the smallest with fewer than k above it.
  */
-static inline float find_threshold(const float *maxima, int64_t lanes,
-                                   int64_t k) {
+LANES_INLINE float find_threshold(const float *maxima, int64_t lanes,
+                                  int64_t k) {
   float low = __builtin_inff();
   for (int64_t block = 0; block < lanes; block += LANES) {
     float most[LANES];
@@ -61,7 +64,7 @@ typedef struct candidates {
 } candidates_t;
 
 /* Bit l: whether x[l] is not below `low`. */
-static inline uint32_t find_hits(const float *x, float low, bool turn) {
+LANES_INLINE uint32_t find_hits(const float *x, float low, bool turn) {
 #if defined(__clang__)
   typedef float real_t __attribute__((ext_vector_type(LANES)));
   typedef bool hits_t __attribute__((ext_vector_type(LANES)));
@@ -82,8 +85,8 @@ static inline uint32_t find_hits(const float *x, float low, bool turn) {
 
 /* Those not below `low`, in their order; false where there are too many. Bits
  * of many elements are walked at once: each walk's end is hard to predict. */
-static inline bool find_candidates(const float *x, int64_t n, float low,
-                                   bool turn, candidates_t *out) {
+LANES_INLINE bool find_candidates(const float *x, int64_t n, float low,
+                                  bool turn, candidates_t *out) {
   int32_t used = 0;
   int64_t i = 0;
   while (i + LANES <= n) {
@@ -111,7 +114,7 @@ static inline bool find_candidates(const float *x, int64_t n, float low,
 
 /* order[j]: the index of result j. Of equal ones, which all count to the same
  * place, the later goes behind the earlier. */
-static inline void rank_candidates(candidates_t *c, int32_t *order) {
+LANES_INLINE void rank_candidates(candidates_t *c, int32_t *order) {
   for (int l = 0; l < LANES; l++) c->value[c->n + l] = 0;
   for (int32_t j = 0; j < c->n; j++) order[j] = -1;
   for (int32_t block = 0; block < c->n; block += LANES) {
@@ -129,8 +132,8 @@ static inline void rank_candidates(candidates_t *c, int32_t *order) {
 }
 
 /* The threshold of a row, which has at least k elements that are not below. */
-static inline bool find_low(const float *x, int64_t n, int64_t k, bool turn,
-                            float *out_low) {
+LANES_INLINE bool find_low(const float *x, int64_t n, int64_t k, bool turn,
+                           float *out_low) {
   float maxima[MOST_LANES];
   const int64_t lanes = k <= 10 ? LANES : k <= 20 ? 2 * LANES : MOST_LANES;
   if (n < 2 * lanes || n > INT32_MAX) return false;
@@ -144,8 +147,8 @@ static inline bool find_low(const float *x, int64_t n, int64_t k, bool turn,
 }
 
 /* A short row: all of it are candidates. */
-static inline bool order_short(const float *x, int64_t n, bool turn,
-                               int32_t *order) {
+LANES_INLINE bool order_short(const float *x, int64_t n, bool turn,
+                              int32_t *order) {
   float values[SHORT_ROW];
   int nan = 0;
   for (int l = 0; l < SHORT_ROW; l++) values[l] = 0;
@@ -166,8 +169,8 @@ static inline bool order_short(const float *x, int64_t n, bool turn,
 
 /* The first k of x[n] in order; false where other ways must be gone: there is a
  * NaN, too many are equal, or lanes do not pay. */
-static inline bool order_few(const float *x, int64_t n, int64_t k, bool turn,
-                             int32_t *order) {
+LANES_INLINE bool order_few(const float *x, int64_t n, int64_t k, bool turn,
+                            int32_t *order) {
   candidates_t candidates;
   float low;
   if (n <= TINY_ROW) return false;
@@ -177,4 +180,47 @@ static inline bool order_few(const float *x, int64_t n, int64_t k, bool turn,
     return false;
   rank_candidates(&candidates, order);
   return true;
+}
+
+/* ---- Rows side by side ----------------------------------------------------
+ */
+
+enum { ROWS = LANES, MOST_IN_ROWS = 4, LONGEST_IN_ROWS = 32 };
+
+/* The first k of each of ROWS rows x[row * n ..], k a constant of the caller:
+ * each lane has a row, and a list that elements sink into. False where a NaN
+ * is. Of equal elements the earlier one stays in front. */
+LANES_INLINE bool order_rows(const float *x, int64_t n, int64_t k, bool turn,
+                             int32_t order[MOST_IN_ROWS][ROWS]) {
+  float best[MOST_IN_ROWS][ROWS];
+  int32_t nan[ROWS] = {0}, any = 0;
+  for (int j = 0; j < k; j++)
+    for (int l = 0; l < ROWS; l++) {
+      best[j][l] = 0;
+      order[j][l] = 0;
+    }
+  for (int64_t i = 0; i < n; i++) {
+    float sinking[ROWS];
+    int32_t number[ROWS], above[ROWS];
+    for (int l = 0; l < ROWS; l++) {
+      sinking[l] = turned(x[l * n + i], turn);
+      nan[l] |= sinking[l] != sinking[l];
+      number[l] = (int32_t)i;
+      above[l] = 0;
+    }
+    for (int j = 0; j < k; j++) {
+      const int32_t empty = -(int32_t)(i <= j);
+      for (int l = 0; l < ROWS; l++) {
+        above[l] |= -(int32_t)(sinking[l] > best[j][l]) | empty;
+        const float down = best[j][l];
+        const int32_t down_number = order[j][l];
+        best[j][l] = above[l] ? sinking[l] : down;
+        order[j][l] = above[l] ? number[l] : down_number;
+        sinking[l] = above[l] ? down : sinking[l];
+        number[l] = above[l] ? down_number : number[l];
+      }
+    }
+  }
+  for (int l = 0; l < ROWS; l++) any |= nan[l];
+  return any == 0;
 }

@@ -354,8 +354,46 @@ static void few_of_f32_rows_are_found_by_lanes(void **state) {
     }
 }
 
+/* Short rows are done several at a time, the last ones and those beside a NaN
+ * one by one. */
+static void check_short_rows(void) {
+  enum { ROWS = 37 };
+  for (int64_t n = 1; n <= 34; n++)
+    for (int64_t k = 1; k <= n && k <= 5; k++) {
+      float *in = malloc((size_t)(ROWS * n) * sizeof *in);
+      for (int64_t i = 0; i < ROWS * n; i++) {
+        uint64_t bits = random_bits();
+        in[i] = (float)(int64_t)(bits % 1000003) * 1e-3F - 500;
+        if (i / n % 3 == 1) in[i] = (float)(bits % 3) - 1;
+        if (i / n % 5 == 2) in[i] = bits % 3 != 0 ? -0.0F : 0;
+        if (i / n % 7 == 3) in[i] = bits % 2 == 0 ? 1 : (float)-INFINITY;
+        if (i / n == 19 && bits % 4 == 0 && n % 3 == 0) in[i] = (float)NAN;
+      }
+      check(MOEC_F32, in, ROWS, n, 1, k, true);
+      check(MOEC_F32, in, ROWS, n, 1, k, false);
+      free(in);
+    }
+}
+
+/* The same with the vectors of each processor that runs here. */
+static void all_processors_agree(void **state) {
+  static const uint64_t ways[] = {0, MOERT_CPU_AVX2,
+                                  MOERT_CPU_AVX2 | MOERT_CPU_AVX512};
+  const moert_variant_t *chosen = instance->variant;
+  for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+    if ((ways[i] & ~cpu_features()) != 0) continue;
+    moert_variant_t variant = *chosen;
+    variant.features = ways[i];
+    instance->variant = &variant;
+    check_short_rows();
+    few_of_f32_rows_are_found_by_lanes(state);
+    instance->variant = chosen;
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(all_processors_agree),
       cmocka_unit_test(few_of_f32_rows_are_found_by_lanes),
       cmocka_unit_test(all_types_agree_with_the_definition),
       cmocka_unit_test(sizes_around_the_limits_work),
