@@ -38,6 +38,7 @@ typedef struct search {
   bool *plain;       /* by number: sums without a part of any router */
   bool *matched;     /* by number: routers of layers found */
   bool *apart;       /* by number: routers whose slots are layers */
+  unsigned n_looked; /* parts of sums over slots */
   bool split, again; /* some are now; only sums of these are looked at */
   const moe_source_t **leads; /* by number: the router of a sum's first part */
   moe_sum_t sum, wider; /* of the candidate at hand, of one that uses it */
@@ -129,6 +130,8 @@ static bool keep(search_t *s, moe_found_t *found) {
   found->shared = moe_count_shared(found);
   s->settled[found->root->number] = true;
   moe_forget_routed(s->b, found->source);
+  for (unsigned i = 0; i < s->b->n_inner; i++)
+    s->settled[s->b->inner[i]->number] = true;
   *s->last = found;
   s->last = &found->next;
   return true;
@@ -236,6 +239,15 @@ static bool is_apart(const search_t *s, const moe_source_t *source) {
   return false;
 }
 
+/* Whether a sum goes on in one that is a layer already. */
+static bool is_inside(const search_t *s, const ir_value_t *value) {
+  for (const ir_use_t *use = value->uses; use != NULL; use = use->next)
+    if (moe_is_sum(use->user) && use->user->n_out == 1 &&
+        s->settled[use->user->out[0].number])
+      return true;
+  return false;
+}
+
 /* The slots of a router are layers of their own. */
 static bool take_slots_apart(search_t *s, const moe_source_t *whole) {
   s->apart[whole->index->number] = s->split = true;
@@ -271,7 +283,7 @@ static bool try_sum(search_t *s, ir_op_t *op) {
     if (sum->part[i].layout == NULL) continue;
     const moe_source_t *part = sum->part[i].layout->source;
     const moe_source_t *source = whole_of(s, part);
-    if (s->again && !is_apart(s, part)) return false;
+    if (s->again && (!is_apart(s, part) || is_inside(s, root))) return false;
     s->leads[root->number] = source;
     unsigned n = moe_sum_count(sum, source);
     bool alone = sum->n == 1 && sum->part[0].value == root;
@@ -337,30 +349,65 @@ static bool is_vague(const moe_source_t *source) {
   return source->by_mask || source->given;
 }
 
-static bool try_op(search_t *s, ir_op_t *op) {
-  if (is_settled(s, op)) return true;
-  aim(s, op, NULL);
-  if (moe_is_sum(op) && try_sum(s, op)) return true;
-  if (try_buffers(s, op) || try_choice(s, op)) return true;
+/* A sum over slots or experts, of one of the nearest routers; `parts`: of those
+ * whose slots are routers, where each slot is a sum over experts itself. */
+static bool try_routers(search_t *s, ir_op_t *op, bool parts) {
   if (op->code != OP_REDUCE_SUM && op->code != OP_MATMUL) return false;
   unsigned end = sources_before(s, op), begin = end, n[2] = {0};
   while (begin > 0 && n[0] < NEAREST && n[1] < MAX_SKIPPED)
     n[is_vague(s->source[--begin])]++;
   for (unsigned i = begin; i < end; i++) {
     if (is_vague(s->source[i]) && n[1]-- > NEAREST) continue;
+    if (parts && s->source[i]->n_parts == 0) continue;
     moe_found_t *found = NULL;
     aim(s, op, s->source[i]);
     if (op->code == OP_REDUCE_SUM)
       found = moe_match_slots(s->b, op, s->source[i]);
     else if (op->code == OP_MATMUL)
       found = moe_match_product(s->b, op, s->source[i]);
+    if (parts && s->b->n_inner == 0) continue;
     if (keep(s, found)) return true;
-    refuse(s, op, "a sum over a token's experts");
+    if (!parts) refuse(s, op, "a sum over a token's experts");
+  }
+  return false;
+}
+
+static bool try_op(search_t *s, ir_op_t *op) {
+  if (is_settled(s, op)) return true;
+  aim(s, op, NULL);
+  if (moe_is_sum(op) && try_sum(s, op)) return true;
+  return try_buffers(s, op) || try_choice(s, op) || try_routers(s, op, false);
+}
+
+/* A sum over slots each of which is a sum over experts: before these are taken
+ * for layers. */
+static bool try_slots(search_t *s, ir_op_t *op) {
+  moe_sum_t *sum = &s->sum;
+  if (is_settled(s, op)) return false;
+  aim(s, op, NULL);
+  if (op->code != OP_ADD || !dtype_is_float(op->out[0].type.dtype))
+    return try_routers(s, op, true);
+  moe_sum_parts(s->b, &op->out[0], sum);
+  s->n_looked += sum->n;
+  for (unsigned i = 0; i < sum->n; i++) {
+    if (sum->part[i].layout == NULL) continue;
+    const moe_source_t *source = sum->part[i].layout->source;
+    if (sum->part[i].layout->kind != LAYOUT_SLOT) return false;
+    if (!expr_equals_const(source->k, (int64_t)moe_sum_count(sum, source)))
+      return false;
+    aim(s, op, source);
+    moe_found_t *found = moe_match_sum(s->b, &op->out[0], sum, source);
+    return s->b->n_inner > 0 && keep(s, found);
   }
   return false;
 }
 
 static void try_all(search_t *s) {
+  enum { MOST = 1 << 20 }; /* parts of sums over slots */
+  for (ir_op_t *op = ir_walk_first(s->func);
+       s->b->facts->n_joints > 0 && op != NULL && s->n_looked < MOST;
+       op = ir_walk_next(op))
+    try_slots(s, op);
   for (ir_op_t *op = ir_walk_first(s->func); op != NULL; op = ir_walk_next(op))
     try_op(s, op);
   while (s->split) {

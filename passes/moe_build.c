@@ -193,9 +193,12 @@ static moe_term_t *leaf(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
               is_scalar_row(&value->type, tag);
   switch (layout->kind) {
     case LAYOUT_ROUTES:
-      return moe_is_routed(b, value, layout->source)
-                 ? NULL
-                 : route_leaf(b, value, tag, layout);
+      if (moe_is_routed(b, value, layout->source)) return NULL;
+      if (layout->expert >= 0 && !moe_is_shared(b, value) &&
+          !is_scalar_row(&value->type, tag))
+        return NULL;
+      return route_leaf(b, value, tag,
+                        moe_layout(b, LAYOUT_ROUTES, layout->source, NULL, -1));
     case LAYOUT_SLOT:
       return moe_is_routed(b, value, layout->source)
                  ? NULL

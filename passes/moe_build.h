@@ -24,6 +24,7 @@ typedef struct moe_layout {
   moe_layout_kind_t kind;
   const moe_source_t *source;
   const ir_op_t *space;
+  /* SORTED, ROUTES: -1, or the only one whose rows matter */
   int64_t expert; /* GROUP, ROWS, PIECE, DENSE, BUFFER; of SLOT the slot */
 } moe_layout_t;
 
@@ -58,6 +59,8 @@ typedef struct moe_builder {
   const moe_fact_t *taken;
   bool taken_or_zero;
   unsigned depth, steps;
+  ir_value_t **inner; /* sums over experts of single slots that were read */
+  unsigned n_inner;
   /* The first thing that stood in the way, and what it broke. */
   const ir_op_t *blocker;
   const char *obligation;

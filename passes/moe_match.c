@@ -4,8 +4,11 @@
 #include <string.h>
 
 #include "passes/moe_levels.h"
+#include "passes/moe_picks.h"
 #include "passes/moe_read.h"
 #include "passes/moe_rules.h"
+
+enum { MAX_SLOTS = 64 };
 
 static moe_found_t *new_found(moe_builder_t *b, ir_value_t *root,
                               const uint8_t *tag, const moe_source_t *source,
@@ -300,34 +303,41 @@ static moe_found_t *match_whole(moe_builder_t *b, ir_value_t *root,
   return found;
 }
 
-/* One part for each slot, all with the same term. */
+/* One part for each slot, whose terms differ in single numbers at most. */
 static moe_found_t *match_each_slot(moe_builder_t *b, ir_value_t *root,
                                     const moe_sum_t *sum,
                                     const moe_source_t *source) {
-  moe_term_t *term = NULL;
   const moe_part_t *first = NULL;
   int64_t k, n = 0;
-  uint64_t seen = 0;
-  for (unsigned i = 0; i < sum->n; i++) {
-    const moe_part_t *part = &sum->part[i];
-    if (part->layout == NULL || part->layout->source != source) continue;
-    moe_term_t *own = moe_build(b, part->value, part->tag, part->layout);
-    if (own == NULL) return NULL;
-    if (first == NULL) first = part;
-    if (term == NULL) term = own;
-    uint64_t bit =
-        part->layout->expert < 64 ? UINT64_C(1) << part->layout->expert : seen;
-    if (term != own || (seen & bit) != 0 || bit == 0) {
-      moe_fail(b, part->at, "all slots are computed in the same way");
-      return NULL;
-    }
-    seen |= bit;
-    n++;
-  }
-  if (!expr_is_const(source->k, &k) || k != n) {
+  if (!expr_is_const(source->k, &k) || k > MAX_SLOTS) {
     moe_fail(b, root->def, "every slot is in the sum");
     return NULL;
   }
+  moe_term_t *each[MAX_SLOTS] = {NULL};
+  for (unsigned i = 0; i < sum->n; i++) {
+    const moe_part_t *part = &sum->part[i];
+    if (part->layout == NULL || part->layout->source != source) continue;
+    if (first == NULL) first = part;
+    int64_t slot = part->layout->expert;
+    if (slot < 0 || slot >= k || each[slot] != NULL ||
+        memcmp(part->tag, first->tag, root->type.rank) != 0) {
+      moe_fail(b, part->at, "all slots are computed in the same way");
+      return NULL;
+    }
+    each[slot] = moe_build(b, part->value, part->tag, part->layout);
+    if (each[slot] == NULL) return NULL;
+    n++;
+  }
+  if (k != n) {
+    moe_fail(b, root->def, "every slot is in the sum");
+    return NULL;
+  }
+  bool same = true;
+  for (int64_t i = 1; i < k; i++) same = same && each[i] == each[0];
+  moe_term_t *term =
+      same ? each[0] : moe_join_slots(b, (unsigned)k, each, false);
+  if (term == NULL)
+    moe_fail(b, root->def, "all slots are computed in the same way");
   if (!is_expert(b, root->def, term)) return NULL;
   return new_found(b, root, first->tag, source, term, form_of_rows(b));
 }
@@ -593,6 +603,8 @@ static bool comes_back(moe_builder_t *b, const ir_op_t *op,
  * chosen one is half of a number, and no expert's result. */
 static bool picks(moe_builder_t *b, const ir_op_t *op,
                   const moe_source_t *source) {
+  moe_pick_t pick;
+  if (moe_pick_of(b->facts, op, &pick)) return pick.fact->source == source;
   if ((op->code != OP_GATHER_ELEMENTS && op->code != OP_GATHER_ND) ||
       levels_are_below(ir_in(op, 0), INT64_MAX))
     return false;

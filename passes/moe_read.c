@@ -27,12 +27,16 @@ bool moe_has_rows(const ir_type_t *type, const uint8_t *tag) {
  * says which these are: one of its operands. -1: none. */
 static int chosen_operand(moe_builder_t *b, const ir_op_t *op,
                           const moe_layout_t *layout) {
-  if (layout->kind != LAYOUT_DENSE && layout->kind != LAYOUT_STACK) return -1;
+  bool rows =
+      (layout->kind == LAYOUT_ROUTES || layout->kind == LAYOUT_SORTED) &&
+      layout->expert >= 0;
+  if (layout->kind != LAYOUT_DENSE && layout->kind != LAYOUT_STACK && !rows)
+    return -1;
   for (unsigned i = 0; i < 2 && i < op->n_in; i++) {
     const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, i));
     if (fact->kind != FACT_GATE || fact->source != layout->source ||
-        !fact->on.known ||
-        (layout->kind == LAYOUT_DENSE && fact->expert != layout->expert))
+        !fact->on.known || (rows && fact->space != layout->space) ||
+        (layout->kind != LAYOUT_STACK && fact->expert != layout->expert))
       continue;
     if (op->code == OP_SELECT && i == 0) return fact->on.x != 0 ? 1 : 2;
     bool ones = op->code == OP_MUL || op->code == OP_AND;
@@ -356,6 +360,21 @@ static moe_reader_t *reader_of(const ir_op_t *op) {
   }
 }
 
+/* Perhaps a sum over experts, of rows that have one each. */
+static bool is_sum_of_rows(const ir_op_t *op, const moe_layout_t *layout) {
+  bool adds = op->code == OP_ADD || op->code == OP_SELECT;
+  bool scatters = op->code == OP_SCATTER_ND || op->code == OP_SCATTER_ELEMENTS;
+  switch (layout->kind) {
+    case LAYOUT_ROUTES:
+    case LAYOUT_SORTED:
+      return ir_has_trait(op, ELEMENTWISE) && layout->expert < 0;
+    case LAYOUT_SLOT:
+      return adds || scatters;
+    default:
+      return false;
+  }
+}
+
 moe_term_t *moe_read_op(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
                         const moe_layout_t *layout) {
   if (value->def == NULL)
@@ -365,6 +384,10 @@ moe_term_t *moe_read_op(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
   if (layout->kind == LAYOUT_PIECE && joins &&
       moe_tag_find(value->type.rank, tag, TAG_ROW) >= 0)
     reader = moe_read_pieces;
+  if (is_sum_of_rows(value->def, layout)) {
+    moe_term_t *term = moe_read_members(b, value, tag, layout);
+    if (term != NULL || b->obligation != NULL) return term;
+  }
   if (reader == NULL)
     return moe_fail(b, value->def, "rows are independent of each other");
   return reader(b, value, tag, layout);

@@ -4,6 +4,10 @@
 
 #include "passes/moe_build.h"
 
+typedef moe_term_t *moe_reader_t(moe_builder_t *b, ir_value_t *value,
+                                 const uint8_t *tag,
+                                 const moe_layout_t *layout);
+
 /* Notes what stood in the way, unless something did before; NULL. */
 moe_term_t *moe_fail(moe_builder_t *b, const ir_op_t *op, const char *why);
 /* Whether a value can be used where the term's layer will stand. */
@@ -45,6 +49,26 @@ moe_term_t *moe_read_rows_gather(moe_builder_t *b, ir_value_t *value,
                                  const uint8_t *tag, const moe_layout_t *layout,
                                  const moe_fact_t *fact);
 
+/* moe_members.c: sums over experts, of rows that have one expert each. What
+ * stands for a value at the rows of the layout's expert: layouts of routes or
+ * of sorted rows with an expert are of its rows only. NULL without an
+ * obligation: the value is no such sum. */
+moe_reader_t moe_read_members;
+/* Whether a value is 0 but for the rows of one expert of the router, and has
+ * features: it is a part of such a sum. */
+bool moe_is_member(moe_builder_t *b, const ir_value_t *value,
+                   const moe_source_t *source);
+/* The slot whose experts' sum such a part belongs to; FACT_NONE: none. */
+const moe_fact_t *moe_member_slot(moe_builder_t *b, const ir_value_t *value);
+/* All slots side by side, each of which has such a sum. */
+moe_term_t *moe_read_slots(moe_builder_t *b, ir_value_t *value,
+                           const uint8_t *tag, const moe_layout_t *layout);
+/* One term for all slots from those of each, which differ in single numbers at
+ * most (moe_slots.c); NULL: they differ in more. `of_parts`: each is of the
+ * slot's own router of one expert. */
+moe_term_t *moe_join_slots(moe_builder_t *b, unsigned n,
+                           moe_term_t *const *each, bool of_parts);
+
 /* Where reading of a gate ends at the places of routes; NULL: it goes on. */
 moe_term_t *moe_place_leaf(moe_builder_t *b, ir_value_t *value,
                            const uint8_t *tag, const moe_source_t *source);
@@ -76,9 +100,6 @@ moe_term_t *moe_read_one(moe_builder_t *b, dtype_t dtype, unsigned rank,
 bool moe_is_one_term(const moe_term_t *term);
 
 /* By operation; moe_read_rows.c has those that lay rows out anew. */
-typedef moe_term_t *moe_reader_t(moe_builder_t *b, ir_value_t *value,
-                                 const uint8_t *tag,
-                                 const moe_layout_t *layout);
 moe_reader_t moe_read_matmul, moe_read_gather, moe_read_gather_nd,
     moe_read_gather_elements, moe_read_pieces, moe_read_slice, moe_read_concat,
     moe_read_scatter, moe_read_if;
@@ -98,6 +119,14 @@ void moe_find_shared(moe_builder_t *b, unsigned n, ir_value_t *const *value,
                      const unsigned *part);
 bool moe_is_shared(const moe_builder_t *b, const ir_value_t *value);
 
+/* Whether an index gives the token's own experts in this layout. */
+bool moe_names_own_experts(const moe_fact_t *fact, const moe_layout_t *layout);
+/* Of what all experts made of all tokens, what a token's own ones made
+ * (moe_picks.c). NULL without an obligation: it is taken in another way. */
+moe_reader_t moe_read_picked;
+/* The term with the features of a value, which may have more of size 1. */
+moe_term_t *moe_with_features(moe_builder_t *b, ir_value_t *value,
+                              const uint8_t *tag, moe_term_t *term);
 /* Dimensions that are features, in order. */
 unsigned moe_features(const moe_terms_t *terms, const ir_type_t *type,
                       const uint8_t *tag, const expr_t **out_dim);

@@ -3,6 +3,7 @@
  * of routes. */
 #include <string.h>
 
+#include "passes/moe_picks.h"
 #include "passes/moe_read.h"
 #include "passes/moe_rules.h"
 
@@ -46,6 +47,9 @@ static bool starts_route(moe_builder_t *b, const ir_op_t *op,
     const ir_value_t *value = &op->out[0];
     if (moe_fact(b->facts, (ir_value_t *)value)->kind == FACT_GATE)
       return false; /* whose experts a token has, as rows of a unit matrix */
+    moe_pick_t pick;
+    if (fact->kind == FACT_NONE && moe_pick_of(b->facts, op, &pick))
+      return pick.fact->source == source;
     bool features = op->code != OP_GATHER_ELEMENTS;
     for (unsigned d = 0; d < index->type.rank && !features; d++)
       features = fact->tag[d] == TAG_INNER && !rule_is_one(index->type.dim[d]);
@@ -56,8 +60,12 @@ static bool starts_route(moe_builder_t *b, const ir_op_t *op,
   }
   if (op->code == OP_SCATTER_ND || op->code == OP_SCATTER_ELEMENTS) {
     const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
-    return fact->source == source && fact->linear != NULL && fact->expert >= 0;
+    return (fact->source == source ||
+            moe_part_index(source, fact->source) >= 0) &&
+           fact->linear != NULL && fact->expert >= 0;
   }
+  if (ir_has_trait(op, ELEMENTWISE))
+    return moe_is_member(b, &op->out[0], source);
   if (op->code != OP_CONCAT) return false;
   int64_t axis = ir_get_int(op, ATTR_CONCAT_axis);
   unsigned steps = 1000;
@@ -119,13 +127,26 @@ bool moe_is_routed(moe_builder_t *b, const ir_value_t *value,
 const moe_fact_t *moe_slot_of(moe_builder_t *b, const ir_value_t *value,
                               unsigned *steps) {
   const ir_op_t *op = value != NULL ? value->def : NULL;
-  if (op == NULL || op->n_regions > 0 || *steps == 0) return &moe_no_fact;
+  if (op == NULL || op->n_regions > 0 || *steps == 0 ||
+      (b->settled != NULL && b->settled[value->number]))
+    return &moe_no_fact;
   --*steps;
+  const moe_fact_t *slot = moe_member_slot(b, value);
+  if (slot->kind != FACT_NONE) return slot;
   if (op->code == OP_GATHER || op->code == OP_GATHER_ELEMENTS) {
     const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
     if ((fact->kind == FACT_EXPERT || fact->kind == FACT_LABEL) &&
         fact->slot >= 0)
       return fact;
+  }
+  moe_pick_t pick;
+  if (op->code == OP_GATHER || op->code == OP_GATHER_ND) {
+    bool batched = op->code == OP_GATHER_ND &&
+                   ir_get_int(op, ATTR_GATHER_ND_batch_dims) > 0;
+    const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+    if (batched && fact->kind == FACT_EXPERT && fact->slot >= 0) return fact;
+    if (moe_pick_of(b->facts, op, &pick) && pick.fact->slot >= 0)
+      return pick.fact;
   }
   for (unsigned i = 0; i < op->n_in; i++) {
     const moe_fact_t *fact = moe_slot_of(b, op->in[i].value, steps);
@@ -317,9 +338,8 @@ static bool gathered_tags(const ir_op_t *op, const uint8_t *tag, unsigned what,
   return moe_has_rows(index, index_tag);
 }
 
-/* The index may have features of size 1: they are the result's. */
-static moe_term_t *with_features(moe_builder_t *b, ir_value_t *value,
-                                 const uint8_t *tag, moe_term_t *term) {
+moe_term_t *moe_with_features(moe_builder_t *b, ir_value_t *value,
+                              const uint8_t *tag, moe_term_t *term) {
   const expr_t *dim[IR_MAX_RANK];
   unsigned rank = moe_features(b->terms, &value->type, tag, dim);
   const expr_t *one = expr_const(b->pool, 1);
@@ -393,7 +413,7 @@ static moe_term_t *gather_by(moe_builder_t *b, ir_value_t *value,
         b, x, from,
         moe_layout(b, LAYOUT_SORTED, layout->source, fact->space, -1));
   }
-  return term != NULL ? with_features(b, value, tag, term) : NULL;
+  return term != NULL ? moe_with_features(b, value, tag, term) : NULL;
 }
 
 moe_term_t *moe_read_rows_gather(moe_builder_t *b, ir_value_t *value,
@@ -441,6 +461,8 @@ moe_term_t *moe_read_gather(moe_builder_t *b, ir_value_t *value,
         gathered_tags(op, tag, TAG_ROW, from, at))
       term = moe_build(b, ir_in(op, 0), from, sorted_of(b, layout));
   } else {
+    term = moe_read_picked(b, value, tag, layout);
+    if (term != NULL || b->obligation != NULL) return term;
     return moe_read_rows_gather(b, value, tag, layout,
                                 moe_fact(b->facts, ir_in(op, 1)));
   }
@@ -477,15 +499,6 @@ static bool tuple_tags(moe_builder_t *b, const ir_value_t *x,
   return (seen & ~(unsigned)(TAG_TOKEN | TAG_SLOT)) == 0;
 }
 
-/* Whether an index gives the token's own experts in this layout. */
-static bool names_own_experts(const moe_fact_t *fact,
-                              const moe_layout_t *layout) {
-  bool all = layout->kind == LAYOUT_ROUTES && fact->slot < 0;
-  bool one = layout->kind == LAYOUT_SLOT && fact->slot == layout->expert;
-  return (all || one) && moe_is_index(fact) && fact->source == layout->source &&
-         fact->space == NULL;
-}
-
 /* x[batch.., experts, features..] at [batch.., slots.., 1]: of what all experts
  * made of a token, what its own ones made. */
 static moe_term_t *read_batched(moe_builder_t *b, ir_value_t *value,
@@ -497,7 +510,7 @@ static moe_term_t *read_batched(moe_builder_t *b, ir_value_t *value,
   unsigned batch = (unsigned)ir_get_int(op, ATTR_GATHER_ND_batch_dims);
   unsigned behind = index->type.rank - 1;
   uint8_t stack[IR_MAX_RANK];
-  bool fits = names_own_experts(fact, layout) && x->type.rank > batch &&
+  bool fits = moe_names_own_experts(fact, layout) && x->type.rank > batch &&
               rule_is_one(index->type.dim[behind]) &&
               expr_equals_const(x->type.dim[batch], layout->source->experts);
   for (unsigned d = 0; fits && d < value->type.rank; d++) {
@@ -515,7 +528,7 @@ static moe_term_t *read_batched(moe_builder_t *b, ir_value_t *value,
   stack[batch] = TAG_EXPERT;
   moe_term_t *term = moe_build(
       b, x, stack, moe_layout(b, LAYOUT_STACK, layout->source, NULL, -1));
-  return term != NULL ? with_features(b, value, tag, term) : NULL;
+  return term != NULL ? moe_with_features(b, value, tag, term) : NULL;
 }
 
 moe_term_t *moe_read_gather_nd(moe_builder_t *b, ir_value_t *value,
@@ -523,6 +536,8 @@ moe_term_t *moe_read_gather_nd(moe_builder_t *b, ir_value_t *value,
   const ir_op_t *op = value->def;
   if (ir_get_int(op, ATTR_GATHER_ND_batch_dims) > 0)
     return read_batched(b, value, tag, layout);
+  moe_term_t *picked = moe_read_picked(b, value, tag, layout);
+  if (picked != NULL || b->obligation != NULL) return picked;
   ir_value_t *x = ir_in(op, 0), *index = ir_in(op, 1);
   const moe_fact_t *fact = moe_fact(b->facts, index);
   int64_t n;
@@ -540,7 +555,7 @@ moe_term_t *moe_read_gather_nd(moe_builder_t *b, ir_value_t *value,
   unsigned tags = moe_tag_union(x->type.rank, from);
   moe_term_t *term = moe_term_leaf(
       b->terms, (tags & TAG_SLOT) != 0 ? TERM_ROUTE : TERM_TOKEN, x, from);
-  if (term != NULL) term = with_features(b, value, tag, term);
+  if (term != NULL) term = moe_with_features(b, value, tag, term);
   return term != NULL ? term : moe_fail(b, op, why);
 }
 
@@ -554,7 +569,7 @@ moe_term_t *moe_read_gather_elements(moe_builder_t *b, ir_value_t *value,
   int64_t axis = ir_get_int(op, ATTR_GATHER_ELEMENTS_axis);
   if (axis < 0) axis += value->type.rank;
   uint8_t stack[IR_MAX_RANK];
-  if (!names_own_experts(fact, layout) ||
+  if (!moe_names_own_experts(fact, layout) ||
       !expr_equals_const(x->type.dim[axis], layout->source->experts))
     return moe_fail(b, op, "results are taken for the token's own experts");
   for (unsigned d = 0; d < value->type.rank; d++) {
@@ -570,7 +585,7 @@ moe_term_t *moe_read_gather_elements(moe_builder_t *b, ir_value_t *value,
   }
   moe_term_t *term = moe_build(
       b, x, stack, moe_layout(b, LAYOUT_STACK, layout->source, NULL, -1));
-  return term != NULL ? with_features(b, value, tag, term) : NULL;
+  return term != NULL ? moe_with_features(b, value, tag, term) : NULL;
 }
 
 /* ---- Parts and wholes ---------------------------------------------------- */
@@ -613,8 +628,9 @@ static moe_term_t *read_member_buffer(moe_builder_t *b, const ir_op_t *op,
   if (at < 0) return NULL;
   moe_term_t *term =
       moe_build(b, x, from, moe_layout(b, LAYOUT_BUFFER, source, NULL, -1));
-  return term != NULL ? with_features(b, (ir_value_t *)&op->out[0], tag, term)
-                      : NULL;
+  return term != NULL
+             ? moe_with_features(b, (ir_value_t *)&op->out[0], tag, term)
+             : NULL;
 }
 
 /* All of the sorted rows, though the sizes do not show it. */
@@ -813,6 +829,8 @@ moe_term_t *moe_read_concat(moe_builder_t *b, ir_value_t *value,
   if (tag[axis] == TAG_ROW) return join_groups(b, value, tag, layout);
   if (tag[axis] == TAG_EXPERT || tag[axis] == (TAG_EXPERT | TAG_INNER))
     return join_stack(b, value, tag, layout);
+  if (tag[axis] == TAG_SLOT && layout->kind == LAYOUT_ROUTES)
+    return moe_read_slots(b, value, tag, layout);
   if (tag[axis] != TAG_INNER)
     return moe_fail(b, op, "rows are not put side by side");
   for (int64_t d = 0; d < axis; d++) at += (tag[d] & TAG_INNER) != 0;

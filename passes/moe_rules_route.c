@@ -75,6 +75,7 @@ const moe_source_t *moe_source_of_slot(moe_facts_t *facts,
   if (whole->part[expert->slot] == NULL) {
     moe_source_t *part = new_source(facts, value, -1, whole->experts);
     part->given = whole->given;
+    part->some = whole->some;
     whole->part[expert->slot] = part;
   }
   return whole->part[expert->slot];

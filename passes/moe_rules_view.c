@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "passes/moe_integers.h"
+#include "passes/moe_picks.h"
 #include "passes/moe_rules.h"
 
 const moe_fact_t *moe_rule_expand(moe_facts_t *facts, ir_value_t *value) {
@@ -25,10 +26,38 @@ const moe_fact_t *moe_rule_expand(moe_facts_t *facts, ir_value_t *value) {
   return out;
 }
 
+/* [T, experts] of numbers that were written where token * experts + expert are:
+ * something at each of a token's experts, a constant at all others. */
+static const moe_fact_t *flat_gate(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = ir_in(value->def, 0)->def;
+  if (op == NULL || op->code != OP_SCATTER_ELEMENTS || value->type.rank != 2 ||
+      op->out[0].type.rank != 1 || !rule_scatters_by(op, "none"))
+    return NULL;
+  bool expert_first = false;
+  double off;
+  const moe_fact_t *index = moe_flat_expert(facts, ir_in(op, 1), &expert_first);
+  if (index->kind == FACT_NONE || expert_first || index->slot >= 0 ||
+      !index->source->distinct || !moe_fill_number(ir_in(op, 0), &off) ||
+      value->type.dim[0] != index->source->tokens ||
+      ir_type_count(facts->pool, &ir_in(op, 2)->type) !=
+          index->source->routes ||
+      !expr_equals_const(value->type.dim[1], index->source->experts))
+    return NULL;
+  moe_fact_t *out = moe_fact_new(facts, FACT_GATE, index->source);
+  out->tag[0] = TAG_TOKEN;
+  out->tag[1] = TAG_EXPERT;
+  out->off = (moe_constant_t){true, off};
+  out->on.known = moe_fill_number(ir_in(op, 2), &out->on.x);
+  bool turned = index->source->slot >= 0 &&
+                index->source->slot + 1 != (int)index->source->index->type.rank;
+  if (!turned) out->at_route = ir_in(op, 2);
+  return out;
+}
+
 const moe_fact_t *moe_rule_reshape(moe_facts_t *facts, ir_value_t *value) {
   ir_value_t *from = ir_in(value->def, 0);
   const moe_fact_t *fact = moe_fact(facts, from);
-  if (fact->kind == FACT_NONE) return NULL;
+  if (fact->kind == FACT_NONE) return flat_gate(facts, value);
   if (fact->kind == FACT_COUNT || fact->kind == FACT_BOUND)
     return value->type.rank <= 1 ? fact : NULL;
   moe_fact_t *out = moe_fact_copy(facts, fact);

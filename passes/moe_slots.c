@@ -20,6 +20,7 @@ typedef struct joined {
 
 typedef struct joiner {
   moe_builder_t *b;
+  bool of_parts;  /* each slot's term was read for a router of its own */
   unsigned n;     /* slots */
   unsigned steps; /* left */
   joined_t *memo[MEMOS];
@@ -32,6 +33,7 @@ static moe_term_t *join(joiner_t *j, moe_term_t *const *each);
 /* A number of one slot's routes, which are the tokens, as the token's. */
 static moe_term_t *number_of_token(joiner_t *j, moe_term_t *leaf) {
   moe_terms_t *terms = j->b->terms;
+  if (!j->of_parts) return leaf;
   if (leaf->value == NULL) return NULL;
   if (leaf->kind == TERM_ROUTE)
     leaf = moe_term_leaf(terms, TERM_TOKEN, leaf->value, leaf->tag);
@@ -50,8 +52,9 @@ static moe_term_t *join_numbers(joiner_t *j, moe_term_t *const *each) {
   moe_term_t *number[MOE_MAX_PARTS];
   for (unsigned i = 0; i < j->n; i++) {
     const moe_term_t *x = each[i];
-    bool fits = (x->kind == TERM_ROUTE || x->kind == TERM_GATE) &&
-                is_single(x) && x->dtype == each[0]->dtype &&
+    bool known = x->kind == TERM_GATE || x->kind == TERM_TOKEN ||
+                 (x->kind == TERM_ROUTE && j->of_parts);
+    bool fits = known && is_single(x) && x->dtype == each[0]->dtype &&
                 x->rank == each[0]->rank;
     number[i] = fits ? number_of_token(j, each[i]) : NULL;
     if (number[i] == NULL) return NULL;
@@ -93,7 +96,6 @@ static moe_term_t *join_once(joiner_t *j, moe_term_t *const *each) {
     case TERM_OP:
       return join_op(j, each);
     case TERM_TOKEN:
-      return same ? each[0] : NULL;
     case TERM_GATE: /* at the experts of all slots */
       return same ? each[0] : join_numbers(j, each);
     case TERM_ROUTE:
@@ -118,6 +120,12 @@ static moe_term_t *join(joiner_t *j, moe_term_t *const *each) {
   *entry = (joined_t){kept, term, *slot};
   *slot = entry;
   return term;
+}
+
+moe_term_t *moe_join_slots(moe_builder_t *b, unsigned n,
+                           moe_term_t *const *each, bool of_parts) {
+  joiner_t j = {.b = b, .n = n, .steps = MAX_STEPS, .of_parts = of_parts};
+  return n <= MOE_MAX_PARTS ? join(&j, each) : NULL;
 }
 
 /* ---- Layers -------------------------------------------------------------- */
@@ -148,7 +156,7 @@ moe_found_t *moe_match_slotwise(moe_builder_t *b, ir_value_t *root,
                                 const moe_source_t *source) {
   const char *why = "all slots are computed in the same way";
   moe_found_t *found[MOE_MAX_PARTS] = {NULL};
-  joiner_t j = {.b = b, .n = source->n_parts, .steps = MAX_STEPS};
+  const unsigned n = source->n_parts;
   if (!moe_has_all_slots(sum, source)) {
     moe_fail(b, root->def, "every slot is in the sum");
     return NULL;
@@ -158,7 +166,7 @@ moe_found_t *moe_match_slotwise(moe_builder_t *b, ir_value_t *root,
     moe_fail(b, sum->part[i].at, "slots are added up");
     return NULL;
   }
-  for (unsigned i = 0; i < j.n; i++) {
+  for (unsigned i = 0; i < n; i++) {
     b->terms->source = source->part[i];
     found[i] = moe_match_members(b, root, sum, source->part[i]);
     b->terms->source = source;
@@ -169,8 +177,8 @@ moe_found_t *moe_match_slotwise(moe_builder_t *b, ir_value_t *root,
   }
   for (unsigned t = 0; t < found[0]->n_terms; t++) {
     moe_term_t *each[MOE_MAX_PARTS];
-    for (unsigned i = 0; i < j.n; i++) each[i] = found[i]->term[t];
-    found[0]->term[t] = join(&j, each);
+    for (unsigned i = 0; i < n; i++) each[i] = found[i]->term[t];
+    found[0]->term[t] = moe_join_slots(b, n, each, true);
     if (found[0]->term[t] != NULL) continue;
     moe_fail(b, root->def, why);
     return NULL;

@@ -227,10 +227,42 @@ static bool choices_and_other(moe_builder_t *b, ir_value_t *value,
   return false;
 }
 
+/* What is added to a mask's rows of a value before they are written to it;
+ * NULL: something else is written. */
+static ir_value_t *added_rows(moe_builder_t *b, const ir_op_t *op) {
+  const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+  const ir_op_t *add = ir_in(op, 2)->def;
+  if (add == NULL || add->code != OP_ADD || !rows_are_distinct(b, op) ||
+      !moe_is_token_number(b->facts, fact))
+    return NULL;
+  for (unsigned i = 0; i < 2; i++) {
+    const ir_op_t *rows = ir_in(add, i)->def;
+    ir_value_t *other = ir_in(add, 1 - i);
+    if (rows == NULL || rows->code != OP_GATHER ||
+        ir_get_int(rows, ATTR_GATHER_axis) != 0 ||
+        ir_in(rows, 0) != ir_in(op, 0) ||
+        !rule_same_dims(&other->type, &add->out[0].type))
+      continue;
+    const moe_fact_t *from = moe_fact(b->facts, ir_in(rows, 1));
+    if (from->source == fact->source && from->linear != NULL &&
+        moe_same_rows(from->space, fact->space) &&
+        moe_is_token_number(b->facts, from))
+      return other;
+  }
+  return NULL;
+}
+
 static bool scatter_part(moe_builder_t *b, const ir_op_t *op, bool from_zero,
                          moe_sum_t *sum) {
   double zero;
   ir_value_t *over = NULL;
+  bool writes = rule_scatters_by(op, "none");
+  ir_value_t *added = writes ? added_rows(b, op) : NULL;
+  if (added != NULL) {
+    if (!scattered_rows(b, op, sum)) return false;
+    sum->part[sum->n - 1].value = added;
+    return true;
+  }
   if (!rule_scatters_by(op, "add")) {
     if (!rule_scatters_by(op, "none") || !rows_are_distinct(b, op))
       return false;
