@@ -131,6 +131,57 @@ ir_value_t *apply_scatter_nd_of_sum(ir_op_t *op, ir_builder_t *b) {
   return ir_place(b, scatter);
 }
 
+/* ---- Masks that are checked to be true everywhere -------------------------
+ */
+
+/* Whether the run has ended before `at` unless a size is n. */
+static bool is_checked(const ir_op_t *from, const ir_op_t *at,
+                       const expr_t *size, const expr_t *n) {
+  enum { MAX_STEPS = 64 };
+  for (unsigned i = 0; i < MAX_STEPS && from != NULL && from != at;
+       i++, from = from->next) {
+    if (from->code != OP_CHECK_EQUAL) continue;
+    const expr_t *a = ir_get_expr(from, ATTR_CHECK_EQUAL_a);
+    const expr_t *b = ir_get_expr(from, ATTR_CHECK_EQUAL_b);
+    if ((a == size && b == n) || (a == n && b == size)) {
+      while (from != NULL && from != at) from = from->next;
+      return from == at;
+    }
+  }
+  return false;
+}
+
+/* Experts that any token has chosen, say, split into as many as there are. */
+bool match_slice_of_all_places(const ir_op_t *op) {
+  const ir_op_t *places = places_of(op->in[0].value);
+  int64_t start, count;
+  if (places == NULL) return false;
+  const ir_type_t *mask = &places->in[0].value->type;
+  if (mask->rank != 1 || !expr_is_const(mask->dim[0], NULL) ||
+      !ir_type_static_count(&op->out[0].type, &count) || count != 1)
+    return false;
+  const ir_type_t *from = &op->in[0].value->type;
+  const expr_t *size = ir_get_expr(places, ATTR_NONZERO_count);
+  for (unsigned d = 0; d < from->rank; d++) {
+    unsigned n;
+    if (rule_is_one(from->dim[d])) continue;
+    if (from->dim[d] != size ||
+        !expr_is_const(ir_get_exprs(op, ATTR_SLICE_start, &n)[d], &start))
+      return false;
+  }
+  return is_checked(places, op, size, mask->dim[0]);
+}
+
+ir_value_t *apply_slice_of_all_places(ir_op_t *op, ir_builder_t *b) {
+  const ir_type_t *from = &op->in[0].value->type, *to = &op->out[0].type;
+  int64_t start = 0;
+  unsigned n;
+  for (unsigned d = 0; d < from->rank; d++)
+    if (!rule_is_one(from->dim[d]))
+      expr_is_const(ir_get_exprs(op, ATTR_SLICE_start, &n)[d], &start);
+  return ir_reshape(b, ir_scalar_int(b, DT_I64, start), to->rank, to->dim);
+}
+
 /* ---- Rows added in turn -------------------------------------------------- */
 
 /* Whether a list is 0, 0, .. 1, 1, ..: each of n numbers k times. */
