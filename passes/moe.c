@@ -9,6 +9,7 @@
  * left out, which assumes that experts' results are finite. */
 #include <string.h>
 
+#include "passes/moe_apart.h"
 #include "passes/moe_beside.h"
 #include "passes/moe_buffer.h"
 #include "passes/moe_choice.h"
@@ -78,8 +79,10 @@ static void refuse(search_t *s, const ir_op_t *at, const char *candidate) {
   if (refusal == NULL) return;
   refusal->loc = at->loc;
   refusal->candidate = candidate;
-  if (s->b->blocker != NULL) refusal->blocker = s->b->blocker->loc;
-  refusal->obligation = s->b->obligation;
+  bool aside = s->b->aside != NULL; /* what came first */
+  const ir_op_t *blocker = aside ? s->b->aside_blocker : s->b->blocker;
+  if (blocker != NULL) refusal->blocker = blocker->loc;
+  refusal->obligation = aside ? s->b->aside : s->b->obligation;
 }
 
 /* A product with a matrix of the expert's own, of more than one row and column.
@@ -127,7 +130,7 @@ static bool keep(search_t *s, moe_found_t *found) {
   for (unsigned i = 0; i < found->n_terms; i++)
     found->term[i] =
         moe_term_normal(s->terms, found->root->def->parent, found->term[i]);
-  found->shared = moe_count_shared(found);
+  found->shared = found->apart ? 0 : moe_count_shared(found);
   s->settled[found->root->number] = true;
   moe_forget_routed(s->b, found->source);
   for (unsigned i = 0; i < s->b->n_inner; i++)
@@ -440,6 +443,34 @@ static void try_singles(search_t *s, unsigned i) {
   }
 }
 
+/* What experts gave for routes that no sum was found for, as far as anything
+ * needs it: from the last to the first. */
+static void try_apart(search_t *s) {
+  unsigned n = 0, n_values = s->b->facts->n_values;
+  arena_t *scratch = s->ctx->scratch;
+  ir_op_t **end = ARENA_ARRAY(scratch, ir_op_t *, n_values + 1);
+  for (ir_op_t *op = ir_walk_first(s->func); op != NULL; op = ir_walk_next(op))
+    if (moe_routes_end(s->b, op) != NULL) end[n++] = op;
+  if (n == 0) return;
+  bool *live = ARENA_ARRAY(scratch, bool, n_values + 1), known = false;
+  moe_found_t **by_root = ARENA_ARRAY(scratch, moe_found_t *, n_values + 1);
+  for (moe_found_t *f = s->first; f != NULL; f = f->next)
+    by_root[f->root->number] = f;
+  while (n-- > 0) {
+    const ir_op_t *op = end[n];
+    if (!known) moe_find_live(s->b->facts, s->terms, by_root, live);
+    known = true;
+    if (!live[op->out[0].number] || by_root[op->out[0].number] != NULL)
+      continue;
+    const moe_source_t *source = moe_routes_end(s->b, op);
+    aim(s, op, source);
+    moe_found_t *found = moe_match_apart(s->b, op, source);
+    if (!keep(s, found)) continue;
+    by_root[found->root->number] = found;
+    known = false;
+  }
+}
+
 /* ---- Writing
  * ------------------------------------------------------------------ */
 
@@ -496,6 +527,8 @@ static moe_weight_position_t weight_position(const ir_op_t *experts) {
       experts->n_regions == 0)
     return MOE_WEIGHT_NONE;
   const ir_value_t *number = &experts->regions[0].args[first];
+  for (unsigned d = 1; d < number->type.rank; d++)
+    if (!rule_is_one(number->type.dim[d])) return MOE_WEIGHT_NONE;
   while (number->uses != NULL && number->uses->user->code == OP_RESHAPE)
     number = &number->uses->user->out[0];
   const ir_use_t *use = number->uses;
@@ -506,10 +539,40 @@ static moe_weight_position_t weight_position(const ir_op_t *experts) {
   return other->def == NULL ? MOE_WEIGHT_INPUT : MOE_WEIGHT_HIDDEN;
 }
 
-static void tell(search_t *s, const moe_found_t *found) {
+/* The layer of another bank under the same routing, with whose results this
+ * one's are not summed up: both are one layer. NULL: there is none. */
+static moe_layer_t *told_before(search_t *s, const moe_found_t *found) {
+  for (const moe_found_t *f = s->first; f != found; f = f->next)
+    if (f->source == found->source && f->entry != NULL &&
+        (f->open || found->open))
+      return f->entry;
+  return NULL;
+}
+
+static void add_work(expr_pool_t *pool, moe_work_t *to, const moe_work_t *of) {
+  const expr_t **sum[] = {&to->multiply_adds, &to->elementwise,
+                          &to->weight_bytes};
+  const expr_t *more[] = {of->multiply_adds, of->elementwise, of->weight_bytes};
+  for (size_t i = 0; i < sizeof sum / sizeof sum[0]; i++)
+    *sum[i] = *sum[i] != NULL && more[i] != NULL
+                  ? expr_add(pool, *sum[i], more[i])
+                  : NULL;
+}
+
+static void tell(search_t *s, moe_found_t *found) {
   const ir_op_t *op = found->experts;
-  moe_layer_t *layer = moe_report_add_layer(s->ctx->options->moe);
+  moe_report_t *report = s->ctx->options->moe;
+  moe_layer_t *layer = told_before(s, found);
+  if (report != NULL && layer != NULL) {
+    moe_layer_t own = {.k = layer->k};
+    moe_describe_experts(report, &own, op, false);
+    add_work(s->ctx->module->exprs, &layer->before, &own.before);
+    add_work(s->ctx->module->exprs, &layer->after, &own.after);
+    return;
+  }
+  layer = moe_report_add_layer(report);
   if (layer == NULL) return;
+  found->entry = layer;
   layer->loc = found->root->def->loc;
   layer->name = layer->loc.node != NULL ? layer->loc.node : found->root->name;
   layer->form = form_name[found->form];
@@ -698,6 +761,7 @@ moec_status_t run_moe(pass_ctx_t *ctx, ir_func_t *func) {
   try_all(&s);
   for (unsigned i = 0; i < s.n_sources; i++)
     if (expr_equals_const(s.source[i]->k, 1)) try_singles(&s, i);
+  try_apart(&s);
   write_all(&s);
   if (ctx->changed && s.first != NULL) release_sizes(&s);
   return MOEC_OK;

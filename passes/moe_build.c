@@ -226,8 +226,39 @@ static moe_term_t *leaf(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
   }
 }
 
+/* Where rows meet each other, what there is for each route may still be what
+ * its expert computes with, whatever it was made of: it is there before. */
+static moe_term_t *mixed_leaf(moe_builder_t *b, ir_value_t *value,
+                              const uint8_t *tag, const moe_layout_t *layout) {
+  if (layout->kind != LAYOUT_ROUTES || layout->source->chooses ||
+      !moe_visible(b, value) || is_scalar_row(&value->type, tag))
+    return NULL;
+  bool slots = (moe_tag_union(value->type.rank, tag) & TAG_SLOT) != 0;
+  if (!slots && !rule_is_one(layout->source->k)) return NULL;
+  return moe_term_leaf(b->terms, slots ? TERM_ROUTE : TERM_TOKEN, value, tag);
+}
+
 /* ---- Reading
  * ----------------------------------------------------------------- */
+
+/* The term of an operation; what stood in its way is put aside where rows end
+ * there. */
+static moe_term_t *read_or_end(moe_builder_t *b, ir_value_t *value,
+                               const uint8_t *tag, const moe_layout_t *layout) {
+  const ir_op_t *blocker = b->blocker;
+  const char *obligation = b->obligation;
+  moe_term_t *term = moe_read_op(b, value, tag, layout);
+  if (term != NULL) return term;
+  term = mixed_leaf(b, value, tag, layout);
+  if (term == NULL || obligation != NULL) return term;
+  if (b->aside == NULL) {
+    b->aside = b->obligation;
+    b->aside_blocker = b->blocker;
+  }
+  b->blocker = blocker;
+  b->obligation = obligation;
+  return term;
+}
 
 static moe_memo_t **memo_slot(moe_builder_t *b, const ir_value_t *value,
                               const uint8_t *tag, const moe_layout_t *layout) {
@@ -248,8 +279,10 @@ moe_term_t *moe_build(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
   if (b->depth >= MAX_DEPTH || ++b->steps > MAX_STEPS)
     return moe_fail(b, value->def, "the expert is small enough to be read");
   b->depth++;
-  moe_term_t *term = leaf(b, value, tag, layout);
-  if (term == NULL) term = moe_read_op(b, value, tag, layout);
+  bool carried = moe_is_carried(b, value);
+  moe_term_t *term =
+      carried ? moe_read_carried(b, value, tag) : leaf(b, value, tag, layout);
+  if (term == NULL && !carried) term = read_or_end(b, value, tag, layout);
   b->depth--;
   moe_memo_t *entry = ARENA_NEW(b->arena, moe_memo_t);
   uint8_t *kept = ARENA_ARRAY(b->arena, uint8_t, value->type.rank + 1);

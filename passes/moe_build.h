@@ -37,6 +37,7 @@ typedef struct moe_layout_list {
 
 typedef struct moe_memo moe_memo_t;
 typedef struct moe_shared moe_shared_t;
+typedef struct moe_loop moe_loop_t;
 
 typedef struct moe_builder {
   arena_t *arena;
@@ -52,6 +53,8 @@ typedef struct moe_builder {
   moe_memo_t **memo;   /* MOE_MEMO_SLOTS lists */
   moe_layout_list_t **layouts; /* each once: MOE_LAYOUT_SLOTS lists */
   struct routed_memo *routed;
+  moe_loop_t *loop;           /* whose body is being read, or NULL */
+  moe_loop_t *loops;          /* that were read */
   bool grouped;               /* parts of sorted rows were joined */
   const moe_places_t *places; /* of the routes in the buffers at hand */
   /* The places that rows were taken from the buffers at (a BUFFER), and whether
@@ -64,6 +67,9 @@ typedef struct moe_builder {
   /* The first thing that stood in the way, and what it broke. */
   const ir_op_t *blocker;
   const char *obligation;
+  /* The first that ended reading at the rows of routes, and did no harm. */
+  const ir_op_t *aside_blocker;
+  const char *aside;
 } moe_builder_t;
 
 /* The one layout object of these; compared by address. */

@@ -4,48 +4,23 @@
 
 #include <string.h>
 
-#include "ir/build.h"
 #include "passes/moe_choice.h"
+#include "passes/moe_emit_internal.h"
 #include "passes/moe_limit.h"
 #include "passes/moe_nested.h"
 #include "passes/rules.h"
 
-typedef struct written {
-  const moe_term_t *term;
-  ir_value_t *value;
-  struct written *next;
-} written_t;
+typedef moe_emitter_t emitter_t;
 
-enum { TABLE_SIZE = 256 };
-
-typedef struct emitter {
-  pass_ctx_t *ctx;
-  const moe_found_t *found;
-  moe_limits_t *limits;
-  ir_value_t *(*now)(void *user, ir_value_t *value);
-  void *user;
-  expr_pool_t *pool;
-  ir_builder_t *outer, *inner; /* in front of the layer, in the region */
-  const expr_t *rows;          /* how many rows `inner` has */
-  const moe_term_t **leaf;     /* operands, by kind */
-  unsigned n_leaves;
-  ir_value_t *route_index; /* [T, k] */
-  ir_value_t *token;       /* of each route, where experts choose; else NULL */
-  ir_value_t *active;      /* bool[routes]: those that count; NULL: all */
-  const ir_op_t *limit;    /* that drops some; NULL: none does */
-  written_t **table;       /* what was written: one of these */
-  written_t *in_region[TABLE_SIZE], *in_front[TABLE_SIZE];
-} emitter_t;
-
-static written_t **written_slot(emitter_t *e, const moe_term_t *term) {
-  written_t **slot = &e->table[(term->hash >> 7) % TABLE_SIZE];
+static moe_written_t **written_slot(emitter_t *e, const moe_term_t *term) {
+  moe_written_t **slot = &e->table[(term->hash >> 7) % MOE_WRITTEN];
   while (*slot != NULL && (*slot)->term != term) slot = &(*slot)->next;
   return slot;
 }
 
-static void remember(emitter_t *e, const moe_term_t *term, ir_value_t *value) {
-  written_t *entry = ARENA_NEW(e->ctx->scratch, written_t);
-  *entry = (written_t){term, value, NULL};
+void moe_remember(moe_emitter_t *e, const moe_term_t *term, ir_value_t *value) {
+  moe_written_t *entry = ARENA_NEW(e->ctx->scratch, moe_written_t);
+  *entry = (moe_written_t){term, value, NULL};
   *written_slot(e, term) = entry;
 }
 
@@ -92,14 +67,25 @@ static ir_value_t *outside(emitter_t *e, ir_value_t *value) {
   return ir_place(e->outer, copy);
 }
 
-/* A dimension that runs over several things becomes one for each. */
-static ir_value_t *split_dims(emitter_t *e, ir_value_t *x, const uint8_t *tag,
-                              uint8_t *out_tag) {
+/* What tokens have of a dimension that runs over other things, too: all of
+ * them, or those of this one dimension of several. */
+static const expr_t *tokens_of(const emitter_t *e, unsigned others,
+                               const expr_t *size) {
   const moe_source_t *source = e->found->source;
-  const expr_t *dim[2 * IR_MAX_RANK];
+  const expr_t *tokens = NULL;
+  if (others == TAG_SLOT)
+    tokens = expr_divide_exactly(e->pool, size, source->k);
+  return tokens != NULL ? tokens : source->tokens;
+}
+
+/* Dimensions that run over several things become one for each: how many. */
+static unsigned split_type(const emitter_t *e, const ir_type_t *type,
+                           const uint8_t *tag, const expr_t **out_dim,
+                           uint8_t *out_tag) {
+  const moe_source_t *source = e->found->source;
   unsigned n = 0;
-  for (unsigned d = 0; d < x->type.rank; d++) {
-    const expr_t *left = x->type.dim[d];
+  for (unsigned d = 0; d < type->rank; d++) {
+    const expr_t *left = type->dim[d];
     unsigned n_kinds, rest = tag[d] & ~(unsigned)TAG_TURNED;
     const unsigned *kind = moe_tag_order(tag[d], &n_kinds);
     for (unsigned i = 0; i < n_kinds; i++) {
@@ -108,15 +94,22 @@ static ir_value_t *split_dims(emitter_t *e, ir_value_t *x, const uint8_t *tag,
       if (!whole || (rest & kind[i]) == 0 || rest == kind[i]) continue;
       rest &= ~kind[i];
       out_tag[n] = (uint8_t)kind[i];
-      dim[n] = kind[i] == TAG_EXPERT  ? expr_const(e->pool, source->experts)
-               : kind[i] == TAG_TOKEN ? source->tokens
-                                      : source->k;
-      left = expr_divide_exactly(e->pool, left, dim[n++]);
+      out_dim[n] = kind[i] == TAG_EXPERT  ? expr_const(e->pool, source->experts)
+                   : kind[i] == TAG_TOKEN ? tokens_of(e, rest, left)
+                                          : source->k;
+      left = expr_divide_exactly(e->pool, left, out_dim[n++]);
       MOEC_ASSERT(left != NULL);
     }
     out_tag[n] = (uint8_t)rest;
-    dim[n++] = left;
+    out_dim[n++] = left;
   }
+  return n;
+}
+
+static ir_value_t *split_dims(emitter_t *e, ir_value_t *x, const uint8_t *tag,
+                              uint8_t *out_tag) {
+  const expr_t *dim[2 * IR_MAX_RANK];
+  unsigned n = split_type(e, &x->type, tag, dim, out_tag);
   return with_dims(e->outer, x, NULL, n, dim);
 }
 
@@ -252,8 +245,6 @@ static ir_value_t *operand_of(emitter_t *e, const moe_term_t *leaf) {
 /* ---- Terms
  * --------------------------------------------------------------------- */
 
-static ir_value_t *write_term(emitter_t *e, const moe_term_t *term);
-
 /* The operand with as many features as the result, so that rows line up. */
 static ir_value_t *line_up(emitter_t *e, const moe_term_t *x, ir_value_t *value,
                            unsigned rank) {
@@ -342,6 +333,43 @@ static ir_value_t *write_topk(emitter_t *e, const moe_term_t *term,
                                         : NULL;
 }
 
+/* The same, of operations whose first attribute is an axis of features. */
+static ir_value_t *write_along(emitter_t *e, const moe_term_t *term,
+                               ir_value_t *const *in) {
+  const ir_op_t *model = term->model;
+  ir_op_t *op = ir_begin(e->inner, term->code, term->n, in, 1);
+  if (op == NULL) return NULL;
+  for (unsigned i = 0; i < model->n_attrs; i++)
+    ir_copy_attr(op, &model->attrs[i]);
+  bool lead = term->code == OP_GATHER ? term->in[0]->rows : term->rows;
+  ir_set_int(op, ir_op_info(term->code)->attr_first,
+             number(term->exprs[0]) + lead);
+  if (term->code == OP_ARG_MAX) ir_set_int(op, ATTR_ARG_MAX_keepdims, 0);
+  if (term->code == OP_ARG_MIN) ir_set_int(op, ATTR_ARG_MIN_keepdims, 0);
+  return ir_place(e->inner, op);
+}
+
+static ir_value_t *write_pad(emitter_t *e, const moe_term_t *term,
+                             ir_value_t *const *in) {
+  unsigned lead = term->rows ? 1 : 0;
+  const expr_t *part[2][IR_MAX_RANK + 1];
+  part[0][0] = part[1][0] = expr_const(e->pool, 0);
+  for (unsigned d = 0; d < term->rank; d++)
+    for (unsigned i = 0; i < 2; i++) part[i][lead + d] = term->exprs[2 * d + i];
+  ir_op_t *op = ir_begin(e->inner, OP_PAD, term->n, in, 1);
+  if (op == NULL) return NULL;
+  ir_set_exprs(op, ATTR_PAD_before, term->rank + lead, part[0]);
+  ir_set_exprs(op, ATTR_PAD_after, term->rank + lead, part[1]);
+  ir_set_str(op, ATTR_PAD_mode, ir_get_str(term->model, ATTR_PAD_mode));
+  return ir_place(e->inner, op);
+}
+
+/* All operands need the rows of the result. */
+static bool wants_rows(ir_opcode_t code) {
+  return code == OP_CONCAT || code == OP_GATHER_ELEMENTS ||
+         code == OP_SCATTER_ELEMENTS;
+}
+
 static bool is_shaped(ir_opcode_t code) {
   switch (code) {
     case OP_RESHAPE:
@@ -364,19 +392,20 @@ static bool is_shaped(ir_opcode_t code) {
 }
 
 static ir_value_t *write_op(emitter_t *e, const moe_term_t *term) {
+  if (term->code == OP_WHILE) return moe_write_loop(e, term);
   ir_value_t **in = ARENA_ARRAY(e->ctx->scratch, ir_value_t *, term->n + 1);
   bool elementwise = (ir_op_info(term->code)->traits & ELEMENTWISE) != 0;
   bool batched = term->code == OP_MATMUL && term->in[0]->rank > 1;
   unsigned rank = elementwise ? term->rank : 0;
   for (unsigned i = 0; i < term->n; i++) {
-    in[i] = write_term(e, term->in[i]);
+    in[i] = moe_write_term(e, term->in[i]);
     if (in[i] == NULL) return NULL;
     if (batched && term->in[i]->rank > rank) rank = term->in[i]->rank;
   }
   for (unsigned i = 0; i < term->n; i++) {
     const moe_term_t *x = term->in[i];
     in[i] = line_up(e, x, in[i], rank);
-    if (term->code != OP_CONCAT || !term->rows || x->rows) continue;
+    if (!wants_rows(term->code) || !term->rows || x->rows) continue;
     const expr_t *dim[IR_MAX_RANK + 1] = {e->rows};
     for (unsigned d = 0; d < x->rank; d++) dim[1 + d] = x->dim[d];
     in[i] = ir_expand(e->inner, in[i], x->rank + 1, dim);
@@ -388,7 +417,9 @@ static ir_value_t *write_op(emitter_t *e, const moe_term_t *term) {
                      : NULL;
   }
   if (term->code == OP_TOPK) return write_topk(e, term, in[0]);
+  if (term->code == OP_PAD) return write_pad(e, term, in);
   if (is_shaped(term->code)) return write_shaped(e, term, in);
+  if (term->n_exprs == 1) return write_along(e, term, in);
   ir_loc_t layer = e->inner->loc;
   if (term->model != NULL) e->inner->loc = term->model->loc;
   ir_op_t *op = ir_begin(e->inner, term->code, term->n, in, 1);
@@ -415,12 +446,14 @@ static ir_value_t *row_of_routes(emitter_t *e, const moe_term_t *leaf) {
   return with_dims(e->outer, x, source->routes, leaf->rank, leaf->dim);
 }
 
-static ir_value_t *write_term(emitter_t *e, const moe_term_t *term) {
-  const written_t *known = *written_slot(e, term);
+static ir_value_t *write_here(emitter_t *e, const moe_term_t *term) {
+  const moe_written_t *known = *written_slot(e, term);
   if (known != NULL) return known->value;
   ir_value_t *value;
   if (term->kind == TERM_OP) {
     value = write_op(e, term);
+  } else if (term->kind == TERM_ARG) {
+    value = moe_write_trip(e, term);
   } else if (e->inner == e->outer && term->kind != TERM_STEADY) {
     value = row_of_routes(e, term);
   } else { /* the same for all; operands are in the table already */
@@ -428,7 +461,25 @@ static ir_value_t *write_term(emitter_t *e, const moe_term_t *term) {
     value = with_dims(e->inner, outside(e, term->value), NULL, term->rank,
                       term->dim);
   }
-  if (value != NULL) remember(e, term, value);
+  if (value != NULL) moe_remember(e, term, value);
+  return value;
+}
+
+/* In the body of the innermost loop that the term depends on: all else is
+ * written once, in front of the loop. */
+ir_value_t *moe_write_term(moe_emitter_t *e, const moe_term_t *term) {
+  moe_scope_t *const scope = e->scope;
+  ir_builder_t *const inner = e->inner;
+  moe_written_t **const table = e->table;
+  while (e->scope != NULL && (term->loops >> e->scope->level & 1) == 0) {
+    e->inner = e->scope->around;
+    e->table = e->scope->table_around;
+    e->scope = e->scope->outer;
+  }
+  ir_value_t *value = write_here(e, term);
+  e->scope = scope;
+  e->inner = inner;
+  e->table = table;
   return value;
 }
 
@@ -437,14 +488,17 @@ static ir_value_t *write_for_routes(emitter_t *e, const moe_term_t *term,
                                     const expr_t *rows) {
   ir_builder_t *inner = e->inner;
   const expr_t *inner_rows = e->rows;
-  written_t **table = e->table;
+  moe_written_t **table = e->table;
+  moe_written_loop_t *loops = e->loops;
   e->inner = e->outer;
   e->rows = rows;
   e->table = e->in_front;
-  ir_value_t *value = write_term(e, term);
+  e->loops = NULL;
+  ir_value_t *value = moe_write_term(e, term);
   e->inner = inner;
   e->rows = inner_rows;
   e->table = table;
+  e->loops = loops;
   return value;
 }
 
@@ -489,13 +543,14 @@ static void collect(emitter_t *e, const moe_term_t *term,
                                e->n_leaves + 1, sizeof *e->leaf);
     e->leaf[e->n_leaves++] = term;
   }
-  remember(e, term, NULL);
+  moe_remember(e, term, NULL);
   for (unsigned i = 0; term->kind == TERM_OP && i < term->n; i++)
     collect(e, term->in[i], kind);
 }
 
 static void forget(emitter_t *e) {
-  for (size_t i = 0; i < TABLE_SIZE; i++) e->in_region[i] = NULL;
+  for (size_t i = 0; i < MOE_WRITTEN; i++) e->in_region[i] = NULL;
+  e->loops = NULL;
 }
 
 /* Experts that choose: the expert of each row, and its token. */
@@ -605,13 +660,13 @@ static bool fill_region(emitter_t *e, ir_op_t *op, unsigned index,
   forget(e);
   for (unsigned i = 0; i < region->n_args; i++) {
     unsigned leaf = i < n_values ? i : first_bank + i - n_values;
-    remember(e, e->leaf[leaf], &region->args[i]);
+    moe_remember(e, e->leaf[leaf], &region->args[i]);
   }
   ir_builder_t inner = *e->outer;
   inner.region = &op->regions[index];
   inner.before = NULL;
   e->inner = &inner;
-  ir_value_t *y = write_term(e, term);
+  ir_value_t *y = moe_write_term(e, term);
   if (y == NULL || inner.status != MOEC_OK) return false;
   if (!term->rows) { /* the same for all rows */
     const expr_t *dim[IR_MAX_RANK + 1] = {e->rows};
@@ -708,7 +763,7 @@ static const moe_term_t *split_weights(emitter_t *e, moe_term_t **term) {
   const moe_term_t *weight = NULL, *other;
   for (unsigned i = 0; i < found->n_terms; i++) {
     term[i] = split_weight(found->term[i], &other);
-    if (other == NULL || (i > 0 && other != weight)) {
+    if (other == NULL || found->apart || (i > 0 && other != weight)) {
       for (unsigned j = 0; j < found->n_terms; j++) term[j] = found->term[j];
       return NULL;
     }
@@ -721,6 +776,7 @@ static const moe_term_t *split_weights(emitter_t *e, moe_term_t **term) {
 bool moe_chooses_by_weight(const moe_found_t *found) {
   const moe_source_t *source = found->source;
   const moe_term_t *weight;
+  if (found->apart) return false;
   (void)split_weight(found->term[0], &weight);
   return weight != NULL && weight->value != NULL && !source->by_mask &&
          !source->chooses && expr_equals_const(source->k, source->experts) &&
@@ -760,6 +816,28 @@ static ir_value_t *as_root(emitter_t *e, ir_value_t *sum) {
   }
   sum = with_dims(e->outer, sum, NULL, n, dim);
   return moves ? ir_transpose(e->outer, sum, perm) : sum;
+}
+
+/* y[routes, features..] as the root lies. */
+static ir_value_t *as_routes(emitter_t *e, ir_value_t *y) {
+  static const unsigned order[] = {TAG_TOKEN, TAG_SLOT, TAG_INNER};
+  const ir_type_t *type = &e->found->root->type;
+  const expr_t *dim[2 * IR_MAX_RANK], *first[2 * IR_MAX_RANK];
+  uint8_t tag[2 * IR_MAX_RANK] = {0};
+  int64_t perm[2 * IR_MAX_RANK];
+  unsigned n = split_type(e, type, e->found->tag, dim, tag), to = 0;
+  bool moves = false;
+  for (unsigned pass = 0; pass < 3; pass++)
+    for (unsigned d = 0; d < n; d++) {
+      if (tag[d] != order[pass]) continue;
+      moves = moves || d != to;
+      perm[d] = to;
+      first[to++] = dim[d];
+    }
+  MOEC_ASSERT(to == n && n <= IR_MAX_RANK);
+  y = with_dims(e->outer, y, NULL, n, first);
+  if (moves) y = ir_transpose(e->outer, y, perm);
+  return with_dims(e->outer, y, NULL, type->rank, type->dim);
 }
 
 static ir_value_t *write_sum(emitter_t *e, ir_value_t *y,
@@ -823,9 +901,10 @@ ir_op_t *moe_emit(pass_ctx_t *ctx, const moe_found_t *found,
   }
   ir_op_t *experts = write_experts(&e, term, expert);
   if (experts == NULL) return NULL;
-  ir_value_t *sum = write_sum(&e, &experts->out[0], weight);
+  ir_value_t *sum = found->apart ? as_routes(&e, &experts->out[0])
+                                 : write_sum(&e, &experts->out[0], weight);
   if (sum == NULL || b.status != MOEC_OK) return NULL;
-  sum = as_root(&e, sum);
+  if (!found->apart) sum = as_root(&e, sum);
   if (found->over != NULL) sum = write_over(&e, sum);
   for (unsigned i = 0; i < found->n_rest; i++)
     sum = ir_binary(&b, OP_ADD, now(user, found->rest[i]), sum);

@@ -16,10 +16,10 @@ typedef enum {
 } moe_form_t;
 
 /* A layer that can be written: root = rest + sum over the slots of a token of
- * its expert's term where `active` holds. */
+ * its expert's term where `active` holds, or the term of each route. */
 typedef struct moe_found {
   ir_value_t *root;   /* whose uses get the result */
-  const uint8_t *tag; /* of root: tokens and features */
+  const uint8_t *tag; /* of root: tokens and features; slots if `apart` */
   const moe_source_t *source;
   moe_term_t **term; /* what experts compute, by structure */
   unsigned n_terms;
@@ -37,10 +37,13 @@ typedef struct moe_found {
   ir_value_t **rest; /* of root's type */
   ir_value_t *over;  /* likewise: in place of the sum for tokens without a route
                         that counts, where each has one; NULL: 0 */
+  bool apart; /* root has a row for each route, slots among its tags: no sum */
+  bool open;  /* what ends it is no sum, so that it may be part of another */
   moe_form_t form;
   int64_t shared;       /* experts beside these that all tokens run through */
   ir_op_t *experts;     /* once it is written */
   const ir_op_t *limit; /* likewise: what drops routes; NULL: not counted so */
+  struct moe_layer *entry; /* in the report, once told; NULL: none */
   struct moe_found *next;
 } moe_found_t;
 

@@ -33,14 +33,46 @@ static moe_form_t form_of_rows(const moe_builder_t *b) {
   return b->grouped ? MOE_FORM_GROUPED : MOE_FORM_GATHERED;
 }
 
-/* Experts have something of their own, and compute with the token. */
+/* Several numbers that each route has. */
+static bool has_route_rows(const moe_term_t *term, unsigned *steps) {
+  if (*steps == 0 || !term->rows) return false;
+  --*steps;
+  if (term->kind == TERM_ROUTE && term->value != NULL)
+    for (unsigned d = 0; d < term->rank; d++)
+      if (!rule_is_one(term->dim[d])) return true;
+  for (unsigned i = 0; term->kind == TERM_OP && i < term->n; i++)
+    if (has_route_rows(term->in[i], steps)) return true;
+  return false;
+}
+
+/* A product of what routes have and experts' own weights: values of routes
+ * that experts only scale are what a table is interpolated by. */
+static bool multiplies_routes(const moe_term_t *term, unsigned *steps) {
+  if (*steps == 0 || term->kind != TERM_OP || !term->banks || !term->rows)
+    return false;
+  --*steps;
+  bool product = term->code == OP_MATMUL || term->code == OP_CONVOLVE;
+  for (unsigned i = 0; product && i < 2; i++) {
+    const moe_term_t *bank = term->in[1 - i];
+    while (bank->kind == TERM_OP && bank->n == 1) bank = bank->in[0];
+    if (bank->kind == TERM_BANK && has_route_rows(term->in[i], steps))
+      return true;
+  }
+  for (unsigned i = 0; i < term->n; i++)
+    if (multiplies_routes(term->in[i], steps)) return true;
+  return false;
+}
+
+/* Experts have something of their own, and compute with the token, or with what
+ * was made for its route. */
 static bool are_experts(moe_builder_t *b, const ir_op_t *at, unsigned n,
                         moe_term_t *const *term) {
   bool differ = n > 1, compute = false;
+  unsigned steps = 10000;
   for (unsigned i = 0; i < n; i++) {
     if (term[i] == NULL) return false;
     differ = differ || term[i]->banks;
-    compute = compute || term[i]->tokens;
+    compute = compute || term[i]->tokens || multiplies_routes(term[i], &steps);
   }
   if (!differ) moe_fail(b, at, "experts differ from each other");
   if (!compute) moe_fail(b, at, "experts compute with the token");

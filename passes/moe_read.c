@@ -89,34 +89,6 @@ static moe_term_t *read_elementwise(moe_builder_t *b, ir_value_t *value,
                                              .in = in});
 }
 
-/* Operations whose first dimension are rows; the others' attributes speak of
- * the rest only. */
-static moe_term_t *read_planes(moe_builder_t *b, ir_value_t *value,
-                               const uint8_t *tag, const moe_layout_t *layout) {
-  const ir_op_t *op = value->def;
-  moe_term_t *in[2];
-  uint8_t operand[IR_MAX_RANK] = {0};
-  for (unsigned d = 0; d < value->type.rank; d++)
-    if ((tag[d] == TAG_INNER) != (d > 0))
-      return moe_fail(b, op, "rows are whole images");
-  for (unsigned i = 0; i < 2; i++) {
-    ir_value_t *x = ir_in(op, i);
-    for (unsigned d = 0; d < x->type.rank; d++)
-      operand[d] = i == 0 && d == 0 ? tag[0] : TAG_INNER;
-    in[i] = moe_build(b, x, operand, layout);
-    if (in[i] == NULL) return NULL;
-  }
-  const expr_t *dim[IR_MAX_RANK];
-  unsigned rank = moe_features(b->terms, &value->type, tag, dim);
-  return moe_term_op(b->terms, &(moe_term_t){.code = op->code,
-                                             .model = op,
-                                             .dtype = value->type.dtype,
-                                             .rank = rank,
-                                             .dim = dim,
-                                             .n = 2,
-                                             .in = in});
-}
-
 /* ---- Shapes
  * ------------------------------------------------------------------ */
 
@@ -125,8 +97,12 @@ static moe_term_t *read_reshape(moe_builder_t *b, ir_value_t *value,
                                 const moe_layout_t *layout) {
   ir_value_t *x = ir_in(value->def, 0);
   uint8_t operand[IR_MAX_RANK] = {0};
-  if (!moe_tags_reshape(layout->source, &value->type, tag, &x->type, operand))
-    return moe_fail(b, value->def, "rows are not mixed with features");
+  if (!moe_tags_reshape(layout->source, &value->type, tag, &x->type, operand)) {
+    moe_term_t *term = moe_read_merged(b, value, tag, layout);
+    return term != NULL || b->obligation != NULL
+               ? term
+               : moe_fail(b, value->def, "rows are not mixed with features");
+  }
   moe_term_t *in = moe_build(b, x, operand, layout);
   if (in == NULL) return NULL;
   const expr_t *dim[IR_MAX_RANK];
@@ -171,6 +147,17 @@ static moe_term_t *read_expand(moe_builder_t *b, ir_value_t *value,
                                              .in = &in});
 }
 
+/* Tokens in several dimensions are numbered with the first one outermost. */
+static bool keeps_tokens(unsigned n, const int64_t *perm, const uint8_t *tag) {
+  int64_t last = -1;
+  for (unsigned d = 0; d < n; d++) {
+    if ((tag[d] & TAG_TOKEN) == 0) continue;
+    if (perm[d] < last) return false;
+    last = perm[d];
+  }
+  return true;
+}
+
 static moe_term_t *read_transpose(moe_builder_t *b, ir_value_t *value,
                                   const uint8_t *tag,
                                   const moe_layout_t *layout) {
@@ -179,6 +166,8 @@ static moe_term_t *read_transpose(moe_builder_t *b, ir_value_t *value,
   const int64_t *perm = ir_get_ints(value->def, ATTR_TRANSPOSE_perm, &n);
   uint8_t operand[IR_MAX_RANK] = {0};
   for (unsigned d = 0; d < n; d++) operand[perm[d]] = tag[d];
+  if (!keeps_tokens(n, perm, tag))
+    return moe_fail(b, value->def, "tokens keep their order");
   moe_term_t *in = moe_build(b, x, operand, layout);
   if (in == NULL) return NULL;
   /* features keep their order among themselves: nothing to do */
@@ -348,9 +337,22 @@ static moe_reader_t *reader_of(const ir_op_t *op) {
       return read_reduce;
     case OP_CONVOLVE:
     case OP_UNFOLD:
-      return read_planes;
+      return moe_read_planes;
+    case OP_CUM_SUM:
+    case OP_CUM_PROD:
+      return moe_read_running;
+    case OP_ARG_MAX:
+    case OP_ARG_MIN:
+      return moe_read_greatest;
+    case OP_PAD:
+      return moe_read_pad;
+    case OP_EXPRS:
+    case OP_IOTA:
+      return moe_read_counted;
     case OP_IF:
       return moe_read_if;
+    case OP_WHILE:
+      return moe_read_while;
     case OP_MOE_COMBINE:
       return moe_read_combine;
     case OP_TOPK:

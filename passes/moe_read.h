@@ -106,6 +106,19 @@ moe_reader_t moe_read_matmul, moe_read_gather, moe_read_gather_nd,
 /* The product of two terms that moe_read_matmul makes of its operands. */
 moe_term_t *moe_read_product(moe_builder_t *b, ir_value_t *value,
                              const uint8_t *tag, moe_term_t *x, moe_term_t *y);
+/* moe_read_window.c: convolutions, windows */
+moe_reader_t moe_read_planes;
+/* moe_read_feature.c: along the features of a row; take and pick are gathers,
+ * pick a scatter, too: NULL without a word where numbers name experts */
+moe_reader_t moe_read_take, moe_read_pick, moe_read_running, moe_read_greatest,
+    moe_read_pad, moe_read_counted;
+/* moe_read_loop.c: loops, and values that one at hand carries */
+moe_reader_t moe_read_while;
+bool moe_is_carried(const moe_builder_t *b, const ir_value_t *value);
+moe_term_t *moe_read_carried(moe_builder_t *b, ir_value_t *value,
+                             const uint8_t *tag);
+/* moe_read_merged.c: a product of batches whose dimensions became one */
+moe_reader_t moe_read_merged;
 /* moe_buffer.c: products of gates, products and scatters that fill buffers */
 moe_reader_t moe_read_combine; /* moe_nested.c: layers inside experts */
 moe_reader_t moe_read_gate_product, moe_read_dispatch, moe_read_filled;

@@ -356,6 +356,19 @@ static moe_term_t *token_leaf(moe_builder_t *b, ir_value_t *x,
   return moe_term_leaf(b->terms, TERM_TOKEN, x, tag);
 }
 
+/* Whether an index that is read as routes has these in the same dimensions. */
+static bool index_lies(const ir_type_t *index, const uint8_t *at,
+                       const moe_fact_t *fact) {
+  const unsigned routes = rule_is_one(fact->source->k)
+                              ? TAG_TOKEN
+                              : TAG_TOKEN | TAG_SLOT | TAG_TURNED;
+  for (unsigned d = 0; d < index->rank; d++)
+    if (!rule_is_one(index->dim[d]) &&
+        (at[d] & routes) != (fact->tag[d] & routes))
+      return false;
+  return true;
+}
+
 static moe_term_t *gather_by(moe_builder_t *b, ir_value_t *value,
                              const uint8_t *tag, const moe_layout_t *layout,
                              const moe_fact_t *fact) {
@@ -374,7 +387,9 @@ static moe_term_t *gather_by(moe_builder_t *b, ir_value_t *value,
   if (routes && is_token_of_route(index, layout->source))
     by_token = in_space = true;
   if (moe_is_index(fact) && in_space) {
-    if (!gathered_tags(op, tag, TAG_EXPERT, from, at)) return NULL;
+    if (!gathered_tags(op, tag, TAG_EXPERT, from, at) ||
+        (fact->space == NULL && !index_lies(&index->type, at, fact)))
+      return NULL;
     term = moe_build(b, x, from, layout);
   } else if (by_token && in_space) {
     if (!gathered_tags(op, tag, TAG_TOKEN, from, at)) return NULL;
@@ -408,7 +423,9 @@ static moe_term_t *gather_by(moe_builder_t *b, ir_value_t *value,
     term = moe_read_place(b, op, from, layout->source, fact);
   } else if (fact->kind == FACT_PLACE && routes &&
              fact->source == layout->source) {
-    if (!gathered_tags(op, tag, TAG_ROW, from, at)) return NULL;
+    if (!gathered_tags(op, tag, TAG_ROW, from, at) ||
+        !index_lies(&index->type, at, fact))
+      return NULL;
     term = moe_build(
         b, x, from,
         moe_layout(b, LAYOUT_SORTED, layout->source, fact->space, -1));
@@ -463,8 +480,8 @@ moe_term_t *moe_read_gather(moe_builder_t *b, ir_value_t *value,
   } else {
     term = moe_read_picked(b, value, tag, layout);
     if (term != NULL || b->obligation != NULL) return term;
-    return moe_read_rows_gather(b, value, tag, layout,
-                                moe_fact(b->facts, ir_in(op, 1)));
+    term = gather_by(b, value, tag, layout, moe_fact(b->facts, ir_in(op, 1)));
+    if (term == NULL) term = moe_read_take(b, value, tag, layout);
   }
   return term != NULL
              ? term
@@ -569,6 +586,7 @@ moe_term_t *moe_read_gather_elements(moe_builder_t *b, ir_value_t *value,
   int64_t axis = ir_get_int(op, ATTR_GATHER_ELEMENTS_axis);
   if (axis < 0) axis += value->type.rank;
   uint8_t stack[IR_MAX_RANK];
+  if (fact->kind == FACT_NONE) return moe_read_pick(b, value, tag, layout);
   if (!moe_names_own_experts(fact, layout) ||
       !expr_equals_const(x->type.dim[axis], layout->source->experts))
     return moe_fail(b, op, "results are taken for the token's own experts");
@@ -912,6 +930,8 @@ moe_term_t *moe_read_scatter(moe_builder_t *b, ir_value_t *value,
     return moe_read_filled(b, value, tag, layout);
   ir_value_t *rows = ir_in(op, 2);
   const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+  if (op->code == OP_SCATTER_ELEMENTS && fact->kind == FACT_NONE)
+    return moe_read_pick(b, value, tag, layout);
   if (layout->kind == LAYOUT_ROUTES && fact->linear != NULL &&
       value->type.rank > 0 && (tag[0] & TAG_TOKEN) != 0)
     return join_masked(b, value, tag, layout);

@@ -147,31 +147,50 @@ static unsigned add_kind(unsigned tags, unsigned next) {
   return at >= last ? tags | next : 0;
 }
 
+/* What a dimension has of the kinds whose whole a tag with features means. */
+typedef struct parts {
+  const expr_t *tokens, *experts;
+} parts_t;
+
+static void add_part(expr_pool_t *pool, parts_t *parts, unsigned tag,
+                     const expr_t *size) {
+  if (tag == TAG_TOKEN) parts->tokens = expr_mul(pool, parts->tokens, size);
+  if (tag == TAG_EXPERT) parts->experts = expr_mul(pool, parts->experts, size);
+}
+
+/* Beside features there are all tokens, and all experts, or none of them. */
+static bool are_whole(const moe_source_t *source, unsigned tags,
+                      const parts_t *parts) {
+  if ((tags & TAG_INNER) == 0) return true;
+  return ((tags & TAG_TOKEN) == 0 || parts->tokens == source->tokens) &&
+         ((tags & TAG_EXPERT) == 0 ||
+          expr_equals_const(parts->experts, source->experts));
+}
+
 /* Takes atoms for one dimension off the sequence; 0 where they do not fit. */
-static unsigned take_atoms(expr_pool_t *pool, const expr_t *size, atom_t **at,
-                           const atom_t *end) {
+static unsigned take_atoms(const moe_source_t *source, expr_pool_t *pool,
+                           const expr_t *size, atom_t **at, const atom_t *end) {
   unsigned tags = 0;
+  parts_t parts = {expr_const(pool, 1), expr_const(pool, 1)};
   while (!rule_is_one(size)) {
     if (*at == end) return 0;
     atom_t *atom = *at;
     tags = add_kind(tags, atom->tag);
     if (tags == 0) return 0;
-    if (atom->size == size) {
-      ++*at;
-      return tags;
-    }
     const expr_t *left = expr_divide_exactly(pool, size, atom->size);
-    if (left != NULL) {
-      size = left;
+    if (atom->size == size || left != NULL) {
+      add_part(pool, &parts, atom->tag, atom->size);
+      size = atom->size == size ? expr_const(pool, 1) : left;
       ++*at;
       continue;
     }
     left = expr_divide_exactly(pool, atom->size, size);
     if (left == NULL || !can_be_cut(atom->tag)) return 0;
+    add_part(pool, &parts, atom->tag, size);
     atom->size = left;
-    return tags;
+    break;
   }
-  return tags;
+  return are_whole(source, tags, &parts) ? tags : 0;
 }
 
 bool moe_tags_reshape(const moe_source_t *source, const ir_type_t *from,
@@ -187,7 +206,8 @@ bool moe_tags_reshape(const moe_source_t *source, const ir_type_t *from,
     bool one = rule_is_one(to->dim[d]);
     to_tag[d] = TAG_INNER;
     if (one && (at == end || !rule_is_one(at->size))) continue;
-    unsigned tags = one ? (at++)->tag : take_atoms(pool, to->dim[d], &at, end);
+    unsigned tags =
+        one ? (at++)->tag : take_atoms(source, pool, to->dim[d], &at, end);
     if (tags == 0) return false;
     to_tag[d] = (uint8_t)tags;
   }

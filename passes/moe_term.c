@@ -198,7 +198,26 @@ moe_term_t *moe_term_op(moe_terms_t *terms, const moe_term_t *what) {
     term.banks = term.banks || in->banks;
     term.tokens = term.tokens || in->tokens;
     term.chooses = term.chooses || in->chooses;
+    term.loops |= in->loops;
   }
+  if (term.code == OP_WHILE) {
+    int64_t level = 0;
+    expr_is_const(term.exprs[0], &level);
+    term.loops &= ~(1U << level);
+  }
+  return intern(terms, &term);
+}
+
+moe_term_t *moe_term_arg(moe_terms_t *terms, const moe_term_t *what) {
+  const expr_t **dims =
+      ARENA_ARRAY(terms->arena, const expr_t *, what->rank + what->n_exprs);
+  moe_term_t term = *what;
+  term.kind = TERM_ARG;
+  term.dim = dims;
+  term.exprs = dims + what->rank;
+  for (unsigned d = 0; d < what->rank; d++) dims[d] = what->dim[d];
+  for (unsigned i = 0; i < what->n_exprs; i++)
+    dims[what->rank + i] = what->exprs[i];
   return intern(terms, &term);
 }
 

@@ -17,6 +17,7 @@ typedef enum {
   TERM_STEADY, /* `value` */
   TERM_OP,
   TERM_CHOICE, /* in[expert]: experts of several structures */
+  TERM_ARG,    /* what a loop carries, or the number of its trip */
 } moe_term_kind_t;
 
 typedef struct moe_term moe_term_t;
@@ -28,6 +29,7 @@ struct moe_term {
   bool rows, banks, tokens; /* depends on the row, the expert, the token */
   bool chooses;             /* has a CHOICE in it */
   bool zero;                /* is 0 whatever the row is */
+  unsigned loops;           /* bits: levels of loops whose ARGs it has in it */
   ir_value_t *value;
   const uint8_t *tag; /* of value */
   ir_value_t **each;  /* BANK from separate values */
@@ -37,7 +39,12 @@ struct moe_term {
   unsigned n;
   moe_term_t *const *in;
   /* TRANSPOSE: perm; REDUCE_*: axes; SOFTMAX, CONCAT, CUM_SUM: axis; SLICE:
-   * start, length and step of every dimension, one after the other */
+   * start, length and step of every dimension, one after the other; ARG: level
+   * of its loop, which of the region's arguments, rows; WHILE: level, trips,
+   * which result, how many values are carried: in[] has each of these as ARG,
+   * then before the first trip, then after a trip, then the row if the result
+   * is one
+   */
   unsigned n_exprs;
   const expr_t *const *exprs;
   uint64_t hash;
@@ -85,6 +92,8 @@ moe_term_t *moe_term_slots(moe_terms_t *terms, unsigned n,
                            moe_term_t *const *each);
 moe_term_t *moe_term_reshape(moe_terms_t *terms, moe_term_t *x, unsigned rank,
                              const expr_t *const *dim);
+/* A value that a loop carries: dtype, rank, dim, rows, loops, exprs. */
+moe_term_t *moe_term_arg(moe_terms_t *terms, const moe_term_t *what);
 /* The choice between the terms of n experts, of one type. */
 moe_term_t *moe_term_choice(moe_terms_t *terms, unsigned n,
                             moe_term_t *const *member);
