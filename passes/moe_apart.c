@@ -24,7 +24,7 @@ static const moe_source_t *taken_for(moe_builder_t *b, const ir_value_t *value,
   if (op->code == OP_GATHER) {
     const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
     const moe_fact_t *own = moe_fact(b->facts, (ir_value_t *)value);
-    return moe_is_expert(fact) && fact->slot < 0 && own->kind != FACT_GATE &&
+    return moe_is_index(fact) && fact->slot < 0 && own->kind != FACT_GATE &&
                    own->kind != FACT_EXPERT
                ? fact->source
                : NULL;
@@ -73,7 +73,7 @@ static const moe_source_t *comes_back(moe_builder_t *b, const ir_op_t *op) {
   else if (op->code == OP_GATHER)
     back = fact->kind == FACT_PLACE;
   else /* of what all experts gave */
-    back = moe_is_expert(fact) && fact->slot < 0 && rows->type.rank > 2;
+    back = moe_is_index(fact) && fact->slot < 0 && rows->type.rank > 2;
   return back ? fact->source : NULL;
 }
 

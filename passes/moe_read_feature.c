@@ -38,7 +38,10 @@ moe_term_t *moe_read_take(moe_builder_t *b, ir_value_t *value,
   int64_t axis = ir_get_int(op, ATTR_GATHER_axis), before = 0;
   uint8_t from[IR_MAX_RANK], at[IR_MAX_RANK];
   if (axis < 0) axis += x->type.rank;
-  if (moe_fact(b->facts, index)->kind != FACT_NONE) return NULL;
+  const moe_fact_t *fact = moe_fact(b->facts, index);
+  if (fact->kind != FACT_NONE &&
+      (fact->kind != FACT_LABEL || fact->source == layout->source))
+    return NULL;
   for (unsigned d = 0; d < x->type.rank; d++) {
     unsigned to = d < axis ? d : d + index->type.rank - 1;
     from[d] = d == axis ? TAG_INNER : tag[to];
