@@ -226,12 +226,43 @@ static moe_term_t *leaf(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
   }
 }
 
+/* Whether rows meet in an operation itself, and not in front of it: what is
+ * computed row by row of something that cannot be read is no end. */
+static bool rows_meet(const ir_value_t *value, const uint8_t *tag,
+                      const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  const unsigned rows = TAG_TOKEN | TAG_SLOT;
+  uint8_t from[IR_MAX_RANK];
+  int64_t axis;
+  switch (op->code) {
+    case OP_MATMUL: /* attention, not a product with weights */
+      return !rule_is_constant(ir_in(op, 0)) && !rule_is_constant(ir_in(op, 1));
+    case OP_SOFTMAX:
+    case OP_LOG_SOFTMAX:
+    case OP_CUM_SUM:
+      axis = ir_get_int(op, ir_op_info(op->code)->attr_first);
+      return (tag[axis < 0 ? axis + value->type.rank : axis] & rows) != 0;
+    case OP_CONVOLVE:
+      for (unsigned d = 2; d < value->type.rank; d++)
+        if ((tag[d] & rows) != 0) return true;
+      return false;
+    case OP_RESHAPE:
+      return !moe_tags_reshape(layout->source, &value->type, tag,
+                               &ir_in(op, 0)->type, from);
+    case OP_TRANSPOSE:
+      return !moe_keeps_tokens(op, tag);
+    default:
+      return op->code == OP_WHILE;
+  }
+}
+
 /* Where rows meet each other, what there is for each route may still be what
  * its expert computes with, whatever it was made of: it is there before. */
 static moe_term_t *mixed_leaf(moe_builder_t *b, ir_value_t *value,
                               const uint8_t *tag, const moe_layout_t *layout) {
   if (layout->kind != LAYOUT_ROUTES || layout->source->chooses ||
-      !moe_visible(b, value) || is_scalar_row(&value->type, tag))
+      !moe_visible(b, value) || is_scalar_row(&value->type, tag) ||
+      value->def == NULL || !rows_meet(value, tag, layout))
     return NULL;
   bool slots = (moe_tag_union(value->type.rank, tag) & TAG_SLOT) != 0;
   if (!slots && !rule_is_one(layout->source->k)) return NULL;

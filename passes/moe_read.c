@@ -147,8 +147,9 @@ static moe_term_t *read_expand(moe_builder_t *b, ir_value_t *value,
                                              .in = &in});
 }
 
-/* Tokens in several dimensions are numbered with the first one outermost. */
-static bool keeps_tokens(unsigned n, const int64_t *perm, const uint8_t *tag) {
+bool moe_keeps_tokens(const ir_op_t *transpose, const uint8_t *tag) {
+  unsigned n;
+  const int64_t *perm = ir_get_ints(transpose, ATTR_TRANSPOSE_perm, &n);
   int64_t last = -1;
   for (unsigned d = 0; d < n; d++) {
     if ((tag[d] & TAG_TOKEN) == 0) continue;
@@ -166,7 +167,7 @@ static moe_term_t *read_transpose(moe_builder_t *b, ir_value_t *value,
   const int64_t *perm = ir_get_ints(value->def, ATTR_TRANSPOSE_perm, &n);
   uint8_t operand[IR_MAX_RANK] = {0};
   for (unsigned d = 0; d < n; d++) operand[perm[d]] = tag[d];
-  if (!keeps_tokens(n, perm, tag))
+  if (!moe_keeps_tokens(value->def, tag))
     return moe_fail(b, value->def, "tokens keep their order");
   moe_term_t *in = moe_build(b, x, operand, layout);
   if (in == NULL) return NULL;

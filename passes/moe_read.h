@@ -18,6 +18,9 @@ bool moe_is_routed(moe_builder_t *b, const ir_value_t *value,
 /* Forgets that a value does, as a layer of that router was found: what this
  * gives is a token's. */
 void moe_forget_routed(moe_builder_t *b, const moe_source_t *source);
+/* Whether the tokens of a transpose's result keep their order: in several
+ * dimensions they are numbered with the first one outermost. */
+bool moe_keeps_tokens(const ir_op_t *transpose, const uint8_t *tag);
 /* The term of an operation's result, from those of its operands. */
 moe_term_t *moe_read_op(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
                         const moe_layout_t *layout);
