@@ -21,9 +21,10 @@
 #include "passes/moe_match.h"
 #include "passes/moe_normal.h"
 #include "passes/moe_read.h"
-#include "passes/moe_report.h"
+#include "passes/moe_refuse.h"
 #include "passes/moe_rules.h"
 #include "passes/moe_table.h"
+#include "passes/moe_tell.h"
 
 enum {
   NEAREST = 16,      /* routers that a sum may be about, and as many masks */
@@ -47,6 +48,7 @@ typedef struct search {
   unsigned n_sources;
   moe_found_t *first, **last;
   ir_value_t **stands; /* by number: what took a root's place */
+  moe_refusals_t refusals;
 } search_t;
 
 /* ---- Finding
@@ -73,16 +75,8 @@ static void aim(search_t *s, const ir_op_t *root, const moe_source_t *source) {
   s->terms->source = source;
 }
 
-static void refuse(search_t *s, const ir_op_t *at, const char *candidate) {
-  if (s->b->obligation == NULL) return;
-  moe_refusal_t *refusal = moe_report_add_refusal(s->ctx->options->moe);
-  if (refusal == NULL) return;
-  refusal->loc = at->loc;
-  refusal->candidate = candidate;
-  bool aside = s->b->aside != NULL; /* what came first */
-  const ir_op_t *blocker = aside ? s->b->aside_blocker : s->b->blocker;
-  if (blocker != NULL) refusal->blocker = blocker->loc;
-  refusal->obligation = aside ? s->b->aside : s->b->obligation;
+static void refuse(search_t *s, const ir_op_t *root, const char *candidate) {
+  moe_refuse(&s->refusals, s->b, root, s->terms->source, candidate);
 }
 
 /* A product with a matrix of the expert's own, of more than one row and column.
@@ -131,6 +125,7 @@ static bool keep(search_t *s, moe_found_t *found) {
     found->term[i] =
         moe_term_normal(s->terms, found->root->def->parent, found->term[i]);
   found->shared = found->apart ? 0 : moe_count_shared(found);
+  found->dispatched = s->b->dispatched;
   s->settled[found->root->number] = true;
   moe_forget_routed(s->b, found->source);
   for (unsigned i = 0; i < s->b->n_inner; i++)
@@ -480,124 +475,6 @@ static ir_value_t *now(void *user, ir_value_t *value) {
   return other != NULL ? other : value;
 }
 
-static void tell_missing(const search_t *s, const moe_found_t *found,
-                         moe_layer_t *layer) {
-  int64_t n = found->source->experts, n_missing = 0;
-  if (found->present == NULL) return;
-  int64_t *missing =
-      ARENA_ARRAY(s->ctx->options->moe->arena, int64_t, (size_t)n);
-  for (int64_t e = 0; e < n; e++)
-    if (!found->present[e]) missing[n_missing++] = e;
-  layer->missing = missing;
-  layer->n_missing = (unsigned)n_missing;
-}
-
-/* What a condition leaves of the places for all experts. */
-static void tell_chosen(search_t *s, const moe_source_t *source,
-                        moe_layer_t *layer) {
-  expr_pool_t *pool = s->ctx->module->exprs;
-  const expr_t **work[] = {&layer->after.multiply_adds,
-                           &layer->after.elementwise,
-                           &layer->after.weight_bytes};
-  const expr_t *all = expr_const(pool, source->experts);
-  layer->k = source->chosen;
-  for (size_t i = 0; layer->k > 0 && i < sizeof work / sizeof work[0]; i++) {
-    if (*work[i] == NULL) continue;
-    const expr_t *one = expr_divide_exactly(pool, *work[i], all);
-    if (one != NULL) *work[i] = expr_mul(pool, one, expr_const(pool, layer->k));
-  }
-}
-
-static const char *const form_name[] = {
-    [MOE_FORM_DENSE] = "dense, masked",
-    [MOE_FORM_LOOP] = "loop over experts",
-    [MOE_FORM_GATHERED] = "gathered weights",
-    [MOE_FORM_GROUPED] = "sorted and grouped",
-    [MOE_FORM_CAPACITY] = "buffers with a capacity",
-    [MOE_FORM_CHOICE] = "experts choose tokens",
-};
-
-/* Where the routes' numbers enter: the sum, or an expert, or nowhere. */
-static moe_weight_position_t weight_position(const ir_op_t *experts) {
-  for (const ir_use_t *use = experts->out->uses; use != NULL; use = use->next)
-    if (use->user->code == OP_MOE_COMBINE && ir_in(use->user, 1) != NULL)
-      return MOE_WEIGHT_OUTPUT;
-  int64_t first = ir_get_int(experts, ATTR_MOE_EXPERTS_token_values);
-  if (ir_get_int(experts, ATTR_MOE_EXPERTS_route_values) == 0 ||
-      experts->n_regions == 0)
-    return MOE_WEIGHT_NONE;
-  const ir_value_t *number = &experts->regions[0].args[first];
-  for (unsigned d = 1; d < number->type.rank; d++)
-    if (!rule_is_one(number->type.dim[d])) return MOE_WEIGHT_NONE;
-  while (number->uses != NULL && number->uses->user->code == OP_RESHAPE)
-    number = &number->uses->user->out[0];
-  const ir_use_t *use = number->uses;
-  if (use == NULL || use->user->code != OP_MUL) return MOE_WEIGHT_HIDDEN;
-  const ir_value_t *other = ir_in(use->user, 1 - use->index);
-  while (other->def != NULL && other->def->code == OP_RESHAPE)
-    other = ir_in(other->def, 0);
-  return other->def == NULL ? MOE_WEIGHT_INPUT : MOE_WEIGHT_HIDDEN;
-}
-
-/* The layer of another bank under the same routing, with whose results this
- * one's are not summed up: both are one layer. NULL: there is none. */
-static moe_layer_t *told_before(search_t *s, const moe_found_t *found) {
-  for (const moe_found_t *f = s->first; f != found; f = f->next)
-    if (f->source == found->source && f->entry != NULL &&
-        (f->open || found->open))
-      return f->entry;
-  return NULL;
-}
-
-static void add_work(expr_pool_t *pool, moe_work_t *to, const moe_work_t *of) {
-  const expr_t **sum[] = {&to->multiply_adds, &to->elementwise,
-                          &to->weight_bytes};
-  const expr_t *more[] = {of->multiply_adds, of->elementwise, of->weight_bytes};
-  for (size_t i = 0; i < sizeof sum / sizeof sum[0]; i++)
-    *sum[i] = *sum[i] != NULL && more[i] != NULL
-                  ? expr_add(pool, *sum[i], more[i])
-                  : NULL;
-}
-
-static void tell(search_t *s, moe_found_t *found) {
-  const ir_op_t *op = found->experts;
-  moe_report_t *report = s->ctx->options->moe;
-  moe_layer_t *layer = told_before(s, found);
-  if (report != NULL && layer != NULL) {
-    moe_layer_t own = {.k = layer->k};
-    moe_describe_experts(report, &own, op, false);
-    add_work(s->ctx->module->exprs, &layer->before, &own.before);
-    add_work(s->ctx->module->exprs, &layer->after, &own.after);
-    return;
-  }
-  layer = moe_report_add_layer(report);
-  if (layer == NULL) return;
-  found->entry = layer;
-  layer->loc = found->root->def->loc;
-  layer->name = layer->loc.node != NULL ? layer->loc.node : found->root->name;
-  layer->form = form_name[found->form];
-  layer->experts = found->source->experts;
-  layer->k = moe_experts_per_token(found->source);
-  if (found->source->given) layer->router = "given numbers";
-  layer->n_structures = op->n_regions;
-  layer->shared = found->shared;
-  layer->weight_position = weight_position(op);
-  layer->exactness = MOE_EX1;
-  layer->sparse = true;
-  moe_words_add(s->ctx->options->moe, &layer->assumptions,
-                "results of experts are finite");
-  tell_missing(s, found, layer);
-  moe_describe_experts(s->ctx->options->moe, layer, op,
-                       found->form == MOE_FORM_DENSE);
-  if (moe_chooses_by_weight(found) ||
-      (found->source->some && layer->k == layer->experts))
-    layer->k = 0; /* that varies */
-  if (found->source->by_mask) tell_chosen(s, found->source, layer);
-  /* buffers have more rows than tokens, or fewer: nobody counted */
-  if (found->form == MOE_FORM_CAPACITY)
-    layer->before = (moe_work_t){NULL, NULL, NULL};
-}
-
 static void write_all(search_t *s) {
   moe_limits_t *limits = moe_limits_find(s->ctx, s->b->facts, s->first);
   for (moe_found_t *found = s->first; found != NULL; found = found->next) {
@@ -613,7 +490,7 @@ static void write_all(search_t *s) {
     if (found->experts == NULL) continue;
     if (found->limit == NULL)
       found->limit = moe_limits_settle(limits, found, found->experts);
-    tell(s, found);
+    moe_tell(s->ctx, s->b->facts, s->first, found);
   }
 }
 
@@ -756,12 +633,17 @@ moec_status_t run_moe(pass_ctx_t *ctx, ir_func_t *func) {
   s.apart = ARENA_ARRAY(ctx->scratch, bool, n);
   s.leads = ARENA_ARRAY(ctx->scratch, const moe_source_t *, n);
   s.stands = ARENA_ARRAY(ctx->scratch, ir_value_t *, n);
+  moe_refusals_init(&s.refusals, ctx->options->moe, ctx->scratch);
   find_sources(&s);
-  if (s.n_sources == 0 && !b.facts->has_choices) return MOEC_OK;
+  if (s.n_sources == 0 && !b.facts->has_choices) {
+    moe_refusals_tell(&s.refusals, b.facts, s.settled);
+    return MOEC_OK;
+  }
   try_all(&s);
   for (unsigned i = 0; i < s.n_sources; i++)
     if (expr_equals_const(s.source[i]->k, 1)) try_singles(&s, i);
   try_apart(&s);
+  moe_refusals_tell(&s.refusals, b.facts, s.settled);
   write_all(&s);
   if (ctx->changed && s.first != NULL) release_sizes(&s);
   return MOEC_OK;

@@ -367,6 +367,7 @@ moe_term_t *moe_read_dispatch(moe_builder_t *b, ir_value_t *value,
     const expr_t *dim[IR_MAX_RANK];
     unsigned n = moe_features(b->terms, &value->type, tag, dim);
     row = moe_term_reshape(b->terms, row, n, dim);
+    b->dispatched = true;
     if (moe_is_one_term(is_there)) return row;
     return both(b, OP_MUL, value->type.dtype, row, is_there);
   }

@@ -61,6 +61,7 @@ typedef struct moe_builder {
    * it was 0 for routes without one; NULL: none were. */
   const moe_fact_t *taken;
   bool taken_or_zero;
+  bool dispatched; /* a product with a gate filled buffers */
   unsigned depth, steps;
   ir_value_t **inner; /* sums over experts of single slots that were read */
   unsigned n_inner;

@@ -57,8 +57,31 @@ static bool computes(const ir_op_t *op) {
   }
 }
 
+static moe_cost_t sum_of(expr_pool_t *pool, moe_cost_t a, moe_cost_t b) {
+  return (moe_cost_t){moe_plus(pool, a.multiply_adds, b.multiply_adds),
+                      moe_plus(pool, a.elementwise, b.elementwise),
+                      moe_plus(pool, a.weight_bytes, b.weight_bytes)};
+}
+
+static moe_cost_t multiple_of(expr_pool_t *pool, moe_cost_t a,
+                              const expr_t *n) {
+  return (moe_cost_t){moe_times(pool, a.multiply_adds, n),
+                      moe_times(pool, a.elementwise, n),
+                      moe_times(pool, a.weight_bytes, n)};
+}
+
+static moe_cost_t layer_cost(ir_module_t *module, const ir_op_t *experts);
+
 static void add_op(expr_pool_t *pool, const ir_op_t *op,
                    const expr_symbol_t *rows, moe_cost_t *cost) {
+  if (op->code == OP_MOE_EXPERTS) { /* a layer for the rows */
+    const expr_t *tokens = ir_get_expr(op, ATTR_MOE_EXPERTS_tokens);
+    moe_cost_t layer = layer_cost(op->module, op);
+    layer.multiply_adds = moe_times(pool, layer.multiply_adds, tokens);
+    layer.elementwise = moe_times(pool, layer.elementwise, tokens);
+    *cost = sum_of(pool, *cost, layer);
+    return;
+  }
   if (op->n_regions > 0) { /* how often they run is not known here */
     cost->multiply_adds = cost->elementwise = NULL;
     return;
@@ -124,6 +147,16 @@ static void note_weight(weights_t *weights, const ir_region_t *region,
   if (!weights->too_many) weights->of[weights->n++] = x;
 }
 
+/* Whether only the experts of a layer in the region have elements of it: that
+ * layer counts those which are read. */
+static bool is_bank_of_layer(const ir_value_t *arg) {
+  for (const ir_use_t *use = arg->uses; use != NULL; use = use->next)
+    if (use->user->code != OP_MOE_EXPERTS ||
+        use->index < ir_moe_first_bank(use->user, 0))
+      return false;
+  return arg->uses != NULL;
+}
+
 moe_cost_t moe_region_cost(ir_module_t *module, const moe_region_t *region) {
   expr_pool_t *pool = module->exprs;
   const expr_t *zero = expr_const(pool, 0);
@@ -140,7 +173,8 @@ moe_cost_t moe_region_cost(ir_module_t *module, const moe_region_t *region) {
     add_weight(pool, &weights.of[i]->type, &cost);
   for (unsigned i = region->token_values + region->route_values; i < r->n_args;
        i++)
-    add_weight(pool, &r->args[i].type, &cost);
+    if (!is_bank_of_layer(&r->args[i]))
+      add_weight(pool, &r->args[i].type, &cost);
   if (weights.too_many) cost.weight_bytes = NULL;
   cost.multiply_adds = of_one_row(module, cost.multiply_adds, region->rows);
   cost.elementwise = of_one_row(module, cost.elementwise, region->rows);
@@ -157,19 +191,6 @@ static const expr_t *larger(expr_pool_t *pool, const expr_t *a,
       b->depth > EXPR_MAX_DEPTH / 2)
     return NULL;
   return expr_max(pool, a, b);
-}
-
-static moe_cost_t sum_of(expr_pool_t *pool, moe_cost_t a, moe_cost_t b) {
-  return (moe_cost_t){moe_plus(pool, a.multiply_adds, b.multiply_adds),
-                      moe_plus(pool, a.elementwise, b.elementwise),
-                      moe_plus(pool, a.weight_bytes, b.weight_bytes)};
-}
-
-static moe_cost_t multiple_of(expr_pool_t *pool, moe_cost_t a,
-                              const expr_t *n) {
-  return (moe_cost_t){moe_times(pool, a.multiply_adds, n),
-                      moe_times(pool, a.elementwise, n),
-                      moe_times(pool, a.weight_bytes, n)};
 }
 
 /* Costs that are multiples of one size. */
@@ -226,6 +247,36 @@ static const expr_t *costliest(expr_pool_t *pool, arena_t *arena, unsigned n,
   return sum;
 }
 
+/* What the costliest k experts of a layer cost for one token; *out_sum, if not
+ * NULL: what all of them cost. */
+static moe_cost_t experts_cost(ir_module_t *module, arena_t *arena,
+                               const ir_op_t *experts, const int64_t *users,
+                               const expr_t *k, moe_cost_t *out_sum) {
+  expr_pool_t *pool = module->exprs;
+  const expr_t *zero = expr_const(pool, 0);
+  moe_cost_t sum = {zero, zero, zero};
+  unsigned n = experts->n_regions;
+  const expr_t **each[3];
+  for (unsigned i = 0; i < 3; i++) {
+    each[i] = ARENA_ARRAY(arena, const expr_t *, n + 1);
+    for (unsigned j = 0; j < n; j++) each[i][j] = zero;
+  }
+  for (unsigned i = 0; i < n; i++) {
+    if (users[i] == 0) continue;
+    const moe_region_t region = moe_region_of(experts, i);
+    const moe_cost_t cost = moe_region_cost(module, &region);
+    each[0][i] = cost.multiply_adds;
+    each[1][i] = cost.elementwise;
+    each[2][i] = cost.weight_bytes;
+    sum =
+        sum_of(pool, sum, multiple_of(pool, cost, expr_const(pool, users[i])));
+  }
+  if (out_sum != NULL) *out_sum = sum;
+  return (moe_cost_t){costliest(pool, arena, n, each[0], users, k),
+                      costliest(pool, arena, n, each[1], users, k),
+                      costliest(pool, arena, n, each[2], users, k)};
+}
+
 static moe_work_t work_of(moe_cost_t cost) {
   return (moe_work_t){.multiply_adds = cost.multiply_adds,
                       .elementwise = cost.elementwise,
@@ -243,6 +294,14 @@ static int64_t *count_users(const ir_op_t *experts, arena_t *arena) {
     users[none ? experts->n_regions : (uint64_t)structure[e]]++;
   }
   return users;
+}
+
+static moe_cost_t layer_cost(ir_module_t *module, const ir_op_t *experts) {
+  const expr_t *k = ir_has_attr(experts, ATTR_MOE_EXPERTS_k)
+                        ? ir_get_expr(experts, ATTR_MOE_EXPERTS_k)
+                        : NULL;
+  const int64_t *users = count_users(experts, module->arena);
+  return experts_cost(module, module->arena, experts, users, k, NULL);
 }
 
 /* "f, 32 -> 32" of all; "f of 6 experts; identity of 2" of several kinds. */
@@ -278,26 +337,9 @@ void moe_describe_experts(moe_report_t *report, moe_layer_t *layer,
   ir_module_t *module = experts->module;
   expr_pool_t *pool = module->exprs;
   const int64_t *users = count_users(experts, report->arena);
-  const expr_t *zero = expr_const(pool, 0);
-  moe_cost_t sum = {zero, zero, zero};
   unsigned n = experts->n_regions;
-  const expr_t **each[3];
-  for (unsigned i = 0; i < 3; i++) {
-    each[i] = ARENA_ARRAY(report->arena, const expr_t *, n + 1);
-    for (unsigned j = 0; j < n; j++) each[i][j] = zero;
-  }
   layer->n_structures = users[n] > 0;
-  for (unsigned i = 0; i < n; i++) {
-    if (users[i] == 0) continue;
-    const moe_region_t region = moe_region_of(experts, i);
-    const moe_cost_t cost = moe_region_cost(module, &region);
-    each[0][i] = cost.multiply_adds;
-    each[1][i] = cost.elementwise;
-    each[2][i] = cost.weight_bytes;
-    sum =
-        sum_of(pool, sum, multiple_of(pool, cost, expr_const(pool, users[i])));
-    layer->n_structures++;
-  }
+  for (unsigned i = 0; i < n; i++) layer->n_structures += users[i] > 0;
   layer->experts = ir_get_int(experts, ATTR_MOE_EXPERTS_experts);
   layer->structure = structures_of(report, experts, users, layer->n_structures);
   const expr_t *k = ir_has_attr(experts, ATTR_MOE_EXPERTS_k)
@@ -305,9 +347,8 @@ void moe_describe_experts(moe_report_t *report, moe_layer_t *layer,
                         : NULL;
   if (k != NULL && !expr_is_const(k, &layer->k)) layer->k = 0;
   if (k == NULL && layer->k > 0) k = expr_const(pool, layer->k);
-  layer->after = (moe_work_t){
-      .multiply_adds = costliest(pool, report->arena, n, each[0], users, k),
-      .elementwise = costliest(pool, report->arena, n, each[1], users, k),
-      .weight_bytes = costliest(pool, report->arena, n, each[2], users, k)};
+  moe_cost_t sum;
+  layer->after =
+      work_of(experts_cost(module, report->arena, experts, users, k, &sum));
   layer->before = all ? work_of(sum) : layer->after;
 }

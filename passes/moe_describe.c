@@ -494,6 +494,30 @@ moe_region_t moe_region_of(const ir_op_t *experts, unsigned index) {
                         .rows = expr_as_symbol(rows)};
 }
 
+/* "a layer of 4 experts, 2 of them for each row: relu(x W), 32 -> 32"; NULL:
+ * there is none in the region, or several. */
+static const char *describe_layer(arena_t *arena, const ir_region_t *region) {
+  const ir_op_t *inner = NULL;
+  for (const ir_op_t *op = region->first; op != NULL; op = op->next) {
+    if (op->code != OP_MOE_EXPERTS) continue;
+    if (inner != NULL) return NULL;
+    inner = op;
+  }
+  if (inner == NULL || inner->n_regions != 1) return NULL;
+  text_t out;
+  text_init(&out, arena);
+  text_printf(&out, "a layer of %lld experts",
+              (long long)ir_get_int(inner, ATTR_MOE_EXPERTS_experts));
+  if (ir_has_attr(inner, ATTR_MOE_EXPERTS_k)) {
+    text_printf(&out, ", ");
+    expr_print(ir_get_expr(inner, ATTR_MOE_EXPERTS_k), &out);
+    text_printf(&out, " of them for each row");
+  }
+  const moe_region_t own = moe_region_of(inner, 0);
+  text_printf(&out, ": %s", moe_describe_region(arena, &own));
+  return out.data;
+}
+
 const char *moe_describe_region(arena_t *arena, const moe_region_t *region) {
   text_t out;
   const ir_op_t *end = region->region->last;
@@ -506,6 +530,8 @@ const char *moe_describe_region(arena_t *arena, const moe_region_t *region) {
     return number == 0 ? "zero" : arena_printf(arena, "constant %g", number);
   if (argument(&d, formula_look(result)) == 0 && region->token_values > 0)
     return "identity";
+  const char *layer = describe_layer(arena, region->region);
+  if (layer != NULL) return layer;
   for (const ir_op_t *op = region->region->first; op != NULL; op = op->next)
     d.n_products += op->code == OP_MATMUL || op->code == OP_PRODUCT;
   say(&d, result, IN_SUM);

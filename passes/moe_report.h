@@ -59,6 +59,15 @@ typedef struct moe_pruning {
   moe_words_t assumptions;
 } moe_pruning_t;
 
+/* A limit on the tokens of an expert: later ones are dropped. */
+typedef struct moe_capacity {
+  bool limits;          /* there is one */
+  const expr_t *places; /* of each expert; NULL: a run finds out */
+  const expr_t *groups; /* of tokens, each counted on its own; NULL: not known */
+  const char *order;    /* in which tokens come: "tokens" one after the other,
+                           or "slots": all first choices, then the second ones */
+} moe_capacity_t;
+
 /* One layer. Texts are lower case, without a full stop; they, like all else,
  * live in the report's arena or longer. NULL and 0 where nothing is known. */
 typedef struct moe_layer {
@@ -72,6 +81,7 @@ typedef struct moe_layer {
   int64_t k;       /* experts of a token; 0 where that varies */
   int64_t groups, groups_kept; /* of a router limited to groups; 0: it is not */
   const char *router;          /* "softmax, top-k, renormalised" */
+  moe_capacity_t capacity;
   const char *structure;       /* of the experts; of the first kind where they
                                   are of several: "silu(x W) ..., 32 -> 48" */
   unsigned n_structures;       /* kinds of experts */

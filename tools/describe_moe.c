@@ -104,6 +104,16 @@ static void append_prunings(const moe_layer_t *layer, text_t *out) {
   text_printf(out, "]");
 }
 
+static void append_capacity(const moe_capacity_t *capacity, text_t *out) {
+  if (!capacity->limits) return;
+  text_printf(out, ",\"capacity\":{");
+  append_size("places", capacity->places, out);
+  text_printf(out, ",");
+  append_size("groups", capacity->groups, out);
+  append_string("order", capacity->order, out);
+  text_printf(out, ",\"dropped\":\"last\"}");
+}
+
 static void append_layer(const moe_layer_t *layer, text_t *out) {
   text_printf(out, "{\"name\":");
   json_write_string(layer->name != NULL ? layer->name : "", out);
@@ -116,6 +126,7 @@ static void append_layer(const moe_layer_t *layer, text_t *out) {
     text_printf(out, ",\"groups\":{\"count\":%lld,\"kept\":%lld}",
                 (long long)layer->groups, (long long)layer->groups_kept);
   append_string("router", layer->router, out);
+  append_capacity(&layer->capacity, out);
   append_string("structure", layer->structure, out);
   text_printf(out, ",\"structures\":%u,\"shared\":%lld,\"missing\":[",
               layer->n_structures, (long long)layer->shared);
@@ -234,6 +245,25 @@ static bool say_size(text_t *out, const expr_t *e, const char *unit) {
   return true;
 }
 
+/* "floordiv(T, 4) + 1 tokens of each expert, slot by slot; later ones are
+ * dropped" */
+static void say_capacity(text_t *out, const moe_capacity_t *capacity) {
+  if (!capacity->limits) return;
+  begin_row(out, "capacity");
+  if (!say_size(out, capacity->places, "tokens"))
+    text_printf(out, "a number of tokens that a run finds out");
+  text_printf(out, " for each expert");
+  if (capacity->groups != NULL && !expr_equals_const(capacity->groups, 1)) {
+    text_printf(out, " in each of ");
+    say_size(out, capacity->groups, "groups");
+  }
+  if (capacity->order != NULL)
+    text_printf(out, ", counted %s",
+                strcmp(capacity->order, "slots") == 0 ? "slot by slot"
+                                                      : "token by token");
+  text_printf(out, "; later ones are dropped\n");
+}
+
 static void say_work(text_t *out, const char *name, const moe_work_t *work) {
   if (work->multiply_adds == NULL && work->weight_bytes == NULL) return;
   begin_row(out, name);
@@ -305,6 +335,7 @@ static void say_layer(text_t *out, const moe_layer_t *layer, unsigned number) {
     text_printf(out, "\n");
   }
   say_row(out, "router", layer->router);
+  say_capacity(out, &layer->capacity);
   say_row(out, "expert", layer->structure);
   begin_row(out, "weight");
   text_printf(

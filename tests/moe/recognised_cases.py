@@ -15,7 +15,9 @@ exactly the layers of its case.json:
     sparsify     false: layers may be found, but must not be made sparse
 
 details.json has what the report must say beside that of the layers of some cases,
-in its order: experts that all tokens share, groups of the router, work.
+in its order: experts that all tokens share, groups of the router, capacities, work.
+refusals.json has all that the report must list as refused: the node, what it looks
+like, the node that stopped it, what could not be shown.
 
 Gaps that are known are lines of unrecognised_cases.txt, checked both ways: a case
 of it that is as it should be is an error, and so is one that does not exist.
@@ -32,6 +34,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 MODELS = HERE.parent / "models"
 TIMEOUT = 300
 DETAILS = json.loads((HERE / "details.json").read_text())
+REFUSALS = json.loads((HERE / "refusals.json").read_text())
 
 
 def find(folders):
@@ -82,7 +85,8 @@ class Row:
                 self.status, self.said = done.returncode, done.stdout + done.stderr
             except subprocess.TimeoutExpired:
                 self.status, self.said = None, f"no end after {TIMEOUT} s"
-            self.layers = json.loads(report.read_text())["layers"] if report.exists() else []
+            told = json.loads(report.read_text()) if report.exists() else {}
+            self.layers, self.refusals = told.get("layers", []), told.get("refusals", [])
         self.wanted = self.stated.get("moe_layers", [])
         self.problems = list(self.judge())
 
@@ -118,6 +122,10 @@ class Row:
             yield "is made sparse, which changes results"
         if len(self.layers) == len(self.wanted) and found == wanted:
             yield from self.judge_details()
+        told = [[one["node"].get("name"), one["candidate"], one["blocker"].get("name"),
+                 one["obligation"]] for one in self.refusals]
+        if told != REFUSALS.get(self.name, told):
+            yield f"refused: {told}"
 
     def judge_details(self):
         """Layers with experts that are missing are listed in the report's order."""
