@@ -96,9 +96,5 @@ bool moe_is_whole(moe_facts_t *facts, const moe_source_t *source,
                   const expr_t *size);
 /* Whether two operations make the same rows: of one mask, however shaped. */
 bool moe_same_rows(const ir_op_t *a, const ir_op_t *b);
-/* Whether a linear number of a mask's coordinates is the token's, or the
- * route's, number. */
-bool moe_is_token_number(moe_facts_t *facts, const moe_fact_t *fact);
-bool moe_is_route_number(moe_facts_t *facts, const moe_fact_t *fact);
 
 #endif

@@ -65,11 +65,12 @@ typedef struct moe_constant {
   double x;
 } moe_constant_t;
 
-/* A number that is linear in the coordinates of a mask: sum of
- * coefficient[d] * coordinate[d]. */
+/* A number that is linear in the coordinates of a mask: the sum of
+ * coefficient[d] * coordinate[d], divided by `by` and rounded down. */
 typedef struct moe_linear {
   const expr_t **coefficient;
   unsigned n;
+  const expr_t *by; /* NULL: not divided */
 } moe_linear_t;
 
 /* The order in which routes are counted: token by token and slot by slot, slot
@@ -156,6 +157,10 @@ const moe_fact_t *moe_fact(moe_facts_t *facts, ir_value_t *value);
 /* What a size symbol counts (FACT_COUNT or FACT_BOUND), else FACT_NONE. */
 const moe_fact_t *moe_fact_of_symbol(moe_facts_t *facts,
                                      const expr_symbol_t *symbol);
+
+/* Whether it is the number of each row's token, or route, among all. */
+bool moe_is_token_number(moe_facts_t *facts, const moe_fact_t *fact);
+bool moe_is_route_number(moe_facts_t *facts, const moe_fact_t *fact);
 
 /* ---- Tags (moe_tags.c) --------------------------------------------------- */
 

@@ -206,7 +206,8 @@ bool moe_same_rows(const ir_op_t *a, const ir_op_t *b) {
  * k, and 1 for the slot), d over the mask's dimensions from the last one. */
 static bool is_number(moe_facts_t *facts, const moe_fact_t *fact,
                       bool of_route) {
-  if (fact->linear == NULL || fact->space == NULL) return false;
+  if (fact->linear == NULL || fact->space == NULL || fact->linear->by != NULL)
+    return false;
   const ir_value_t *mask = ir_in(fact->space, 0);
   const moe_fact_t *gate = moe_fact(facts, ir_in(fact->space, 0));
   if (gate->kind != FACT_GATE) return false;
@@ -237,7 +238,8 @@ bool moe_is_token_number(moe_facts_t *facts, const moe_fact_t *fact) {
     return fact->kind == FACT_TOKEN ||
            (fact->kind == FACT_ROUTE && fact->space != NULL &&
             rule_is_one(fact->source->k));
-  return is_number(facts, fact, false);
+  /* moe_token_of divides numbers of routes only */
+  return fact->linear->by != NULL || is_number(facts, fact, false);
 }
 
 bool moe_is_route_number(moe_facts_t *facts, const moe_fact_t *fact) {

@@ -279,48 +279,6 @@ moe_term_t *moe_read_matmul(moe_builder_t *b, ir_value_t *value,
 /* ---- Gathers
  * ----------------------------------------------------------------- */
 
-/* 0, 0, .. 1, 1, ..: the token of each route, by division or by repetition. */
-static bool is_token_of_route(const ir_value_t *index,
-                              const moe_source_t *source) {
-  const ir_op_t *op = index->def;
-  for (unsigned i = 0; op != NULL && i < 6; i++) {
-    const ir_type_t *type = &op->out[0].type;
-    if (op->code == OP_CAST ||
-        (op->code == OP_RESHAPE &&
-         ir_in(op, 0)->type.rank != 2)) { /* nothing between rows */
-      op = ir_in(op, 0)->def;
-      continue;
-    }
-    if (op->code == OP_DIV) {
-      int64_t by, k;
-      const ir_op_t *count = ir_in(op, 0)->def;
-      return rule_splat_int(ir_in(op, 1), &by) &&
-             expr_is_const(source->k, &k) && by == k && count != NULL &&
-             count->code == OP_IOTA && type->rank == 1 &&
-             type->dim[0] == source->routes;
-    }
-    if (op->code == OP_RESHAPE) {
-      const ir_op_t *spread = ir_in(op, 0)->def;
-      if (spread == NULL || spread->code != OP_EXPAND) return false;
-      op = spread;
-      continue;
-    }
-    if (op->code == OP_EXPAND) { /* [T, k] from [T, 1] */
-      const ir_value_t *from = ir_in(op, 0);
-      if (type->rank != 2 || type->dim[1] != source->k ||
-          from->type.rank != 2 || !rule_is_one(from->type.dim[1]) ||
-          from->type.dim[0] != source->tokens)
-        return false;
-      const ir_op_t *count = from->def;
-      if (count != NULL && count->code == OP_RESHAPE)
-        count = ir_in(count, 0)->def;
-      return count != NULL && count->code == OP_IOTA;
-    }
-    return false;
-  }
-  return false;
-}
-
 /* Tags of the tensor that is gathered from: those of the result, and `what` at
  * the axis. False where the index's dimensions are not the rows. */
 static bool gathered_tags(const ir_op_t *op, const uint8_t *tag, unsigned what,
@@ -384,7 +342,7 @@ static moe_term_t *gather_by(moe_builder_t *b, ir_value_t *value,
   if ((fact->kind == FACT_EXPERT || fact->kind == FACT_LABEL) &&
       fact->slot != (layout->kind == LAYOUT_SLOT ? layout->expert : -1))
     return NULL;
-  if (routes && is_token_of_route(index, layout->source))
+  if (routes && moe_is_token_of_route(index, layout->source))
     by_token = in_space = true;
   if (moe_is_index(fact) && in_space) {
     if (!gathered_tags(op, tag, TAG_EXPERT, from, at) ||

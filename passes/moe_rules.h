@@ -157,6 +157,10 @@ const moe_fact_t *moe_rule_number(moe_facts_t *facts, ir_value_t *value);
 bool moe_is_expert(const moe_fact_t *fact);
 /* Facts of what picks the row's expert as an index of all of them. */
 bool moe_is_index(const moe_fact_t *fact);
+/* The token of a route, in the same space; NULL: it is no route's number. */
+moe_fact_t *moe_token_of(moe_facts_t *facts, const moe_fact_t *route);
+/* Whether it is 0, 0, .. 1, 1, ..: the token of each of the source's routes. */
+bool moe_is_token_of_route(const ir_value_t *index, const moe_source_t *source);
 /* Element `at`, in C order, of a constant, perhaps through views of it. */
 bool moe_constant_element(const ir_value_t *value, int64_t at, double *out);
 /* The number that all elements of a value are, of any numeric type. */

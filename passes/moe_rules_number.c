@@ -172,6 +172,8 @@ static const moe_fact_t *combine_coordinates(moe_facts_t *facts,
   const moe_fact_t *a = moe_fact(facts, ir_in(op, 0));
   const moe_fact_t *b = moe_fact(facts, ir_in(op, 1));
   const moe_fact_t *base = a->linear != NULL ? a : b;
+  if (base->linear->by != NULL || (b->linear != NULL && b->linear->by != NULL))
+    return NULL;
   moe_linear_t *sum = ARENA_NEW(facts->arena, moe_linear_t);
   sum->n = base->linear->n;
   sum->coefficient = ARENA_ARRAY(facts->arena, const expr_t *, sum->n);
@@ -198,16 +200,28 @@ static const moe_fact_t *combine_coordinates(moe_facts_t *facts,
   return out;
 }
 
-/* Sorted routes divided by k are tokens. */
+moe_fact_t *moe_token_of(moe_facts_t *facts, const moe_fact_t *route) {
+  bool known = route->kind == FACT_ROUTE &&
+               (route->linear == NULL || moe_is_route_number(facts, route));
+  if (!known) return NULL;
+  moe_fact_t *out = moe_fact_copy(facts, route);
+  out->kind = FACT_TOKEN;
+  if (route->linear == NULL) return out;
+  moe_linear_t *linear = ARENA_NEW(facts->arena, moe_linear_t);
+  *linear = *route->linear;
+  linear->by = route->source->k;
+  out->linear = linear;
+  return out;
+}
+
+/* Routes divided by k are tokens. */
 static const moe_fact_t *token_of_route(moe_facts_t *facts, ir_value_t *value,
                                         const moe_fact_t *route) {
   const expr_t *k = moe_known_number(ir_in(value->def, 1));
-  if (value->def->code != OP_DIV || route->kind != FACT_ROUTE ||
-      route->linear != NULL || k == NULL || k != route->source->k)
+  if (value->def->code != OP_DIV || k == NULL || route->kind != FACT_ROUTE ||
+      k != route->source->k)
     return NULL;
-  moe_fact_t *out = moe_fact_copy(facts, route);
-  out->kind = FACT_TOKEN;
-  return out;
+  return moe_token_of(facts, route);
 }
 
 /* The value of a chain of operations on a route's number, in the arithmetic of
@@ -219,7 +233,8 @@ static bool number_of_route(moe_facts_t *facts, ir_value_t *value, double route,
   const moe_fact_t *fact = moe_fact(facts, value);
   const ir_op_t *op = value->def;
   double x[2] = {0};
-  if (fact->kind == FACT_ROUTE && fact->linear == NULL && fact->space != NULL) {
+  if (fact->kind == FACT_ROUTE && fact->space != NULL &&
+      (fact->linear == NULL || moe_is_route_number(facts, fact))) {
     if (*out_route != NULL && (*out_route)->space != fact->space) return false;
     *out_route = fact;
     *out = route;
@@ -254,6 +269,13 @@ static bool number_of_route(moe_facts_t *facts, ir_value_t *value, double route,
   }
 }
 
+/* How many rows there are: all routes, or those of a mask. */
+static const expr_t *rows_of(const moe_fact_t *route) {
+  if (route->linear == NULL) return route->source->routes;
+  const ir_type_t *coordinates = &route->space->out[0].type;
+  return coordinates->dim[1];
+}
+
 /* A quotient of the route's number that was taken in floats. Such a chain is
  * piecewise linear; it is compared with the token on many numbers. */
 static const moe_fact_t *token_by_steps(moe_facts_t *facts, ir_value_t *value) {
@@ -264,7 +286,7 @@ static const moe_fact_t *token_by_steps(moe_facts_t *facts, ir_value_t *value) {
   if (!dtype_is_integer(value->type.dtype) || value->type.rank == 0 ||
       !number_of_route(facts, value, 0, 0, &route, &got) || route == NULL ||
       !expr_is_const(route->source->k, &k) ||
-      ir_type_count(facts->pool, &value->type) != route->source->routes)
+      ir_type_count(facts->pool, &value->type) != rows_of(route))
     return NULL;
   for (int64_t r = 0; r < MOST; r = r < FIRST ? r + 1 : r + r / 3) {
     int64_t token = r / k;
@@ -272,8 +294,7 @@ static const moe_fact_t *token_by_steps(moe_facts_t *facts, ir_value_t *value) {
         got != (double)token)
       return NULL;
   }
-  moe_fact_t *out = moe_fact_copy(facts, route);
-  out->kind = FACT_TOKEN;
+  moe_fact_t *out = moe_token_of(facts, route);
   for (unsigned d = 0; d < value->type.rank; d++)
     out->tag[d] = rule_is_one(value->type.dim[d]) ? TAG_INNER : TAG_ROW;
   return out;
@@ -435,12 +456,12 @@ const moe_fact_t *moe_rule_number(moe_facts_t *facts, ir_value_t *value) {
   const moe_fact_t *b = moe_fact(facts, ir_in(op, 1));
   const moe_fact_t *difference = bound_difference(facts, value);
   if (difference != NULL) return difference;
+  const moe_fact_t *token = token_of_route(facts, value, a);
+  if (token != NULL) return token;
   if (a->linear != NULL || b->linear != NULL)
     return op->code == OP_ADD || op->code == OP_MUL
                ? combine_coordinates(facts, value)
                : NULL;
-  const moe_fact_t *token = token_of_route(facts, value, a);
-  if (token != NULL) return token;
   bool swap = b->kind == FACT_EXPERT;
   const moe_fact_t *fact = swap ? b : a;
   double other;

@@ -358,6 +358,50 @@ static const moe_fact_t *gather_units(moe_facts_t *facts, ir_value_t *value) {
   return out;
 }
 
+/* By division or by repetition. */
+bool moe_is_token_of_route(const ir_value_t *index,
+                           const moe_source_t *source) {
+  const ir_op_t *op = index->def;
+  for (unsigned i = 0; op != NULL && i < 6; i++) {
+    const ir_type_t *type = &op->out[0].type;
+    if (op->code == OP_CAST ||
+        (op->code == OP_RESHAPE &&
+         ir_in(op, 0)->type.rank != 2)) { /* nothing between rows */
+      op = ir_in(op, 0)->def;
+      continue;
+    }
+    if (op->code == OP_IOTA)
+      return rule_is_one(source->k) && type->dim[0] == source->tokens;
+    if (op->code == OP_DIV) {
+      int64_t by, k;
+      const ir_op_t *count = ir_in(op, 0)->def;
+      return rule_splat_int(ir_in(op, 1), &by) &&
+             expr_is_const(source->k, &k) && by == k && count != NULL &&
+             count->code == OP_IOTA && type->rank == 1 &&
+             type->dim[0] == source->routes;
+    }
+    if (op->code == OP_RESHAPE) {
+      const ir_op_t *spread = ir_in(op, 0)->def;
+      if (spread == NULL || spread->code != OP_EXPAND) return false;
+      op = spread;
+      continue;
+    }
+    if (op->code == OP_EXPAND) { /* [T, k] from [T, 1] */
+      const ir_value_t *from = ir_in(op, 0);
+      if (type->rank != 2 || type->dim[1] != source->k ||
+          from->type.rank != 2 || !rule_is_one(from->type.dim[1]) ||
+          from->type.dim[0] != source->tokens)
+        return false;
+      const ir_op_t *count = from->def;
+      if (count != NULL && count->code == OP_RESHAPE)
+        count = ir_in(count, 0)->def;
+      return count != NULL && count->code == OP_IOTA;
+    }
+    return false;
+  }
+  return false;
+}
+
 const moe_fact_t *moe_rule_gather(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   const moe_fact_t *from = moe_fact(facts, ir_in(op, 0));
@@ -367,11 +411,14 @@ const moe_fact_t *moe_rule_gather(moe_facts_t *facts, ir_value_t *value) {
     return gather_one(facts, value, from, c);
   const moe_fact_t *units = gather_units(facts, value);
   if (units != NULL) return units;
-  /* numbers of routes, in the order of sorted routes */
+  /* of numbers of routes, what routes in order have */
   bool whole = ir_in(op, 0)->type.rank == 1 && value->type.rank == 1;
-  if (index->kind != FACT_ROUTE || index->linear != NULL || !whole ||
-      from->kind != FACT_EXPERT || from->space != NULL ||
-      from->source != index->source)
+  if (index->kind != FACT_ROUTE || !whole) return NULL;
+  if (index->space != NULL &&
+      moe_is_token_of_route(ir_in(op, 0), index->source))
+    return moe_token_of(facts, index);
+  if (index->linear != NULL || from->kind != FACT_EXPERT ||
+      from->space != NULL || from->source != index->source)
     return NULL;
   moe_fact_t *out = moe_fact_copy(facts, index);
   out->kind = FACT_EXPERT;

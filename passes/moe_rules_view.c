@@ -205,8 +205,9 @@ static const moe_fact_t *concat_tuple(moe_facts_t *facts, ir_value_t *value) {
   moe_linear_t *linear = ARENA_ARRAY(facts->arena, moe_linear_t, op->n_in);
   for (unsigned i = 0; i < op->n_in; i++) {
     const moe_fact_t *fact = moe_fact(facts, ir_in(op, i));
-    if (fact->linear == NULL || fact->space != first->space ||
-        fact->tag[0] != TAG_ROW || !rule_is_one(ir_in(op, i)->type.dim[1]))
+    if (fact->linear == NULL || fact->linear->by != NULL ||
+        fact->space != first->space || fact->tag[0] != TAG_ROW ||
+        !rule_is_one(ir_in(op, i)->type.dim[1]))
       return NULL;
     linear[i] = *fact->linear;
   }

@@ -130,6 +130,16 @@ def selected(g, spec, e, idx, gate):
     return g.squeeze(token, 0), g.squeeze(slot, 0)
 
 
+def token_of(g, spec, x, route):
+    """The token of each route, by division or out of 0, 0, .. 1, 1, ..."""
+    k = spec["k"] + (spec.get("mutation") == "wrong_divisor")
+    if spec.get("tokens") == "table":
+        n = g.size(x, 0)
+        copies = g.op("Expand", g.unsqueeze(g.range(n), 1), g.const([1, k]))
+        return g.op("Gather", g.reshape(copies, -1), route, axis=0)
+    return g.op("Div", route, g.const(np.int64(k)))
+
+
 def rows_of(g, spec, x, token):
     if spec["rows"] == "nd":
         return g.op("GatherND", x, g.unsqueeze(token, -1))
@@ -168,9 +178,15 @@ def loop(g, spec, x, idx, w, experts):
     total = g.zeros(shape)
     terms = []
     for e in range(spec["experts"]):
-        token, slot = selected(g, spec, e, idx, gate)
-        y = experts.call(e, rows_of(g, spec, x, token), mutation)
-        y = g.op("Mul", y, weights_of(g, spec, e, token, slot, w, gate))
+        if spec["dispatch"] == "routes":
+            mask = g.op("Equal", g.reshape(idx, -1), g.const(np.int64(e)))
+            route = g.squeeze(g.op("NonZero", mask), 0)
+            token = token_of(g, spec, x, route)
+            weight = g.unsqueeze(g.op("Gather", g.reshape(w, -1), route, axis=0), -1)
+        else:
+            token, slot = selected(g, spec, e, idx, gate)
+            weight = weights_of(g, spec, e, token, slot, w, gate)
+        y = g.op("Mul", experts.call(e, rows_of(g, spec, x, token), mutation), weight)
         if mutation == "shifted_rows" and e == 1:
             n = g.size(x, 0)
             token = g.op("Mod", g.op("Add", token, g.const([1])), n)
@@ -224,7 +240,7 @@ def grouped(g, spec, x, idx, w, experts):
     ids = g.reshape(idx, -1)
     n = g.size(ids, 0)
     _, perm = g.op("TopK", ids, n, n_out=2, axis=0, largest=0, sorted=1)
-    token = g.op("Div", perm, g.const(np.int64(k)))
+    token = token_of(g, spec, x, perm)
     counts, ends = ends_of_groups(g, spec, ids, e)
     parts = group_rows(g, spec, rows_of(g, spec, x, token), counts, ends)
     ys = [experts.call(i, part, mutation) for i, part in enumerate(parts)]
@@ -344,11 +360,13 @@ def draw(rng, form=None, **fixed):
         spec |= {"dispatch": pick("flat", "slots"), "by_nd": pick(True, False),
                  "combine": pick("reduce", "matmul", "einsum", "slots")}
     if form == "loop":
-        spec |= {"dispatch": pick("equal", "one_hot", "any", "gate_column"),
+        spec |= {"dispatch": pick("equal", "one_hot", "any", "gate_column", "routes"),
+                 "tokens": pick("div", "table"),
                  "rows": pick("gather", "nd"), "weights": pick("flat", "nd"),
                  "combine": pick("scatter_nd", "scatter_elements", "scatter_then_add", "sum"),
                  "kind": pick(*KINDS, "mixed")}
     if form == "grouped":
+        spec |= {"tokens": pick("div", "table")}
         spec |= {"histogram": pick("scatter", "one_hot", "equal"), "rows": pick("gather", "nd"),
                  "ranges": pick("slice", "split", "range"), "inverse": pick("scatter", "sort"),
                  "combine": pick("reduce", "matmul", "einsum", "scatter_nd", "scatter_elements"),

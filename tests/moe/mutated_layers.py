@@ -57,6 +57,9 @@ MUTATIONS = [
     ("shifted_rows", LOOPS | {"combine": "scatter_nd"}, {DIFFERS}),
     ("shifted_rows", LOOPS | {"combine": "scatter_elements"}, {DIFFERS}),
     ("wrong_inverse", GROUPS | {"combine": "reduce"}, {REFUSED, DIFFERS}),
+    ("wrong_divisor", LOOPS | {"dispatch": "routes", "tokens": "div"}, {REFUSED, DIFFERS}),
+    ("wrong_divisor", LOOPS | {"dispatch": "routes", "tokens": "table"}, {REFUSED, DIFFERS}),
+    ("wrong_divisor", GROUPS | {"tokens": "div"}, {REFUSED, DIFFERS}),
     ("shifted_group", GROUPS | {"ranges": "slice"}, {DIFFERS}),
     ("shifted_group", GROUPS | {"ranges": "range"}, {DIFFERS}),
     # Terms are not added: of equal indices the last one wins, or the largest.
