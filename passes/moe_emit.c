@@ -840,6 +840,29 @@ static ir_value_t *as_routes(emitter_t *e, ir_value_t *y) {
   return with_dims(e->outer, y, NULL, type->rank, type->dim);
 }
 
+/* The weights of routes whose expert the file lacks are nowhere read: where
+ * conditions make weights 0, a token with such experts only may have 0 / 0. */
+static ir_value_t *weights_of_present(emitter_t *e, ir_value_t *w,
+                                      const moe_term_t *weight) {
+  ir_builder_t *b = e->outer;
+  const moe_found_t *found = e->found;
+  const int64_t n = found->source->experts;
+  bool all = true;
+  for (int64_t i = 0; found->present != NULL && i < n; i++)
+    all = all && found->present[i];
+  if (all || found->form != MOE_FORM_LOOP || found->source->some ||
+      weight->value == NULL || !moe_may_vanish(weight->value))
+    return w;
+  int64_t *present = ARENA_ARRAY(e->ctx->scratch, int64_t, (size_t)n);
+  for (int64_t i = 0; i < n; i++) present[i] = found->present[i];
+  ir_value_t *is_present =
+      ir_cast(b, ir_ints(b, (unsigned)n, present), DT_BOOL);
+  ir_value_t *expert =
+      with_dims(b, e->route_index, found->source->routes, 0, NULL);
+  ir_value_t *own = ir_gather(b, is_present, expert, 0);
+  return ir_select(b, own, w, ir_scalar(b, w->type.dtype, 0));
+}
+
 static ir_value_t *write_sum(emitter_t *e, ir_value_t *y,
                              const moe_term_t *weight) {
   ir_builder_t *b = e->outer;
@@ -850,6 +873,7 @@ static ir_value_t *write_sum(emitter_t *e, ir_value_t *y,
     in[1] = operand_of(e, weight);
     if (in[1] == NULL) return NULL;
     in[1] = with_dims(b, in[1], source->routes, 0, NULL);
+    in[1] = weights_of_present(e, in[1], weight);
   } else if (n == 3) {
     ir_value_t *one = ir_scalar(b, y->type.dtype, 1);
     in[1] = ir_fill(b, one, 1, &source->routes);

@@ -81,8 +81,11 @@ static moe_term_t *normal_leaf(normaliser_t *n, moe_term_t *leaf) {
   const expr_t *dim[IR_MAX_RANK];
   unsigned rank = kept_dims(leaf, dim);
   moe_term_kind_t kind = kind_of_rows(n, leaf);
-  if (value != leaf->value || kind != leaf->kind)
-    leaf = moe_term_leaf(n->terms, kind, value, tag);
+  if (value != leaf->value || kind != leaf->kind) {
+    /* a reshape that splits rows into several tokens stays */
+    moe_term_t *shorter = moe_term_leaf(n->terms, kind, value, tag);
+    if (shorter != NULL) leaf = shorter;
+  }
   return moe_term_reshape(n->terms, leaf, rank, dim);
 }
 

@@ -328,6 +328,21 @@ static const moe_source_t *common_source(moe_facts_t *facts, const ir_op_t *op,
   return common;
 }
 
+/* Of two experts, each token having one: what is 0 for one of them and some
+ * number for the other is a gate of the other. */
+static void turn_gate(moe_fact_t *out) {
+  const moe_source_t *source = out->source;
+  if (out->expert < 0 || source->experts != 2 || !rule_is_one(source->k) ||
+      source->some || source->by_mask || source->chooses ||
+      out->places != NULL || out->rank != NULL || !out->off.known ||
+      out->off.x == 0 || !is_zero(out->on))
+    return;
+  out->expert = 1 - out->expert;
+  out->on = out->off;
+  out->off = constant(0);
+  out->at_route = NULL;
+}
+
 static const moe_fact_t *gate_arithmetic(moe_facts_t *facts,
                                          ir_value_t *value) {
   const ir_op_t *op = value->def;
@@ -357,6 +372,7 @@ static const moe_fact_t *gate_arithmetic(moe_facts_t *facts,
     keep_route_value(facts, value, on, out);
   else if ((tags & TAG_EXPERT) == 0)
     out->off = out->other;
+  turn_gate(out);
   bool useful = out->off.known || out->on.known || out->rank != NULL;
   return useful && ((tags & TAG_PLACE) == 0 || out->places != NULL) ? out
                                                                     : NULL;

@@ -413,6 +413,83 @@ static void set_compared(finder_t *f, const candidate_t *c, moe_table_t *t) {
   t->map = map;
 }
 
+/* ---- Conditions ---------------------------------------------------------- */
+
+/* What an expert might give: behind views and arithmetic there is a product. */
+static bool is_product(const ir_value_t *value) {
+  enum { MAX_ARITHMETIC = 8 };
+  for (unsigned i = 0; i < MAX_ARITHMETIC && value->def != NULL; i++) {
+    const ir_op_t *op = value->def;
+    if (op->code == OP_MATMUL || op->code == OP_CONVOLVE) return true;
+    if (!is_view(op) && !ir_has_trait(op, ELEMENTWISE)) return false;
+    value = op->in[0].value;
+  }
+  return false;
+}
+
+enum { WHERE = 1, WHERE_NOT = 2 };
+
+/* Whether something is computed where a condition holds, and where it does not:
+ * a choice of two products, rows of both, or products that are multiplied by
+ * it.
+ */
+static unsigned sides_of(const ir_value_t *value, unsigned side,
+                         unsigned *steps) {
+  unsigned found = 0;
+  double one;
+  for (const ir_use_t *use = value->uses; use != NULL && *steps > 0;
+       use = use->next) {
+    const ir_op_t *op = use->user;
+    --*steps;
+    const ir_value_t *other =
+        op->n_in == 2 ? op->in[1 - use->index].value : NULL;
+    if (op->code == OP_SELECT && use->index == 0) {
+      if (is_product(op->in[1].value) && is_product(op->in[2].value))
+        found |= WHERE | WHERE_NOT;
+    } else if (op->code == OP_NONZERO ||
+               (op->code == OP_MUL && is_product(other))) {
+      found |= side;
+    } else if (op->code == OP_NOT ||
+               (op->code == OP_SUB && use->index == 1 &&
+                moe_fill_number(other, &one) && one == 1)) {
+      found |= sides_of(&op->out[0], side ^ (WHERE | WHERE_NOT), steps);
+    } else if (is_view(op) || op->code == OP_EXPAND) {
+      found |= sides_of(&op->out[0], side, steps);
+    }
+  }
+  return found;
+}
+
+/* The router of two experts that a condition is: one where it holds. */
+static moe_table_t *write_condition(finder_t *f, ir_value_t *value) {
+  unsigned steps = MAX_STEPS;
+  const ir_op_t *op = value->def;
+  bool slots = false;
+  if (value->type.kind != IR_TENSOR || value->type.dtype != DT_BOOL ||
+      value->type.rank == 0 || value->number >= f->facts->n_values ||
+      (op != NULL && (op->code == OP_NOT || is_view(op) ||
+                      op->code == OP_EXPAND || op->code == OP_NONZERO)) ||
+      sides_of(value, WHERE, &steps) != (WHERE | WHERE_NOT) ||
+      moe_fact(f->facts, value)->kind != FACT_NONE)
+    return NULL;
+  for (unsigned i = 0; op != NULL && op->code == OP_EQ && i < 2; i++) {
+    const ir_value_t *x = behind_views(op->in[i].value, false, &slots);
+    if (x->number < f->facts->n_values && f->of[x->number] != NULL &&
+        (f->of[x->number]->n > 1 || f->of[x->number]->indexed > 0))
+      return NULL; /* one number of several */
+  }
+  steps = 1000;
+  if (!depends_on_data(value, &steps)) return NULL;
+  ir_builder_t b = behind(f->ctx, value);
+  moe_table_t *t = ARENA_NEW(f->ctx->scratch, moe_table_t);
+  *t = (moe_table_t){.value = value, .experts = 2, .slot = -1};
+  t->distinct = t->holds = true;
+  t->index = ir_cast(&b, value, DT_I64);
+  return b.status == MOEC_OK ? t : NULL;
+}
+
+/* ---- All of them --------------------------------------------------------- */
+
 static moe_table_t *write_table(finder_t *f, candidate_t *c) {
   const ir_op_t *table = slot_table(c->value);
   unsigned steps = 4 * MAX_STEPS;
@@ -459,6 +536,19 @@ moe_table_t *moe_find_tables(pass_ctx_t *ctx, ir_func_t *func,
     *last = table;
     last = &table->next;
   }
+  for (unsigned i = 0; i < func->body.n_args; i++) {
+    moe_table_t *table = write_condition(&f, &func->body.args[i]);
+    if (table == NULL) continue;
+    *last = table;
+    last = &table->next;
+  }
+  for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op)) {
+    moe_table_t *table =
+        op->n_out == 1 ? write_condition(&f, &op->out[0]) : NULL;
+    if (table == NULL) continue;
+    *last = table;
+    last = &table->next;
+  }
   return first;
 }
 
@@ -470,6 +560,16 @@ void moe_note_tables(moe_facts_t *facts, const moe_table_t *tables) {
     source->given = true;
     facts->of[t->index->number] = fact;
     if (t->index == t->value) continue;
+    if (t->holds) {
+      moe_fact_t *gate = moe_fact_new(facts, FACT_GATE, source);
+      for (unsigned d = 0; d < t->value->type.rank; d++)
+        gate->tag[d] = fact->tag[d];
+      gate->expert = 1;
+      gate->off = (moe_constant_t){true, 0};
+      gate->on = (moe_constant_t){true, 1};
+      facts->of[t->value->number] = gate;
+      continue;
+    }
     source->some = t->some;
     moe_fact_t *label = moe_fact_copy(facts, fact);
     label->kind = FACT_LABEL;

@@ -7,13 +7,14 @@
 #include "passes/pass.h"
 
 typedef struct moe_table {
-  ir_value_t *value; /* integers [tokens..] or [tokens.., k] */
+  ir_value_t *value; /* integers [tokens..] or [tokens.., k], or conditions */
   ir_value_t *index; /* of that shape: the experts; `value` if these are its
                         numbers whatever the input is */
   int slot;          /* axis of the slots; -1: one expert for each token */
   int64_t experts;
   bool distinct;
   bool some;         /* not all numbers name one */
+  bool holds;        /* a condition: expert 1 where it holds, else 0 */
   bool indexes;      /* how `value` names experts, see moe_fact_t */
   const double *map; /* likewise */
   struct moe_table *next;
