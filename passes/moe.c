@@ -69,6 +69,7 @@ static void aim(search_t *s, const ir_op_t *root, const moe_source_t *source) {
                        .root = root,
                        .settled = s->settled,
                        .plain = s->plain,
+                       .matched = s->matched,
                        .memo = memo,
                        .layouts = layouts,
                        .routed = routed};
@@ -127,6 +128,7 @@ static bool keep(search_t *s, moe_found_t *found) {
   found->shared = found->apart ? 0 : moe_count_shared(found);
   found->dispatched = s->b->dispatched;
   s->settled[found->root->number] = true;
+  s->matched[found->source->index->number] = true;
   moe_forget_routed(s->b, found->source);
   for (unsigned i = 0; i < s->b->n_inner; i++)
     s->settled[s->b->inner[i]->number] = true;
@@ -630,6 +632,7 @@ moec_status_t run_moe(pass_ctx_t *ctx, ir_func_t *func) {
   s.last = &s.first;
   s.settled = ARENA_ARRAY(ctx->scratch, bool, n);
   s.plain = ARENA_ARRAY(ctx->scratch, bool, n);
+  s.matched = ARENA_ARRAY(ctx->scratch, bool, n);
   s.apart = ARENA_ARRAY(ctx->scratch, bool, n);
   s.leads = ARENA_ARRAY(ctx->scratch, const moe_source_t *, n);
   s.stands = ARENA_ARRAY(ctx->scratch, ir_value_t *, n);

@@ -50,6 +50,7 @@ typedef struct moe_builder {
   const moe_shared_t *shared;
   const bool *settled; /* results of layers that were found before, by number */
   const bool *plain;   /* sums without a part of any router, by number */
+  const bool *matched; /* routers of layers found, by number of their index */
   moe_memo_t **memo;   /* MOE_MEMO_SLOTS lists */
   moe_layout_list_t **layouts; /* each once: MOE_LAYOUT_SLOTS lists */
   struct routed_memo *routed;

@@ -112,9 +112,13 @@ moe_term_t *moe_read_product(moe_builder_t *b, ir_value_t *value,
 /* moe_read_window.c: convolutions, windows */
 moe_reader_t moe_read_planes;
 /* moe_read_feature.c: along the features of a row; take and pick are gathers,
- * pick a scatter, too: NULL without a word where numbers name experts */
+ * pick a scatter, too; take: NULL without a word where numbers name experts */
 moe_reader_t moe_read_take, moe_read_pick, moe_read_running, moe_read_greatest,
     moe_read_pad, moe_read_counted;
+/* Whether the numbers of a gather or scatter of elements name features, and not
+ * experts, or those of another layer, which is read once it is written. */
+bool moe_picks_features(moe_builder_t *b, const ir_op_t *op,
+                        const moe_layout_t *layout);
 /* moe_read_loop.c: loops, and values that one at hand carries */
 moe_reader_t moe_read_while;
 bool moe_is_carried(const moe_builder_t *b, const ir_value_t *value);

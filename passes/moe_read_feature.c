@@ -85,11 +85,18 @@ static moe_term_t *read_within(moe_builder_t *b, ir_value_t *value,
   return new_op(b, value, tag, op->n_in, in, 1, &along);
 }
 
+bool moe_picks_features(moe_builder_t *b, const ir_op_t *op,
+                        const moe_layout_t *layout) {
+  const moe_source_t *source = moe_fact(b->facts, ir_in(op, 1))->source;
+  if (source == NULL) return true;
+  return source != layout->source &&
+         (b->matched == NULL || !b->matched[source->index->number]);
+}
+
 moe_term_t *moe_read_pick(moe_builder_t *b, ir_value_t *value,
                           const uint8_t *tag, const moe_layout_t *layout) {
   const ir_op_t *op = value->def;
   bool gathers = op->code == OP_GATHER_ELEMENTS;
-  if (moe_fact(b->facts, ir_in(op, 1))->kind != FACT_NONE) return NULL;
   return read_within(b, value, tag, layout,
                      ir_get_int(op, gathers ? ATTR_GATHER_ELEMENTS_axis
                                             : ATTR_SCATTER_ELEMENTS_axis));

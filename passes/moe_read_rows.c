@@ -544,7 +544,8 @@ moe_term_t *moe_read_gather_elements(moe_builder_t *b, ir_value_t *value,
   int64_t axis = ir_get_int(op, ATTR_GATHER_ELEMENTS_axis);
   if (axis < 0) axis += value->type.rank;
   uint8_t stack[IR_MAX_RANK];
-  if (fact->kind == FACT_NONE) return moe_read_pick(b, value, tag, layout);
+  if (moe_picks_features(b, op, layout))
+    return moe_read_pick(b, value, tag, layout);
   if (!moe_names_own_experts(fact, layout) ||
       !expr_equals_const(x->type.dim[axis], layout->source->experts))
     return moe_fail(b, op, "results are taken for the token's own experts");
@@ -888,7 +889,7 @@ moe_term_t *moe_read_scatter(moe_builder_t *b, ir_value_t *value,
     return moe_read_filled(b, value, tag, layout);
   ir_value_t *rows = ir_in(op, 2);
   const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
-  if (op->code == OP_SCATTER_ELEMENTS && fact->kind == FACT_NONE)
+  if (op->code == OP_SCATTER_ELEMENTS && moe_picks_features(b, op, layout))
     return moe_read_pick(b, value, tag, layout);
   if (layout->kind == LAYOUT_ROUTES && fact->linear != NULL &&
       value->type.rank > 0 && (tag[0] & TAG_TOKEN) != 0)
