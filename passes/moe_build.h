@@ -95,6 +95,10 @@ bool moe_are_equal(moe_facts_t *facts, const moe_source_t *source,
 /* Whether a size is the number of all routes. */
 bool moe_is_whole(moe_facts_t *facts, const moe_source_t *source,
                   const expr_t *size);
+/* A value as it was before rows of other experts were written to it, where each
+ * token has one expert: the same at the rows of this one. */
+ir_value_t *moe_unwritten(moe_builder_t *b, ir_value_t *value,
+                          const moe_source_t *source, int64_t expert);
 /* Whether two operations make the same rows: of one mask, however shaped. */
 bool moe_same_rows(const ir_op_t *a, const ir_op_t *b);
 

@@ -8,7 +8,7 @@
 #include "passes/moe_read.h"
 #include "passes/moe_rules.h"
 
-enum { MAX_SLOTS = 64 };
+enum { MAX_SLOTS = 64, MAX_TERMS = 10000 };
 
 static moe_found_t *new_found(moe_builder_t *b, ir_value_t *root,
                               const uint8_t *tag, const moe_source_t *source,
@@ -92,18 +92,21 @@ static void find_shared(moe_builder_t *b, const moe_sum_t *sum,
                         const moe_source_t *source) {
   ir_value_t **value = ARENA_ARRAY(b->arena, ir_value_t *, 2 * sum->n + 1);
   unsigned *part = ARENA_ARRAY(b->arena, unsigned, 2 * sum->n + 1), n = 0;
+  int64_t *expert = ARENA_ARRAY(b->arena, int64_t, sum->n + 1);
   for (unsigned i = 0; i < sum->n; i++) {
     const moe_layout_t *layout = sum->part[i].layout;
     if (layout == NULL || layout->source != source || layout->expert < 0)
       continue;
     layout = moe_rows_of(b, layout);
+    expert[i] = layout->expert;
     part[n] = i;
     value[n++] = sum->part[i].value;
     if (layout->kind != LAYOUT_ROWS) continue;
     part[n] = i;
     value[n++] = ir_in(layout->space, 0);
   }
-  moe_find_shared(b, n, value, part);
+  moe_find_shared_rows(b, n, value, part,
+                       rule_is_one(source->k) ? source : NULL, expert);
 }
 
 /* ---- Experts one by one -------------------------------------------------- */
@@ -230,6 +233,24 @@ static void find_structures(moe_builder_t *b, size_t n, members_t *m) {
   unify_structures(b, n, m);
 }
 
+/* Whether an expert computes with a sum that others have added to, and so runs
+ * after these. */
+static bool runs_after(moe_builder_t *b, const moe_term_t *term,
+                       const moe_source_t *source, unsigned *steps) {
+  if (*steps == 0) return false;
+  --*steps;
+  const ir_value_t *value = term->value;
+  if (term->kind == TERM_TOKEN && value != NULL && value->def != NULL &&
+      moe_is_sum(value->def) && value->number > source->index->number) {
+    moe_sum_t sum = {0};
+    moe_sum_parts(b, term->value, &sum);
+    if (moe_sum_count(&sum, source) > 0) return true;
+  }
+  for (unsigned i = 0; term->kind == TERM_OP && i < term->n; i++)
+    if (runs_after(b, term->in[i], source, steps)) return true;
+  return false;
+}
+
 moe_found_t *moe_match_members(moe_builder_t *b, ir_value_t *root,
                                const moe_sum_t *sum,
                                const moe_source_t *source) {
@@ -254,6 +275,12 @@ moe_found_t *moe_match_members(moe_builder_t *b, ir_value_t *root,
   }
   find_structures(b, n, &m);
   if (!are_experts(b, root->def, m.n_kinds, m.kind)) return NULL;
+  for (unsigned k = 0; k < m.n_kinds; k++) {
+    unsigned steps = MAX_TERMS;
+    if (!runs_after(b, m.kind[k], source, &steps)) continue;
+    moe_fail(b, root->def, "experts do not compute with others' results");
+    return NULL;
+  }
   moe_term_t *active = NULL;
   if (m.partly) {
     active = moe_term_unify(b->terms, (unsigned)n, m.active);

@@ -99,11 +99,16 @@ static moe_term_t *read_parts(members_t *m, ir_value_t *value) {
   unsigned n = (unsigned)layout->source->experts, n_values = 0;
   moe_term_t **term = ARENA_ARRAY(b->arena, moe_term_t *, n);
   ir_value_t **read = ARENA_ARRAY(b->arena, ir_value_t *, n + 1);
-  for (unsigned e = 0; e < n; e++)
-    if (m->part[e] != NULL) read[n_values++] = m->part[e];
+  int64_t *expert = ARENA_ARRAY(b->arena, int64_t, n + 1);
+  for (unsigned e = 0; e < n; e++) {
+    if (m->part[e] == NULL) continue;
+    expert[n_values] = e;
+    read[n_values++] = m->part[e];
+  }
+  expert[n_values] = -1; /* of several, none of these */
   if (m->rest != NULL) read[n_values++] = m->rest;
   const moe_shared_t *shared = b->shared;
-  moe_find_shared(b, n_values, read, NULL);
+  moe_find_shared_rows(b, n_values, read, NULL, layout->source, expert);
   bool known = true;
   for (unsigned e = 0; e < n && known; e++) {
     term[e] = moe_build(

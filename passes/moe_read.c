@@ -23,26 +23,73 @@ bool moe_has_rows(const ir_type_t *type, const uint8_t *tag) {
 /* ---- Elementwise
  * ------------------------------------------------------------- */
 
+/* Rows of the layout that have the layout's expert, and no other. */
+static bool has_own_rows(const moe_layout_t *layout) {
+  switch (layout->kind) {
+    case LAYOUT_DENSE:
+      return rule_is_one(layout->source->k);
+    case LAYOUT_ROUTES:
+    case LAYOUT_SORTED:
+      return layout->expert >= 0;
+    default:
+      return false;
+  }
+}
+
+/* A gate of the layout's router among the operands, by the same rows as the
+ * result; NULL: it is none. */
+static const moe_fact_t *gate_operand(moe_builder_t *b, const ir_op_t *op,
+                                      unsigned i, const uint8_t *tag,
+                                      const moe_layout_t *layout) {
+  const ir_value_t *x = ir_in(op, i);
+  const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, i));
+  uint8_t own[IR_MAX_RANK];
+  bool rows = layout->kind == LAYOUT_ROUTES || layout->kind == LAYOUT_SORTED;
+  if (fact->kind != FACT_GATE || fact->source != layout->source ||
+      (rows && fact->space != layout->space) ||
+      !moe_tags_broadcast(&op->out[0].type, tag, &x->type, own))
+    return NULL;
+  for (unsigned d = 0; d < x->type.rank; d++)
+    if (own[d] != fact->tag[d] && !rule_is_one(x->type.dim[d])) return NULL;
+  return fact;
+}
+
+int moe_others_operand(moe_builder_t *b, const ir_op_t *op, const uint8_t *tag,
+                       const moe_layout_t *layout) {
+  if ((op->code != OP_SELECT && op->code != OP_ADD) || !has_own_rows(layout))
+    return -1;
+  for (unsigned i = 0; i < (op->code == OP_ADD ? 2 : 1); i++) {
+    const moe_fact_t *fact = gate_operand(b, op, i, tag, layout);
+    if (fact == NULL || fact->expert < 0 || fact->expert == layout->expert ||
+        !fact->off.known)
+      continue;
+    if (op->code == OP_SELECT) return fact->off.x != 0 ? 1 : 2;
+    if (fact->off.x == 0 &&
+        rule_same_dims(&ir_in(op, 1 - i)->type, &op->out[0].type))
+      return 1 - (int)i;
+  }
+  return -1;
+}
+
 /* What an elementwise operation is at the token's own experts, where a mask
  * says which these are: one of its operands. -1: none. */
 static int chosen_operand(moe_builder_t *b, const ir_op_t *op,
-                          const moe_layout_t *layout) {
+                          const uint8_t *tag, const moe_layout_t *layout) {
   bool rows =
       (layout->kind == LAYOUT_ROUTES || layout->kind == LAYOUT_SORTED) &&
       layout->expert >= 0;
   if (layout->kind != LAYOUT_DENSE && layout->kind != LAYOUT_STACK && !rows)
     return -1;
   for (unsigned i = 0; i < 2 && i < op->n_in; i++) {
-    const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, i));
-    if (fact->kind != FACT_GATE || fact->source != layout->source ||
-        !fact->on.known || (rows && fact->space != layout->space) ||
+    const moe_fact_t *fact = gate_operand(b, op, i, tag, layout);
+    if (fact == NULL || !fact->on.known ||
         (layout->kind != LAYOUT_STACK && fact->expert != layout->expert))
       continue;
     if (op->code == OP_SELECT && i == 0) return fact->on.x != 0 ? 1 : 2;
     bool ones = op->code == OP_MUL || op->code == OP_AND;
     if (ones && fact->on.x == 1) return 1 - (int)i;
   }
-  return -1;
+  return moe_others_operand(b, op, tag, layout);
 }
 
 static moe_term_t *read_elementwise(moe_builder_t *b, ir_value_t *value,
@@ -53,7 +100,7 @@ static moe_term_t *read_elementwise(moe_builder_t *b, ir_value_t *value,
   moe_term_t *in[MAX_IN] = {NULL};
   uint8_t operand[IR_MAX_RANK] = {0};
   if (op->n_in > MAX_IN) return moe_fail(b, op, "the operation is known");
-  int chosen = chosen_operand(b, op, layout);
+  int chosen = chosen_operand(b, op, tag, layout);
   double zero;
   for (unsigned i = 0; i < 2 && op->code == OP_ADD; i++)
     if (moe_fill_number(ir_in(op, i), &zero) && zero == 0 &&

@@ -21,6 +21,10 @@ void moe_forget_routed(moe_builder_t *b, const moe_source_t *source);
 /* Whether the tokens of a transpose's result keep their order: in several
  * dimensions they are numbered with the first one outermost. */
 bool moe_keeps_tokens(const ir_op_t *transpose, const uint8_t *tag);
+/* The operand that a choice or a sum is at the rows of the layout's expert, as
+ * the rest is only for other experts' rows; -1: none. */
+int moe_others_operand(moe_builder_t *b, const ir_op_t *op, const uint8_t *tag,
+                       const moe_layout_t *layout);
 /* The term of an operation's result, from those of its operands. */
 moe_term_t *moe_read_op(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
                         const moe_layout_t *layout);
@@ -137,6 +141,11 @@ bool moe_mixes_rows(moe_builder_t *b, unsigned n, moe_term_t *const *term);
  * part NULL: each value is one of its own. */
 void moe_find_shared(moe_builder_t *b, unsigned n, ir_value_t *const *value,
                      const unsigned *part);
+/* The same where rows have one expert of the router each: expert[i] that of
+ * part i, or value i. What a choice has for others' rows is not theirs. */
+void moe_find_shared_rows(moe_builder_t *b, unsigned n,
+                          ir_value_t *const *value, const unsigned *part,
+                          const moe_source_t *source, const int64_t *expert);
 bool moe_is_shared(const moe_builder_t *b, const ir_value_t *value);
 
 /* Whether an index gives the token's own experts in this layout. */

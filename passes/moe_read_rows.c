@@ -308,6 +308,31 @@ moe_term_t *moe_with_features(moe_builder_t *b, ir_value_t *value,
   return have == want ? moe_term_reshape(b->terms, term, rank, dim) : NULL;
 }
 
+ir_value_t *moe_unwritten(moe_builder_t *b, ir_value_t *value,
+                          const moe_source_t *source, int64_t expert) {
+  enum { MAX_WRITES = 4096 };
+  if (!rule_is_one(source->k) || expert < 0) return value;
+  for (unsigned i = 0; i < MAX_WRITES && value->def != NULL; i++) {
+    const ir_op_t *op = value->def;
+    if ((op->code != OP_SCATTER_ND && op->code != OP_SCATTER_ELEMENTS) ||
+        (op->code == OP_SCATTER_ELEMENTS &&
+         ir_get_int(op, ATTR_SCATTER_ELEMENTS_axis) != 0) ||
+        value->type.dim[0] != source->tokens)
+      break;
+    const ir_type_t *index = &ir_in(op, 1)->type;
+    const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+    bool number = op->code == OP_SCATTER_ELEMENTS ||
+                  rule_is_one(index->dim[index->rank - 1]);
+    if (fact->source != source || fact->linear == NULL ||
+        fact->kind == FACT_TUPLE || fact->expert < 0 ||
+        fact->expert == expert || !number ||
+        !moe_is_token_number(b->facts, fact))
+      break;
+    value = ir_in(op, 0);
+  }
+  return value;
+}
+
 /* A tensor of tokens, in a layout of tokens. */
 static moe_term_t *token_leaf(moe_builder_t *b, ir_value_t *x,
                               const uint8_t *tag) {
@@ -354,6 +379,7 @@ static moe_term_t *gather_by(moe_builder_t *b, ir_value_t *value,
     if (x->type.dim[moe_tag_find(x->type.rank, from, TAG_TOKEN)] !=
         layout->source->tokens)
       return NULL;
+    x = moe_unwritten(b, x, layout->source, layout->expert);
     const moe_fact_t *gate = moe_fact(b->facts, x);
     if (gate->kind == FACT_GATE && gate->source == layout->source &&
         gate->expert >= 0 && gate->expert == layout->expert) {

@@ -53,6 +53,8 @@ typedef struct reach {
   ir_value_t **heap, **seen; /* the greatest number is on top */
   unsigned n, n_seen, heap_room, seen_room;
   unsigned n_own; /* in the heap, of single experts, to go on from */
+  const moe_source_t *source; /* rows have one expert each; NULL: perhaps not */
+  const int64_t *expert;      /* by owner - 1 */
 } reach_t;
 
 static bool goes_on(const ir_value_t *value) {
@@ -110,6 +112,21 @@ static void push(reach_t *r, ir_value_t *value, uint32_t owner) {
   *of = OF_SEVERAL | visited;
 }
 
+/* Whether an operand does not matter to the owner: a choice or a sum has it for
+ * rows of other experts. */
+static bool is_of_others(const reach_t *r, const ir_op_t *op, unsigned i,
+                         uint32_t owner) {
+  if (r->source == NULL || owner == OF_SEVERAL ||
+      (op->code != OP_SELECT && op->code != OP_ADD))
+    return false;
+  bool chooses = op->code == OP_SELECT;
+  const moe_fact_t *gate = moe_fact(r->facts, ir_in(op, chooses ? 0 : i));
+  return (!chooses || i == 1) && gate->kind == FACT_GATE &&
+         gate->source == r->source && gate->expert >= 0 &&
+         gate->expert != r->expert[owner - 1] && gate->off.known &&
+         gate->off.x == 0;
+}
+
 static void walk(reach_t *r) {
   while (r->n_own > 0) {
     const ir_value_t *value = take_from_heap(r);
@@ -118,7 +135,8 @@ static void walk(reach_t *r) {
     r->n_own -= owner != OF_SEVERAL && goes_on(value);
     const ir_op_t *op = value->def;
     if (op == NULL) continue;
-    for (unsigned i = 0; i < op->n_in; i++) push(r, ir_in(op, i), owner);
+    for (unsigned i = 0; i < op->n_in; i++)
+      if (!is_of_others(r, op, i, owner)) push(r, ir_in(op, i), owner);
     for (unsigned i = 0; i < op->n_regions; i++)
       for (unsigned j = 0; j < op->regions[i].last->n_in; j++)
         push(r, ir_in(op->regions[i].last, j), owner);
@@ -127,9 +145,15 @@ static void walk(reach_t *r) {
 
 void moe_find_shared(moe_builder_t *b, unsigned n, ir_value_t *const *value,
                      const unsigned *part) {
+  moe_find_shared_rows(b, n, value, part, NULL, NULL);
+}
+
+void moe_find_shared_rows(moe_builder_t *b, unsigned n,
+                          ir_value_t *const *value, const unsigned *part,
+                          const moe_source_t *source, const int64_t *expert) {
   moe_facts_t *facts = b->facts;
   moe_shared_t *set = ARENA_NEW(facts->arena, moe_shared_t);
-  reach_t r = {.facts = facts, .set = set};
+  reach_t r = {.facts = facts, .set = set, .source = source, .expert = expert};
   if (facts->owner == NULL)
     facts->owner = ARENA_ARRAY(facts->arena, uint32_t, facts->n_values + 1);
   resize(set, facts->arena, 64);

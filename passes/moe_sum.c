@@ -187,7 +187,7 @@ static bool choice_parts(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
 }
 
 /* A choice between all experts of the router but one, and something else: that
- * is the last one's. */
+ * is the last one's. Between all experts, it is nobody's. */
 static bool choices_and_other(moe_builder_t *b, ir_value_t *value,
                               moe_sum_t *sum) {
   const unsigned first = sum->n;
@@ -210,7 +210,11 @@ static bool choices_and_other(moe_builder_t *b, ir_value_t *value,
     value = ir_in(value->def, 2);
     n++;
   }
-  if (source != NULL && n > 0 && n == source->experts - 1) {
+  if (source != NULL && n == source->experts)
+    return true; /* there is no other */
+  double zero;
+  bool nothing = moe_fill_number(value, &zero) && zero == 0;
+  if (source != NULL && n > 0 && n == source->experts - 1 && !nothing) {
     bool *seen = ARENA_ARRAY(b->arena, bool, (size_t)source->experts);
     for (unsigned i = first; i < sum->n; i++)
       seen[sum->part[i].layout->expert] = true;
@@ -240,7 +244,8 @@ static ir_value_t *added_rows(moe_builder_t *b, const ir_op_t *op) {
     ir_value_t *other = ir_in(add, 1 - i);
     if (rows == NULL || rows->code != OP_GATHER ||
         ir_get_int(rows, ATTR_GATHER_axis) != 0 ||
-        ir_in(rows, 0) != ir_in(op, 0) ||
+        moe_unwritten(b, ir_in(rows, 0), fact->source, fact->expert) !=
+            moe_unwritten(b, ir_in(op, 0), fact->source, fact->expert) ||
         !rule_same_dims(&other->type, &add->out[0].type))
       continue;
     const moe_fact_t *from = moe_fact(b->facts, ir_in(rows, 1));
@@ -447,7 +452,7 @@ static void take_apart(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
       scatter_parts(b, op, sum, depth))
     return;
   if (deeper && op->code == OP_SELECT &&
-      (choice_parts(b, value, sum, depth) || choices_and_other(b, value, sum)))
+      (choices_and_other(b, value, sum) || choice_parts(b, value, sum, depth)))
     return;
   if (deeper && op->code == OP_REDUCE_SUM && stacked_part(b, op, sum)) return;
   if (deeper && op->code == OP_IF && branch_parts(b, value, sum, depth)) return;
