@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "passes/moe_levels.h"
 #include "passes/moe_read.h"
 #include "passes/moe_rules.h"
 
@@ -133,6 +134,7 @@ static moe_found_t *match_value(moe_builder_t *b, ir_value_t *value,
 moe_found_t *moe_match_apart(moe_builder_t *b, const ir_op_t *op,
                              const moe_source_t *source) {
   ir_value_t *value = (ir_value_t *)&op->out[0];
+  if (moe_is_inner_gate(b->facts, value)) return NULL;
   for (unsigned i = 0; i < MAX_VIEWS; i++) {
     moe_found_t *found = match_value(b, value, source);
     if (found != NULL) return found;

@@ -162,6 +162,17 @@ static bool find_tokens(const ir_value_t *chosen, unsigned *out_rank) {
   return axis == from - 1;
 }
 
+/* The operation that chose the numbers, which were gathered since. */
+static const ir_op_t *choice_behind(const ir_value_t *x) {
+  for (unsigned i = 0; i < MOST_STEPS && x->def != NULL; i++) {
+    const ir_op_t *op = x->def;
+    if (op->code == OP_TOPK || op->code == OP_ARG_MAX) return op;
+    if (op->n_in == 0) return NULL;
+    x = op->in[0].value;
+  }
+  return NULL;
+}
+
 static moe_levels_t *write_levels(pass_ctx_t *ctx, ir_op_t *add) {
   expr_pool_t *pool = ctx->module->exprs;
   ir_value_t *number = &add->out[0], *chosen, *own;
@@ -194,6 +205,7 @@ static moe_levels_t *write_levels(pass_ctx_t *ctx, ir_op_t *add) {
   }
   moe_levels_t *levels = ARENA_NEW(ctx->scratch, moe_levels_t);
   *levels = (moe_levels_t){.number = whole, .experts = groups * size};
+  levels->choice = choice_behind(own);
   levels->distinct = are_distinct(chosen) && are_distinct(own);
   return levels;
 }
@@ -211,10 +223,68 @@ moe_levels_t *moe_write_levels(pass_ctx_t *ctx, ir_func_t *func) {
 }
 
 void moe_know_levels(moe_facts_t *facts, const moe_levels_t *levels) {
+  facts->levels = levels;
   for (; levels != NULL; levels = levels->next) {
     ir_value_t *x = levels->number;
     if (moe_fact(facts, x)->kind == FACT_NONE)
       facts->of[x->number] = moe_new_router(facts, x, (int)x->type.rank - 1,
                                             levels->experts, levels->distinct);
   }
+}
+
+/* ---- Gates in groups ------------------------------------------------------
+ */
+
+static bool is_inner_choice(const moe_facts_t *facts, const ir_op_t *op) {
+  if (op->code != OP_TOPK && op->code != OP_ARG_MAX) return false;
+  for (const moe_levels_t *l = facts->levels; l != NULL; l = l->next)
+    if (l->choice == op) return true;
+  for (const moe_nest_t *n = facts->nests; n != NULL; n = n->next)
+    if (choice_behind(n->inner) == op) return true;
+  return false;
+}
+
+static bool comes_from_choice(const moe_facts_t *facts, const ir_value_t *x) {
+  for (unsigned i = 0; i < MOST_STEPS && x->def != NULL; i++) {
+    const ir_op_t *op = x->def;
+    switch (op->code) {
+      case OP_RESHAPE:
+      case OP_TRANSPOSE:
+      case OP_EXPAND:
+      case OP_SLICE:
+      case OP_CAST:
+      case OP_SOFTMAX:
+      case OP_DIV:
+      case OP_GATHER_ELEMENTS:
+      case OP_GATHER_ND:
+        x = op->in[0].value;
+        continue;
+      default:
+        return is_inner_choice(facts, op);
+    }
+  }
+  return false;
+}
+
+static bool goes_to_choice(const moe_facts_t *facts, const ir_value_t *x,
+                           unsigned *steps) {
+  for (const ir_use_t *use = x->uses; *steps > 0 && use != NULL;
+       use = use->next, --*steps) {
+    const ir_op_t *user = use->user;
+    bool passes = user->code == OP_RESHAPE || user->code == OP_TRANSPOSE ||
+                  user->code == OP_SLICE || user->code == OP_SOFTMAX ||
+                  user->code == OP_GATHER_ELEMENTS ||
+                  user->code == OP_GATHER_ND || ir_has_trait(user, ELEMENTWISE);
+    if (is_inner_choice(facts, user)) return true;
+    if (passes && user->n_out == 1 &&
+        goes_to_choice(facts, &user->out[0], steps))
+      return true;
+  }
+  return false;
+}
+
+bool moe_is_inner_gate(const moe_facts_t *facts, const ir_value_t *x) {
+  unsigned steps = MOST_STEPS;
+  if (facts->levels == NULL && facts->nests == NULL) return false;
+  return comes_from_choice(facts, x) || goes_to_choice(facts, x, &steps);
 }

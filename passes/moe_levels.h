@@ -17,6 +17,7 @@ bool levels_find_sum(const ir_value_t *number, ir_value_t **out_chosen,
 /* Such numbers as those of a router: [tokens.., k]. */
 typedef struct moe_levels {
   ir_value_t *number;
+  const ir_op_t *choice; /* of experts in each group */
   int64_t experts;
   bool distinct;
   struct moe_levels *next;
@@ -26,5 +27,8 @@ typedef struct moe_levels {
 moe_levels_t *moe_write_levels(pass_ctx_t *ctx, ir_func_t *func);
 /* Tells new facts of them, before others are asked for. */
 void moe_know_levels(moe_facts_t *facts, const moe_levels_t *levels);
+/* Whether x is a part of what gates in groups say: in front of a choice there,
+ * or behind it; no expert's result. */
+bool moe_is_inner_gate(const moe_facts_t *facts, const ir_value_t *x);
 
 #endif

@@ -658,14 +658,14 @@ static bool comes_back(moe_builder_t *b, const ir_op_t *op,
          moe_is_routed(b, ir_in(op, gather ? 0 : 2), source);
 }
 
-/* One expert's result of those of all; what a choice in each group gives at the
- * chosen one is half of a number, and no expert's result. */
+/* One expert's result of those of all, which is not what gates in groups say.
+ */
 static bool picks(moe_builder_t *b, const ir_op_t *op,
                   const moe_source_t *source) {
   moe_pick_t pick;
   if (moe_pick_of(b->facts, op, &pick)) return pick.fact->source == source;
   if ((op->code != OP_GATHER_ELEMENTS && op->code != OP_GATHER_ND) ||
-      levels_are_below(ir_in(op, 0), INT64_MAX))
+      moe_is_inner_gate(b->facts, ir_in(op, 0)))
     return false;
   const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
   return moe_is_index(fact) && fact->source == source && fact->space == NULL &&

@@ -22,6 +22,7 @@ struct moe_facts {
   bool has_choices; /* some experts choose their tokens */
   unsigned n_joints, n_wanted;
   moe_nest_t *nests, *wanted_nests;
+  const struct moe_levels *levels; /* routers of two levels */
   const moe_source_t **joint;  /* routers with parts */
   const moe_source_t **wanted; /* pairs of parts without one */
   uint32_t *owner;             /* of moe_find_shared: by number, all 0 */

@@ -298,8 +298,8 @@ def one(args, index):
         found = groups_only(args, folder, s)
     if found != pays(g, s, form):
         return f"{what}: {'only some' if found else 'all'} gates are evaluated"
-    if not report["layers"]:
-        return what + ": no layer"
+    if len(report["layers"]) != 1:
+        return f"{what}: {len(report['layers'])} layers"
     if any(a.tobytes() != b.tobytes() for a, b in zip(got, same, strict=True)):
         return f"{what}: other bits, {difference(got[0], same[0])}"
     problem = difference(got[0], plain[0])
