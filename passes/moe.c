@@ -208,6 +208,9 @@ static bool grows_on(search_t *s, const ir_value_t *value,
     if (user->code == OP_YIELD && user->parent->owner != NULL &&
         user->parent->owner->code == OP_IF)
       user = user->parent->owner;
+    if (user->code == OP_RESHAPE && depth < MAX_NESTED &&
+        grows_on(s, &user->out[0], source, n, depth + 1))
+      return true; /* rows of tokens in several dimensions */
     if (!moe_is_sum(user) || user->n_out != 1) continue;
     if (user->code == OP_IF && s->settled[user->out[0].number]) return true;
     moe_sum_parts(s->b, &user->out[0], &s->wider);

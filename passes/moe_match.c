@@ -180,10 +180,11 @@ static moe_form_t form_of(const moe_layout_t *layout) {
 /* Rows of a mask become tokens; other layouts have them. */
 static void root_tags(const moe_part_t *part, const ir_type_t *type,
                       uint8_t *tag) {
+  const unsigned n = type->rank + 1 - part->value->type.rank;
   for (unsigned d = 0; d < type->rank; d++) {
     bool rows = part->layout->kind != LAYOUT_DENSE;
     if (rows)
-      tag[d] = d == 0 ? TAG_TOKEN : TAG_INNER;
+      tag[d] = d < n ? TAG_TOKEN : TAG_INNER;
     else
       tag[d] = part->tag[d] == TAG_TOKEN ? TAG_TOKEN : TAG_INNER;
   }
@@ -346,8 +347,9 @@ static moe_found_t *match_whole(moe_builder_t *b, ir_value_t *root,
   uint8_t tag[IR_MAX_RANK];
   const ir_type_t *type = &root->type;
   if (part->layout->kind == LAYOUT_SORTED) {
+    const unsigned n_tokens = type->rank + 1 - part->value->type.rank;
     for (unsigned d = 0; d < type->rank; d++)
-      tag[d] = d == 0 ? TAG_TOKEN : TAG_INNER;
+      tag[d] = d < n_tokens ? TAG_TOKEN : TAG_INNER;
   } else { /* without the axis of the experts */
     bool keeps = part->value->type.rank == type->rank;
     for (unsigned d = 0, to = 0; d < part->value->type.rank; d++) {

@@ -380,6 +380,31 @@ static bool branch_parts(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
   return false;
 }
 
+/* Rows added to zeros, whose tokens become several dimensions. */
+static bool reshaped_parts(moe_builder_t *b, const ir_op_t *op, moe_sum_t *sum,
+                           unsigned depth) {
+  ir_value_t *from = ir_in(op, 0);
+  const ir_type_t *to = &op->out[0].type;
+  const unsigned first = sum->n, n = from->type.rank;
+  const ir_op_t *scatter = from->def;
+  if (scatter == NULL || n == 0 || to->rank < n ||
+      (scatter->code != OP_SCATTER_ND && scatter->code != OP_SCATTER_ELEMENTS))
+    return false;
+  for (unsigned d = 1; d < n; d++)
+    if (from->type.dim[d] != to->dim[to->rank - n + d]) return false;
+  take_apart(b, from, sum, depth + 1);
+  for (unsigned i = first; i < sum->n; i++) {
+    const moe_layout_t *layout = sum->part[i].layout;
+    bool rows = layout != NULL &&
+                (layout->kind == LAYOUT_ROWS || layout->kind == LAYOUT_PIECE ||
+                 layout->kind == LAYOUT_SORTED);
+    if (rows && sum->part[i].over == NULL) continue;
+    sum->n = first;
+    return false;
+  }
+  return true;
+}
+
 bool moe_is_sum(const ir_op_t *op) {
   switch (op->code) {
     case OP_ADD:
@@ -455,6 +480,8 @@ static void take_apart(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
       (choices_and_other(b, value, sum) || choice_parts(b, value, sum, depth)))
     return;
   if (deeper && op->code == OP_REDUCE_SUM && stacked_part(b, op, sum)) return;
+  if (deeper && op->code == OP_RESHAPE && reshaped_parts(b, op, sum, depth))
+    return;
   if (deeper && op->code == OP_IF && branch_parts(b, value, sum, depth)) return;
   if (b->facts->has_slots && slot_part(b, value, op, sum)) return;
   add_part(b, sum, value, op, NULL);
