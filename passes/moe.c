@@ -114,6 +114,11 @@ static bool keep(search_t *s, moe_found_t *found) {
     moe_fail(s->b, found->root->def, "slots do not name an expert twice");
     return false;
   }
+  if (moe_is_half_router(s->b->facts, found->source, found->n_terms,
+                         found->term)) {
+    moe_fail(s->b, found->root->def, "experts do not choose among themselves");
+    return false;
+  }
   unsigned steps = 1000;
   bool own = found->source->given, matrices = !own && !found->source->by_mask;
   for (unsigned i = 0; i < found->n_terms && !matrices; i++)

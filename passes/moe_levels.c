@@ -205,6 +205,7 @@ static moe_levels_t *write_levels(pass_ctx_t *ctx, ir_op_t *add) {
   }
   moe_levels_t *levels = ARENA_NEW(ctx->scratch, moe_levels_t);
   *levels = (moe_levels_t){.number = whole, .experts = groups * size};
+  levels->chosen = chosen;
   levels->choice = choice_behind(own);
   levels->distinct = are_distinct(chosen) && are_distinct(own);
   return levels;
@@ -287,4 +288,24 @@ bool moe_is_inner_gate(const moe_facts_t *facts, const ir_value_t *x) {
   unsigned steps = MOST_STEPS;
   if (facts->levels == NULL && facts->nests == NULL) return false;
   return comes_from_choice(facts, x) || goes_to_choice(facts, x, &steps);
+}
+
+static bool has_choice(const moe_term_t *term, unsigned *steps) {
+  if (*steps == 0) return false;
+  --*steps;
+  if (term->kind != TERM_OP) return false;
+  if (term->code == OP_TOPK || term->code == OP_ARG_MAX) return true;
+  for (unsigned i = 0; i < term->n; i++)
+    if (has_choice(term->in[i], steps)) return true;
+  return false;
+}
+
+bool moe_is_half_router(const moe_facts_t *facts, const moe_source_t *source,
+                        unsigned n, moe_term_t *const *term) {
+  const moe_levels_t *l = facts->levels;
+  while (l != NULL && l->chosen != levels_strip(source->index)) l = l->next;
+  unsigned steps = 1000;
+  for (unsigned i = 0; l != NULL && i < n; i++)
+    if (has_choice(term[i], &steps)) return true;
+  return false;
 }

@@ -3,6 +3,7 @@
 #define PASSES_MOE_LEVELS_H
 
 #include "passes/moe_rules.h"
+#include "passes/moe_term.h"
 #include "passes/pass.h"
 
 /* The value behind reshapes, and casts between integers. */
@@ -17,6 +18,7 @@ bool levels_find_sum(const ir_value_t *number, ir_value_t **out_chosen,
 /* Such numbers as those of a router: [tokens.., k]. */
 typedef struct moe_levels {
   ir_value_t *number;
+  ir_value_t *chosen;    /* groups */
   const ir_op_t *choice; /* of experts in each group */
   int64_t experts;
   bool distinct;
@@ -30,5 +32,9 @@ void moe_know_levels(moe_facts_t *facts, const moe_levels_t *levels);
 /* Whether x is a part of what gates in groups say: in front of a choice there,
  * or behind it; no expert's result. */
 bool moe_is_inner_gate(const moe_facts_t *facts, const ir_value_t *x);
+/* Whether a layer of these terms is made of the gates in the groups that its
+ * router chose: a part of a router, not a layer. */
+bool moe_is_half_router(const moe_facts_t *facts, const moe_source_t *source,
+                        unsigned n, moe_term_t *const *term);
 
 #endif
