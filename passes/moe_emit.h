@@ -32,7 +32,7 @@ typedef struct moe_found {
   moe_term_t *below;
   const moe_places_t *places;
   const expr_t *capacity;
-  bool dispatched; /* a product with a gate fills the buffers */
+  bool dispatched;     /* a product with a gate fills the buffers */
   const bool *present; /* of the experts; NULL: all */
   unsigned n_rest;
   ir_value_t **rest; /* of root's type */

@@ -142,12 +142,12 @@ static moe_term_t *read_slot(moe_builder_t *b, ir_value_t *value,
         sum.part[i].over != NULL)
       return moe_fail(b, sum.part[i].at, "all parts of the sum are experts'");
   b->terms->source = own;
-  moe_found_t *found = moe_match_members(b, value, &sum, own);
+  moe_found_t *found = moe_match_sum(b, value, &sum, own);
   b->terms->source = whole;
   if (found == NULL) return NULL;
-  bool fits = found->n_terms == 1 && found->active == NULL &&
+  bool fits = found->n_terms == 1 && found->active == NULL && !found->unique &&
               memcmp(found->tag, tag, value->type.rank) == 0;
-  for (int64_t e = 0; fits && e < own->experts; e++)
+  for (int64_t e = 0; fits && found->structure != NULL && e < own->experts; e++)
     fits = found->structure[e] == 0;
   if (!fits) return moe_fail(b, value->def, "experts are of one structure");
   b->inner = arena_grow_array(b->arena, b->inner, b->n_inner, b->n_inner + 1,
@@ -186,6 +186,21 @@ moe_term_t *moe_read_slots(moe_builder_t *b, ir_value_t *value,
 
 /* ---- Reading ------------------------------------------------------------- */
 
+/* A sum over what is 0 but at the chosen experts, with features. */
+static bool sums_experts(moe_builder_t *b, const ir_op_t *op) {
+  const ir_value_t *x = ir_in(op, 0);
+  const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 0));
+  unsigned n;
+  const int64_t *axes = ir_get_ints(op, ATTR_REDUCE_SUM_axes, &n);
+  bool features = false;
+  for (unsigned d = 0; d < x->type.rank; d++)
+    features =
+        features || (fact->tag[d] == TAG_INNER && !rule_is_one(x->type.dim[d]));
+  return fact->kind == FACT_GATE && n == 1 &&
+         fact->tag[axes[0]] == TAG_EXPERT && fact->places == NULL &&
+         fact->off.known && fact->off.x == 0 && features;
+}
+
 const moe_fact_t *moe_member_slot(moe_builder_t *b, const ir_value_t *value) {
   const ir_op_t *op = value->def;
   const moe_fact_t *fact = moe_fact(b->facts, (ir_value_t *)value);
@@ -194,12 +209,15 @@ const moe_fact_t *moe_member_slot(moe_builder_t *b, const ir_value_t *value) {
     fact = moe_fact(b->facts, ir_in(op, 1));
   else if (op->code == OP_SELECT)
     fact = moe_fact(b->facts, ir_in(op, 0));
-  if (fact->source == NULL || fact->expert < 0) return &moe_no_fact;
+  bool stack = op->code == OP_REDUCE_SUM && sums_experts(b, op);
+  if (stack) fact = moe_fact(b->facts, ir_in(op, 0));
+  if (fact->source == NULL || (fact->expert < 0 && !stack)) return &moe_no_fact;
   for (unsigned i = 0; i < b->facts->n_joints; i++) {
     const moe_source_t *whole = b->facts->joint[i];
     int slot = moe_part_index(whole, fact->source);
     bool scatters = fact->kind != FACT_GATE && fact->linear != NULL;
-    if (slot < 0 || (!scatters && !moe_is_member(b, value, whole))) continue;
+    if (slot < 0 || (!scatters && !stack && !moe_is_member(b, value, whole)))
+      continue;
     moe_fact_t *own = moe_fact_new(b->facts, FACT_EXPERT, whole);
     own->slot = slot;
     return own;
@@ -210,6 +228,10 @@ const moe_fact_t *moe_member_slot(moe_builder_t *b, const ir_value_t *value) {
 bool moe_is_member(moe_builder_t *b, const ir_value_t *value,
                    const moe_source_t *source) {
   const ir_op_t *op = value->def;
+  if (op != NULL && op->code == OP_REDUCE_SUM)
+    return sums_experts(b, op) &&
+           moe_part_index(source, moe_fact(b->facts, ir_in(op, 0))->source) >=
+               0;
   const ir_value_t *mask =
       op != NULL && op->code == OP_SELECT ? op->in[0].value : value;
   bool features = false;

@@ -3,6 +3,8 @@
  * number of a flattened tensor. */
 #include "passes/moe_picks.h"
 
+#include <string.h>
+
 #include "passes/moe_read.h"
 #include "passes/moe_rules.h"
 
@@ -40,11 +42,8 @@ static ir_value_t *times(ir_value_t *value, const expr_t *n) {
   return NULL;
 }
 
-const moe_fact_t *moe_flat_expert(moe_facts_t *facts, ir_value_t *index,
-                                  bool *out_expert_first) {
-  while (index->def != NULL && index->def->code == OP_RESHAPE &&
-         moe_fact(facts, index)->kind == FACT_NONE)
-    index = ir_in(index->def, 0);
+static const moe_fact_t *flat_number(moe_facts_t *facts, ir_value_t *index,
+                                     bool *out_expert_first) {
   const ir_op_t *op = index->def;
   if (op == NULL || op->code != OP_ADD || index->type.dtype != DT_I64)
     return &moe_no_fact;
@@ -74,6 +73,19 @@ const moe_fact_t *moe_flat_expert(moe_facts_t *facts, ir_value_t *index,
     }
   }
   return &moe_no_fact;
+}
+
+const moe_fact_t *moe_flat_expert(moe_facts_t *facts, ir_value_t *index,
+                                  uint8_t *out_tag, bool *out_expert_first) {
+  const ir_type_t *type = &index->type;
+  while (index->def != NULL && index->def->code == OP_RESHAPE &&
+         moe_fact(facts, index)->kind == FACT_NONE)
+    index = ir_in(index->def, 0);
+  const moe_fact_t *fact = flat_number(facts, index, out_expert_first);
+  return fact->kind != FACT_NONE && moe_tags_reshape(fact->source, &index->type,
+                                                     fact->tag, type, out_tag)
+             ? fact
+             : &moe_no_fact;
 }
 
 /* Tuples of a token's number and its expert's, [rows, 2]. */
@@ -113,7 +125,7 @@ bool moe_pick_of(moe_facts_t *facts, const ir_op_t *op, moe_pick_t *out) {
   if (op->code == OP_GATHER) {
     int64_t axis = ir_get_int(op, ATTR_GATHER_axis);
     if (axis != 0 || x->def == NULL || x->def->code != OP_RESHAPE) return false;
-    out->fact = moe_flat_expert(facts, index, &first);
+    out->fact = moe_flat_expert(facts, index, out->tag, &first);
     out->lead = index->type.rank;
     const ir_value_t *from = ir_in(x->def, 0);
     if (out->fact->kind == FACT_NONE || x->type.rank + 1 != from->type.rank)
@@ -125,6 +137,7 @@ bool moe_pick_of(moe_facts_t *facts, const ir_op_t *op, moe_pick_t *out) {
              ir_get_int(op, ATTR_GATHER_ND_batch_dims) == 0) {
     out->fact = tuple_expert(facts, index, &first);
     out->lead = index->type.rank - 1;
+    memcpy(out->tag, out->fact->tag, sizeof out->tag);
   } else {
     return false;
   }
@@ -154,7 +167,7 @@ moe_term_t *moe_read_picked(moe_builder_t *b, ir_value_t *value,
     return NULL;
   for (unsigned d = 0; d < value->type.rank; d++)
     if (d < pick.lead
-            ? tag[d] != pick.fact->tag[d] && !rule_is_one(value->type.dim[d])
+            ? tag[d] != pick.tag[d] && !rule_is_one(value->type.dim[d])
             : tag[d] != TAG_INNER)
       return NULL;
   for (unsigned d = 0; d < pick.x->type.rank; d++) stack[d] = TAG_INNER;

@@ -419,7 +419,7 @@ static bool is_sum_of_rows(const ir_op_t *op, const moe_layout_t *layout) {
     case LAYOUT_SORTED:
       return ir_has_trait(op, ELEMENTWISE) && layout->expert < 0;
     case LAYOUT_SLOT:
-      return adds || scatters;
+      return adds || scatters || op->code == OP_REDUCE_SUM;
     default:
       return false;
   }

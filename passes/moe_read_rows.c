@@ -64,7 +64,7 @@ static bool starts_route(moe_builder_t *b, const ir_op_t *op,
             moe_part_index(source, fact->source) >= 0) &&
            fact->linear != NULL && fact->expert >= 0;
   }
-  if (ir_has_trait(op, ELEMENTWISE))
+  if (ir_has_trait(op, ELEMENTWISE) || op->code == OP_REDUCE_SUM)
     return moe_is_member(b, &op->out[0], source);
   if (op->code != OP_CONCAT) return false;
   int64_t axis = ir_get_int(op, ATTR_CONCAT_axis);

@@ -63,9 +63,10 @@ typedef struct moe_pruning {
 typedef struct moe_capacity {
   bool limits;          /* there is one */
   const expr_t *places; /* of each expert; NULL: a run finds out */
-  const expr_t *groups; /* of tokens, each counted on its own; NULL: not known */
-  const char *order;    /* in which tokens come: "tokens" one after the other,
-                           or "slots": all first choices, then the second ones */
+  const expr_t
+      *groups;       /* of tokens, each counted on its own; NULL: not known */
+  const char *order; /* in which tokens come: "tokens" one after the other,
+                        or "slots": all first choices, then the second ones */
 } moe_capacity_t;
 
 /* One layer. Texts are lower case, without a full stop; they, like all else,
@@ -82,12 +83,12 @@ typedef struct moe_layer {
   int64_t groups, groups_kept; /* of a router limited to groups; 0: it is not */
   const char *router;          /* "softmax, top-k, renormalised" */
   moe_capacity_t capacity;
-  const char *structure;       /* of the experts; of the first kind where they
-                                  are of several: "silu(x W) ..., 32 -> 48" */
-  unsigned n_structures;       /* kinds of experts */
-  int64_t shared;              /* experts that every token runs through */
-  unsigned n_missing;          /* experts that the router can name but the file
-                                  lacks, int64_t[n_missing], ascending */
+  const char *structure; /* of the experts; of the first kind where they
+                            are of several: "silu(x W) ..., 32 -> 48" */
+  unsigned n_structures; /* kinds of experts */
+  int64_t shared;        /* experts that every token runs through */
+  unsigned n_missing;    /* experts that the router can name but the file
+                            lacks, int64_t[n_missing], ascending */
   const int64_t *missing;
   moe_weight_position_t weight_position;
   moe_exactness_t exactness;

@@ -23,13 +23,13 @@ struct moe_facts {
   unsigned n_joints, n_wanted;
   moe_nest_t *nests, *wanted_nests;
   const struct moe_levels *levels; /* routers of two levels */
-  const moe_source_t **joint;  /* routers with parts */
-  const moe_source_t **wanted; /* pairs of parts without one */
-  uint32_t *owner;             /* of moe_find_shared: by number, all 0 */
-  struct moe_samples *samples; /* of moe_is_count and the like */
-  int64_t n_numbers;           /* in maps of facts */
-  int64_t n_searched;          /* of experts, for those with some number */
-  const ir_op_t **bound_by;    /* bind, by index of its symbol */
+  const moe_source_t **joint;      /* routers with parts */
+  const moe_source_t **wanted;     /* pairs of parts without one */
+  uint32_t *owner;                 /* of moe_find_shared: by number, all 0 */
+  struct moe_samples *samples;     /* of moe_is_count and the like */
+  int64_t n_numbers;               /* in maps of facts */
+  int64_t n_searched;              /* of experts, for those with some number */
+  const ir_op_t **bound_by;        /* bind, by index of its symbol */
 };
 
 extern const moe_fact_t moe_no_fact;

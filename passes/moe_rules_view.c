@@ -35,7 +35,9 @@ static const moe_fact_t *flat_gate(moe_facts_t *facts, ir_value_t *value) {
     return NULL;
   bool expert_first = false;
   double off;
-  const moe_fact_t *index = moe_flat_expert(facts, ir_in(op, 1), &expert_first);
+  uint8_t tag[IR_MAX_RANK];
+  const moe_fact_t *index =
+      moe_flat_expert(facts, ir_in(op, 1), tag, &expert_first);
   if (index->kind == FACT_NONE || expert_first || index->slot >= 0 ||
       !index->source->distinct || !moe_fill_number(ir_in(op, 0), &off) ||
       value->type.dim[0] != index->source->tokens ||
