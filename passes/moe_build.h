@@ -99,6 +99,10 @@ bool moe_is_whole(moe_facts_t *facts, const moe_source_t *source,
  * token has one expert: the same at the rows of this one. */
 ir_value_t *moe_unwritten(moe_builder_t *b, ir_value_t *value,
                           const moe_source_t *source, int64_t expert);
+/* The numbers of all sorted tokens or routes, of which an index takes those of
+ * one expert; FACT_NONE: it does not. */
+const moe_fact_t *moe_group_of(moe_facts_t *facts, const ir_value_t *index,
+                               int64_t *out_expert);
 /* Whether two operations make the same rows: of one mask, however shaped. */
 bool moe_same_rows(const ir_op_t *a, const ir_op_t *b);
 

@@ -247,3 +247,50 @@ bool moe_is_route_number(moe_facts_t *facts, const moe_fact_t *fact) {
     return fact->kind == FACT_ROUTE && fact->space != NULL;
   return is_number(facts, fact, true);
 }
+
+/* ---- Groups of sorted rows ----------------------------------------------- */
+
+/* The slice of rows that an index is, behind copies along features; as of all
+ * expansions of rows, those of a single row are taken for none. */
+static const ir_op_t *sliced_rows(const ir_value_t *index) {
+  enum { MAX_VIEWS = 8 };
+  for (unsigned i = 0; i < MAX_VIEWS && index->def != NULL; i++) {
+    const ir_op_t *op = index->def;
+    if (op->code == OP_SLICE) return op;
+    if (op->code != OP_RESHAPE && op->code != OP_EXPAND) return NULL;
+    const ir_value_t *from = ir_in(op, 0);
+    if (index->type.rank == 0 || from->type.rank == 0) return NULL;
+    bool same = from->type.dim[0] == index->type.dim[0];
+    bool copies = op->code == OP_EXPAND &&
+                  from->type.rank == index->type.rank &&
+                  !rule_is_one(from->type.dim[0]);
+    if (!copies && (op->code != OP_RESHAPE || !same)) return NULL;
+    index = from;
+  }
+  return NULL;
+}
+
+const moe_fact_t *moe_group_of(moe_facts_t *facts, const ir_value_t *index,
+                               int64_t *out_expert) {
+  const ir_op_t *op = sliced_rows(index);
+  if (op == NULL) return &moe_no_fact;
+  ir_value_t *all = ir_in(op, 0);
+  const moe_fact_t *fact = moe_fact(facts, all);
+  unsigned n;
+  const expr_t *const *start = ir_get_exprs(op, ATTR_SLICE_start, &n);
+  const expr_t *const *length = ir_get_exprs(op, ATTR_SLICE_length, &n);
+  const expr_t *const *step = ir_get_exprs(op, ATTR_SLICE_step, &n);
+  bool sorted = (fact->kind == FACT_TOKEN || fact->kind == FACT_ROUTE) &&
+                fact->space != NULL && fact->linear == NULL &&
+                fact->tag[0] == TAG_ROW && rule_is_one(step[0]);
+  for (unsigned d = 1; d < all->type.rank; d++)
+    sorted = sorted && rule_is_one(all->type.dim[d]);
+  for (int64_t e = 0; sorted && e < fact->source->experts; e++) {
+    if (!moe_is_start(facts, fact->source, e, start[0]) ||
+        !moe_is_count(facts, fact->source, e, length[0]))
+      continue;
+    *out_expert = e;
+    return fact;
+  }
+  return &moe_no_fact;
+}

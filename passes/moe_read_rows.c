@@ -458,6 +458,10 @@ moe_term_t *moe_read_gather(moe_builder_t *b, ir_value_t *value,
   uint8_t from[IR_MAX_RANK], at[IR_MAX_RANK];
   moe_term_t *term = NULL;
   if (layout->kind == LAYOUT_GROUP) {
+    int64_t expert;
+    const moe_fact_t *group = moe_group_of(b->facts, ir_in(op, 1), &expert);
+    if (group->kind != FACT_NONE && expert == layout->expert)
+      return moe_read_rows_gather(b, value, tag, sorted_of(b, layout), group);
     if (is_group_index(b, ir_in(op, 1), layout) &&
         gathered_tags(op, tag, TAG_ROW, from, at))
       term = moe_build(b, ir_in(op, 0), from, sorted_of(b, layout));

@@ -27,6 +27,9 @@ static bool scattered_rows(moe_builder_t *b, const ir_op_t *op,
   ir_value_t *rows = ir_in(op, 2);
   const ir_type_t *to = &op->out[0].type;
   const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+  int64_t group = -1;
+  if (fact->kind == FACT_NONE)
+    fact = moe_group_of(b->facts, ir_in(op, 1), &group);
   bool tuple = fact->kind == FACT_TUPLE;
   if (fact->space == NULL || rows->type.rank == 0 || tuple) return false;
   if (op->code == OP_SCATTER_ELEMENTS &&
@@ -45,8 +48,11 @@ static bool scattered_rows(moe_builder_t *b, const ir_op_t *op,
   bool of_mask = fact->linear != NULL;
   if (of_mask && fact->expert < 0) return false;
   const moe_layout_t *layout =
-      moe_layout(b, of_mask ? LAYOUT_ROWS : LAYOUT_SORTED, fact->source,
-                 fact->space, of_mask ? fact->expert : -1);
+      moe_layout(b,
+                 of_mask      ? LAYOUT_ROWS
+                 : group >= 0 ? LAYOUT_GROUP
+                              : LAYOUT_SORTED,
+                 fact->source, fact->space, of_mask ? fact->expert : group);
   moe_part_t *part = add_part(b, sum, rows, op, layout);
   memset(part->tag, TAG_INNER, sizeof part->tag);
   part->tag[0] = TAG_ROW;
@@ -82,9 +88,15 @@ static bool joined_rows(moe_builder_t *b, const ir_op_t *op, moe_sum_t *sum) {
   return true;
 }
 
-/* A token is in the rows of a mask at most once. */
+/* A token is in the rows of a mask, or in an expert's sorted rows, at most
+ * once.
+ */
 static bool rows_are_distinct(moe_builder_t *b, const ir_op_t *op) {
   const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+  int64_t group;
+  if (fact->kind == FACT_NONE)
+    return moe_group_of(b->facts, ir_in(op, 1), &group)->kind != FACT_NONE &&
+           moe_group_of(b->facts, ir_in(op, 1), &group)->source->distinct;
   return fact->kind != FACT_NONE && fact->linear != NULL &&
          fact->source->distinct && fact->expert >= 0;
 }

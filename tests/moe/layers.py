@@ -235,6 +235,31 @@ def group_rows(g, spec, rows, counts, ends):
             for i in range(e)]
 
 
+def add_groups(g, spec, x, w, experts, order):
+    """Rows of one group after the other, each added where its tokens are."""
+    token, perm, counts, ends = order
+    spec = spec | {"ranges": "slice"}
+    tokens = group_rows(g, spec, token, counts, ends)
+    if spec["rows"] == "nd":
+        rows = [rows_of(g, spec, x, each) for each in tokens]
+    else:
+        rows = group_rows(g, spec, rows_of(g, spec, x, token), counts, ends)
+    flat = g.reshape(w, -1)
+    if g.pick(True, False):
+        weights = group_rows(g, spec, g.op("Gather", flat, perm, axis=0), counts, ends)
+    else:
+        weights = [g.op("Gather", flat, each, axis=0)
+                   for each in group_rows(g, spec, perm, counts, ends)]
+    shape = g.op("Shape", x)
+    total = g.zeros(shape)
+    spec |= {"combine": "scatter_nd" if spec["inverse"] == "sort" else "scatter_then_add"}
+    for e in range(spec["experts"]):
+        y = experts.call(e, rows[e], spec.get("mutation"))
+        y = g.op("Mul", y, g.unsqueeze(weights[e], -1))
+        total = add_rows(g, spec, total, tokens[e], y, shape)
+    return total
+
+
 def grouped(g, spec, x, idx, w, experts):
     e, k, mutation = spec["experts"], spec["k"], spec.get("mutation")
     ids = g.reshape(idx, -1)
@@ -242,6 +267,8 @@ def grouped(g, spec, x, idx, w, experts):
     _, perm = g.op("TopK", ids, n, n_out=2, axis=0, largest=0, sorted=1)
     token = token_of(g, spec, x, perm)
     counts, ends = ends_of_groups(g, spec, ids, e)
+    if spec["combine"] == "each_group":
+        return add_groups(g, spec, x, w, experts, (token, perm, counts, ends))
     parts = group_rows(g, spec, rows_of(g, spec, x, token), counts, ends)
     ys = [experts.call(i, part, mutation) for i, part in enumerate(parts)]
     y = g.op("Concat", *ys, axis=0)
@@ -369,7 +396,8 @@ def draw(rng, form=None, **fixed):
         spec |= {"tokens": pick("div", "table")}
         spec |= {"histogram": pick("scatter", "one_hot", "equal"), "rows": pick("gather", "nd"),
                  "ranges": pick("slice", "split", "range"), "inverse": pick("scatter", "sort"),
-                 "combine": pick("reduce", "matmul", "einsum", "scatter_nd", "scatter_elements"),
+                 "combine": pick("reduce", "matmul", "einsum", "scatter_nd", "scatter_elements",
+                                 "each_group"),
                  "kind": pick(*KINDS, "mixed")}
     if form == "dense":
         spec |= {"dispatch": pick("chain", "chain", "batched", "tile")} | fixed

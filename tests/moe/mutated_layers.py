@@ -62,6 +62,8 @@ MUTATIONS = [
     ("wrong_divisor", GROUPS | {"tokens": "div"}, {REFUSED, DIFFERS}),
     ("shifted_group", GROUPS | {"ranges": "slice"}, {DIFFERS}),
     ("shifted_group", GROUPS | {"ranges": "range"}, {DIFFERS}),
+    ("reduce_max", GROUPS | {"combine": "each_group", "inverse": "sort"}, {REFUSED, DIFFERS}),
+    ("wrong_divisor", GROUPS | {"combine": "each_group"}, {REFUSED, DIFFERS}),
     # Terms are not added: of equal indices the last one wins, or the largest.
     ("no_reduction", GROUPS | {"combine": "scatter_nd"}, {REFUSED, DIFFERS}),
     ("no_reduction", GROUPS | {"combine": "scatter_elements"}, {REFUSED, DIFFERS}),
