@@ -206,9 +206,21 @@ static ir_value_t *int_count(ir_builder_t *b, ir_value_t *const *in,
   return ir_binary(b, OP_ADD, quotient, ir_cast(b, same, DT_I64));
 }
 
+/* Whether numbers are 0, 1, .., as is known here. */
+static bool counts_up(ir_value_t *const *in) {
+  const expr_t *start = ir_known(in[0], 0), *delta = ir_known(in[2], 0);
+  return start != NULL && expr_equals_const(start, 0) && delta != NULL &&
+         expr_equals_const(delta, 1) && in[1]->type.dtype != DT_U64;
+}
+
 /* Counts at run time; where there is no count the run ends with a status. */
 static const expr_t *bound_count(convert_ctx_t *ctx, ir_value_t *const *in) {
   ir_builder_t *b = ctx->b;
+  if (counts_up(in)) {
+    ir_value_t *limit = ir_cast(b, in[1], DT_I64);
+    limit = ir_binary(b, OP_MAX, limit, ir_scalar_int(b, DT_I64, 0));
+    return ir_bind(b, limit, 0, "range", 0, NULL);
+  }
   ir_value_t *wrong;
   ir_value_t *count = dtype_is_float(in[0]->type.dtype)
                           ? float_count(b, in, &wrong)

@@ -74,6 +74,23 @@ static ir_value_t *through_view(const moe_source_t *source, const ir_op_t *op,
 
 /* ---- Limits -------------------------------------------------------------- */
 
+/* The size that a number becomes in its own region, as it is or by views of it;
+ * NULL: none. */
+static const expr_t *bound_size(const ir_value_t *value, unsigned depth) {
+  enum { MAX_VIEWS = 3 };
+  for (const ir_use_t *use = value->uses; use != NULL; use = use->next) {
+    const ir_op_t *op = use->user;
+    if (op->parent != ir_home(value)) continue;
+    if (op->code == OP_BIND) return ir_get_expr(op, ATTR_BIND_symbol);
+    bool same = op->code == OP_RESHAPE ||
+                (op->code == OP_CAST && op->out[0].type.dtype == DT_I64);
+    const expr_t *size =
+        same && depth < MAX_VIEWS ? bound_size(&op->out[0], depth + 1) : NULL;
+    if (size != NULL) return size;
+  }
+  return NULL;
+}
+
 /* A number that is known as a size, through conversions and steps of one. */
 static const expr_t *limit_of(moe_facts_t *facts, const ir_value_t *value,
                               unsigned depth) {
@@ -81,9 +98,17 @@ static const expr_t *limit_of(moe_facts_t *facts, const ir_value_t *value,
   const ir_op_t *op = value->def;
   double by;
   int64_t step;
+  if (known == NULL && value->type.dtype == DT_I64 &&
+      rule_has_one_element(&value->type))
+    known = bound_size(value, 0);
   if (known != NULL || op == NULL || depth > MAX_NESTED) return known;
   if (op->code == OP_CAST || op->code == OP_RESHAPE || op->code == OP_EXPAND)
     return limit_of(facts, ir_in(op, 0), depth + 1);
+  if (op->code == OP_MUL && moe_fill_number(ir_in(op, 1), &by) &&
+      moe_whole_number(by, &step)) {
+    known = limit_of(facts, ir_in(op, 0), depth + 1);
+    return moe_times(facts->pool, known, expr_const(facts->pool, step));
+  }
   if ((op->code != OP_ADD && op->code != OP_SUB) ||
       !moe_fill_number(ir_in(op, 1), &by) || !moe_whole_number(by, &step))
     return moe_fill_number(value, &by) && moe_whole_number(by, &step)

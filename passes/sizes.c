@@ -135,6 +135,71 @@ static bool through_concat(number_t *number) {
   return false;
 }
 
+/* ---- Elements that are chosen ----------------------------------------------
+ */
+
+static bool least_element(const ir_value_t *value, int64_t index,
+                          unsigned depth, int64_t *out);
+
+/* Whether an element of a comparison with a number is true: 1, 0, -1: not
+ * known.
+ */
+static int is_true(const ir_value_t *value, int64_t index, unsigned depth) {
+  const ir_op_t *op = value->def;
+  int64_t number, least;
+  if (op == NULL || op->code != OP_EQ) return -1;
+  for (unsigned i = 0; i < 2; i++)
+    if (rule_splat_int(ir_in(op, i), &number) &&
+        rule_same_dims(&ir_in(op, 1 - i)->type, &value->type) &&
+        least_element(ir_in(op, 1 - i), index, depth + 1, &least) &&
+        least > number)
+      return 0;
+  return -1;
+}
+
+/* The operand of a choice that this element is of; NULL: not known. */
+static ir_value_t *chosen_operand(const ir_op_t *op, int64_t index,
+                                  unsigned depth) {
+  int holds = is_true(ir_in(op, 0), index, depth);
+  if (holds < 0 || !rule_same_dims(&ir_in(op, 0)->type, &op->out[0].type))
+    return NULL;
+  ir_value_t *chosen = ir_in(op, holds ? 1 : 2);
+  return rule_same_dims(&chosen->type, &op->out[0].type) ? chosen : NULL;
+}
+
+/* A number that an element of an integer list is not below. */
+static bool least_element(const ir_value_t *value, int64_t index,
+                          unsigned depth, int64_t *out) {
+  const expr_t *known = ir_known(value, index);
+  const ir_op_t *op = value->def;
+  if (known != NULL) return expr_lower_bound(known, out);
+  if (op == NULL || depth > MAX_STEPS || value->type.dtype != DT_I64)
+    return false;
+  if (op->code == OP_MAX)
+    return rule_splat_int(ir_in(op, 0), out) ||
+           rule_splat_int(ir_in(op, 1), out);
+  if (op->code == OP_RESHAPE)
+    return least_element(ir_in(op, 0), index, depth + 1, out);
+  number_t number = {(ir_value_t *)value, index, NULL};
+  if (op->code == OP_CONCAT)
+    return through_concat(&number) &&
+           least_element(number.value, number.index, depth + 1, out);
+  const ir_value_t *chosen =
+      op->code == OP_SELECT ? chosen_operand(op, index, depth + 1) : NULL;
+  return chosen != NULL && least_element(chosen, index, depth + 1, out);
+}
+
+/* The operand of a maximum that is never below the other one, a number. */
+static ir_value_t *larger_operand(const ir_op_t *op, int64_t index) {
+  int64_t number, least;
+  for (unsigned i = 0; i < 2; i++)
+    if (rule_splat_int(ir_in(op, i), &number) &&
+        rule_same_dims(&ir_in(op, 1 - i)->type, &op->out[0].type) &&
+        least_element(ir_in(op, 1 - i), index, 0, &least) && least >= number)
+      return ir_in(op, 1 - i);
+  return NULL;
+}
+
 /* The number that a bind binds, by what makes it; without a value where it is
  * the factor. */
 static number_t bound_number(const ir_op_t *bind) {
@@ -151,6 +216,18 @@ static number_t bound_number(const ir_op_t *bind) {
     if (op == NULL) break;
     if (op->code == OP_CONCAT) {
       if (!through_concat(&number)) break;
+      continue;
+    }
+    if (op->code == OP_MAX) {
+      ir_value_t *larger = larger_operand(op, number.index);
+      if (larger == NULL) break;
+      number.value = larger;
+      continue;
+    }
+    if (op->code == OP_SELECT) {
+      ir_value_t *chosen = chosen_operand(op, number.index, 0);
+      if (chosen == NULL) break;
+      number.value = chosen;
       continue;
     }
     if (op->code == OP_REDUCE_SUM && is_one_integer(number.value)) {

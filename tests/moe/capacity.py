@@ -18,7 +18,7 @@ dump      where rows without a place go: to the first one, behind all of them, t
           last one of their expert
 each      experts on the whole buffers or one by one
 groups    1, or 2: tokens compete in groups
-bound     the capacity is a number, or follows from the number of tokens
+bound     the capacity is a number, or follows from the number of tokens, or from data
 dropped   what a token without any place gives: nothing, or itself
 """
 import numpy as np
@@ -36,7 +36,7 @@ def draw(pick, k, fixed):
             "count": pick("after", "exclusive", "masked"), "pick": pick("sum", "max", "gather"),
             "limit": pick("less", "less_or_equal", "not_greater", "cut_before", "minus_one",
                           "none"),
-            "capacity": pick(2, 3), "bound": pick("number", "number", "size"),
+            "capacity": pick(2, 3), "bound": pick("number", "number", "size", "data"),
             "into": pick("product", "product", "scatter_nd", "scatter_elements"),
             "back": pick("product", "product", "gather", "gather_zero"),
             "dump": pick("first", "behind", "clamp"),
@@ -67,6 +67,11 @@ class Layer:
         if spec["bound"] == "number":
             self.c = g.const([spec["capacity"]])
             self.places = g.const(np.arange(spec["capacity"]))
+        elif spec["bound"] == "data":  # 1 or more, which only a run knows
+            first = g.reshape(g.slice(g.slice(x, 0, 1, 0), 0, 1, 1), 1)
+            first = g.op("Mul", g.op("Abs", first), g.const(np.float32(3)))
+            self.c = g.op("Max", g.cast(g.op("Floor", first), I64), g.const([1]))
+            self.places = g.range(self.c)
         else:  # at least one, and half of what tokens would need
             n = g.op("Add", g.size(x, 0), g.const([2 * self.e - 1]))
             self.c = g.op("Max", g.op("Div", n, g.const([2 * self.e])), g.const([1]))
