@@ -141,6 +141,8 @@ moe_pruning_t *prune_tell(prune_t *p, moe_pruning_rule_t rule, int64_t expert);
 /* Finds experts that no token can have, or with weight 0 only; their structure
  * becomes -1. */
 void prune_unreachable(prune_t *p);
+/* Of these, experts whose choices equal those of k others to the bit. */
+void prune_tied(prune_t *p);
 /* Takes out neurons that no expert of a structure needs; after the others. */
 moec_status_t prune_neurons(prune_t *p);
 /* Whether there are few enough experts to look at what each of them computes.

@@ -340,6 +340,52 @@ static bool keeps_to_groups(const selection_t *s) {
   return n >= r->k;
 }
 
+/* Bounds of a group's score: the largest choice, or the two largest added. */
+static bool group_range(const selection_t *s, int64_t g, prune_range_t *out) {
+  const route_t *r = &s->p->r;
+  int64_t size = group_size(s);
+  prune_range_t best[2] = {{-INFINITY, -INFINITY}, {-INFINITY, -INFINITY}};
+  dtype_t dtype = route_types(r).score;
+  if (r->group_best < 1 || r->group_best > 2 || size < r->group_best ||
+      (dtype != DT_F32 && dtype != DT_F64))
+    return false;
+  for (int64_t e = g * size; e < (g + 1) * size; e++) {
+    prune_range_t c = s->choice[e];
+    if (!(c.lo >= -INFINITY && c.hi <= INFINITY)) return false;
+    best[1].lo = fmax(best[1].lo, fmin(best[0].lo, c.lo));
+    best[1].hi = fmax(best[1].hi, fmin(best[0].hi, c.hi));
+    best[0].lo = fmax(best[0].lo, c.lo);
+    best[0].hi = fmax(best[0].hi, c.hi);
+  }
+  *out = r->group_best == 1 ? best[0]
+                            : prune_compute(OP_ADD, dtype, best[0], best[1]);
+  return !isnan(out->lo) && !isnan(out->hi);
+}
+
+static void tell_outranked(prune_t *p, int64_t e, const int64_t *above);
+
+/* Groups that as many others come before as are kept; their experts are never
+ * chosen where none of other groups are. */
+static void check_groups(selection_t *s) {
+  const route_t *r = &s->p->r;
+  if (r->groups < 2 || !s->compares) return;
+  arena_t *arena = s->p->ctx->scratch;
+  size_t n_groups = (size_t)r->groups;
+  prune_range_t *range = ARENA_ARRAY(arena, prune_range_t, n_groups);
+  int64_t *above = ARENA_ARRAY(arena, int64_t, n_groups), size = group_size(s);
+  for (int64_t g = 0; g < r->groups; g++)
+    if (!group_range(s, g, &range[g])) return;
+  for (int64_t g = 0; g < r->groups; g++) {
+    int64_t n = 0;
+    for (int64_t h = 0; h < r->groups && n < r->groups_kept; h++)
+      if (h != g &&
+          (range[h].lo > range[g].hi || (range[h].lo == range[g].hi && h < g)))
+        above[n++] = h * size;
+    for (int64_t e = g * size; n == r->groups_kept && e < (g + 1) * size; e++)
+      tell_outranked(s->p, e, above);
+  }
+}
+
 /* ---- Weights of zero ----------------------------------------------------- */
 
 /* Whether a weight that begins as 0 stays so, and multiplies results only. */
@@ -379,6 +425,26 @@ static void tell(prune_t *p, int64_t e, moe_pruning_rule_t rule,
   record->n_witnesses = (unsigned)p->r.k;
   record->witnesses = numbers;
   record->slack = witness[p->r.k - 1].margin;
+}
+
+/* `above` has the first expert of each group that is kept before e's. */
+static void tell_outranked(prune_t *p, int64_t e, const int64_t *above) {
+  if (p->structure[e] >= 0) {
+    if (!pass_allow_rewrite(p->ctx, "prune", p->experts)) return;
+    moe_pruning_t *record = prune_tell(p, MOE_PRUNE_OUTRANKED, e);
+    if (record != NULL) {
+      moe_words_add(p->ctx->options->moe, &record->assumptions, finite_scores);
+      size_t n = (size_t)p->r.groups_kept;
+      int64_t *numbers =
+          ARENA_ARRAY(p->ctx->options->moe->arena, int64_t, n + 1);
+      for (size_t i = 0; i < n; i++) numbers[i] = above[i];
+      record->n_witnesses = (unsigned)n;
+      record->witnesses = numbers;
+    }
+    p->structure[e] = -1;
+    p->changed = true;
+  }
+  p->is_dead[e] = true;
 }
 
 static void check_expert(selection_t *s, int64_t e, double *difference,
@@ -439,4 +505,6 @@ void prune_unreachable(prune_t *p) {
   double *difference = ARENA_ARRAY(arena, double, (size_t)n + 1);
   witness_t *witness = ARENA_ARRAY(arena, witness_t, E);
   for (int64_t e = 0; e < p->E; e++) check_expert(&s, e, difference, witness);
+  check_groups(&s);
+  if (s.compares) prune_tied(p);
 }

@@ -110,7 +110,8 @@ const char *moe_pruning_rule_name(moe_pruning_rule_t rule) {
       [MOE_PRUNE_MASKED] = "masked",       [MOE_PRUNE_BOUNDED] = "bounded",
       [MOE_PRUNE_DOMINATED] = "dominated", [MOE_PRUNE_UNNAMED] = "unnamed",
       [MOE_PRUNE_ZERO] = "zero",           [MOE_PRUNE_DUPLICATE] = "duplicate",
-      [MOE_PRUNE_NEURONS] = "neurons",
+      [MOE_PRUNE_NEURONS] = "neurons",     [MOE_PRUNE_TIED] = "tied",
+      [MOE_PRUNE_OUTRANKED] = "outranked",
   };
   MOEC_ASSERT(rule < sizeof names / sizeof names[0]);
   return names[rule];

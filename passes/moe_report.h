@@ -37,6 +37,8 @@ typedef enum {
   MOE_PRUNE_MASKED,    /* its choice is -inf, or its weight always 0 */
   MOE_PRUNE_BOUNDED,   /* bounds of k others' choices lie above its own */
   MOE_PRUNE_DOMINATED, /* k others' logits lie above its own */
+  MOE_PRUNE_OUTRANKED, /* its group is never kept */
+  MOE_PRUNE_TIED,      /* k others have its row of the gate, and win ties */
   MOE_PRUNE_UNNAMED,   /* its number is not in the table of experts */
   MOE_PRUNE_ZERO,      /* its result is 0 */
   MOE_PRUNE_DUPLICATE, /* it computes what `same_as` computes */

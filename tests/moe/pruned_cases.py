@@ -108,6 +108,49 @@ def dominated():
                                  bias=at(-1.01 * F(reach), 3, 6)), set())
 
 
+def tied():
+    """Rows of the gate that are equal; k = 2."""
+    gate = rest(9)["gate"]
+    same = gate.copy()
+    same[:, [3, 6, 7]] = same[:, [1]]
+    hit = {("tied", 6, None), ("tied", 7, None)}
+    for score in ("softmax", "sigmoid", "none"):
+        yield Case(score, rest(9, gate=same, score=score), hit, False)
+    yield Case("equal_biases", rest(9, gate=same, bias=at(0.3, 1, 3, 6, 7)), hit, False)
+    yield Case("equal_selection", rest(9, gate=same, score="sigmoid",
+                                       select=at(0.3, 1, 3, 6, 7)), hit, False)
+    # Fewer than k, another bias, another last bit, a group of its own.
+    few = gate.copy()
+    few[:, 6] = few[:, 1]
+    yield Case("too_few", rest(9, gate=few), set())
+    yield Case("other_bias", rest(9, gate=same, bias=at(1e-6, 6, 7)), set(), False)
+    near = same.copy()
+    near[0, [6, 7]] = np.nextafter(near[0, [6, 7]], F(9))
+    yield Case("other_bit", rest(9, gate=near), set(), False)
+    yield Case("other_group", rest(9, gate=same, score="sigmoid", groups=(2, 1)), set(), False)
+    inside = gate.copy()
+    inside[:, [2, 3]] = inside[:, [0]]
+    yield Case("same_group", rest(9, gate=inside, score="sigmoid", groups=(2, 1)),
+               {("tied", 3, None)}, False)
+
+
+def outranked():
+    """Groups of 2 or 4 that are never kept."""
+    hit = {("outranked", 0, None), ("outranked", 1, None)}
+    select = at(1.5, *range(2, E))
+    more = {"score": "sigmoid", "groups": (E // 2, 2)}
+    yield Case("selection", rest(10, select=select, **more), hit, False)
+    # One other group of three may be below it, or as good with a higher number.
+    yield Case("two_groups", rest(10, select=at(1.5, 2, 3, 4, 5), **more),
+               {("outranked", e, None) for e in (0, 1, 6, 7)}, False)
+    yield Case("one_above", rest(10, select=at(1.5, 2, 3), **more), set(), False)
+    yield Case("not_by_enough", rest(10, select=at(0.9, *range(2, E)), **more), set(), False)
+    yield Case("one_of_each", rest(10, select=at(1.5, 2, 4, 6), **more), hit, False)
+    yield Case("equal_bounds", rest(10, select=at(1.0, *range(2, E)), **more), set(), False)
+    yield Case("lower_numbers_win", rest(10, select=at(1.0, *range(E - 2)), **more),
+               {("outranked", E - 2, None), ("outranked", E - 1, None)}, False)
+
+
 def zero():
     down = rest(4)["down"].copy()
     down[3] = 0
@@ -174,10 +217,11 @@ def duplicate():
                {("duplicate", e, 0) for e in range(1, E)})
     both = dict(copies, bias=at(-np.inf, 1))
     yield Case("first_is_masked", both, {("masked", 1, None), ("duplicate", 6, 4)})
-    # Ties of k + 1 equal columns, whole numbers: the same experts as without.
+    # Four times the same column, whole numbers: the last two are never chosen.
     rng = np.random.default_rng(9)
     gate = np.repeat(rng.integers(-2, 3, (D, E // 4)), 4, axis=1).astype(F)
-    yield Case("ties", twice(rest(6, gate=gate, integers=True, score="none")), hit)
+    yield Case("ties", twice(rest(6, gate=gate, integers=True, score="none")),
+               {("duplicate", 4, 1), *(("tied", e, None) for e in (2, 3, 6, 7))}, False)
 
 
 def wide():
@@ -269,7 +313,8 @@ def neurons():
 
 
 def all_cases():
-    for family in (masked, bounded, dominated, zero, duplicate, wide, renumbered, neurons):
+    for family in (masked, bounded, dominated, tied, outranked, zero, duplicate, wide, renumbered,
+                   neurons):
         for case in family():
             case.name = f"{family.__name__}/{case.name}"
             yield case
