@@ -36,9 +36,11 @@ typedef struct search {
   ir_func_t *func;
   moe_builder_t *b;
   moe_terms_t *terms;
-  bool *settled;     /* by number: results of layers found */
-  bool *plain;       /* by number: sums without a part of any router */
-  bool *matched;     /* by number: routers of layers found */
+  bool *settled; /* by number: results of layers found */
+  bool *plain;   /* by number: sums without a part of any router */
+  bool *matched; /* by number: routers of layers found */
+  const moe_source_t *
+      *layer;        /* by number: the router of a layer with this sum */
   bool *apart;       /* by number: routers whose slots are layers */
   unsigned n_looked; /* parts of sums over slots */
   bool split, again; /* some are now; only sums of these are looked at */
@@ -133,10 +135,13 @@ static bool keep(search_t *s, moe_found_t *found) {
   found->shared = found->apart ? 0 : moe_count_shared(found);
   found->dispatched = s->b->dispatched;
   s->settled[found->root->number] = true;
+  s->layer[found->root->number] = found->source;
   s->matched[found->source->index->number] = true;
   moe_forget_routed(s->b, found->source);
-  for (unsigned i = 0; i < s->b->n_inner; i++)
+  for (unsigned i = 0; i < s->b->n_inner; i++) {
     s->settled[s->b->inner[i]->number] = true;
+    s->layer[s->b->inner[i]->number] = found->source;
+  }
   *s->last = found;
   s->last = &found->next;
   return true;
@@ -247,12 +252,16 @@ static bool is_apart(const search_t *s, const moe_source_t *source) {
   return false;
 }
 
-/* Whether a sum goes on in one that is a layer already. */
-static bool is_inside(const search_t *s, const ir_value_t *value) {
-  for (const ir_use_t *use = value->uses; use != NULL; use = use->next)
-    if (moe_is_sum(use->user) && use->user->n_out == 1 &&
-        s->settled[use->user->out[0].number])
+/* Whether a sum over a router's experts goes on in one that is a layer of
+ * these, or of all slots, already. */
+static bool is_inside(const search_t *s, const ir_value_t *value,
+                      const moe_source_t *source) {
+  for (const ir_use_t *use = value->uses; use != NULL; use = use->next) {
+    if (!moe_is_sum(use->user) || use->user->n_out != 1) continue;
+    const moe_source_t *of = s->layer[use->user->out[0].number];
+    if (of != NULL && (of == source || moe_part_index(of, source) >= 0))
       return true;
+  }
   return false;
 }
 
@@ -291,7 +300,8 @@ static bool try_sum(search_t *s, ir_op_t *op) {
     if (sum->part[i].layout == NULL) continue;
     const moe_source_t *part = sum->part[i].layout->source;
     const moe_source_t *source = whole_of(s, part);
-    if (s->again && (!is_apart(s, part) || is_inside(s, root))) return false;
+    if ((s->again && !is_apart(s, part)) || is_inside(s, root, part))
+      return false;
     s->leads[root->number] = source;
     unsigned n = moe_sum_count(sum, source);
     bool alone = sum->n == 1 && sum->part[0].value == root;
@@ -639,6 +649,7 @@ moec_status_t run_moe(pass_ctx_t *ctx, ir_func_t *func) {
   search_t s = {.ctx = ctx, .func = func, .b = &b, .terms = &terms};
   s.last = &s.first;
   s.settled = ARENA_ARRAY(ctx->scratch, bool, n);
+  s.layer = ARENA_ARRAY(ctx->scratch, const moe_source_t *, n);
   s.plain = ARENA_ARRAY(ctx->scratch, bool, n);
   s.matched = ARENA_ARRAY(ctx->scratch, bool, n);
   s.apart = ARENA_ARRAY(ctx->scratch, bool, n);
