@@ -218,9 +218,9 @@ static moe_term_t *leaf(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
         moe_term_t *term = gate_leaf(b, value, tag, fact);
         if (term != NULL) return term;
       }
-      if (!moe_is_shared(b, value)) return NULL;
       return value->def == NULL ||
-                     moe_others_operand(b, value->def, tag, layout) < 0
+                     (moe_is_shared(b, value) &&
+                      moe_others_operand(b, value->def, tag, layout) < 0)
                  ? moe_term_leaf(b->terms, TERM_TOKEN, value, tag)
                  : NULL;
     default:
