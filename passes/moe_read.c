@@ -72,7 +72,8 @@ int moe_others_operand(moe_builder_t *b, const ir_op_t *op, const uint8_t *tag,
 }
 
 /* What an elementwise operation is at the token's own experts, where a mask
- * says which these are: one of its operands. -1: none. */
+ * says which these are: one of its operands. -1: none, as for masks of single
+ * slots, of which one names the expert and others do not. */
 static int chosen_operand(moe_builder_t *b, const ir_op_t *op,
                           const uint8_t *tag, const moe_layout_t *layout) {
   bool rows =

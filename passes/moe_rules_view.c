@@ -172,6 +172,24 @@ static const moe_fact_t *slice_slots(moe_facts_t *facts, ir_value_t *value,
   return out;
 }
 
+/* Some of a router's tokens, one of several prototypes say: a router. */
+static const moe_fact_t *slice_tokens(moe_facts_t *facts, ir_value_t *value,
+                                      const moe_fact_t *fact) {
+  int slot = -1;
+  if (!moe_is_expert(fact) || fact->space != NULL || fact->slot >= 0)
+    return NULL;
+  for (unsigned d = 0; d < value->type.rank; d++) {
+    if (fact->tag[d] == TAG_SLOT && slot < 0 && takes_all(value->def, d))
+      slot = (int)d;
+    else if (fact->tag[d] != TAG_TOKEN)
+      return NULL;
+  }
+  const moe_fact_t *some = moe_new_router(
+      facts, value, slot, fact->source->experts, fact->source->distinct);
+  ((moe_source_t *)some->source)->given = fact->source->given;
+  return some;
+}
+
 const moe_fact_t *moe_rule_slice(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   const moe_fact_t *fact = moe_fact(facts, ir_in(op, 0));
@@ -180,8 +198,10 @@ const moe_fact_t *moe_rule_slice(moe_facts_t *facts, ir_value_t *value) {
     return slice_counts(facts, value, fact);
   if (fact->kind == FACT_COORDS || fact->kind == FACT_TUPLE)
     return slice_coords(facts, value, fact);
-  if (fact->kind == FACT_EXPERT || fact->kind == FACT_LABEL)
-    return slice_slots(facts, value, fact);
+  if (fact->kind == FACT_EXPERT || fact->kind == FACT_LABEL) {
+    const moe_fact_t *slots = slice_slots(facts, value, fact);
+    return slots != NULL ? slots : slice_tokens(facts, value, fact);
+  }
   moe_fact_t *out = moe_fact_copy(facts, fact);
   for (unsigned d = 0; d < value->type.rank; d++) {
     unsigned n;

@@ -291,29 +291,95 @@ static void see_comparison(finder_t *f, const ir_op_t *op) {
   }
 }
 
+/* A dimension that lies where the last one of a router does, and is as long. */
+static bool is_slot_axis(const moe_facts_t *facts, const ir_type_t *router,
+                         const ir_type_t *type, int64_t axis) {
+  const expr_t *tokens = expr_const(facts->pool, 1), *before = tokens;
+  if (axis < 0 || axis >= (int64_t)type->rank ||
+      type->dim[axis] != router->dim[router->rank - 1])
+    return false;
+  for (unsigned d = 0; d + 1 < router->rank; d++)
+    tokens = expr_mul(facts->pool, tokens, router->dim[d]);
+  for (int64_t d = 0; d < axis; d++)
+    before = expr_mul(facts->pool, before, type->dim[d]);
+  return before == tokens;
+}
+
+/* Whether an operation adds up over the slots of an operand. */
+static bool adds_slots(const moe_facts_t *facts, const ir_type_t *router,
+                       const ir_use_t *use) {
+  const ir_op_t *op = use->user;
+  const ir_type_t *from = &op->in[use->index].value->type;
+  unsigned n = 0;
+  const int64_t *axes =
+      op->code == OP_REDUCE_SUM   ? ir_get_ints(op, ATTR_REDUCE_SUM_axes, &n)
+      : op->code == OP_REDUCE_MAX ? ir_get_ints(op, ATTR_REDUCE_MAX_axes, &n)
+                                  : NULL;
+  if (n == 1) return is_slot_axis(facts, router, from, axes[0]);
+  return op->code == OP_MATMUL && from->rank > 2 &&
+         is_slot_axis(facts, router, from,
+                      (int64_t)from->rank - (use->index == 1 ? 2 : 1));
+}
+
+/* Whether numbers of rows become tokens' by a division, or are the first of
+ * several coordinates and pick tokens. */
+static bool become_tokens(const ir_type_t *router, const ir_value_t *numbers,
+                          unsigned *steps) {
+  int64_t by;
+  for (const ir_use_t *use = numbers->uses; use != NULL && *steps > 0;
+       use = use->next) {
+    const ir_op_t *op = use->user;
+    --*steps;
+    bool divides = op->code == OP_DIV && use->index == 0 &&
+                   rule_splat_int(op->in[1].value, &by) &&
+                   expr_equals_const(router->dim[router->rank - 1], by);
+    bool picks = op->code == OP_GATHER && use->index == 1 &&
+                 op->in[0].value->type.rank > 0 &&
+                 op->in[0].value->type.dim[0] == router->dim[0];
+    if (divides || picks) return true;
+    if ((op->code == OP_RESHAPE || op->code == OP_CAST) &&
+        become_tokens(router, &op->out[0], steps))
+      return true;
+  }
+  return false;
+}
+
+static bool rows_become_tokens(const ir_type_t *router, const ir_op_t *op,
+                               unsigned *steps) {
+  if (op->code == OP_TOPK)
+    return op->n_out == 2 && become_tokens(router, &op->out[1], steps);
+  if (op->code != OP_NONZERO) return false;
+  for (const ir_use_t *use = op->out[0].uses; use != NULL && *steps > 0;
+       use = use->next) {
+    unsigned n;
+    --*steps;
+    if (use->user->code == OP_SLICE &&
+        rule_is_one(use->user->out[0].type.dim[0]) &&
+        expr_equals_const(ir_get_exprs(use->user, ATTR_SLICE_start, &n)[0],
+                          0) &&
+        become_tokens(router, &use->user->out[0], steps))
+      return true;
+  }
+  return false;
+}
+
 /* Whether the last dimension of a router is summed over, in what is computed
  * with it: it runs over slots. */
-static bool sums_over_slots(const moe_facts_t *facts, const ir_value_t *router,
+static bool sums_over_slots(const moe_facts_t *facts, const ir_type_t *router,
                             const ir_value_t *value, unsigned *steps) {
-  const ir_type_t *type = &router->type;
-  unsigned slot = type->rank - 1;
-  if (type->rank < 2 || !expr_is_const(type->dim[slot], NULL)) return false;
+  if (router->rank < 2 || !expr_is_const(router->dim[router->rank - 1], NULL))
+    return false;
   for (const ir_use_t *use = value->uses; use != NULL && *steps > 0;
        use = use->next) {
     const ir_op_t *op = use->user;
-    const ir_type_t *from = &value->type;
     --*steps;
-    unsigned n = 0;
-    const int64_t *axes =
-        op->code == OP_REDUCE_SUM   ? ir_get_ints(op, ATTR_REDUCE_SUM_axes, &n)
-        : op->code == OP_REDUCE_MAX ? ir_get_ints(op, ATTR_REDUCE_MAX_axes, &n)
-                                    : NULL;
-    if (n == 1 && axes[0] == (int64_t)slot && from->rank > slot &&
-        from->dim[slot] == type->dim[slot])
+    if (adds_slots(facts, router, use) || rows_become_tokens(router, op, steps))
       return true;
-    bool follows = op->n_out == 1 &&
-                   (is_view(op) || op->code == OP_GATHER ||
-                    op->code == OP_MATMUL || ir_has_trait(op, ELEMENTWISE));
+    bool follows =
+        op->n_out == 1 &&
+        (is_view(op) || op->code == OP_EXPAND || op->code == OP_GATHER ||
+         op->code == OP_GATHER_ELEMENTS || op->code == OP_GATHER_ND ||
+         op->code == OP_MATMUL || ir_has_trait(op, ELEMENTWISE));
     if (follows && sums_over_slots(facts, router, &op->out[0], steps))
       return true;
   }
@@ -497,7 +563,7 @@ static moe_table_t *write_table(finder_t *f, candidate_t *c) {
   if (c->indexed == 0 && c->n < 2) return NULL;
   moe_table_t *t = ARENA_NEW(f->ctx->scratch, moe_table_t);
   bool slots = table != NULL || c->has_slots ||
-               sums_over_slots(f->facts, c->value, c->value, &steps);
+               sums_over_slots(f->facts, &c->value->type, c->value, &steps);
   *t = (moe_table_t){.value = c->value,
                      .experts = c->indexed,
                      .slot = slots ? (int)c->value->type.rank - 1 : -1};

@@ -21,11 +21,12 @@ D, F, E, IDS = 8, 12, 4, 50
 FORMS = {}
 
 
-def form(experts, k, numbers=(0, E), fails=False):
-    """A model of x[T, D] and ids[T] between these numbers; experts 0: no layer."""
+def form(experts, k, numbers=(0, E), fails=False, slots=()):
+    """A model of x[T, D] and ids[T] or ids[T, 2] between these numbers; experts 0: no
+    layer."""
 
     def add(write):
-        FORMS[write.__name__] = (write, experts, k, numbers, fails)
+        FORMS[write.__name__] = (write, experts, k, numbers, fails, slots)
         return write
 
     return add
@@ -263,6 +264,75 @@ def rows_of_two_that_may_be_one(g, x, ids):
     return total
 
 
+def weights_of_slots(g, x):
+    return g.op("Softmax", g.op("MatMul", x, g.const(g.random(D, 2))), axis=-1)
+
+
+def picked_by_slots(g, x, ids):
+    """[T, 2, D]"""
+    y = g.op("MatMul", g.unsqueeze(x, 1, 2),
+             g.op("Gather", g.const(g.random(8, D, D)), ids, axis=0))
+    return g.squeeze(y, 2)
+
+
+@form(8, 2, (-8, 8), slots=(2,))
+def slots(g, x, ids):
+    y = g.op("Mul", picked_by_slots(g, x, ids), g.unsqueeze(weights_of_slots(g, x), -1))
+    return g.sum(y, 1)
+
+
+@form(8, 2, (0, 8), slots=(2,))
+def slots_by_a_product(g, x, ids):
+    w = g.unsqueeze(weights_of_slots(g, x), 1)
+    return g.squeeze(g.op("MatMul", w, picked_by_slots(g, x, ids)), 1)
+
+
+@form(8, 2, (-1, 9), slots=(2,))
+def slots_by_masks(g, x, ids):
+    """Two slots of a token may name one expert."""
+    w, total = weights_of_slots(g, x), None
+    for e in range(8):
+        gate = g.op("Where", equal(g, ids, e), w, g.const(np.float32(0)))
+        y = g.op("Mul", expert(g, x), g.sum(gate, -1, 1))
+        total = y if total is None else g.op("Add", total, y)
+    return total
+
+
+@form(8, 2, (0, 8), slots=(2,))
+def slots_looped(g, x, ids):
+    w, total = weights_of_slots(g, x), g.zeros(g.op("Shape", x))
+    for e in range(8):
+        places = g.op("NonZero", equal(g, ids, e))
+        rows = g.squeeze(g.slice(places, 0, 1, 0), 0)
+        own = g.op("GatherND", w, g.op("Transpose", places, perm=[1, 0]))
+        y = g.op("Mul", expert(g, g.op("Gather", x, rows, axis=0)), g.unsqueeze(own, -1))
+        total = g.op("ScatterND", total, g.unsqueeze(rows, -1), y, reduction="add")
+    return total
+
+
+@form(8, 2, (0, 8), slots=(2,))
+def slots_of_a_stack(g, x, ids):
+    index = g.op("Expand", g.unsqueeze(ids, -1),
+                 g.op("Concat", g.size(x, 0), g.const([2, D]), axis=0))
+    y = g.op("GatherElements", stack(g, x, 8), index, axis=1)
+    return g.sum(g.op("Mul", y, g.unsqueeze(weights_of_slots(g, x), -1)), 1)
+
+
+@form(4, 2, (0, 2))
+def factors_of_slots(g, x, ids):
+    """Behind the masks of slots there is a factor of each slot."""
+    del ids
+    scores = g.op("MatMul", x, g.const(g.random(D, 4)))
+    w, index = g.op("TopK", scores, g.const([2]), n_out=2, axis=-1)
+    total = None
+    for e in range(4):
+        gate = g.op("Where", equal(g, index, e), w, g.const(np.float32(0)))
+        gate = g.op("Mul", gate, g.const(np.array([3, -2], np.float32)))
+        y = g.op("Mul", expert(g, x), g.sum(gate, -1, 1))
+        total = y if total is None else g.op("Add", total, y)
+    return total
+
+
 @form(8, 2, (0, IDS))
 def rounds_that_may_repeat(g, x, ids):
     """Scores so far apart that the others underflow: the second round repeats the first."""
@@ -274,6 +344,45 @@ def rounds_that_may_repeat(g, x, ids):
     second = one_hot(g, g.op("ArgMax", rest, axis=-1, keepdims=0), 8)
     gates = g.op("Add", g.op("Mul", first, p), g.op("Mul", second, p))
     return gated_sum(g, x, gates, 8)
+
+
+@form(2, 1, (0, 2))
+def one_of_two(g, x, ids):
+    return g.op("Where", equal(g, column(g, ids), 1), expert(g, x), expert(g, x))
+
+
+@form(2, 1, (0, 9))
+def one_of_two_by_a_limit(g, x, ids):
+    above = g.op("Greater", column(g, ids), g.const(np.int64(4)))
+    share = g.cast(above, F32)
+    rest = g.op("Sub", g.const(np.float32(1)), share)
+    return g.op("Add", g.op("Mul", expert(g, x), share), g.op("Mul", expert(g, x), rest))
+
+
+@form(2, 1, (0, 2))
+def rows_of_one_of_two(g, x, ids):
+    total = g.zeros(g.op("Shape", x))
+    mask = equal(g, ids, 1)
+    for side in (mask, g.op("Not", mask)):
+        rows = g.op("Transpose", g.op("NonZero", side), perm=[1, 0])
+        total = g.op("ScatterND", total, rows, expert(g, g.op("GatherND", x, rows)))
+    return total
+
+
+@form(E, 1, (0, 99))
+def prototypes(g, x, ids):
+    """A choice in each of two groups; one of them is looked at."""
+    del ids
+    scores = g.reshape(g.op("MatMul", x, g.const(g.random(D, 2 * E))), -1, 2, E)
+    index = g.op("ArgMax", scores, axis=-1, keepdims=0)
+    return masked_sum(g, x, g.squeeze(g.slice(index, 1, 2, 1), 1), range(E))
+
+
+@form(0, 0, (0, 2))
+def two_of_other_tokens(g, x, ids):
+    """Where the condition holds not the token itself is computed with."""
+    last = g.op("Slice", x, g.const([-1]), g.const([-2**31]), g.const([0]), g.const([-1]))
+    return g.op("Where", equal(g, column(g, ids), 1), expert(g, x), expert(g, last))
 
 
 @form(0, 0, (0, IDS))
@@ -313,15 +422,15 @@ def the_same_for_all(g, x, ids):
 
 
 def check(moec, name, folder):
-    write, experts, k, numbers, fails = FORMS[name]
+    write, experts, k, numbers, fails, slots = FORMS[name]
     rng = np.random.default_rng(sorted(FORMS).index(name))
     g = Graph(rng, D, F)
-    g.inputs += [("x", F32, ["T", D]), ("ids", I64, ["T"])]
+    g.inputs += [("x", F32, ["T", D]), ("ids", I64, ["T", *slots])]
     g.outputs.append((write(g, "x", "ids"), F32, ["T", D]))
     problems = []
     for n in (1, 17):
         inputs = {"x": rng.normal(0, 1, (n, D)).astype(np.float32),
-                  "ids": rng.integers(*numbers, n)}
+                  "ids": rng.integers(*numbers, (n, *slots))}
         compiled = Compiled(moec, folder, g.model(), inputs)
         plain = compiled.run("--disable-pass=moe")
         outputs, report = compiled.run_and_report()
