@@ -214,8 +214,10 @@ static const moe_fact_t *histogram(moe_facts_t *facts, const ir_op_t *op,
   bool adds_one = moe_fill_number(ir_in(op, 2), &one) && one == 1;
   unsigned tags = moe_tag_union(ir_in(op, 1)->type.rank, index->tag) &
                   ~(unsigned)(TAG_INNER | TAG_TURNED);
-  if (!from_zero || !adds_one || data->type.rank != 1 ||
-      !expr_is_const(data->type.dim[0], &experts) || !moe_is_expert(index) ||
+  if (!from_zero || !adds_one || data->type.rank != 1 || !moe_is_expert(index))
+    return NULL;
+  /* of a size that only the run knows, experts that it lacks have no routes */
+  if (expr_is_const(data->type.dim[0], &experts) &&
       experts < index->source->experts)
     return NULL;
   if (index->space == NULL && tags != (TAG_TOKEN | TAG_SLOT) &&
@@ -298,11 +300,13 @@ static const moe_fact_t *gather_one(moe_facts_t *facts, ir_value_t *value,
   int64_t axis = ir_get_int(op, ATTR_GATHER_axis);
   if (axis < 0) axis += from->rank;
   unsigned kept = ir_in(op, 1)->type.rank;
+  bool counts = fact->kind == FACT_COUNT || fact->kind == FACT_BOUND;
   int64_t size; /* an index that is out of range is found by the run */
-  if (c < 0 || !expr_is_const(from->dim[axis], &size) || c >= size || kept > 1)
-    return NULL;
+  bool known = expr_is_const(from->dim[axis], &size);
+  if (!known && counts) size = fact->source->experts;
+  if (c < 0 || (!known && !counts) || c >= size || kept > 1) return NULL;
   moe_fact_t *out = moe_fact_copy(facts, fact);
-  if (fact->kind == FACT_COUNT || fact->kind == FACT_BOUND) {
+  if (counts) {
     out->first += c;
     return out;
   }

@@ -204,8 +204,13 @@ def loop(g, spec, x, idx, w, experts):
 def ends_of_groups(g, spec, ids, e):
     """Where each expert's rows end, i64[E]."""
     histogram = spec["histogram"]
-    if histogram == "scatter":
+    if histogram in ("scatter", "grown"):
         zeros = g.const(np.zeros(e, np.int64))
+        if histogram == "grown":  # as long as the greatest number asks for, E at least
+            most = g.op("ReduceMax", ids, g.const([0]), keepdims=1)
+            size = g.op("Max", g.op("Add", most, g.const([1])), g.const([e]))
+            zeros = g.op("ConstantOfShape", size,
+                         value=numpy_helper.from_array(np.zeros(1, np.int64)))
         ones = g.op("ConstantOfShape", g.op("Shape", ids),
                     value=numpy_helper.from_array(np.ones(1, np.int64)))
         counts = g.op("ScatterElements", zeros, ids, ones, axis=0, reduction="add")
@@ -222,9 +227,14 @@ def ends_of_groups(g, spec, ids, e):
 def group_rows(g, spec, rows, counts, ends):
     """Rows of each expert in turn."""
     e, n = spec["experts"], spec["ranges"]
+    if n == "split" and spec["histogram"] == "grown":
+        n = "slice"
     if n == "split":
         return g.op("Split", rows, counts, n_out=e, axis=0)
-    at = [g.const([0])] + [g.slice(ends, i, i + 1, 0) for i in range(e)]
+    if spec["histogram"] == "grown":
+        at = [g.const([0])] + [g.op("Gather", ends, g.const([i]), axis=0) for i in range(e)]
+    else:
+        at = [g.const([0])] + [g.slice(ends, i, i + 1, 0) for i in range(e)]
     if spec.get("mutation") == "shifted_group":
         at[1] = g.op("Max", g.op("Sub", at[1], g.const([1])), g.const([0]))
     if n == "slice":
@@ -394,7 +404,7 @@ def draw(rng, form=None, **fixed):
                  "kind": pick(*KINDS, "mixed")}
     if form == "grouped":
         spec |= {"tokens": pick("div", "table")}
-        spec |= {"histogram": pick("scatter", "one_hot", "equal"), "rows": pick("gather", "nd"),
+        spec |= {"histogram": pick("scatter", "grown", "one_hot", "equal"), "rows": pick("gather", "nd"),
                  "ranges": pick("slice", "split", "range"), "inverse": pick("scatter", "sort"),
                  "combine": pick("reduce", "matmul", "einsum", "scatter_nd", "scatter_elements",
                                  "each_group"),
