@@ -46,8 +46,8 @@ static bool read_number(const ir_value_t *value, number_t *out) {
         break;
       case OP_ADD:
       case OP_SUB:
-        if (!moe_fill_number(ir_in(op, 1), &by) || fabs(by) > MAX_OFFSET ||
-            by != floor(by))
+        if (!moe_fill_number(ir_in(op, 1), &by) ||
+            fabs(by) > (double)MAX_OFFSET || by != floor(by))
           return false;
         offset += (int64_t)(op->code == OP_ADD ? by : -by);
         value = ir_in(op, 0);
