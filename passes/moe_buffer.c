@@ -26,8 +26,14 @@ static bool is_behind(const moe_rank_t *rank, const moe_source_t *source) {
 }
 
 /* One rank starts where the other one's routes end: behind all that this one is
- * behind, and behind these. */
-static bool comes_after(const moe_rank_t *rank, const moe_rank_t *other) {
+ * behind, and behind these; or behind those of them that the capacity keeps:
+ * others have no place. */
+static bool comes_after(const moe_rank_t *rank, const moe_rank_t *other,
+                        const expr_t *capacity) {
+  for (unsigned i = 0; i < rank->n_base; i++)
+    if (rank->kept[i] != NULL &&
+        (rank->kept[i] != capacity || rank->offset != 0 || other->offset != 0))
+      return false;
   for (unsigned i = 0; i < other->n_base; i++)
     if (!is_behind(rank, other->base[i])) return false;
   return is_behind(rank, other->source) && rank->offset >= other->offset;
@@ -44,7 +50,8 @@ static bool parts_differ(const moe_source_t *source, unsigned n,
         rank[i]->n_parts > 0)
       return false;
     for (unsigned j = 0; j < i; j++)
-      if (!comes_after(rank[i], rank[j]) && !comes_after(rank[j], rank[i]))
+      if (!comes_after(rank[i], rank[j], *source->capacity) &&
+          !comes_after(rank[j], rank[i], *source->capacity))
         return false;
   }
   return true;

@@ -91,6 +91,8 @@ typedef struct moe_rank {
   double exact; /* the type in which it is counted tells numbers below this */
   unsigned n_base, n_parts;
   const moe_source_t *base[MOE_MAX_PARTS];
+  /* Of a base only routes below this capacity are counted; NULL: all are. */
+  const expr_t *kept[MOE_MAX_PARTS];
   const struct moe_rank *part[MOE_MAX_PARTS];
 } moe_rank_t;
 

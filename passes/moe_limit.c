@@ -119,12 +119,36 @@ static ir_value_t *all_choices(ir_builder_t *b, const moe_source_t *source) {
   return ir_concat(b, source->n_parts, slot, 1);
 }
 
+/* The capacity below which routes of earlier slots are counted in a layer's
+ * buffers; NULL: all are. */
+static const expr_t *kept_in(const moe_found_t *found) {
+  unsigned n = found->places != NULL ? found->places->n : 0;
+  for (unsigned i = 0; i < n; i++) {
+    const moe_rank_t *rank = found->places->of[i].rank;
+    if (rank != NULL && rank->n_parts > 0) rank = rank->part[rank->n_parts - 1];
+    if (rank != NULL && rank->n_base > 0) return rank->kept[0];
+  }
+  return NULL;
+}
+
+/* The same of a router, where the rank agrees; false: it does not. */
+static bool find_kept(const moe_limits_t *limits, const moe_source_t *source,
+                      const moe_rank_t *rank, const expr_t **out_kept) {
+  *out_kept = NULL;
+  for (const moe_found_t *f = limits->layers; f != NULL; f = f->next)
+    if (f->source == source && *out_kept == NULL) *out_kept = kept_in(f);
+  for (unsigned i = 0; i < rank->n_base; i++)
+    if (rank->kept[i] != *out_kept) return false;
+  return true;
+}
+
 static moe_counted_t *count(moe_limits_t *limits, const moe_source_t *source,
-                            bool by_slot, const expr_t *group) {
+                            bool by_slot, const expr_t *group,
+                            const expr_t *kept) {
   expr_pool_t *pool = limits->facts->pool;
   moe_counted_t *c = limits->counted;
-  while (c != NULL &&
-         (c->source != source || c->by_slot != by_slot || c->group != group))
+  while (c != NULL && (c->source != source || c->by_slot != by_slot ||
+                       c->group != group || c->kept != kept))
     c = c->next;
   if (c != NULL) return c;
   const expr_t *groups = expr_divide_exactly(pool, source->tokens, group);
@@ -136,14 +160,17 @@ static moe_counted_t *count(moe_limits_t *limits, const moe_source_t *source,
                     .loc = after->loc,
                     .diag = limits->ctx->diag};
   ir_value_t *in[2] = {all_choices(&b, source), NULL};
-  ir_op_t *op = ir_begin(&b, OP_MOE_LIMIT, 1, in, 3);
+  if (kept != NULL && !moe_limits_known(limits, kept, &b)) return NULL;
+  if (kept != NULL) in[1] = ir_expr_scalar(&b, kept);
+  ir_op_t *op = ir_begin(&b, OP_MOE_LIMIT, kept != NULL ? 2 : 1, in, 3);
   if (op == NULL) return NULL;
+  if (kept != NULL) ir_set_int(op, ATTR_MOE_LIMIT_behind_kept, 1);
   ir_set_int(op, ATTR_MOE_LIMIT_experts, source->experts);
   ir_set_expr(op, ATTR_MOE_LIMIT_groups, groups);
   ir_set_str(op, ATTR_MOE_LIMIT_order, by_slot ? "slots" : "tokens");
   if (ir_place(&b, op) == NULL) return NULL;
   c = ARENA_NEW(limits->ctx->scratch, moe_counted_t);
-  *c = (moe_counted_t){source, by_slot, group, op, limits->counted};
+  *c = (moe_counted_t){source, by_slot, group, kept, op, limits->counted};
   limits->counted = c;
   return c;
 }
@@ -161,10 +188,12 @@ ir_value_t *moe_limits_count(moe_limits_t *limits, const moe_rank_t *rank,
   *out_source = own;
   if (whole == NULL) {
     bool by_slot = rank->order == ORDER_SLOTS && !rule_is_one(own->k);
-    const moe_counted_t *c = count(limits, own, by_slot, rank->counted);
+    const moe_counted_t *c = count(limits, own, by_slot, rank->counted, NULL);
     return c != NULL ? &c->op->out[1] : NULL;
   }
-  const moe_counted_t *c = count(limits, whole, true, rank->counted);
+  const expr_t *kept;
+  if (!find_kept(limits, whole, rank, &kept)) return NULL;
+  const moe_counted_t *c = count(limits, whole, true, rank->counted, kept);
   if (c == NULL) return NULL;
   ir_builder_t b = {.module = limits->ctx->module,
                     .region = c->op->parent,

@@ -12,6 +12,7 @@ typedef struct moe_counted {
   const moe_source_t *source;
   bool by_slot;
   const expr_t *group; /* tokens that are counted together */
+  const expr_t *kept;  /* slots begin behind those below it; NULL: behind all */
   ir_op_t *op;
   struct moe_counted *next;
 } moe_counted_t;
@@ -45,6 +46,10 @@ const ir_op_t *moe_limits_settle(moe_limits_t *limits, const moe_found_t *found,
  */
 ir_value_t *moe_limits_keep(moe_limits_t *limits, const moe_found_t *found,
                             ir_op_t *at, const ir_op_t **out_limit);
+
+/* Whether the sizes in an expression are bound in front of a place. */
+bool moe_limits_known(const moe_limits_t *limits, const expr_t *e,
+                      const ir_builder_t *b);
 
 /* The number of a rank for all routes of *out_source, i64[tokens, k], in front
  * of `at`; NULL: it is not counted so. */

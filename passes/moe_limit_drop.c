@@ -103,9 +103,8 @@ static bool precedes(const ir_op_t *op, const ir_builder_t *b) {
   return false;
 }
 
-/* Whether the sizes in an expression are bound in front of a place. */
-static bool sizes_precede(const moe_limits_t *limits, const expr_t *e,
-                          const ir_builder_t *b) {
+bool moe_limits_known(const moe_limits_t *limits, const expr_t *e,
+                      const ir_builder_t *b) {
   for (unsigned i = 0; i < limits->facts->n_symbols; i++) {
     const ir_op_t *bind = limits->facts->bound_by[i];
     if (bind == NULL) continue;
@@ -124,7 +123,8 @@ static ir_value_t *known_before(const moe_limits_t *limits, ir_builder_t *b,
   if (op == NULL || precedes(op, b)) return value;
   if (op->code == OP_CONSTANT)
     return ir_place(b, ir_clone(b->module, op, NULL, NULL));
-  return e != NULL && sizes_precede(limits, e, b) ? ir_expr_scalar(b, e) : NULL;
+  return e != NULL && moe_limits_known(limits, e, b) ? ir_expr_scalar(b, e)
+                                                     : NULL;
 }
 
 /* The capacity of a moe.limit: an expression, or what makes numbers below a
@@ -139,7 +139,7 @@ static ir_value_t *put_capacity(const moe_limits_t *limits, ir_builder_t *b,
                                 const capacity_t *capacity) {
   const below_t *below = &capacity->below;
   if (capacity->size != NULL)
-    return sizes_precede(limits, capacity->size, b)
+    return moe_limits_known(limits, capacity->size, b)
                ? ir_expr_scalar(b, capacity->size)
                : NULL;
   ir_value_t *x = below->limit;
@@ -166,6 +166,8 @@ static ir_value_t *put_capacity(const moe_limits_t *limits, ir_builder_t *b,
 static ir_op_t *limit_by(moe_limits_t *limits, moe_counted_t *counted,
                          const capacity_t *capacity, ir_op_t *at) {
   ir_op_t *op = counted->op;
+  if (counted->kept != NULL) /* another capacity would count otherwise */
+    return counted->kept == capacity->size ? op : NULL;
   ir_builder_t b = {.module = limits->ctx->module,
                     .region = op->parent,
                     .before = op,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "passes/moe_rules.h"
+#include "passes/moe_sizes.h"
 
 static const moe_constant_t unknown = {false, 0};
 
@@ -67,6 +68,13 @@ static bool has_base(const moe_rank_t *rank, const moe_source_t *source) {
   return false;
 }
 
+static bool has_same_base(const moe_rank_t *rank, const moe_source_t *source,
+                          const expr_t *kept) {
+  for (unsigned i = 0; i < rank->n_base; i++)
+    if (rank->base[i] == source) return rank->kept[i] == kept;
+  return false;
+}
+
 bool moe_same_numbering(const moe_rank_t *a, const moe_rank_t *b) {
   if (a == b) return true;
   if (a->counted != b->counted || a->source != b->source ||
@@ -74,7 +82,7 @@ bool moe_same_numbering(const moe_rank_t *a, const moe_rank_t *b) {
       a->n_base != b->n_base || a->n_parts != b->n_parts)
     return false;
   for (unsigned i = 0; i < a->n_base; i++)
-    if (!has_base(b, a->base[i])) return false;
+    if (!has_same_base(b, a->base[i], a->kept[i])) return false;
   for (unsigned i = 0; i < a->n_parts; i++)
     if (!moe_same_numbering(a->part[i], b->part[i]) ||
         a->part[i]->offset - a->offset != b->part[i]->offset - b->offset)
@@ -170,17 +178,74 @@ const moe_fact_t *moe_rank_of_mask(moe_facts_t *facts, ir_value_t *value,
   return out;
 }
 
+/* Of a condition that a number of routes is below a limit: the number's rank,
+ * and the limit as a capacity; NULL: it is something else. */
+static const moe_rank_t *limited_rank(moe_facts_t *facts, ir_value_t *value,
+                                      const moe_source_t *source,
+                                      const expr_t **out_capacity) {
+  enum { MAX_CASTS = 4 };
+  for (unsigned i = 0;
+       i < MAX_CASTS && value->def != NULL && value->def->code == OP_CAST; i++)
+    value = ir_in(value->def, 0);
+  const ir_op_t *op = value->def;
+  if (op == NULL || (op->code != OP_LT && op->code != OP_LE)) return NULL;
+  const moe_fact_t *fact = moe_fact(facts, ir_in(op, 0));
+  const expr_t *limit = moe_limit_number(facts, ir_in(op, 1));
+  if (fact->kind != FACT_GATE || fact->rank == NULL || fact->given != NULL ||
+      fact->places != NULL || fact->source != source || fact->rank->gaps ||
+      fact->rank->offset != floor(fact->rank->offset) ||
+      fabs(fact->rank->offset) > 1 || isfinite(fact->rank->exact) ||
+      !rule_same_dims(&ir_in(op, 0)->type, &value->type))
+    return NULL;
+  int64_t by = (op->code == OP_LE) - (int64_t)fact->rank->offset;
+  *out_capacity = moe_plus(facts->pool, limit, expr_const(facts->pool, by));
+  return *out_capacity != NULL ? fact->rank : NULL;
+}
+
+/* The mask and the capacity of one that leaves routes below it only, counted
+ * behind what the same capacity kept of others; NULL: it is none. */
+static const moe_fact_t *kept_mask(moe_facts_t *facts, const ir_value_t *value,
+                                   const expr_t **out_capacity,
+                                   const expr_t **out_group) {
+  const ir_op_t *op = value->def;
+  if (op == NULL || (op->code != OP_MUL && op->code != OP_AND)) return NULL;
+  for (unsigned i = 0; i < 2; i++) {
+    const moe_fact_t *mask = moe_fact(facts, ir_in(op, i));
+    if (!is_mask(mask) || !rule_same_dims(&ir_in(op, i)->type, &value->type) ||
+        !rule_same_dims(&ir_in(op, 1 - i)->type, &value->type) ||
+        moe_tag_find(value->type.rank, mask->tag, TAG_EXPERT) < 0)
+      continue;
+    const moe_rank_t *rank =
+        limited_rank(facts, ir_in(op, 1 - i), mask->source, out_capacity);
+    if (rank == NULL || rank->n_parts > 0 || !rule_is_one(mask->source->k))
+      continue;
+    bool all = true;
+    for (unsigned j = 0; j < rank->n_base; j++)
+      all = all && rank->kept[j] == *out_capacity;
+    *out_group = rank->counted;
+    if (all) return mask;
+  }
+  return NULL;
+}
+
 /* All of a mask added up over the innermost dimension of tokens. */
 static const moe_fact_t *total_of(moe_facts_t *facts, ir_value_t *value,
                                   const moe_fact_t *mask, moe_fact_t *out) {
   const ir_type_t *from = &ir_in(value->def, 0)->type;
   unsigned n;
   const int64_t *axes = ir_get_ints(value->def, ATTR_REDUCE_SUM_axes, &n);
+  const expr_t *kept = NULL, *group = NULL;
+  if (n == 1 && !is_mask(mask)) {
+    const moe_fact_t *whole =
+        kept_mask(facts, ir_in(value->def, 0), &kept, &group);
+    if (whole != NULL) mask = whole;
+  }
   if (n != 1 || !is_mask(mask) || mask->expert >= 0) return NULL;
   const expr_t *counted = counted_tokens(facts, from, mask, (unsigned)axes[0]);
-  if (counted == NULL) return NULL;
+  if (counted == NULL || (kept != NULL && counted != group)) return NULL;
   moe_rank_t *rank = ARENA_NEW(facts->arena, moe_rank_t);
   *rank = (moe_rank_t){.counted = counted, .source = mask->source};
+  rank->kept[0] = kept;
   rank->base[rank->n_base++] = mask->source;
   out->kind = FACT_TOTAL;
   out->rank = rank;
@@ -269,6 +334,7 @@ static const moe_rank_t *behind(moe_facts_t *facts, const moe_rank_t *rank,
   *copy = *rank;
   for (unsigned i = 0; i < by->n_base; i++) {
     if (has_base(rank, by->base[i])) return NULL;
+    copy->kept[copy->n_base] = by->kept[i];
     copy->base[copy->n_base++] = by->base[i];
   }
   return copy;

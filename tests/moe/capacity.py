@@ -18,6 +18,8 @@ dump      where rows without a place go: to the first one, behind all of them, t
           last one of their expert
 each      experts on the whole buffers or one by one
 groups    1, or 2: tokens compete in groups
+behind    each slot on its own begins behind all routes of the slots before, or behind
+          those that found a place
 bound     the capacity is a number, or follows from the number of tokens, or from data
 dropped   what a token without any place gives: nothing, or itself
 """
@@ -37,6 +39,7 @@ def draw(pick, k, fixed):
             "limit": pick("less", "less_or_equal", "not_greater", "cut_before", "minus_one",
                           "none"),
             "capacity": pick(2, 3), "bound": pick("number", "number", "size", "data"),
+            "behind": pick("all", "kept"),
             "into": pick("product", "product", "scatter_nd", "scatter_elements"),
             "back": pick("product", "product", "gather", "gather_zero"),
             "dump": pick("first", "behind", "clamp"),
@@ -192,9 +195,12 @@ def counted_parts(layer, idx):
         rank = count(layer, hot, layer.lead)
         if base is not None and layer.mutation != "no_base":
             rank = g.op("Add", rank, base)
+        whole = hot
+        if layer.spec["behind"] == "kept":
+            hot = g.op("Mul", hot, g.cast(fits(layer, rank, "less"), layer.type))
         total = g.sum(hot, layer.lead, keepdims=1)
         base = total if base is None else g.op("Add", base, total)
-        yield one, hot, rank
+        yield one, whole, rank
 
 
 # ---- Products -------------------------------------------------------------------------
