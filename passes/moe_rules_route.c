@@ -226,6 +226,19 @@ static const moe_fact_t *histogram(moe_facts_t *facts, const ir_op_t *op,
   return moe_fact_new(facts, FACT_COUNT, index->source);
 }
 
+/* Whether tokens are in front of slots, as in routes: where all sizes are known
+ * a shape alone does not tell. */
+static bool tokens_first(const ir_type_t *type, const moe_fact_t *index) {
+  bool slots = false;
+  for (unsigned d = 0; d < type->rank; d++) {
+    if (rule_is_one(type->dim[d])) continue;
+    if (slots && (index->tag[d] & TAG_TOKEN) != 0) return false;
+    slots = slots || (index->tag[d] & TAG_SLOT) != 0;
+    if ((index->tag[d] & TAG_TURNED) != 0) return false;
+  }
+  return true;
+}
+
 /* Something at each of a token's experts, a constant at all others. */
 static const moe_fact_t *scattered_gate(moe_facts_t *facts, ir_value_t *value,
                                         const moe_fact_t *index) {
@@ -255,7 +268,7 @@ static const moe_fact_t *scattered_gate(moe_facts_t *facts, ir_value_t *value,
   bool replaces = !is_sum || (out->off.known && out->off.x == 0);
   if (replaces && source->distinct && index->slot < 0) {
     out->on.known = moe_fill_number(ir_in(op, 2), &out->on.x);
-    out->at_route = ir_in(op, 2);
+    if (tokens_first(&ir_in(op, 1)->type, index)) out->at_route = ir_in(op, 2);
   }
   return out;
 }
