@@ -88,11 +88,11 @@ typedef struct below {
 } below_t;
 
 static bool read_below(const ir_op_t *op, below_t *out) {
+  if (op->code != OP_LT && op->code != OP_LE) return false;
   out->or_equal = op->code == OP_LE;
   out->limit = ir_in(op, 1);
   const ir_type_t *type = &out->limit->type;
-  return (op->code == OP_LT || op->code == OP_LE) &&
-         rule_has_one_element(type) && type->dtype != DT_F16 &&
+  return rule_has_one_element(type) && type->dtype != DT_F16 &&
          type->dtype != DT_BF16 && read_number(ir_in(op, 0), &out->number);
 }
 
