@@ -452,8 +452,8 @@ static void soft_row(const soft_row_t *r, bool log) {
   kernel_close(k);
 }
 
-/* The length of a row in lanes: where it is short, the kernel is for that length
- * only, and has no loops. */
+/* The length of a row in lanes: where it is short, the kernel is for that
+ * length only, and has no loops. */
 static ir_value_t *row_size(kernel_t *k, const expr_t *n, bool lanes) {
   enum { SHORT = 16 };
   int64_t value;
