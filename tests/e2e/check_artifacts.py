@@ -10,6 +10,7 @@ architectures need and export the same.
 """
 import argparse
 import json
+import math
 import os
 import pathlib
 import re
@@ -20,7 +21,7 @@ import tempfile
 ALLOWED_NEEDED = {"libc.so.6", "libm.so.6"}
 WEAK = {"pthread_create", "pthread_join"}  # absent before glibc 2.34: one thread
 VECTOR_FAMILIES = ("map", "reduce", "product", "softmax")
-VECTORS = {"avx2": "ymm", "avx512": "zmm"}
+VECTORS = {"avx2": ("ymm", 8), "avx512": ("zmm", 16)}  # and how many f32 it has
 
 
 def run(command, **env):
@@ -56,12 +57,28 @@ def check_elf(readelf, so):
     return problems
 
 
+def longest_loop(body):
+    """Elements of a kernel's longest loop in vectors; a size of the run is infinite."""
+    constants = {name: int(value) for name, value in re.findall(
+        r"(%\d+) = constant \{dtype = i64, shape = \[\], data = \[(-?\d+)\]\}", body)}
+    lengths = [constants[end] - constants[begin] if {begin, end} <= set(constants) else math.inf
+               for begin, end in re.findall(
+                   r"\b(?:for|reduce)\((%\d+), (%\d+)\) \{[^}]*vector = 1", body)]
+    return max(lengths, default=math.inf)
+
+
+def converts_long(body):
+    """Whether i64 becomes f32, for which AVX2 has no vectors."""
+    return any(re.search(rf"cast\({name}\) \{{to = f32\}}", body)
+               for name in re.findall(r"(%\d+) = load\([^)]*\) : i64\[\]", body))
+
+
 def kernels_with_loops(dump):
-    """Names of kernels in the last dump that have loops over elements."""
+    """Kernels in the last dump that have loops over elements: name, text."""
     text = sorted(dump.glob("*.moeir"))[-1].read_text()
     for name, body in re.findall(r"^kernel @(\S+?)\((.*?)^}", text, re.S | re.M):
         if re.search(r"\b(for|reduce|product_tile)\(", body):
-            yield name
+            yield name, body
 
 
 def check_vectors(objdump, so, dump):
@@ -69,15 +86,17 @@ def check_vectors(objdump, so, dump):
     code = dict(re.findall(r"^[0-9a-f]+ <(\S+)>:\n(.*?)(?=^\s*$|\Z)", text,
                            re.S | re.M))
     problems = []
-    for name in kernels_with_loops(dump):
+    for name, kernel in kernels_with_loops(dump):
         family, dtype = name.split("_")[1], name.split("_")[-2]
         if family not in VECTOR_FAMILIES or dtype != "f32":
             continue
-        for variant, register in VECTORS.items():
+        for variant, (register, lanes) in VECTORS.items():
+            if variant == "avx2" and converts_long(kernel):
+                continue
             body = code.get(f"{name}_{variant}")
             if body is None:
                 problems.append(f"no code of {name} for {variant}")
-            elif register not in body:
+            elif longest_loop(kernel) >= lanes and register not in body:
                 problems.append(f"{name} has no {register} in {variant}")
     problems += [f"{name} is emitted again for VNNI" for name in code
                  if name.endswith("_avx512-vnni") and "vpdpbusd" not in text]
