@@ -4,8 +4,6 @@
 #include "passes/moe_describe.h"
 #include "passes/moe_sizes.h"
 
-/* ---- Regions ------------------------------------------------------------- */
-
 static const expr_t *count_of(expr_pool_t *pool, const ir_type_t *type) {
   const expr_t *count = expr_const(pool, 1);
   if (type->kind != IR_TENSOR) return NULL;
@@ -36,6 +34,19 @@ static const expr_t *chain_of(expr_pool_t *pool, const ir_op_t *op) {
 static bool is_product(const ir_op_t *op) {
   return op->code == OP_MATMUL || op->code == OP_PRODUCT ||
          op->code == OP_CONVOLVE;
+}
+
+/* A sum of products, as experts of rank one have it: the multiplication that
+ * only such a sum uses, and the sum of one. */
+static bool is_summed(const ir_op_t *op) {
+  const ir_use_t *use = op->out[0].uses;
+  return op->code == OP_MUL && use != NULL && use->next == NULL &&
+         use->user->code == OP_REDUCE_SUM && use->index == 0;
+}
+
+static bool is_sum_of_products(const ir_op_t *op) {
+  return op->code == OP_REDUCE_SUM && ir_in(op, 0)->def != NULL &&
+         is_summed(ir_in(op, 0)->def);
 }
 
 static bool computes(const ir_op_t *op) {
@@ -92,7 +103,11 @@ static void add_op(expr_pool_t *pool, const ir_op_t *op,
     const expr_t *count = count_of(pool, &op->out[0].type);
     const expr_t *all = moe_times(pool, count, chain_of(pool, op));
     cost->multiply_adds = moe_plus(pool, cost->multiply_adds, all);
-  } else if (computes(op)) {
+  } else if (is_sum_of_products(op)) {
+    if (!has_rows(&op->in[0].value->type, rows)) return;
+    const expr_t *all = count_of(pool, &op->in[0].value->type);
+    cost->multiply_adds = moe_plus(pool, cost->multiply_adds, all);
+  } else if (computes(op) && !is_summed(op)) {
     /* Of a reduction the elements that go in. */
     const ir_type_t *type = ir_has_trait(op, ELEMENTWISE)
                                 ? &op->out[0].type

@@ -191,8 +191,58 @@ static const ir_op_t *sum_behind(const ir_op_t *op) {
   return sum;
 }
 
-/* The sum of all experts' results by the columns of a softmax; NULL: it is used
- * for something else. */
+/* Whether something is computed for each of n experts, or n slots of fewer
+ * experts: results side by side, or a product with a bank. */
+static bool is_of_all(const ir_value_t *value, int64_t n, unsigned depth) {
+  enum { MAX_DEPTH = 10 };
+  const ir_op_t *op = value->def;
+  if (op == NULL || depth == MAX_DEPTH) return false;
+  if (op->code == OP_CONCAT) {
+    bool all = op->n_in > 1 && n % op->n_in == 0;
+    for (unsigned i = 0; all && i < op->n_in; i++)
+      all = is_computed(ir_in(op, i), 0);
+    return all;
+  }
+  if (op->code == OP_MATMUL)
+    for (unsigned i = 0; i < 2; i++) {
+      const ir_type_t *type = &ir_in(op, i)->type;
+      int64_t size;
+      if (rule_is_constant(ir_in(op, i)) && type->rank > 2 &&
+          expr_is_const(type->dim[type->rank - 3], &size) && size > 1 &&
+          n % size == 0)
+        return true;
+    }
+  if (!ir_has_trait(op, ELEMENTWISE) && op->code != OP_RESHAPE &&
+      op->code != OP_EXPAND && op->code != OP_TRANSPOSE)
+    return false;
+  for (unsigned i = 0; i < op->n_in; i++)
+    if (is_of_all(ir_in(op, i), n, depth + 1)) return true;
+  return false;
+}
+
+/* The sum that weighs results of n experts with `weight`, through views. */
+static const ir_op_t *sum_of_all(const ir_value_t *weight, int64_t n,
+                                 unsigned depth) {
+  enum { MAX_DEPTH = 4 };
+  for (const ir_use_t *use = weight->uses; use != NULL; use = use->next) {
+    const ir_op_t *op = use->user, *found = NULL;
+    if (op->code == OP_MUL || op->code == OP_MATMUL) {
+      if (!is_of_all(ir_in(op, 1 - use->index), n, 0)) continue;
+      if (op->code == OP_MATMUL) return op;
+      const ir_use_t *sum = op->out[0].uses;
+      if (sum != NULL && sum->user->code == OP_REDUCE_SUM) return sum->user;
+    } else if (depth < MAX_DEPTH &&
+               (op->code == OP_RESHAPE || op->code == OP_EXPAND ||
+                op->code == OP_CAST || op->code == OP_TRANSPOSE)) {
+      found = sum_of_all(&op->out[0], n, depth + 1);
+    }
+    if (found != NULL) return found;
+  }
+  return NULL;
+}
+
+/* The sum of all experts' results by the columns of a softmax, or by all of it;
+ * NULL: it is used for something else. */
 static const ir_op_t *soft_sum(const ir_op_t *softmax) {
   const ir_value_t *value = &softmax->out[0];
   int64_t axis = ir_get_int(softmax, ATTR_SOFTMAX_axis), experts;
@@ -215,7 +265,8 @@ static const ir_op_t *soft_sum(const ir_op_t *softmax) {
     if (last == NULL || product->out[0].number > last->out[0].number)
       last = product;
   }
-  return n_weighed == experts ? sum_behind(last) : NULL;
+  return n_weighed == experts ? sum_behind(last)
+                              : sum_of_all(value, experts, 0);
 }
 
 static void tell_soft_sums(moe_refusals_t *list, moe_facts_t *facts) {

@@ -43,35 +43,42 @@ static void tell_chosen(const teller_t *t) {
 
 /* ---- Routers ------------------------------------------------------------- */
 
-/* What chooses: the operation behind views of its result; NULL: it is none. */
-static const ir_op_t *choice_of(const ir_value_t *index) {
-  enum { MAX_VIEWS = 12 };
-  for (unsigned i = 0; i < MAX_VIEWS && index->def != NULL; i++) {
-    const ir_op_t *op = index->def;
-    switch (op->code) {
-      case OP_TOPK:
-      case OP_ARG_MAX:
-      case OP_TOPK_SUMS:
-        return op;
-      case OP_CAST:
-      case OP_RESHAPE:
-      case OP_TRANSPOSE:
-      case OP_SLICE:
-      case OP_EXPAND:
-        index = ir_in(op, 0);
-        break;
-      case OP_SELECT:
-        index = ir_in(op, 1);
-        break;
-      default:
-        return NULL;
-    }
+/* What a view shows, also of single elements; NULL: it is none. */
+static const ir_value_t *viewed(const ir_op_t *op) {
+  switch (op->code) {
+    case OP_CAST:
+    case OP_RESHAPE:
+    case OP_TRANSPOSE:
+    case OP_SLICE:
+    case OP_EXPAND:
+      return ir_in(op, 0);
+    default:
+      return NULL;
+  }
+}
+
+enum { MAX_VIEWS = 12 };
+
+static const ir_op_t *behind_views(const ir_value_t *value) {
+  for (unsigned i = 0; i < MAX_VIEWS && value->def != NULL; i++) {
+    const ir_value_t *next = viewed(value->def);
+    if (next == NULL) return value->def;
+    value = next;
   }
   return NULL;
 }
 
+/* What chooses: the operation behind views of its result; NULL: it is none. */
+static const ir_op_t *choice_of(const ir_value_t *index) {
+  const ir_op_t *op = behind_views(index);
+  if (op != NULL && op->code == OP_SELECT) op = behind_views(ir_in(op, 1));
+  if (op != NULL && (op->code == OP_TOPK || op->code == OP_ARG_MAX ||
+                     op->code == OP_TOPK_SUMS))
+    return op;
+  return NULL;
+}
+
 static const char *scores_of(const ir_op_t *choice) {
-  enum { MAX_VIEWS = 8 };
   const ir_op_t *op = ir_in(choice, 0)->def;
   for (unsigned i = 0; i < MAX_VIEWS && op != NULL; i++) {
     switch (op->code) {
@@ -91,6 +98,38 @@ static const char *scores_of(const ir_op_t *choice) {
   return "scores";
 }
 
+/* "12 of 64" for a TopK. */
+static void say_best(text_t *out, const ir_op_t *topk) {
+  int64_t axis = ir_get_int(topk, ATTR_TOPK_axis);
+  expr_print(topk->out[0].type.dim[axis], out);
+  text_printf(out, " of ");
+  expr_print(ir_in(topk, 0)->type.dim[axis], out);
+}
+
+/* The best of two lists of scores, then the best of their sums, as product keys
+ * have it: the numbers are looked up where the last choice says. */
+static const char *words_of_sums(const teller_t *t) {
+  const ir_op_t *picked = behind_views(t->found->source->index);
+  if (picked == NULL || picked->code != OP_GATHER_ELEMENTS) return NULL;
+  const ir_op_t *last = choice_of(ir_in(picked, 1)), *half[2];
+  if (last == NULL || last->code != OP_TOPK) return NULL;
+  const ir_op_t *sums = behind_views(ir_in(last, 0));
+  if (sums == NULL || sums->code != OP_ADD) return NULL;
+  text_t out;
+  text_init(&out, t->report->arena);
+  text_printf(&out, "sums of two scores: the best ");
+  for (unsigned i = 0; i < 2; i++) {
+    half[i] = behind_views(ir_in(sums, i));
+    if (half[i] == NULL || half[i]->code != OP_TOPK) return NULL;
+    if (i == 1) text_printf(&out, ", and ");
+    say_best(&out, half[i]);
+  }
+  text_printf(&out, ", then the top ");
+  say_best(&out, last);
+  text_printf(&out, " sums");
+  return out.data;
+}
+
 /* As far as the choice says; the pass that finds routers knows more of most. */
 static const char *words_of_choice(const teller_t *t) {
   const moe_source_t *source = t->found->source;
@@ -101,7 +140,7 @@ static const char *words_of_choice(const teller_t *t) {
   bool rounds =
       choice == NULL && source->n_parts > 1 && source->part[0] != NULL;
   if (rounds) choice = choice_of(source->part[0]->index);
-  if (choice == NULL) return NULL;
+  if (choice == NULL) return words_of_sums(t);
   text_init(&out, t->report->arena);
   text_printf(&out, "%s over %lld, ", scores_of(choice),
               (long long)source->experts);
