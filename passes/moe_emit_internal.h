@@ -53,9 +53,34 @@ typedef struct moe_emitter {
   moe_written_loop_t *loops;
 } moe_emitter_t;
 
-/* moe_emit.c */
-ir_value_t *moe_write_term(moe_emitter_t *e, const moe_term_t *term);
+/* moe_emit_term.c: what a term, or the rows of one, was written as; NULL: not
+ * yet */
+const moe_written_t *moe_recall(moe_emitter_t *e, const moe_term_t *term);
 void moe_remember(moe_emitter_t *e, const moe_term_t *term, ir_value_t *value);
+ir_value_t *moe_write_term(moe_emitter_t *e, const moe_term_t *term);
+/* A term in front of the layer, for all routes: [routes, features..]. */
+ir_value_t *moe_write_for_routes(moe_emitter_t *e, const moe_term_t *term,
+                                 const expr_t *rows);
+/* What is computed for routes, or numbers of tokens, slot by slot. */
+ir_value_t *moe_operand_of_routes(moe_emitter_t *e, const moe_term_t *leaf);
+
+/* moe_emit_operand.c: the operand that a leaf stands for */
+ir_value_t *moe_operand(moe_emitter_t *e, const moe_term_t *leaf);
+/* A value that is defined in a region as it can be used in front of the layer:
+ * constants, and shapes of them. */
+ir_value_t *moe_outside(moe_emitter_t *e, ir_value_t *value);
+/* Reorders dimensions: those with a tag of `first` in front, then `second`,
+ * then the rest. */
+ir_value_t *moe_bring_forward(ir_builder_t *b, ir_value_t *x,
+                              const uint8_t *tag, unsigned first,
+                              unsigned second);
+/* x[lead, dim..]; lead: NULL for none */
+ir_value_t *moe_with_dims(ir_builder_t *b, ir_value_t *x, const expr_t *lead,
+                          unsigned rank, const expr_t *const *dim);
+/* Dimensions that run over several things become one for each: how many. */
+unsigned moe_split_type(const moe_emitter_t *e, const ir_type_t *type,
+                        const uint8_t *tag, const expr_t **out_dim,
+                        uint8_t *out_tag);
 
 /* moe_emit_loop.c: a loop, and the number of a trip of one whose body is being
  * written */

@@ -106,7 +106,12 @@ moe_term_t *moe_read_one(moe_builder_t *b, dtype_t dtype, unsigned rank,
                          const expr_t *const *dim);
 bool moe_is_one_term(const moe_term_t *term);
 
-/* By operation; moe_read_rows.c has those that lay rows out anew. */
+/* All sorted rows, of which the layout has those of one expert. */
+const moe_layout_t *moe_sorted_rows(moe_builder_t *b,
+                                    const moe_layout_t *group);
+/* By operation: moe_read_product.c, moe_read_rows.c (gathers), and
+ * moe_read_parts.c (parts, wholes and ways back) have those that lay rows out
+ * anew. */
 moe_reader_t moe_read_matmul, moe_read_gather, moe_read_gather_nd,
     moe_read_gather_elements, moe_read_pieces, moe_read_slice, moe_read_concat,
     moe_read_scatter, moe_read_if;
