@@ -45,8 +45,7 @@ static ir_func_t *next_kernel(ir_func_t *func) {
   return func;
 }
 
-/* ---- One job
- * ------------------------------------------------------------------- */
+/* ---- One job ------------------------------------------------------------- */
 
 static void fill_module(codegen_t *cg, job_t *job, emitter_t *em) {
   debug_begin(em, cg->lines);
@@ -115,8 +114,7 @@ static void *work(void *user) {
   }
 }
 
-/* ---- All jobs
- * -------------------------------------------------------------------- */
+/* ---- All jobs ------------------------------------------------------------ */
 
 /* The kernels that a variant does not share with a lower one, in order. */
 static ir_func_t **own_kernels(codegen_t *cg, unsigned row, unsigned n_kernels,
@@ -201,8 +199,7 @@ static void add_timings(const codegen_t *cg) {
   }
 }
 
-/* ---- Products
- * ----------------------------------------------------------------------- */
+/* ---- Products ------------------------------------------------------------ */
 
 static const char *listing_path(arena_t *arena, const char *path) {
   return arena_printf(arena, "%s.nodes", path);

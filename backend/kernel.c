@@ -88,8 +88,7 @@ static LLVMValueRef lanes_of(kernel_emitter_t *ke, const ir_value_t *value) {
                                       : r->value;
 }
 
-/* ---- Indices
- * ----------------------------------------------------------------- */
+/* ---- Indices ------------------------------------------------------------- */
 
 static LLVMValueRef base_of(kernel_emitter_t *ke, const ir_value_t *value) {
   reg_t *r = reg_of(ke, value);
@@ -143,8 +142,7 @@ static void emit_elementwise_op(kernel_emitter_t *ke, const ir_op_t *op) {
   set(ke, &op->out[0], emit_elementwise(ke->em, op, in));
 }
 
-/* ---- Memory
- * -------------------------------------------------------------------- */
+/* ---- Memory -------------------------------------------------------------- */
 
 static LLVMValueRef address(kernel_emitter_t *ke, const ir_value_t *buffer,
                             LLVMValueRef index) {
@@ -550,8 +548,7 @@ static void emit_for(kernel_emitter_t *ke, const ir_op_t *op) {
   }
 }
 
-/* ---- Reductions
- * ------------------------------------------------------------------------ */
+/* ---- Reductions ---------------------------------------------------------- */
 
 static const ir_value_t *yielded(const ir_region_t *region) {
   return region->last->in[0].value;

@@ -35,8 +35,7 @@ void link_image_dispose(link_image_t *image) {
   *image = (link_image_t){0};
 }
 
-/* ---- Memory files
- * ------------------------------------------------------------ */
+/* ---- Memory files -------------------------------------------------------- */
 
 typedef struct memory_file {
   int fd;
@@ -62,8 +61,7 @@ static int make_memory_file(memory_file_t *file, const char *name,
   return 0;
 }
 
-/* ---- The output pipe
- * ----------------------------------------------------------- */
+/* ---- The output pipe ----------------------------------------------------- */
 
 typedef struct drain {
   int read_fd, write_fd; /* -1: closed */
@@ -129,8 +127,7 @@ static int drain_finish(drain_t *drain) {
   return drain->error;
 }
 
-/* ---- The command
- * --------------------------------------------------------------- */
+/* ---- The command --------------------------------------------------------- */
 
 enum { MAX_OPTIONS = 40 };
 
@@ -263,8 +260,7 @@ static int open_files(command_t *command, const link_file_t *files) {
   return 0;
 }
 
-/* ---- Reporting
- * ------------------------------------------------------------------- */
+/* ---- Reporting ----------------------------------------------------------- */
 
 /* Copies a line, with the memory files' paths replaced by their names. */
 static char *readable_line(const command_t *command, const char *line,
@@ -324,8 +320,7 @@ static moec_status_t report(const command_t *command, const char *text,
   return MOEC_E_CODEGEN;
 }
 
-/* ---- Linking
- * ----------------------------------------------------------------------- */
+/* ---- Linking ------------------------------------------------------------- */
 
 /* What happened, before any of it is reported. */
 typedef struct outcome {
@@ -400,8 +395,7 @@ moec_status_t link_shared(const link_input_t *in, arena_t *arena,
   return status;
 }
 
-/* ---- The whole file
- * ------------------------------------------------------------------ */
+/* ---- The whole file ------------------------------------------------------ */
 
 typedef struct packer {
   output_t output;

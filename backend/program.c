@@ -29,8 +29,7 @@ bool program_is_input_symbol(const program_t *p, const expr_symbol_t *symbol) {
   return p->is_input_symbol[symbol->index];
 }
 
-/* ---- Declarations
- * ------------------------------------------------------------- */
+/* ---- Declarations -------------------------------------------------------- */
 
 LLVMValueRef program_call(program_t *p, const char *name, LLVMTypeRef result,
                           unsigned n, LLVMValueRef *args) {
@@ -137,8 +136,7 @@ bool program_memory(const ir_op_t *op, unsigned i, int64_t *out_kind,
   return true;
 }
 
-/* ---- Tables
- * ---------------------------------------------------------------------- */
+/* ---- Tables -------------------------------------------------------------- */
 
 static LLVMValueRef u32(program_t *p, uint64_t value) {
   return LLVMConstInt(p->em->i32, value, false);

@@ -61,8 +61,7 @@ static LLVMValueRef round_to(emitter_t *em, dtype_t dtype, LLVMValueRef value) {
                               emit_float_to_bits(em, dtype, value, true, NULL));
 }
 
-/* ---- Integers
- * ------------------------------------------------------------------ */
+/* ---- Integers ------------------------------------------------------------ */
 
 static bool is_signed(dtype_t dtype) {
   return dtype_class(dtype) == DT_CLASS_SIGNED;
@@ -169,8 +168,7 @@ static LLVMValueRef int_power(emitter_t *em, dtype_t dtype, LLVMValueRef x,
   return choose(em, negative, inverse, loop.carry[0]);
 }
 
-/* ---- Conversion
- * --------------------------------------------------------------------- */
+/* ---- Conversion ---------------------------------------------------------- */
 
 /* x without bits that f64 does not hold, the last that stays set if one of them
  * was: rounded to a shorter float, it gives what x does. */
@@ -266,8 +264,7 @@ static LLVMValueRef emit_bitcast(emitter_t *em, const ir_op_t *op,
   return emit_from_memory(em, to, bits);
 }
 
-/* ---- By class of type
- * -------------------------------------------------------------------- */
+/* ---- By class of type ---------------------------------------------------- */
 
 /* NaN if either is. */
 static LLVMValueRef float_extreme(emitter_t *em, bool max, LLVMValueRef a,

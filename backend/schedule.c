@@ -14,8 +14,7 @@ enum { CHUNK = 64 };
 
 static unsigned kernel_number(const scheduler_t *s, const char *name);
 
-/* ---- Helpers
- * ------------------------------------------------------------------- */
+/* ---- Helpers ------------------------------------------------------------- */
 
 static LLVMValueRef call(scheduler_t *s, const char *name, LLVMTypeRef result,
                          unsigned n, LLVMValueRef *args) {
@@ -79,8 +78,7 @@ LLVMValueRef schedule_node(scheduler_t *s, const ir_op_t *op) {
   return schedule_i32(s, program_node(s->program, op->loc));
 }
 
-/* ---- Functions
- * ------------------------------------------------------------------- */
+/* ---- Functions ----------------------------------------------------------- */
 
 static LLVMValueRef begin_function(scheduler_t *s, const char *name,
                                    unsigned n_params, bool checked) {
@@ -110,8 +108,7 @@ static void end_function(scheduler_t *s) {
   debug_close(s->em, s->outer);
 }
 
-/* ---- Places
- * -------------------------------------------------------------------------- */
+/* ---- Places -------------------------------------------------------------- */
 
 LLVMValueRef schedule_pointer(scheduler_t *s, const ir_value_t *value) {
   emitter_t *em = s->em;
@@ -242,8 +239,7 @@ void schedule_place_results(scheduler_t *s, const ir_op_t *op,
   }
 }
 
-/* ---- Operations
- * -------------------------------------------------------------------------- */
+/* ---- Operations ---------------------------------------------------------- */
 
 static void set_arg(scheduler_t *s, unsigned index, LLVMValueRef value) {
   LLVMBuildStore(s->em->builder, value,

@@ -77,8 +77,7 @@ static uint64_t hash_bytes(const void *data, size_t size, uint64_t seed) {
   return hash ^ hash >> 32;
 }
 
-/* ---- Collecting
- * -------------------------------------------------------------- */
+/* ---- Collecting ---------------------------------------------------------- */
 
 weights_t *weights_create(arena_t *arena) {
   weights_t *weights = ARENA_NEW(arena, weights_t);
@@ -292,8 +291,7 @@ uint64_t weights_add_stack(weights_t *weights, unsigned n,
   return add_record(weights, record);
 }
 
-/* ---- Streaming
- * --------------------------------------------------------------- */
+/* ---- Streaming ----------------------------------------------------------- */
 
 typedef struct writer {
   const weights_t *weights;

@@ -65,23 +65,7 @@ static const expr_t *copy_atom(cloner_t *c, const expr_atom_t *atom) {
   expr_pool_t *pool = c->module->exprs;
   if (atom->kind == EXPR_ATOM_SYMBOL) return copy_symbol(c, atom->symbol);
   const expr_t *a = copy_expr(c, atom->a), *b = copy_expr(c, atom->b);
-  switch (atom->kind) {
-    case EXPR_ATOM_FLOORDIV:
-      return expr_floordiv(pool, a, b);
-    case EXPR_ATOM_MOD:
-      return expr_mod(pool, a, b);
-    case EXPR_ATOM_MIN:
-      return expr_min(pool, a, b);
-    case EXPR_ATOM_MAX:
-      return expr_max(pool, a, b);
-    case EXPR_ATOM_BROADCAST:
-      return expr_broadcast(pool, a, b);
-    case EXPR_ATOM_IS_ONE:
-      return expr_is_one(pool, a);
-    case EXPR_ATOM_SYMBOL:
-      break;
-  }
-  MOEC_BUG("unknown kind of atom %d", (int)atom->kind);
+  return expr_apply(pool, atom->kind, a, b);
 }
 
 static const expr_t *copy_expr(cloner_t *c, const expr_t *e) {

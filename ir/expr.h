@@ -95,6 +95,10 @@ const expr_t *expr_max(expr_pool_t *pool, const expr_t *a, const expr_t *b);
 const expr_t *expr_broadcast(expr_pool_t *pool, const expr_t *a,
                              const expr_t *b);
 const expr_t *expr_is_one(expr_pool_t *pool, const expr_t *a);
+/* The one of these that an atom of that kind, which is no symbol, stands for.
+ */
+const expr_t *expr_apply(expr_pool_t *pool, expr_atom_kind_t kind,
+                         const expr_t *a, const expr_t *b);
 /* a / b when b divides a as polynomials for all values, else NULL. */
 const expr_t *expr_divide_exactly(expr_pool_t *pool, const expr_t *a,
                                   const expr_t *b);

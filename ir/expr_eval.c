@@ -67,21 +67,9 @@ bool expr_evaluate(const expr_t *e, const int64_t *symbols,
   return true;
 }
 
-/* ---- Substitution
- * ------------------------------------------------------------ */
-
-static const expr_t *substitute_atom(expr_pool_t *pool, const expr_atom_t *atom,
-                                     const expr_t *const *values) {
-  expr_term_t self = {1, 1, &atom};
-  if (atom->kind == EXPR_ATOM_SYMBOL) {
-    const expr_t *value = values[atom->symbol->index];
-    return value != NULL ? value : expr_from_term(pool, &self);
-  }
-  const expr_t *a = expr_substitute(pool, atom->a, values);
-  const expr_t *b =
-      atom->b != NULL ? expr_substitute(pool, atom->b, values) : NULL;
-  if (a == atom->a && b == atom->b) return expr_from_term(pool, &self);
-  switch (atom->kind) {
+const expr_t *expr_apply(expr_pool_t *pool, expr_atom_kind_t kind,
+                         const expr_t *a, const expr_t *b) {
+  switch (kind) {
     case EXPR_ATOM_FLOORDIV:
       return expr_floordiv(pool, a, b);
     case EXPR_ATOM_MOD:
@@ -97,7 +85,23 @@ static const expr_t *substitute_atom(expr_pool_t *pool, const expr_atom_t *atom,
     case EXPR_ATOM_SYMBOL:
       break;
   }
-  MOEC_BUG("atom of kind %d", (int)atom->kind);
+  MOEC_BUG("atom of kind %d", (int)kind);
+}
+
+/* ---- Substitution -------------------------------------------------------- */
+
+static const expr_t *substitute_atom(expr_pool_t *pool, const expr_atom_t *atom,
+                                     const expr_t *const *values) {
+  expr_term_t self = {1, 1, &atom};
+  if (atom->kind == EXPR_ATOM_SYMBOL) {
+    const expr_t *value = values[atom->symbol->index];
+    return value != NULL ? value : expr_from_term(pool, &self);
+  }
+  const expr_t *a = expr_substitute(pool, atom->a, values);
+  const expr_t *b =
+      atom->b != NULL ? expr_substitute(pool, atom->b, values) : NULL;
+  if (a == atom->a && b == atom->b) return expr_from_term(pool, &self);
+  return expr_apply(pool, atom->kind, a, b);
 }
 
 const expr_t *expr_substitute(expr_pool_t *pool, const expr_t *e,

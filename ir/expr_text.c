@@ -19,8 +19,7 @@ static const struct function {
     [EXPR_ATOM_IS_ONE] = {"is_one", 1},
 };
 
-/* ---- Printing
- * ----------------------------------------------------------------- */
+/* ---- Printing ------------------------------------------------------------ */
 
 static void print_atom(const expr_atom_t *atom, text_t *out) {
   if (atom->kind == EXPR_ATOM_SYMBOL) {
@@ -57,8 +56,7 @@ void expr_print(const expr_t *e, text_t *out) {
   }
 }
 
-/* ---- Parsing
- * ------------------------------------------------------------------- */
+/* ---- Parsing ------------------------------------------------------------- */
 
 typedef struct parser {
   expr_pool_t *pool;

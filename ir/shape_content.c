@@ -181,8 +181,7 @@ static const expr_t *unary(const content_t *c, const expr_t *x) {
   }
 }
 
-/* ---- Positions
- * --------------------------------------------------------------- */
+/* ---- Positions ----------------------------------------------------------- */
 
 static int64_t dim_of(const ir_type_t *type, unsigned axis) {
   int64_t dim;
@@ -290,8 +289,7 @@ static const expr_t *selected(const content_t *c, int64_t index) {
   return operand_at(c, chosen != 0 ? 1 : 2, index);
 }
 
-/* ---- Reductions
- * ---------------------------------------------------------------- */
+/* ---- Reductions ---------------------------------------------------------- */
 
 static ir_opcode_t combiner(ir_opcode_t code) {
   return code == OP_REDUCE_SUM    ? OP_ADD

@@ -319,8 +319,7 @@ ir_value_t *kernel_like(kernel_t *k, const ir_op_t *like, unsigned n_in,
   return place(k, op);
 }
 
-/* ---- Memory
- * ------------------------------------------------------------------ */
+/* ---- Memory -------------------------------------------------------------- */
 
 ir_value_t *kernel_load(kernel_t *k, ir_value_t *buffer, ir_value_t *index,
                         ir_value_t *mask) {
@@ -354,8 +353,7 @@ void kernel_assert(kernel_t *k, ir_value_t *cond, moec_status_t status) {
   place(k, op);
 }
 
-/* ---- Loops
- * ---------------------------------------------------------------------- */
+/* ---- Loops --------------------------------------------------------------- */
 
 static void open_region(kernel_t *k, ir_op_t *op, unsigned n_args,
                         const ir_type_t *types) {
@@ -502,8 +500,7 @@ void kernel_remember(kernel_t *k, const ir_value_t *tensor, unsigned n,
   k->results = m;
 }
 
-/* ---- The end
- * ----------------------------------------------------------------------- */
+/* ---- The end ------------------------------------------------------------- */
 
 /* Moves the used placeholders into the function's real arguments. */
 static void settle_params(kernel_t *k) {

@@ -106,8 +106,7 @@ static void note_fused(lower_t *lo, ir_op_t *op) {
     if (l->merges(op, d)) op->merges |= 1u << d;
 }
 
-/* ---- The schedule
- * ------------------------------------------------------------ */
+/* ---- The schedule -------------------------------------------------------- */
 
 static bool in_schedule(const lower_t *lo, const ir_value_t *value) {
   return ir_home(value)->func == lo->schedule.region->func;
@@ -177,8 +176,7 @@ void lower_call(lower_t *lo, const ir_op_t *op, const char *routine,
     lower_set_stored(lo, &op->out[i], &call->out[i]);
 }
 
-/* ---- Storing what elem gives
- * ------------------------------------------------- */
+/* ---- Storing what elem gives --------------------------------------------- */
 
 static bool is_reduction(const ir_op_t *op) {
   return lowering_of(op->code) == &lowering_reduce ||
@@ -323,8 +321,7 @@ ir_value_t *lower_private_copy(lower_t *lo, ir_value_t *source, ir_loc_t loc) {
   return ours && last_use ? stored : copy_stored(lo, stored, loc);
 }
 
-/* ---- The pass
- * ------------------------------------------------------------------ */
+/* ---- The pass ------------------------------------------------------------ */
 
 static ir_value_t *map_to_stored(void *user, ir_value_t *value) {
   return value == NULL ? NULL : lower_stored(user, value);

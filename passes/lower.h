@@ -68,8 +68,7 @@ ir_value_t *lower_broadcast_index(kernel_t *k, const expr_t *from,
                                   const expr_t *to, ir_value_t *idx);
 bool lower_merges(const ir_value_t *tensor, unsigned d);
 
-/* ---- Loop nests
- * -------------------------------------------------------------- */
+/* ---- Loop nests ---------------------------------------------------------- */
 
 /* How the dimensions of a result are walked: a parallel unit covers one index
  * of the outer loops and a chunk of the innermost one. */
@@ -104,8 +103,7 @@ void nest_open(kernel_t *k, const nest_t *nest, bool vector, ir_value_t **idx);
 void lower_split(kernel_t *k, unsigned n, const expr_t *const *dim,
                  ir_value_t *number, ir_value_t **out_idx);
 
-/* ---- The schedule
- * ------------------------------------------------------------ */
+/* ---- The schedule -------------------------------------------------------- */
 
 /* Lowers the operations of a region, in sequence, to where the schedule is
  * being built; not their terminator, which is returned. */
@@ -166,8 +164,7 @@ dtype_t lower_sum_dtype(dtype_t dtype); /* of a product of such results */
 const expr_t *lower_count_tiles(expr_pool_t *pool, dtype_t sum,
                                 const expr_t *rows, const expr_t *columns);
 
-/* ---- Affine views
- * --------------------------------------------------------------- */
+/* ---- Affine views -------------------------------------------------------- */
 
 /* tensor[idx..] = base[offset + sum idx[d] * stride[d]] */
 typedef struct view {

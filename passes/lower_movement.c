@@ -15,8 +15,7 @@ static ir_value_t *elem_view(kernel_t *k, const view_t *view, unsigned rank,
   return kernel_load(k, kernel_operand(k, view->base), linear, NULL);
 }
 
-/* ---- reshape
- * ------------------------------------------------------------------ */
+/* ---- reshape ------------------------------------------------------------- */
 
 /* Index of the operand for a result index, group by group of dimensions with
  * equal products, so that merging needs no division. */
@@ -104,8 +103,7 @@ static bool merges_reshape(const ir_op_t *op, unsigned d) {
 const lowering_t lowering_reshape = {.elem = elem_reshape,
                                      .merges = merges_reshape};
 
-/* ---- transpose, slice
- * ------------------------------------------------------------ */
+/* ---- transpose, slice ---------------------------------------------------- */
 
 static ir_value_t *elem_transpose(kernel_t *k, const ir_op_t *op,
                                   unsigned result, ir_value_t *const *idx) {
@@ -157,8 +155,7 @@ static bool merges_slice(const ir_op_t *op, unsigned d) {
 
 const lowering_t lowering_slice = {.elem = elem_slice, .merges = merges_slice};
 
-/* ---- concat
- * ----------------------------------------------------------------------- */
+/* ---- concat -------------------------------------------------------------- */
 
 static unsigned concat_axis(const ir_op_t *op) {
   int64_t axis = ir_get_int(op, ATTR_CONCAT_axis);

@@ -4,8 +4,7 @@
 
 #include "passes/lower.h"
 
-/* ---- reduce
- * -------------------------------------------------------------------- */
+/* ---- reduce -------------------------------------------------------------- */
 
 typedef struct reduce_form {
   const char *kind;
@@ -256,8 +255,7 @@ static bool merges_reduce(const ir_op_t *op, unsigned d) {
 const lowering_t lowering_reduce = {.elem = elem_reduce,
                                     .merges = merges_reduce};
 
-/* ---- arg_max, arg_min
- * ------------------------------------------------------------- */
+/* ---- arg_max, arg_min ---------------------------------------------------- */
 
 /* First the extreme value, then the first (or last) place that has it; a NaN is
  * more extreme than any number. */
@@ -295,8 +293,7 @@ static ir_value_t *elem_arg_reduce(kernel_t *k, const ir_op_t *op,
 const lowering_t lowering_arg_reduce = {.elem = elem_arg_reduce,
                                         .merges = merges_reduce};
 
-/* ---- cum_sum, cum_prod
- * --------------------------------------------------------------- */
+/* ---- cum_sum, cum_prod --------------------------------------------------- */
 
 /* Plans a nest over all dimensions but `axis`, whose index the caller walks. */
 static void plan_rows(lower_t *lo, nest_t *nest, const ir_value_t *x,
@@ -393,8 +390,7 @@ static void root_greedy(lower_t *lo, ir_op_t *op) {
 
 const lowering_t lowering_greedy = {.root = root_greedy};
 
-/* ---- softmax
- * -------------------------------------------------------------------------- */
+/* ---- softmax ------------------------------------------------------------- */
 
 typedef struct soft_row {
   kernel_t *k;

@@ -112,8 +112,7 @@ static void root_scatter_nd(lower_t *lo, ir_op_t *op) {
 
 const lowering_t lowering_scatter_nd = {.root = root_scatter_nd};
 
-/* ---- Runtime routines
- * ------------------------------------------------------------- */
+/* ---- Runtime routines ---------------------------------------------------- */
 
 static void root_topk(lower_t *lo, ir_op_t *op) {
   expr_pool_t *pool = lo->module->exprs;

@@ -53,8 +53,7 @@ typedef struct search {
   moe_refusals_t refusals;
 } search_t;
 
-/* ---- Finding
- * ----------------------------------------------------------------- */
+/* ---- Finding ------------------------------------------------------------- */
 
 /* A fresh builder for each candidate: what it learns is about one root. */
 static void aim(search_t *s, const ir_op_t *root, const moe_source_t *source) {
@@ -486,8 +485,7 @@ static void try_apart(search_t *s) {
   }
 }
 
-/* ---- Writing
- * ------------------------------------------------------------------ */
+/* ---- Writing ------------------------------------------------------------- */
 
 static ir_value_t *now(void *user, ir_value_t *value) {
   const search_t *s = user;

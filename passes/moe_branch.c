@@ -3,8 +3,7 @@
 #include "passes/moe_read.h"
 #include "passes/rules.h"
 
-/* ---- Numbers that are never negative
- * ------------------------------------------ */
+/* ---- Numbers that are never negative ------------------------------------- */
 
 static bool constant_is_nonnegative(const ir_op_t *op) {
   int64_t count;
@@ -68,8 +67,7 @@ bool moe_is_nonnegative(const ir_value_t *value) {
   return is_nonnegative(value, 0);
 }
 
-/* ---- Conditions
- * ----------------------------------------------------------------- */
+/* ---- Conditions ---------------------------------------------------------- */
 
 static bool is_zero(const ir_value_t *value) {
   double x;

@@ -271,8 +271,7 @@ static moe_term_t *mixed_leaf(moe_builder_t *b, ir_value_t *value,
   return moe_term_leaf(b->terms, slots ? TERM_ROUTE : TERM_TOKEN, value, tag);
 }
 
-/* ---- Reading
- * ----------------------------------------------------------------- */
+/* ---- Reading ------------------------------------------------------------- */
 
 /* The term of an operation; what stood in its way is put aside where rows end
  * there. */

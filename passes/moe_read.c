@@ -20,8 +20,7 @@ bool moe_has_rows(const ir_type_t *type, const uint8_t *tag) {
   return (moe_tag_union(type->rank, tag) & ROWS) != 0;
 }
 
-/* ---- Elementwise
- * ------------------------------------------------------------- */
+/* ---- Elementwise --------------------------------------------------------- */
 
 /* Rows of the layout that have the layout's expert, and no other. */
 static bool has_own_rows(const moe_layout_t *layout) {
@@ -137,8 +136,7 @@ static moe_term_t *read_elementwise(moe_builder_t *b, ir_value_t *value,
                                              .in = in});
 }
 
-/* ---- Shapes
- * ------------------------------------------------------------------ */
+/* ---- Shapes -------------------------------------------------------------- */
 
 static moe_term_t *read_reshape(moe_builder_t *b, ir_value_t *value,
                                 const uint8_t *tag,
@@ -244,8 +242,7 @@ static moe_term_t *read_transpose(moe_builder_t *b, ir_value_t *value,
                                              .exprs = order});
 }
 
-/* ---- Along an axis
- * ------------------------------------------------------------ */
+/* ---- Along an axis ------------------------------------------------------- */
 
 /* The number of an axis among the features; -1: it is none of them. */
 static int64_t feature_axis(const ir_type_t *type, const uint8_t *tag,
@@ -350,8 +347,7 @@ static moe_term_t *read_reduce(moe_builder_t *b, ir_value_t *value,
   return moe_term_reshape(b->terms, sum, rank, dim);
 }
 
-/* ---- Which operation
- * ----------------------------------------------------------- */
+/* ---- Which operation ----------------------------------------------------- */
 
 static moe_reader_t *reader_of(const ir_op_t *op) {
   switch (op->code) {

@@ -515,8 +515,7 @@ const moe_fact_t *moe_rule_matmul(moe_facts_t *facts, ir_value_t *value) {
   return out;
 }
 
-/* ---- Branches
- * ---------------------------------------------------------------- */
+/* ---- Branches ------------------------------------------------------------ */
 
 const moe_fact_t *moe_rule_if(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;

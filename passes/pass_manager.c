@@ -50,8 +50,7 @@ bool pass_allow_rewrite(pass_ctx_t *ctx, const char *rule, const ir_op_t *at) {
   return true;
 }
 
-/* ---- Lists of names
- * ------------------------------------------------------------ */
+/* ---- Lists of names ------------------------------------------------------ */
 
 /* Takes the next name off a comma-separated list. */
 static bool next_name(const char **list, const char **out_name,
@@ -89,8 +88,7 @@ moec_status_t pass_check_list(const char *list, diag_sink_t *diag) {
   return MOEC_OK;
 }
 
-/* ---- Output
- * ----------------------------------------------------------------------- */
+/* ---- Output -------------------------------------------------------------- */
 
 void pass_dump(pass_ctx_t *ctx, const char *name) {
   if (ctx->options->dump_dir == NULL) return;
@@ -132,8 +130,7 @@ static void check(pass_ctx_t *ctx, const pass_info_t *pass) {
            ctx->diag->last != NULL ? ctx->diag->last->text : "?");
 }
 
-/* ---- Running
- * ------------------------------------------------------------------------- */
+/* ---- Running ------------------------------------------------------------- */
 
 /* Those that were asked for but not allowed are counted too. */
 static long rewrites_made(const pass_ctx_t *ctx) {

@@ -171,8 +171,7 @@ ir_value_t *apply_broadcast_later(ir_op_t *op, ir_builder_t *b) {
   return ir_expand(b, ir_place(b, small), to->rank, to->dim);
 }
 
-/* ---- Products of copies
- * ------------------------------------------------------ */
+/* ---- Products of copies -------------------------------------------------- */
 
 /* Replacing operand `index` by x keeps the matrices and the batch. */
 static bool keeps_product(const ir_op_t *op, unsigned index,

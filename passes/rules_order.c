@@ -139,8 +139,7 @@ ir_value_t *apply_reshape_of_expand(ir_op_t *op, ir_builder_t *b) {
   return ir_expand(b, x, to->rank, to->dim);
 }
 
-/* ---- Splitting dimensions before a transpose
- * --------------------------------- */
+/* ---- Splitting dimensions before a transpose ----------------------------- */
 
 /* Dimensions [first[i], first[i + 1]) of the reshape's result make up dimension
  * i of the transpose's; false where there is no such division. */
@@ -187,8 +186,7 @@ ir_value_t *apply_reshape_of_transpose(ir_op_t *op, ir_builder_t *b) {
   return ir_transpose(b, x, moved);
 }
 
-/* ---- Casts that meet
- * ------------------------------------------------------------ */
+/* ---- Casts that meet ----------------------------------------------------- */
 
 enum { MAX_MOVES = 4 };
 

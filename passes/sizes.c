@@ -251,8 +251,7 @@ static number_t bound_number(const ir_op_t *bind) {
   return number;
 }
 
-/* ---- What is known
- * ------------------------------------------------------------ */
+/* ---- What is known ------------------------------------------------------- */
 
 static void make_table(sizes_t *s, size_t n) {
   size_t capacity = 16;
@@ -287,8 +286,7 @@ static void know_size(const sizes_t *s, const number_t *number,
   *entry = (entry_t){number->value, number->index, size, at->parent};
 }
 
-/* ---- Other sizes for symbols
- * -------------------------------------------------- */
+/* ---- Other sizes for symbols --------------------------------------------- */
 
 static const expr_t *resize(sizes_t *s, const expr_t *e) {
   recent_t *recent = &s->recent[e->hash % RECENT];
@@ -315,8 +313,7 @@ static void resize_symbols(sizes_t *s, const ir_op_t *op, ir_attr_id_t id) {
   for (unsigned i = 0; i < n; i++) resize_symbol(s, symbols[i]);
 }
 
-/* ---- Binds
- * -------------------------------------------------------------------- */
+/* ---- Binds --------------------------------------------------------------- */
 
 /* Whether a size is never below what the symbol may be, or above. */
 static bool is_within(const sizes_t *s, const expr_t *least, const expr_t *most,
@@ -426,8 +423,7 @@ static void visit(sizes_t *s, ir_op_t *op) {
   }
 }
 
-/* ---- Types, contents and attributes
- * ------------------------------------------- */
+/* ---- Types, contents and attributes -------------------------------------- */
 
 static change_t *new_change(sizes_t *s) {
   change_t *change = ARENA_NEW(s->ctx->scratch, change_t);
@@ -546,8 +542,7 @@ static moec_status_t resize_region(sizes_t *s, ir_region_t *region,
   return MOEC_OK;
 }
 
-/* ---- The pass
- * ----------------------------------------------------------------- */
+/* ---- The pass ------------------------------------------------------------ */
 
 static void erase_gone(const sizes_t *s) {
   for (ir_op_t *op = ir_walk_first(s->func), *next; op != NULL; op = next) {

@@ -28,8 +28,7 @@ static void tell(const compile_options_t *options, const char *stage) {
     options->progress(options->progress_user, stage);
 }
 
-/* ---- Reading
- * ------------------------------------------------------------------ */
+/* ---- Reading ------------------------------------------------------------- */
 
 enum { MAX_VARIANTS = 32 };
 
@@ -92,8 +91,7 @@ static moec_status_t import(session_t *s, ir_module_t **out_module) {
   return onnx_import(model, &options, s->diag, out_module);
 }
 
-/* ---- Writing
- * -------------------------------------------------------------------- */
+/* ---- Writing ------------------------------------------------------------- */
 
 static moec_status_t choose_target(session_t *s) {
   const char *triple = s->options->target;
@@ -297,8 +295,7 @@ static pass_options_t choose_passes(const session_t *s) {
   return passes;
 }
 
-/* ---- The whole
- * ------------------------------------------------------------------- */
+/* ---- The whole ----------------------------------------------------------- */
 
 /* Adds the time since `start`; returns the time now. */
 static double end_stage(session_t *s, const char *name, double start) {

@@ -132,8 +132,7 @@ static bool is_nan_code(const small_t *s, unsigned code) {
   return isnan(value_of(s, code));
 }
 
-/* ---- Code under test
- * ---------------------------------------------------------- */
+/* ---- Code under test ----------------------------------------------------- */
 
 typedef struct conversion {
   dtype_t dtype;
@@ -199,8 +198,7 @@ static int dispose_all(void **state) {
   return 0;
 }
 
-/* ---- Widening
- * ---------------------------------------------------------------- */
+/* ---- Widening ------------------------------------------------------------ */
 
 static void check_widening(const small_t *s, unsigned isa, unsigned wide) {
   enum { MOST = 1 << 16 };
@@ -252,8 +250,7 @@ static void f8e8m0_codes_are_powers_of_two(void **state) {
   }
 }
 
-/* ---- Narrowing
- * ---------------------------------------------------------------- */
+/* ---- Narrowing ----------------------------------------------------------- */
 
 static uint64_t random_state;
 

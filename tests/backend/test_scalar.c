@@ -115,8 +115,7 @@ static int dispose_all(void **state) {
   return 0;
 }
 
-/* ---- Values
- * -------------------------------------------------------------------- */
+/* ---- Values -------------------------------------------------------------- */
 
 static bool is_signed(dtype_t dtype) {
   return dtype_class(dtype) == DT_CLASS_SIGNED;
@@ -164,8 +163,7 @@ static void set_value(dtype_t dtype, void *bytes, unsigned at, unsigned which) {
   }
 }
 
-/* ---- Definitions
- * ------------------------------------------------------------------ */
+/* ---- Definitions --------------------------------------------------------- */
 
 static int64_t divide(dtype_t dtype, bool remainder, int64_t a, int64_t b) {
   if (b == 0) return 0;
@@ -362,8 +360,7 @@ static void define(const probe_t *p, const void *x, const void *y, unsigned i,
   }
 }
 
-/* ---- Comparing
- * ---------------------------------------------------------------------- */
+/* ---- Comparing ----------------------------------------------------------- */
 
 /* Of zeros the sign counts, but for the extremes; of NaN nothing does. */
 static bool same(const probe_t *p, const void *a, const void *b, unsigned i) {

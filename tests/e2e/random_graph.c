@@ -288,8 +288,7 @@ static bool make_cast(maker_t *m) {
   return keep(m, ir_cast(&m->b, x.value, to), size, error, x.whole && !is_wild);
 }
 
-/* ---- Movement
- * ----------------------------------------------------------------- */
+/* ---- Movement ------------------------------------------------------------ */
 
 static bool make_transpose(maker_t *m) {
   item_t x = *pick_item(m);
@@ -427,8 +426,7 @@ static bool make_gather(maker_t *m) {
   return keep_like(m, ir_gather(&m->b, x.value, index, axis), &x);
 }
 
-/* ---- Reductions, scans, products
- * ------------------------------------------------ */
+/* ---- Reductions, scans, products ----------------------------------------- */
 
 /* The sum of `count` elements up to `size`, each off by `error`. */
 static bool keep_sum(maker_t *m, ir_value_t *y, double count, double size,
@@ -580,8 +578,7 @@ static bool make_byte_matmul(maker_t *m) {
   return false;
 }
 
-/* ---- The whole
- * -------------------------------------------------------------------- */
+/* ---- The whole ----------------------------------------------------------- */
 
 typedef bool (*make_fn)(maker_t *m);
 static const make_fn makers[] = {

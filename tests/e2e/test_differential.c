@@ -76,8 +76,7 @@ static void fail_trial(trial_t *t, const char *what) {
            (unsigned long long)t->seed, t->text.data);
 }
 
-/* ---- Compiling
- * ---------------------------------------------------------------- */
+/* ---- Compiling ----------------------------------------------------------- */
 
 static void write_text(trial_t *t, const char *path) {
   FILE *file = fopen(path, "wb");
@@ -125,8 +124,7 @@ static void compile_level(trial_t *t, unsigned level, const isas_t *isas) {
   open_configs(t, level, isas);
 }
 
-/* ---- Running
- * ------------------------------------------------------------------- */
+/* ---- Running ------------------------------------------------------------- */
 
 static uint64_t count_of(const int64_t *dims, unsigned rank) {
   uint64_t count = 1;

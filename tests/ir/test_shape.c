@@ -71,8 +71,7 @@ static void casts_keep_the_shape(void **state) {
               "size");
 }
 
-/* ---- Sources
- * ------------------------------------------------------------------ */
+/* ---- Sources ------------------------------------------------------------- */
 
 static ir_op_t *constant(fixture_t *f, dtype_t dtype, unsigned rank,
                          const int64_t *shape, uint64_t size) {
@@ -133,8 +132,7 @@ static void bind_defines_a_symbol(void **state) {
   CHECK_ERROR(op, "bind defines 2*count, expected a symbol");
 }
 
-/* ---- Movement
- * ------------------------------------------------------------------- */
+/* ---- Movement ------------------------------------------------------------ */
 
 static void reshape_keeps_the_number_of_elements(void **state) {
   ir_op_t *op = OP_OF(RESHAPE, 1, "f32[B,S,12]");
@@ -256,8 +254,7 @@ static void unfold_puts_windows_behind_channels(void **state) {
   CHECK_ERROR(op, "strides of unfold has 1 entries, expected 2");
 }
 
-/* ---- Indices
- * --------------------------------------------------------------------- */
+/* ---- Indices ------------------------------------------------------------- */
 
 static void gather_replaces_one_axis(void **state) {
   ir_op_t *op = OP_OF(GATHER, 1, "f32[V,H]", "i64[B,S]");
@@ -326,8 +323,7 @@ static void scatters_have_the_shape_of_data(void **state) {
               "integer type");
 }
 
-/* ---- Reductions
- * ------------------------------------------------------------------ */
+/* ---- Reductions ---------------------------------------------------------- */
 
 static void reductions_drop_or_keep_axes(void **state) {
   ir_op_t *op = OP_OF(REDUCE_SUM, 1, "f32[B,S,H]");
@@ -394,8 +390,7 @@ static void nonzero_lists_coordinates(void **state) {
   CHECK_TYPE(op, 0, "i64[2,count]");
 }
 
-/* ---- Products
- * --------------------------------------------------------------------- */
+/* ---- Products ------------------------------------------------------------ */
 
 static void matmul_broadcasts_batches(void **state) {
   CHECK_TYPE(OP_OF(MATMUL, 1, "f32[B,1,S,K]", "f32[8,K,N]"), 0, "f32[B,8,S,N]");
@@ -435,8 +430,7 @@ static void products_read_panels(void **state) {
               "96 columns");
 }
 
-/* ---- Loop level
- * --------------------------------------------------------------------- */
+/* ---- Loop level ---------------------------------------------------------- */
 
 static void loads_and_stores_follow_the_buffer(void **state) {
   fixture_t *f = *state;

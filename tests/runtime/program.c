@@ -8,6 +8,20 @@
 #include <cmocka.h>
 
 program_hooks_t program_hooks;
+moec_instance_t *program_instance;
+
+int program_create(void **state) {
+  (void)state;
+  const moec_options_t options = {.struct_size = sizeof options,
+                                  .n_threads = 3};
+  return moert_create(&options, &program_instance) == MOEC_OK ? 0 : -1;
+}
+
+int program_destroy(void **state) {
+  (void)state;
+  moert_destroy(program_instance);
+  return 0;
+}
 
 /* Kernel: y[i] = a[i] * c + b[i % s]; units are elements. */
 static void kernel_y(const moert_arg_t *args, int64_t begin, int64_t end) {

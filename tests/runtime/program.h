@@ -35,6 +35,12 @@ typedef struct program_hooks {
 } program_hooks_t;
 extern program_hooks_t program_hooks;
 
+/* An instance of three threads for tests of single routines, made and destroyed
+ * around a group of them. */
+extern moec_instance_t *program_instance;
+int program_create(void **state);
+int program_destroy(void **state);
+
 /* Inputs and outputs of one run, with n and s as N and S. */
 typedef struct program_io {
   float a[64], c;

@@ -14,20 +14,6 @@ typedef struct sorted {
   int64_t offsets[MAX_GROUPS + 3], tiles[3 * MAX_ROWS + 1], n_tiles;
 } sorted_t;
 
-static moec_instance_t *instance;
-
-static int set_up(void **state) {
-  (void)state;
-  const moec_options_t options = {.struct_size = sizeof options};
-  return moert_create(&options, &instance) == MOEC_OK ? 0 : -1;
-}
-
-static int tear_down(void **state) {
-  (void)state;
-  moert_destroy(instance);
-  return 0;
-}
-
 static int64_t most_tiles(int64_t n, int64_t groups) {
   int64_t most = n / TILE + groups + 1;
   return n < most ? n : most;
@@ -41,7 +27,8 @@ static void sort(sorted_t *s, int64_t *key, int64_t n, int64_t groups) {
                         {.pointer = s->tiles}, {.pointer = &s->n_tiles},
                         {.pointer = key},      {.i = n},
                         {.i = groups},         {.i = TILE}};
-  assert_int_equal(moert_op_group_rows(&instance->frame, args), MOEC_OK);
+  assert_int_equal(moert_op_group_rows(&program_instance->frame, args),
+                   MOEC_OK);
   assert_int_equal(s->order[n], FENCE);
   assert_int_equal(s->place[n], FENCE);
   assert_int_equal(s->group[n], FENCE);
@@ -135,11 +122,11 @@ static void few_rows_may_be_of_one_group(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(rows_lie_by_group_in_tiles_of_their_own,
-                                      set_up, tear_down),
-      cmocka_unit_test_setup_teardown(few_rows_may_be_of_one_group, set_up,
-                                      tear_down),
-      cmocka_unit_test_setup_teardown(numbers_far_outside_name_no_group, set_up,
-                                      tear_down),
+                                      program_create, program_destroy),
+      cmocka_unit_test_setup_teardown(few_rows_may_be_of_one_group,
+                                      program_create, program_destroy),
+      cmocka_unit_test_setup_teardown(numbers_far_outside_name_no_group,
+                                      program_create, program_destroy),
   };
   return cmocka_run_group_tests_name("runtime/group_rows", tests, NULL, NULL);
 }

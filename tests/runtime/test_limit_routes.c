@@ -19,20 +19,6 @@ typedef struct places {
   int64_t scratch[MAX_COUNTERS + 1];
 } places_t;
 
-static moec_instance_t *instance;
-
-static int set_up(void **state) {
-  (void)state;
-  const moec_options_t options = {.struct_size = sizeof options};
-  return moert_create(&options, &instance) == MOEC_OK ? 0 : -1;
-}
-
-static int tear_down(void **state) {
-  (void)state;
-  moert_destroy(instance);
-  return 0;
-}
-
 static void limit(places_t *p, int64_t *expert, int64_t *capacity,
                   const limits_t *l) {
   int64_t n = l->groups * l->tokens * l->k, counters = l->groups * l->experts;
@@ -42,7 +28,8 @@ static void limit(places_t *p, int64_t *expert, int64_t *capacity,
       {.pointer = expert},  {.pointer = capacity}, {.i = capacity != NULL},
       {.i = l->groups},     {.i = l->tokens},      {.i = l->k},
       {.i = l->experts},    {.i = l->by_slot},     {.i = l->behind_kept}};
-  assert_int_equal(moert_op_limit_routes(&instance->frame, args), MOEC_OK);
+  assert_int_equal(moert_op_limit_routes(&program_instance->frame, args),
+                   MOEC_OK);
   assert_int_equal(p->kept[n], FENCE);
   assert_int_equal(p->place[n], FENCE);
   assert_int_equal(p->scratch[counters], FENCE);
@@ -121,10 +108,10 @@ static void numbers_far_outside_name_no_expert(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_setup_teardown(routes_are_counted_in_order, set_up,
-                                      tear_down),
+      cmocka_unit_test_setup_teardown(routes_are_counted_in_order,
+                                      program_create, program_destroy),
       cmocka_unit_test_setup_teardown(numbers_far_outside_name_no_expert,
-                                      set_up, tear_down),
+                                      program_create, program_destroy),
   };
   return cmocka_run_group_tests_name("runtime/limit_routes", tests, NULL, NULL);
 }

@@ -7,21 +7,6 @@
 
 #include "tests/runtime/program.h"
 
-static moec_instance_t *instance;
-
-static int set_up(void **state) {
-  (void)state;
-  const moec_options_t options = {.struct_size = sizeof options,
-                                  .n_threads = 3};
-  return moert_create(&options, &instance) == MOEC_OK ? 0 : -1;
-}
-
-static int tear_down(void **state) {
-  (void)state;
-  moert_destroy(instance);
-  return 0;
-}
-
 static int32_t call(int64_t *out, const void *in, int32_t dtype, int64_t rank,
                     const int64_t *dims, int64_t count) {
   moert_arg_t args[5 + MOEC_MAX_RANK] = {{.pointer = out},
@@ -30,7 +15,7 @@ static int32_t call(int64_t *out, const void *in, int32_t dtype, int64_t rank,
                                          {.i = rank}};
   for (int64_t i = 0; i < rank; i++) args[4 + i].i = dims[i];
   args[4 + rank].i = count;
-  return moert_op_nonzero(&instance->frame, args);
+  return moert_op_nonzero(&program_instance->frame, args);
 }
 
 /* Compares with the definition; is_set[i] tells of element i. */
@@ -151,7 +136,7 @@ static void a_wrong_count_is_an_internal_error(void **state) {
   const int64_t dims[] = {3};
   int64_t out[3];
   assert_int_equal(call(out, in, MOEC_I8, 1, dims, 3), MOEC_E_INTERNAL);
-  assert_string_equal(moert_message(instance),
+  assert_string_equal(moert_message(program_instance),
                       "2 elements are not zero but 3 were counted");
   assert_int_equal(call(out, in, MOEC_STRING, 1, dims, 3), MOEC_E_UNSUPPORTED);
 }
@@ -186,6 +171,6 @@ int main(void) {
       cmocka_unit_test(a_wrong_count_is_an_internal_error),
       cmocka_unit_test(large_tensors_are_split_among_threads),
   };
-  return cmocka_run_group_tests_name("runtime/nonzero", tests, set_up,
-                                     tear_down);
+  return cmocka_run_group_tests_name("runtime/nonzero", tests, program_create,
+                                     program_destroy);
 }

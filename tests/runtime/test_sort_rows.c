@@ -8,20 +8,6 @@
 
 #include "tests/runtime/program.h"
 
-static moec_instance_t *instance;
-
-static int set_up(void **state) {
-  (void)state;
-  const moec_options_t options = {.struct_size = sizeof options};
-  return moert_create(&options, &instance) == MOEC_OK ? 0 : -1;
-}
-
-static int tear_down(void **state) {
-  (void)state;
-  moert_destroy(instance);
-  return 0;
-}
-
 static int32_t call(int64_t *order, const void *in, int32_t dtype, int64_t n,
                     int64_t m) {
   size_t bytes = (size_t)n * sizeof(int64_t);
@@ -32,7 +18,7 @@ static int32_t call(int64_t *order, const void *in, int32_t dtype, int64_t n,
                         {.i = dtype},
                         {.i = n},
                         {.i = m}};
-  int32_t status = moert_op_sort_rows(&instance->frame, args);
+  int32_t status = moert_op_sort_rows(&program_instance->frame, args);
   free(scratch);
   return status;
 }
@@ -91,15 +77,16 @@ static void strings_and_complex_numbers_are_refused(void **state) {
   (void)state;
   int64_t order[1];
   const double x[2] = {0, 0};
-  instance->frame.node = 1;
+  program_instance->frame.node = 1;
   assert_int_equal(call(order, x, MOEC_STRING, 1, 1), MOEC_E_UNSUPPORTED);
   assert_int_equal(call(order, x, MOEC_C64, 1, 1), MOEC_E_UNSUPPORTED);
   assert_int_equal(call(order, x, MOEC_C128, 1, 1), MOEC_E_UNSUPPORTED);
   assert_int_equal(call(order, x, MOEC_I4, 1, 1), MOEC_E_UNSUPPORTED);
-  instance->frame.node = -1;
+  program_instance->frame.node = -1;
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) \
+  cmocka_unit_test_setup_teardown(name, program_create, program_destroy)
 
 int main(void) {
   const struct CMUnitTest tests[] = {

@@ -8,21 +8,6 @@
 
 #include "tests/runtime/program.h"
 
-static moec_instance_t *instance;
-
-static int set_up(void **state) {
-  (void)state;
-  const moec_options_t options = {.struct_size = sizeof options,
-                                  .n_threads = 3};
-  return moert_create(&options, &instance) == MOEC_OK ? 0 : -1;
-}
-
-static int tear_down(void **state) {
-  (void)state;
-  moert_destroy(instance);
-  return 0;
-}
-
 /* A number as sign, and integer and double parts: doubles hold all types but
  * the 64-bit integers, those are compared as integers. */
 typedef struct number {
@@ -152,7 +137,7 @@ static int32_t call(void *values, void *indices, const void *in, int32_t dtype,
                               {.i = k},
                               {.i = largest},
                               {.i = 1}};
-  return moert_op_topk(&instance->frame, args);
+  return moert_op_topk(&program_instance->frame, args);
 }
 
 /* Exact-size buffers, so that a sanitizer sees a step beyond. */
@@ -304,16 +289,16 @@ static void k_larger_than_axis_is_rejected(void **state) {
   (void)state;
   float x[4] = {0};
   int64_t indices[5];
-  instance->frame.node = 1;
+  program_instance->frame.node = 1;
   assert_int_equal(call(x, indices, x, MOEC_F32, 1, 4, 1, 5, true),
                    MOEC_E_VALUE);
   assert_string_equal(
-      moert_message(instance),
+      moert_message(program_instance),
       "node #1 \"range\" (Range): k is 5 but the axis has 4 elements");
-  instance->frame.node = -1;
+  program_instance->frame.node = -1;
   assert_int_equal(call(x, indices, x, MOEC_F32, 1, 4, 1, -1, true),
                    MOEC_E_VALUE);
-  assert_string_equal(moert_message(instance),
+  assert_string_equal(moert_message(program_instance),
                       "k is -1 but the axis has 4 elements");
   assert_int_equal(call(x, indices, x, MOEC_C64, 1, 4, 1, 1, true),
                    MOEC_E_UNSUPPORTED);
@@ -379,15 +364,15 @@ static void check_short_rows(void) {
 static void all_processors_agree(void **state) {
   static const uint64_t ways[] = {0, MOERT_CPU_AVX2,
                                   MOERT_CPU_AVX2 | MOERT_CPU_AVX512};
-  const moert_variant_t *chosen = instance->variant;
+  const moert_variant_t *chosen = program_instance->variant;
   for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
     if ((ways[i] & ~cpu_features()) != 0) continue;
     moert_variant_t variant = *chosen;
     variant.features = ways[i];
-    instance->variant = &variant;
+    program_instance->variant = &variant;
     check_short_rows();
     few_of_f32_rows_are_found_by_lanes(state);
-    instance->variant = chosen;
+    program_instance->variant = chosen;
   }
 }
 
@@ -402,5 +387,6 @@ int main(void) {
       cmocka_unit_test(k_larger_than_axis_is_rejected),
       cmocka_unit_test(many_rows_are_split_among_threads),
   };
-  return cmocka_run_group_tests_name("runtime/topk", tests, set_up, tear_down);
+  return cmocka_run_group_tests_name("runtime/topk", tests, program_create,
+                                     program_destroy);
 }

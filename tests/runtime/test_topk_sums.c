@@ -10,21 +10,7 @@
 
 enum { MOST_K = 32, MOST_SIDE = 48, ROWS = 3, FENCE = -77 };
 
-static moec_instance_t *instance;
 static uint32_t seed = 20240607;
-
-static int set_up(void **state) {
-  (void)state;
-  const moec_options_t options = {.struct_size = sizeof options,
-                                  .n_threads = 3};
-  return moert_create(&options, &instance) == MOEC_OK ? 0 : -1;
-}
-
-static int tear_down(void **state) {
-  (void)state;
-  moert_destroy(instance);
-  return 0;
-}
 
 static uint32_t draw(uint32_t n) {
   seed = seed * 1664525u + 1013904223u;
@@ -73,7 +59,7 @@ static int32_t run(const float *a, int64_t n, const float *b, int64_t m,
                         {.i = n},
                         {.i = m},
                         {.i = k}};
-  return moert_op_topk_sums(&instance->frame, args);
+  return moert_op_topk_sums(&program_instance->frame, args);
 }
 
 static void check(const float *a, int64_t n, const float *b, int64_t m,
@@ -164,11 +150,11 @@ static void k_beyond_all_sums_is_an_error(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(results_are_those_of_topk_over_all_sums,
-                                      set_up, tear_down),
+                                      program_create, program_destroy),
       cmocka_unit_test_setup_teardown(ties_by_rounding_are_settled_by_index,
-                                      set_up, tear_down),
-      cmocka_unit_test_setup_teardown(k_beyond_all_sums_is_an_error, set_up,
-                                      tear_down),
+                                      program_create, program_destroy),
+      cmocka_unit_test_setup_teardown(k_beyond_all_sums_is_an_error,
+                                      program_create, program_destroy),
   };
   return cmocka_run_group_tests_name("runtime/topk_sums", tests, NULL, NULL);
 }
