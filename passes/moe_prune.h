@@ -143,6 +143,8 @@ moe_pruning_t *prune_tell(prune_t *p, moe_pruning_rule_t rule, int64_t expert);
 void prune_unreachable(prune_t *p);
 /* Of these, experts whose choices equal those of k others to the bit. */
 void prune_tied(prune_t *p);
+/* Of these, experts whose logits lie between those of others. */
+void prune_hull(prune_t *p);
 /* Takes out neurons that no expert of a structure needs; after the others. */
 moec_status_t prune_neurons(prune_t *p);
 /* Whether there are few enough experts to look at what each of them computes.

@@ -506,5 +506,7 @@ void prune_unreachable(prune_t *p) {
   witness_t *witness = ARENA_ARRAY(arena, witness_t, E);
   for (int64_t e = 0; e < p->E; e++) check_expert(&s, e, difference, witness);
   check_groups(&s);
-  if (s.compares) prune_tied(p);
+  if (!s.compares) return;
+  prune_tied(p);
+  prune_hull(p);
 }

@@ -111,7 +111,7 @@ const char *moe_pruning_rule_name(moe_pruning_rule_t rule) {
       [MOE_PRUNE_DOMINATED] = "dominated", [MOE_PRUNE_UNNAMED] = "unnamed",
       [MOE_PRUNE_ZERO] = "zero",           [MOE_PRUNE_DUPLICATE] = "duplicate",
       [MOE_PRUNE_NEURONS] = "neurons",     [MOE_PRUNE_TIED] = "tied",
-      [MOE_PRUNE_OUTRANKED] = "outranked",
+      [MOE_PRUNE_OUTRANKED] = "outranked", [MOE_PRUNE_HULL] = "hull",
   };
   MOEC_ASSERT(rule < sizeof names / sizeof names[0]);
   return names[rule];

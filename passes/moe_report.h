@@ -39,6 +39,7 @@ typedef enum {
   MOE_PRUNE_DOMINATED, /* k others' logits lie above its own */
   MOE_PRUNE_OUTRANKED, /* its group is never kept */
   MOE_PRUNE_TIED,      /* k others have its row of the gate, and win ties */
+  MOE_PRUNE_HULL,      /* its row of the gate lies between others' */
   MOE_PRUNE_UNNAMED,   /* its number is not in the table of experts */
   MOE_PRUNE_ZERO,      /* its result is 0 */
   MOE_PRUNE_DUPLICATE, /* it computes what `same_as` computes */
@@ -53,6 +54,7 @@ typedef struct moe_pruning {
   int64_t same_as;      /* of duplicates, else -1 */
   unsigned n_witnesses; /* experts that are chosen before it: int64_t[n] */
   const int64_t *witnesses;
+  int64_t sets; /* of as many witnesses, one of each is; 0: all of them are */
   int64_t neurons; /* that are not computed; 0: the whole expert is not */
   double slack; /* how far their choices, or logits, lie above its own at least;
                    NaN: says nothing */
@@ -145,7 +147,7 @@ void moe_report_settle(moe_report_t *report);
 /* Appends a copy of a word, unless it is there already. */
 void moe_words_add(moe_report_t *report, moe_words_t *words, const char *word);
 
-/* "masked", "bounded", "dominated", "unnamed", "zero", "duplicate". */
+/* "masked", "bounded", "dominated", .. */
 const char *moe_pruning_rule_name(moe_pruning_rule_t rule);
 /* "output", "input", "hidden", "none"; "EX0", "EX1". */
 const char *moe_weight_position_name(moe_weight_position_t position);

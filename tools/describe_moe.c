@@ -85,7 +85,10 @@ static void append_pruning(const moe_pruning_t *pruning, text_t *out) {
   for (unsigned i = 0; i < pruning->n_witnesses; i++)
     text_printf(out, "%s%lld", i > 0 ? "," : "",
                 (long long)pruning->witnesses[i]);
-  text_printf(out, "],\"leaves_router\":%s,\"slack\":",
+  text_printf(out, "]");
+  if (pruning->sets > 0)
+    text_printf(out, ",\"sets\":%lld", (long long)pruning->sets);
+  text_printf(out, ",\"leaves_router\":%s,\"slack\":",
               pruning->leaves_router ? "true" : "false");
   json_write_number(pruning->slack, out);
   text_printf(out, ",\"exactness\":\"%s\"",
@@ -284,20 +287,28 @@ static void say_exactness(text_t *out, const moe_layer_t *layer) {
   text_printf(out, "\n");
 }
 
+/* ": behind 0, 1 and 3 more", ": behind one of 0, 1, one of 4, 7" */
+static void say_witnesses(text_t *out, const moe_pruning_t *pruning) {
+  enum { MAX_TOLD = 8 };
+  int64_t n = pruning->n_witnesses, sets = pruning->sets;
+  for (int64_t i = 0; i < n && i < MAX_TOLD; i++) {
+    bool begins = sets > 0 && i % (n / sets) == 0;
+    text_printf(out, "%s%s %lld", i > 0 ? "," : ": behind",
+                begins ? " one of" : "", (long long)pruning->witnesses[i]);
+  }
+  if (n > MAX_TOLD)
+    text_printf(out, " and %lld more", (long long)(n - MAX_TOLD));
+}
+
 /* "expert 3, masked: 0, 1 come before it by 2 or more" */
 static void say_pruning(text_t *out, const moe_pruning_t *pruning) {
-  enum { MAX_TOLD = 8 };
   text_printf(out, "expert %lld, ", (long long)pruning->expert);
   if (pruning->neurons > 0)
     text_printf(out, "%lld ", (long long)pruning->neurons);
   text_printf(out, "%s", moe_pruning_rule_name(pruning->rule));
   if (pruning->same_as >= 0)
     text_printf(out, " of %lld", (long long)pruning->same_as);
-  for (unsigned i = 0; i < pruning->n_witnesses && i < MAX_TOLD; i++)
-    text_printf(out, "%s %lld", i > 0 ? "," : ": behind",
-                (long long)pruning->witnesses[i]);
-  if (pruning->n_witnesses > MAX_TOLD)
-    text_printf(out, " and %u more", pruning->n_witnesses - MAX_TOLD);
+  say_witnesses(out, pruning);
   if (isfinite(pruning->slack) && pruning->slack < 1e200)
     text_printf(out, " by at least %.6g", pruning->slack);
   if (pruning->leaves_router) text_printf(out, ", out of the gate");

@@ -134,6 +134,85 @@ def tied():
                {("tied", 3, None)}, False)
 
 
+def around(n, radius, turn=0.0):
+    """n rows of a gate of two numbers, on a circle: float64[2, n]."""
+    angle = np.arange(n) * (2 * np.pi / n) + turn
+    return radius * np.stack([np.cos(angle), np.sin(angle)])
+
+
+def sized(seed, gate, **more):
+    """rest, of as many experts as the gate has columns."""
+    gate = np.asarray(gate).astype(F)
+    layer = rest(seed, width=gate.shape[0])
+    n = -(-gate.shape[1] // E)
+    for name in ("up", "up_bias", "down", "down_bias"):
+        scale = np.repeat(np.linspace(1, 0.5, n, dtype=F), E)[:gate.shape[1]]
+        array = np.concatenate([layer[name]] * n)[:gate.shape[1]]
+        layer[name] = array * scale.reshape(-1, *[1] * (array.ndim - 1))
+    return dict(layer, gate=gate, score="none", **more)
+
+
+def hull():
+    """Rows of the gate that lie between others'; k = 2. Ties are by number, so only in this
+    order."""
+    def case(name, gate, wanted, **more):
+        hit = {("hull", e, None) for e in wanted}
+        return Case(name, sized(21, gate, **more), hit, False)
+
+    centre = np.array([[0.3], [-0.2]])
+    two = np.concatenate([around(3, 2, 0.1), around(3, 1, 0.7)], 1) + centre
+    gate = np.concatenate([two, centre], 1)
+    yield case("two_triangles", gate, {6})
+    yield case("two_triangles_one_number", gate[:, 1:], {})
+    yield case("one_triangle", np.delete(gate, 5, 1), {})
+    yield case("one_triangle_k_1", gate[:, [0, 1, 2, 6]], {3}, k=1)
+    yield case("loop", gate, {6}, form="loop")
+    # A row of zeros: all logits are equal, and the first k are chosen.
+    yield case("the_first", gate[:, [6, 0, 1, 2, 3, 4, 5]], {})
+    yield case("the_second", gate[:, [0, 6, 1, 2, 3, 4, 5]], {})
+    yield case("the_third", gate[:, [0, 1, 6, 2, 3, 4, 5]], {2})
+    # exp as it is computed may turn the order of neighbours around.
+    for score in ("softmax", "sigmoid"):
+        yield Case(f"by_{score}", dict(sized(21, gate), score=score), set(), False)
+    # On an edge, beside it, inside by less than what is rounded.
+    edge = gate.copy()
+    edge[:, 6] = (edge[:, 0] + edge[:, 1]) / 2
+    yield case("on_an_edge", edge, {})
+    for name, part, wanted in (("beside_an_edge", -1e-3, {}), ("within_rounding", 1e-7, {}),
+                               ("inside", 1e-3, {6})):
+        near = np.concatenate([around(3, 2), around(3, 3)], 1)
+        middle = (near[:, 0] + near[:, 1]) / 2
+        yield case(name, np.concatenate([near, middle[:, None] * (1 - part)], 1), wanted)
+    masked = np.zeros(7, F)
+    masked[4] = -np.inf
+    layer = sized(21, gate, bias=masked)
+    yield Case("a_corner_is_masked", layer, {("masked", 4, None)}, False)
+    # Biases: a mean of others' that lies above, whoever has the first numbers.
+    first = gate[:, [6, 0, 1, 2, 3, 4, 5]]
+    biases = np.array([-0.1, 0.05, 0.1, 0.02, 0.03, -0.02, 0], F)
+    yield case("biases", first, {0}, bias=biases)
+    yield case("biases_of_the_choice", first, {0}, select=biases)
+    yield case("bias_above", first, {}, bias=np.array([0.2, *biases[1:]], F))
+    masked = np.full(8, 0.1, F)
+    masked[7] = -np.inf
+    yield Case("equal_biases", sized(21, np.concatenate([gate, centre + 1], 1), bias=masked),
+               {("masked", 7, None)}, False)
+    # As a sum the biases are small, but not their rounding.
+    yield case("large_biases", first, {}, bias=biases + F(1e5),
+               select=at(-99999.5, 6, n=7, fill=-1e5))
+    # Corners in its group, and in the other one.
+    far = around(7, 1) + [[9], [9]]
+    yield case("own_group", np.concatenate([far, gate], 1), {13}, groups=(2, 1))
+    yield case("other_group", np.concatenate([gate[:, :6], far, gate[:, 6:]], 1), {},
+               groups=(2, 1))
+    # A plane in space has no inside.
+    flat = np.concatenate([gate, np.full((1, 7), 0.5)])
+    yield case("flat", flat, {})
+    space = np.random.default_rng(5).normal(0, 1, (3, 40))
+    space[:, 39] = 0
+    yield case("space", space, {3, 5, 6, 8, 10, 12, 19, 20, 22, 23, 29, 32, 33, 38, 39})
+
+
 def outranked():
     """Groups of 2 or 4 that are never kept."""
     hit = {("outranked", 0, None), ("outranked", 1, None)}
@@ -313,7 +392,7 @@ def neurons():
 
 
 def all_cases():
-    for family in (masked, bounded, dominated, tied, outranked, zero, duplicate, wide, renumbered,
+    for family in (masked, bounded, dominated, tied, hull, outranked, zero, duplicate, wide, renumbered,
                    neurons):
         for case in family():
             case.name = f"{family.__name__}/{case.name}"
