@@ -1,6 +1,7 @@
 /* Branches that are taken when any token chose an expert. */
 #include "ir/element.h"
 #include "passes/moe_read.h"
+#include "passes/moe_rules.h"
 #include "passes/rules.h"
 
 /* ---- Numbers that are never negative ------------------------------------- */
@@ -19,9 +20,20 @@ static bool constant_is_nonnegative(const ir_op_t *op) {
   return true;
 }
 
+/* Whether what is not 0 stays so, and what is not negative. */
+static bool keeps_numbers(dtype_t from, dtype_t to) {
+  if (from == DT_BOOL || to == DT_BOOL) return true;
+  if (dtype_is_float(from))
+    return dtype_is_float(to) && dtype_bits(to) >= dtype_bits(from);
+  return dtype_is_float(to) || dtype_bits(to) > dtype_bits(from) || to == from;
+}
+
 static bool is_nonnegative(const ir_value_t *value, unsigned depth) {
   const ir_op_t *op = value != NULL ? value->def : NULL;
   if (op == NULL || depth > 24) return false;
+  bool sums =
+      op->code == OP_REDUCE_SUM || op->code == OP_ADD || op->code == OP_MUL;
+  if (sums && !dtype_is_float(value->type.dtype)) return false; /* may wrap */
   switch (op->code) {
     case OP_CONSTANT:
       return constant_is_nonnegative(op);
@@ -38,11 +50,15 @@ static bool is_nonnegative(const ir_value_t *value, unsigned depth) {
     case OP_GATHER:
     case OP_GATHER_ELEMENTS:
     case OP_GATHER_ND:
-    case OP_CAST:
     case OP_REDUCE_SUM:
     case OP_REDUCE_MAX:
     case OP_TOPK:
       return is_nonnegative(ir_in(op, 0), depth + 1);
+    case OP_CAST:
+      return ir_in(op, 0)->type.dtype == DT_BOOL ||
+             ((dtype_is_float(value->type.dtype) ||
+               keeps_numbers(ir_in(op, 0)->type.dtype, value->type.dtype)) &&
+              is_nonnegative(ir_in(op, 0), depth + 1));
     case OP_SCATTER_ELEMENTS:
       return is_nonnegative(ir_in(op, 0), depth + 1) &&
              is_nonnegative(ir_in(op, 2), depth + 1);
@@ -76,19 +92,42 @@ static bool is_zero(const ir_value_t *value) {
   return rule_splat_int(value, &number) && number == 0;
 }
 
-/* A mask that is true at all tokens whose weight for the expert is not 0. */
+/* The number that a mask is true for, if that is above 0; itself if it is a
+ * number. */
+static ir_value_t *number_of(ir_value_t *mask) {
+  const ir_op_t *op = mask->def;
+  bool above = op != NULL && op->code == OP_LT && is_zero(ir_in(op, 0));
+  return above ? ir_in(op, 1) : mask;
+}
+
+/* Whether there is nothing in a branch for tokens whose number is 0: no row, or
+ * zeros. */
+static bool needs_number(moe_builder_t *b, ir_value_t *number,
+                         const moe_layout_t *layout,
+                         const moe_branch_t *branch) {
+  const moe_fact_t *fact = moe_fact(b->facts, number);
+  const moe_condition_t is_not_0 = {
+      .source = layout->source, .given = number, .tag = fact->tag};
+  if (layout->kind != LAYOUT_ROWS)
+    return moe_vanishes(b->facts, &is_not_0, branch->value, branch->tag);
+  ir_value_t *rows = number_of(ir_in(layout->space, 0));
+  return moe_vanishes(b->facts, &is_not_0, rows, moe_fact(b->facts, rows)->tag);
+}
+
+/* A mask that is true at all tokens that have something in a branch of the
+ * expert. */
 static bool covers_expert(moe_builder_t *b, ir_value_t *mask,
-                          const moe_layout_t *layout) {
+                          const moe_layout_t *layout,
+                          const moe_branch_t *branch) {
   const moe_fact_t *fact = moe_fact(b->facts, mask);
   if (fact->kind != FACT_GATE || fact->source != layout->source ||
       fact->expert != layout->expert)
     return false;
   if (fact->on.known)
     return fact->on.x > 0 && fact->off.known && fact->off.x >= 0;
-  const ir_op_t *op = mask->def;
-  if (op->code == OP_LT && is_zero(ir_in(op, 0)))
-    return is_nonnegative(ir_in(op, 1), 0);
-  return mask->type.dtype != DT_BOOL && is_nonnegative(mask, 0);
+  ir_value_t *number = number_of(mask);
+  return number->type.dtype != DT_BOOL && is_nonnegative(number, 0) &&
+         needs_number(b, number, layout, branch);
 }
 
 static bool is_one(const ir_value_t *value) {
@@ -115,8 +154,18 @@ static bool wraps(const ir_value_t *sum) {
   return dtype_is_integer(dtype) && dtype_bits(dtype) < 32;
 }
 
+/* A conversion of something that is 0 where there is nothing: as many tokens as
+ * 32 bits count do not become none. */
+static bool keeps_any(const ir_op_t *cast) {
+  dtype_t from = ir_in(cast, 0)->type.dtype, to = cast->out[0].type.dtype;
+  return keeps_numbers(from, to) ||
+         (dtype_is_integer(from) && dtype_is_integer(to) &&
+          dtype_bits(to) >= 32);
+}
+
 bool moe_is_any(moe_builder_t *b, ir_value_t *condition,
-                const moe_layout_t *layout, bool none) {
+                const moe_layout_t *layout, const moe_branch_t *branch,
+                bool none) {
   enum { MAX_STEPS = 16 };
   ir_value_t *value = condition;
   bool reduced = false, some = !none;
@@ -126,7 +175,7 @@ bool moe_is_any(moe_builder_t *b, ir_value_t *condition,
     if (some && fact->kind == FACT_COUNT && fact->source == layout->source &&
         fact->first == layout->expert && value->type.rank == 0)
       return true;
-    if (some && reduced && covers_expert(b, value, layout)) return true;
+    if (some && reduced && covers_expert(b, value, layout, branch)) return true;
     ir_value_t *number = compared(op, some);
     if (number != NULL) {
       value = number;
@@ -136,7 +185,7 @@ bool moe_is_any(moe_builder_t *b, ir_value_t *condition,
       some = !some;
     } else if (op->code == OP_RESHAPE ||
                (op->code == OP_CAST &&
-                (some || ir_in(op, 0)->type.dtype == DT_BOOL))) {
+                (some ? keeps_any(op) : ir_in(op, 0)->type.dtype == DT_BOOL))) {
       value = ir_in(op, 0);
     } else if (some && (op->code == OP_REDUCE_MAX ||
                         (op->code == OP_REDUCE_SUM && !wraps(value)))) {

@@ -35,10 +35,16 @@ const moe_fact_t *moe_slot_of(moe_builder_t *b, const ir_value_t *value,
                               unsigned *steps);
 /* Whether no element is below 0; some may be NaN. */
 bool moe_is_nonnegative(const ir_value_t *value);
+/* What a branch has for an expert. */
+typedef struct moe_branch {
+  ir_value_t *value;
+  const uint8_t *tag;
+} moe_branch_t;
 /* Whether a condition holds, or with `none` does not hold, whenever a token has
- * the layout's expert with a weight that is not 0. */
+ * the layout's expert, and something in that branch that is not 0. */
 bool moe_is_any(moe_builder_t *b, ir_value_t *condition,
-                const moe_layout_t *layout, bool none);
+                const moe_layout_t *layout, const moe_branch_t *branch,
+                bool none);
 
 /* A value of rows where each token has one expert: a number is its weight. */
 moe_term_t *moe_row_leaf(moe_builder_t *b, ir_value_t *value,

@@ -370,9 +370,11 @@ moe_term_t *moe_read_if(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
   bool of_expert = layout->kind == LAYOUT_DENSE && fact->kind == FACT_GATE &&
                    fact->source == layout->source &&
                    fact->expert == layout->expert;
-  for (unsigned r = 0; of_expert && r < 2; r++)
-    if (moe_is_any(b, ir_in(op, 0), layout, r == 1))
-      return moe_build(b, ir_in(op->regions[r].last, value->index), tag,
-                       layout);
+  for (unsigned r = 0; of_expert && r < 2; r++) {
+    ir_value_t *result = ir_in(op->regions[r].last, value->index);
+    const moe_branch_t branch = {result, tag};
+    if (moe_is_any(b, ir_in(op, 0), layout, &branch, r == 1))
+      return moe_build(b, result, tag, layout);
+  }
   return moe_fail(b, op, "the branch is taken when a token chose the expert");
 }

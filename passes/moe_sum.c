@@ -88,17 +88,24 @@ static bool joined_rows(moe_builder_t *b, const ir_op_t *op, moe_sum_t *sum) {
   return true;
 }
 
-/* A token is in the rows of a mask, or in an expert's sorted rows, at most
- * once.
- */
-static bool rows_are_distinct(moe_builder_t *b, const ir_op_t *op) {
-  const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
-  int64_t group;
-  if (fact->kind == FACT_NONE)
-    return moe_group_of(b->facts, ir_in(op, 1), &group)->kind != FACT_NONE &&
-           moe_group_of(b->facts, ir_in(op, 1), &group)->source->distinct;
-  return fact->kind != FACT_NONE && fact->linear != NULL &&
-         fact->source->distinct && fact->expert >= 0;
+/* What an index of rows says, and the one expert that all of them have; -1:
+ * several. */
+static const moe_fact_t *rows_of(moe_builder_t *b, ir_value_t *index,
+                                 int64_t *out_expert) {
+  const moe_fact_t *fact = moe_fact(b->facts, index);
+  *out_expert = fact->linear != NULL ? fact->expert : -1;
+  return fact->kind != FACT_NONE ? fact
+                                 : moe_group_of(b->facts, index, out_expert);
+}
+
+/* The only expert of the rows of a mask, or of a group of sorted rows, if no
+ * token is among them twice; -1: else. */
+static int64_t expert_of_distinct(moe_builder_t *b, const ir_op_t *op,
+                                  const moe_source_t *source) {
+  int64_t expert;
+  const moe_fact_t *fact = rows_of(b, ir_in(op, 1), &expert);
+  return fact->source == source && source != NULL && source->distinct ? expert
+                                                                      : -1;
 }
 
 static void take_apart(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
@@ -128,20 +135,20 @@ static bool slot_part(moe_builder_t *b, ir_value_t *value, const ir_op_t *at,
  * before are other experts' rows. NULL: there may be other rows of the token.
  */
 static ir_value_t *overwritten(moe_builder_t *b, const ir_op_t *op) {
-  const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+  int64_t expert, other;
+  const moe_source_t *source = rows_of(b, ir_in(op, 1), &expert)->source;
   bool adds = false;
   double zero;
-  if (!rule_is_one(fact->source->k)) return NULL;
+  if (!rule_is_one(source->k)) return NULL;
   for (unsigned i = 0; i < MAX_NESTED; i++) {
     ir_value_t *into = ir_in(op, 0);
     op = into->def;
     bool scatters = op != NULL && (op->code == OP_SCATTER_ELEMENTS ||
                                    op->code == OP_SCATTER_ND);
-    const moe_fact_t *other =
-        scatters ? moe_fact(b->facts, ir_in(op, 1)) : NULL;
-    if (!scatters || other->source != fact->source)
+    if (!scatters || rows_of(b, ir_in(op, 1), &other)->source != source)
       return !adds || (moe_fill_number(into, &zero) && zero == 0) ? into : NULL;
-    if (!rows_are_distinct(b, op) || other->expert == fact->expert) return NULL;
+    other = expert_of_distinct(b, op, source);
+    if (other < 0 || other == expert) return NULL;
     adds = adds || !rule_scatters_by(op, "none");
   }
   return NULL;
@@ -248,7 +255,8 @@ static bool choices_and_other(moe_builder_t *b, ir_value_t *value,
 static ir_value_t *added_rows(moe_builder_t *b, const ir_op_t *op) {
   const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
   const ir_op_t *add = ir_in(op, 2)->def;
-  if (add == NULL || add->code != OP_ADD || !rows_are_distinct(b, op) ||
+  if (add == NULL || add->code != OP_ADD ||
+      expert_of_distinct(b, op, fact->source) < 0 ||
       !moe_is_token_number(b->facts, fact))
     return NULL;
   for (unsigned i = 0; i < 2; i++) {
@@ -281,7 +289,10 @@ static bool scatter_part(moe_builder_t *b, const ir_op_t *op, bool from_zero,
     return true;
   }
   if (!rule_scatters_by(op, "add")) {
-    if (!rule_scatters_by(op, "none") || !rows_are_distinct(b, op))
+    int64_t expert;
+    const moe_fact_t *fact = rows_of(b, ir_in(op, 1), &expert);
+    if (!rule_scatters_by(op, "none") ||
+        expert_of_distinct(b, op, fact->source) < 0)
       return false;
     if (!from_zero && (over = overwritten(b, op)) == NULL) return false;
     if (over != NULL && moe_fill_number(over, &zero) && zero == 0) over = NULL;
@@ -379,9 +390,10 @@ static bool branch_parts(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
                 sum->n > first;
     for (unsigned i = first; fits && i < sum->n; i++) {
       const moe_layout_t *layout = sum->part[i].layout;
+      const moe_branch_t branch = {sum->part[i].value, sum->part[i].tag};
       fits = layout != NULL && layout->expert >= 0 &&
              (layout->kind == LAYOUT_DENSE || layout->kind == LAYOUT_ROWS) &&
-             moe_is_any(b, ir_in(op, 0), layout, adds == 1);
+             moe_is_any(b, ir_in(op, 0), layout, &branch, adds == 1);
     }
     if (fits) {
       take_apart(b, other, sum, depth + 1);
