@@ -172,14 +172,17 @@ moe_term_t *moe_read_pad(moe_builder_t *b, ir_value_t *value,
   return new_op(b, value, tag, in[1] != NULL ? 2 : 1, in, features, part);
 }
 
-/* Numbers that count, or that are sizes. */
+/* Numbers that count features, or that are sizes; those that count rows say
+ * which one a row is. */
 moe_term_t *moe_read_counted(moe_builder_t *b, ir_value_t *value,
                              const uint8_t *tag, const moe_layout_t *layout) {
   const ir_op_t *op = value->def;
   (void)layout;
-  if (op->code == OP_IOTA) return new_op(b, value, tag, 0, NULL, 0, NULL);
+  if (op->code == OP_IOTA && tag[0] == TAG_INNER)
+    return new_op(b, value, tag, 0, NULL, 0, NULL);
   unsigned n;
-  const expr_t *const *values = ir_get_exprs(op, ATTR_EXPRS_values, &n);
+  const expr_t *const *values =
+      op->code == OP_EXPRS ? ir_get_exprs(op, ATTR_EXPRS_values, &n) : NULL;
   if (value->type.rank > 0)
     return moe_fail(b, op, "rows are independent of each other");
   return new_op(b, value, tag, 0, NULL, 1, values);
