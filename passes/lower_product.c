@@ -21,12 +21,16 @@ typedef struct product_shape {
   ir_value_t *b;    /* panels [batch.., P, K, 32] */
   unsigned rank;    /* of the result */
   unsigned n_batch; /* leading dimensions that are walked as batches */
+  unsigned row;     /* the dimension that has the rows, merged ones as well */
   const expr_t *M, *N, *K;
   const expr_t *a_row; /* stride of A over the (merged) rows */
 } product_shape_t;
 
 /* Leading dimensions become rows of one product when B is the same for all, A's
- * rows are evenly spaced and the epilogue can walk them as one. */
+ * rows are evenly spaced and the epilogue can walk them as one. Dimensions of 1
+ * have the index 0 wherever they are walked: rows are those of the last other
+ * one.
+ */
 static bool rows_merge(lower_t *lo, const product_shape_t *s,
                        ir_value_t *tensor) {
   expr_pool_t *pool = lo->module->exprs;
@@ -35,10 +39,10 @@ static bool rows_merge(lower_t *lo, const product_shape_t *s,
   const lowering_t *l = lowering_of(tensor->def->code);
   if (s->b->type.rank != 3 || a->rank != out->rank) return false;
   for (unsigned d = 0; d + 2 < out->rank; d++) {
-    if (d > 0 && expr_equals_const(out->dim[d], 1)) return false;
+    if (d > 0 && d < s->row && expr_equals_const(out->dim[d], 1)) return false;
     if (s->a.stride[d] != expr_mul(pool, a->dim[d + 1], s->a.stride[d + 1]))
       return false;
-    bool root = tensor == &s->op->out[0];
+    bool root = tensor == &s->op->out[0] || d >= s->row;
     if (!root && (l->merges == NULL || !l->merges(tensor->def, d)))
       return false;
   }
@@ -58,10 +62,14 @@ static bool study_product(lower_t *lo, ir_value_t *tensor, ir_value_t *product,
   s->N = product->type.dim[s->rank - 1];
   s->K = a->type.dim[a->type.rank - 1];
   s->a_row = s->a.stride[a->type.rank - 2];
-  s->n_batch = s->rank - 2;
+  s->n_batch = s->row = s->rank - 2;
+  while (s->row > 0 && expr_equals_const(product->type.dim[s->row], 1))
+    s->row--;
   if (s->n_batch > 0 && rows_merge(lo, s, tensor)) {
     s->M = expr_product(pool, product->type.dim, s->rank - 1);
     s->n_batch = 0;
+  } else {
+    s->row = s->rank - 2;
   }
   return true;
 }
@@ -145,8 +153,8 @@ static void open_tile(kernel_t *k, const product_shape_t *s,
  */
 static void element_index(kernel_t *k, const product_shape_t *s,
                           ir_value_t *const *region, ir_value_t **idx) {
-  for (unsigned d = s->n_batch; d + 2 < s->rank; d++) idx[d] = kernel_int(k, 0);
-  idx[s->rank - 2] = region[1];
+  for (unsigned d = s->n_batch; d + 1 < s->rank; d++) idx[d] = kernel_int(k, 0);
+  idx[s->row] = region[1];
   idx[s->rank - 1] = region[2];
 }
 

@@ -36,6 +36,9 @@ typedef struct pass_ctx {
  * them can be counted, traced and bisected. */
 bool pass_allow_rewrite(pass_ctx_t *ctx, const char *rule, const ir_op_t *at);
 
+/* Whether this run leaves out a pass on demand. */
+bool pass_is_disabled(const pass_ctx_t *ctx, const char *name);
+
 typedef struct pass_info {
   const char *name, *needs, *keeps, *doc;
   moec_status_t (*run)(pass_ctx_t *ctx, ir_func_t *func);

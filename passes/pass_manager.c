@@ -70,6 +70,10 @@ static bool in_list(const char *list, const char *name) {
   return false;
 }
 
+bool pass_is_disabled(const pass_ctx_t *ctx, const char *name) {
+  return in_list(ctx->options->disabled, name);
+}
+
 static const pass_info_t *find_pass(const char *name, size_t length) {
   for (unsigned i = 0; i < pass_count(); i++)
     if (strlen(passes[i].name) == length &&

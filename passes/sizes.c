@@ -1,12 +1,14 @@
 /* Sizes that are multiples of others: where a bind defines a number that an
  * earlier one defines too, or the number of true elements of a mask that is
- * repeated, its symbol becomes that expression everywhere. The earlier bind is
+ * repeated, or a while counts trips whose number is known before, its symbol
+ * becomes that expression everywhere. The earlier bind is
  * in the same region or around it, so that it is there wherever the later one
  * is. One sweep over binds and, if that found something, one over all
  * operations; linear. */
 #include "ir/build.h"
 #include "passes/pass.h"
 #include "passes/rules.h"
+#include "passes/trips.h"
 
 enum { MAX_STEPS = 24, RECENT = 1024 };
 
@@ -401,6 +403,32 @@ static void visit_bind(sizes_t *s, ir_op_t *bind) {
   s->gone[symbol->index] = true;
 }
 
+/* ---- Trips
+ * -------------------------------------------------------------------- */
+
+/* The trips that a while counts, where their number follows from sizes. */
+static void visit_trips(sizes_t *s, ir_op_t *loop) {
+  const expr_t *e = ir_get_expr(loop, ATTR_WHILE_trips);
+  int64_t most, bound;
+  const expr_t *n = trips_count(loop, &most);
+  if (n == NULL) return;
+  n = resize(s, n);
+  if (!is_product(n) || expr_mentions(n, expr_as_symbol(e)) ||
+      !pass_allow_rewrite(s->ctx, "trips-known", loop))
+    return;
+  if (!expr_upper_bound(n, &bound) || bound > most) {
+    ir_builder_t b = {.module = s->ctx->module,
+                      .region = loop->parent,
+                      .before = loop,
+                      .loc = loop->loc};
+    const expr_t *few = expr_min(s->pool, n, expr_const(s->pool, most));
+    ir_check_equal(&b, few, n, "a number of trips that its type can count");
+  }
+  s->found = true;
+  s->values[expr_as_symbol(e)->index] = n;
+  s->gone[expr_as_symbol(e)->index] = true;
+}
+
 /* Finds what stands for the symbols that operations define. */
 static void visit(sizes_t *s, ir_op_t *op) {
   switch (op->code) {
@@ -415,8 +443,7 @@ static void visit(sizes_t *s, ir_op_t *op) {
       break;
     case OP_WHILE:
       resize_symbols(s, op, ATTR_WHILE_symbols);
-      if (ir_get_int(op, ATTR_WHILE_counted) != 0)
-        resize_symbol(s, ir_get_expr(op, ATTR_WHILE_trips));
+      if (ir_get_int(op, ATTR_WHILE_counted) != 0) visit_trips(s, op);
       break;
     default:
       break;
@@ -479,8 +506,30 @@ static bool resize_value(sizes_t *s, ir_value_t *value) {
   return true;
 }
 
+static void change_attr(sizes_t *s, ir_attr_t *attr, const ir_attr_t *by) {
+  change_t *change = new_change(s);
+  change->attr = attr;
+  change->old_attr = *attr;
+  *attr = *by;
+}
+
+/* A while whose trips are known does not count them. */
+static bool stop_counting(sizes_t *s, ir_op_t *op) {
+  if (op->code != OP_WHILE || ir_get_int(op, ATTR_WHILE_counted) == 0)
+    return false;
+  const expr_symbol_t *symbol =
+      expr_as_symbol(ir_get_expr(op, ATTR_WHILE_trips));
+  if (!s->gone[symbol->index]) return false;
+  for (unsigned i = 0; i < op->n_attrs; i++) {
+    ir_attr_t *attr = &op->attrs[i], now = *attr;
+    now.v.i = 0;
+    if (attr->id == ATTR_WHILE_counted) change_attr(s, attr, &now);
+  }
+  return true;
+}
+
 static bool resize_attrs(sizes_t *s, ir_op_t *op) {
-  bool changed = false;
+  bool changed = stop_counting(s, op);
   for (unsigned i = 0; i < op->n_attrs; i++) {
     ir_attr_t *attr = &op->attrs[i], now = *attr;
     ir_attr_kind_t kind = ir_attr_info(attr->id)->kind;
@@ -490,10 +539,7 @@ static bool resize_attrs(sizes_t *s, ir_op_t *op) {
                     ? now.v.expr == attr->v.expr
                     : kind != IR_ATTR_EXPRS || now.v.exprs == attr->v.exprs;
     if (same) continue;
-    change_t *change = new_change(s);
-    change->attr = attr;
-    change->old_attr = *attr;
-    *attr = now;
+    change_attr(s, attr, &now);
     changed = true;
   }
   return changed;
@@ -556,7 +602,8 @@ moec_status_t run_sizes(pass_ctx_t *ctx, ir_func_t *func) {
   *s = (sizes_t){.ctx = ctx, .pool = ctx->module->exprs, .func = func};
   size_t n_binds = 0;
   for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
-    n_binds += op->code == OP_BIND;
+    n_binds += op->code == OP_BIND || (op->code == OP_WHILE &&
+                                       ir_get_int(op, ATTR_WHILE_counted) != 0);
   if (n_binds == 0) return MOEC_OK;
   make_table(s, n_binds);
   /* Each symbol is renamed, or becomes a multiple of a new one, at most. */

@@ -6,7 +6,7 @@ breaks one thing. What is not in the spec (spellings of small parts) is drawn by
 the graph's generator.
 """
 import numpy as np
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 import assigned
 import blocks
@@ -374,11 +374,51 @@ def images(g, spec, x, idx, w, experts):
     return g.op("Flatten", total, axis=1)
 
 
+# ---- Loops over tokens ---------------------------------------------------------------------
+
+
+def of_one_row(g, spec, row, idx, w, experts):
+    """A layer of the one token row[H] with its slots idx[k], w[k]."""
+    inner = FORMS[spec["inner"]](g, spec, g.unsqueeze(row, 0), g.unsqueeze(idx, 0),
+                                 g.unsqueeze(w, 0), experts)
+    return g.squeeze(inner, 0)
+
+
+def tokens(g, spec, x, idx, w, experts):
+    """A Scan over the tokens, or a Loop that looks them up."""
+    values = (("row", x, F32, [g.width]), ("idx", idx, I64, [spec["k"]]),
+              ("w", w, F32, [spec["k"]]))
+    outside, g.nodes = g.nodes, []
+    trip, more, y = g.name("trip"), g.name("more"), g.name("y")
+    rows = [g.name(name) for name, _, _, _ in values]
+    if spec["trips"] == "scan":
+        infos = [helper.make_tensor_value_info(r, t, s) for r, (_, _, t, s) in zip(rows, values)]
+    else:
+        infos = [helper.make_tensor_value_info(trip, I64, []),
+                 helper.make_tensor_value_info(more, BOOL, [])]
+        rows = [g.op("Gather", value, trip, axis=0) for _, value, _, _ in values]
+    inner = g.op("Identity", of_one_row(g, spec, *rows, experts))
+    outputs = [helper.make_tensor_value_info(inner, F32, [g.width])]
+    if spec["trips"] == "loop":
+        go_on = g.op("Identity", more)
+        outputs.insert(0, helper.make_tensor_value_info(go_on, BOOL, []))
+    body = helper.make_graph(g.nodes, "body", infos, outputs)
+    g.nodes = outside
+    if spec["trips"] == "scan":
+        node = helper.make_node("Scan", [x, idx, w], [y], body=body, num_scan_inputs=3)
+    else:
+        node = helper.make_node("Loop", [g.squeeze(g.size(x, 0), 0), ""], [y], body=body)
+    node.name = y
+    g.nodes.append(node)
+    return y
+
+
 # ---- The whole ----------------------------------------------------------------------------
 
 FORMS = {
     "gathered": gathered, "loop": loop, "grouped": grouped, "dense": dense,
     "capacity": capacity.make, "images": images, "assigned": assigned.make,
+    "tokens": tokens,
 }
 
 
@@ -388,7 +428,7 @@ def draw(rng, form=None, **fixed):
         return choices[int(rng.integers(len(choices)))]
 
     form = form or pick("gathered", "loop", "loop", "grouped", "grouped", "dense", "dense",
-                        "capacity", "images", "assigned")
+                        "capacity", "images", "assigned", "tokens")
     spec = {"form": form, "router": pick(*blocks.ROUTERS), "experts": pick(4, 8),
             "k": pick(1, 2, 2), "kind": pick(*KINDS), "act": pick(*blocks.ACTIVATIONS),
             "gates": pick("scatter", "scatter", "one_hot_sum", "one_hot_product", "equal_sum",
@@ -428,6 +468,13 @@ def draw(rng, form=None, **fixed):
             spec["router"] = "softmax_topk"
     if form == "assigned":
         spec |= assigned.draw(pick) | {"kind": pick(*KINDS, "mixed")}
+    if form == "tokens":
+        spec |= {"inner": pick("gathered", "dense"), "trips": pick("scan", "loop")}
+        gathered_row = spec["inner"] == "gathered"
+        spec |= {"dispatch": pick("flat", "slots") if gathered_row else pick("chain", "batched"),
+                 "by_nd": False, "mask": "mul", "combine": pick("reduce", "matmul", "einsum")}
+        if spec["dispatch"] == "chain":
+            spec |= {"combine": pick("add", "sum", "stack")}
     if form == "images":
         spec |= {"dispatch": pick("dense", "samples"), "kind": "conv"}
     spec |= fixed
