@@ -369,12 +369,29 @@ static void emit_check_equal(scheduler_t *s, const ir_op_t *op) {
               ir_get_expr(op, ATTR_CHECK_EQUAL_b));
 }
 
-static void place_constant(scheduler_t *s, const ir_op_t *op) {
-  weights_entry_t entry = {
+static weights_entry_t constant_entry(const ir_op_t *op) {
+  return (weights_entry_t){
       .data = ir_get_data(op, ATTR_CONSTANT_data),
       .dtype = ir_get_dtype(op, ATTR_CONSTANT_dtype),
       .data_dtype = ir_get_dtype(op, ATTR_CONSTANT_data_dtype),
       .layout = WEIGHTS_PLAIN};
+}
+
+/* What is only ever stacked has its place there. */
+static bool is_stacked(const ir_value_t *x) {
+  for (const ir_use_t *use = x->uses; use != NULL; use = use->next) {
+    const ir_op_t *user = use->user;
+    bool view = user->code == OP_RESHAPE && is_stacked(&user->out[0]);
+    if (!view && user->code != OP_PANEL_STACK &&
+        user->code != OP_CONSTANT_STACK)
+      return false;
+  }
+  return x->uses != NULL;
+}
+
+static void place_constant(scheduler_t *s, const ir_op_t *op) {
+  weights_entry_t entry = constant_entry(op);
+  if (is_stacked(&op->out[0])) return;
   s->places[op->out[0].number] =
       (place_t){AT_WEIGHTS, weights_add(s->weights, &entry)};
 }
@@ -406,12 +423,8 @@ static weights_entry_t panels_entry(scheduler_t *s, const ir_op_t *op) {
       .stride_n = (uint64_t)strides[2]};
 }
 
-/* Panels that are stacked have their place there. */
 static void place_panels(scheduler_t *s, const ir_op_t *op) {
-  bool stacked = op->out[0].uses != NULL;
-  for (const ir_use_t *use = op->out[0].uses; use != NULL; use = use->next)
-    stacked = stacked && use->user->code == OP_PANEL_STACK;
-  if (stacked) return;
+  if (is_stacked(&op->out[0])) return;
   weights_entry_t entry = panels_entry(s, op);
   s->places[op->out[0].number] =
       (place_t){AT_WEIGHTS, weights_add(s->weights, &entry)};
@@ -420,8 +433,12 @@ static void place_panels(scheduler_t *s, const ir_op_t *op) {
 static void place_stack(scheduler_t *s, const ir_op_t *op) {
   weights_entry_t *parts =
       ARENA_ARRAY(s->module->arena, weights_entry_t, op->n_in);
-  for (unsigned i = 0; i < op->n_in; i++)
-    parts[i] = panels_entry(s, op->in[i].value->def);
+  for (unsigned i = 0; i < op->n_in; i++) {
+    const ir_op_t *part = op->in[i].value->def;
+    while (part->code == OP_RESHAPE) part = part->in[0].value->def;
+    parts[i] = part->code == OP_CONSTANT ? constant_entry(part)
+                                         : panels_entry(s, part);
+  }
   s->places[op->out[0].number] =
       (place_t){AT_WEIGHTS, weights_add_stack(s->weights, op->n_in, parts)};
 }
@@ -454,6 +471,7 @@ static void emit_op(scheduler_t *s, const ir_op_t *op) {
       place_panels(s, op);
       break;
     case OP_PANEL_STACK:
+    case OP_CONSTANT_STACK:
       place_stack(s, op);
       break;
     case OP_RESHAPE:
@@ -504,7 +522,7 @@ static LLVMValueRef emit_chunk(scheduler_t *s, const ir_op_t **op) {
   for (unsigned i = 0; i < CHUNK && *op != NULL; *op = (*op)->next) {
     emit_op(s, *op);
     i += (*op)->code != OP_CONSTANT && (*op)->code != OP_PANELS &&
-         (*op)->code != OP_PANEL_STACK;
+         (*op)->code != OP_PANEL_STACK && (*op)->code != OP_CONSTANT_STACK;
   }
   end_function(s);
   return func;

@@ -284,7 +284,7 @@ uint64_t weights_add_stack(weights_t *weights, unsigned n,
   record_t record = {.entry = entries[0], .stack = entries, .n_stack = n};
   for (unsigned i = 0; i < n; i++) {
     uint64_t bytes = weights_entry_bytes(&entries[i]);
-    MOEC_ASSERT(entries[i].layout == WEIGHTS_PANELS);
+    MOEC_ASSERT(entries[i].layout == entries[0].layout);
     if (__builtin_add_overflow(record.bytes, bytes, &record.bytes))
       record.bytes = UINT64_MAX;
   }
@@ -341,28 +341,31 @@ static void drop(const writer_t *writer, const uint8_t *data, uint64_t size) {
   }
 }
 
-static moec_status_t write_narrowed(writer_t *writer, const record_t *record) {
-  const weights_entry_t *entry = &record->entry;
+static moec_status_t write_narrowed(writer_t *writer,
+                                    const weights_entry_t *entry,
+                                    uint64_t offset) {
   const uint8_t *data = entry->data->bytes;
   const uint64_t from_size = source_bytes(entry), size = element_bytes(entry);
-  const uint64_t count = record->bytes / size, most = BUFFER_BYTES / size;
+  const uint64_t count = weights_entry_bytes(entry) / size;
+  const uint64_t most = BUFFER_BYTES / size;
   for (uint64_t at = 0; at < count; at += most) {
     const uint64_t n = count - at < most ? count - at : most;
     half_narrow(entry->dtype, writer->buffer, data + at * from_size, n);
-    MOEC_TRY(
-        emit(writer, record->offset + at * size, writer->buffer, n * size));
+    MOEC_TRY(emit(writer, offset + at * size, writer->buffer, n * size));
     drop(writer, data + at * from_size, n * from_size);
   }
   return MOEC_OK;
 }
 
-static moec_status_t write_plain(writer_t *writer, const record_t *record) {
-  const uint8_t *data = record->entry.data->bytes;
-  if (narrows(&record->entry)) return write_narrowed(writer, record);
-  for (uint64_t at = 0; at < record->bytes; at += BUFFER_BYTES) {
-    uint64_t n = record->bytes - at;
+static moec_status_t write_plain(writer_t *writer, const weights_entry_t *entry,
+                                 uint64_t offset) {
+  const uint8_t *data = entry->data->bytes;
+  const uint64_t bytes = weights_entry_bytes(entry);
+  if (narrows(entry)) return write_narrowed(writer, entry, offset);
+  for (uint64_t at = 0; at < bytes; at += BUFFER_BYTES) {
+    uint64_t n = bytes - at;
     if (n > BUFFER_BYTES) n = BUFFER_BYTES;
-    MOEC_TRY(emit(writer, record->offset + at, data + at, n));
+    MOEC_TRY(emit(writer, offset + at, data + at, n));
     drop(writer, data + at, n);
   }
   return MOEC_OK;
@@ -460,13 +463,17 @@ static moec_status_t write_panels(writer_t *writer,
   return MOEC_OK;
 }
 
+static moec_status_t write_entry(writer_t *writer, const weights_entry_t *entry,
+                                 uint64_t offset) {
+  return entry->layout == WEIGHTS_PLAIN ? write_plain(writer, entry, offset)
+                                        : write_panels(writer, entry, offset);
+}
+
 static moec_status_t write_record(writer_t *writer, const record_t *record) {
   uint64_t offset = record->offset;
-  if (record->entry.layout == WEIGHTS_PLAIN) return write_plain(writer, record);
-  if (record->n_stack == 0)
-    return write_panels(writer, &record->entry, record->offset);
+  if (record->n_stack == 0) return write_entry(writer, &record->entry, offset);
   for (unsigned i = 0; i < record->n_stack; i++) {
-    MOEC_TRY(write_panels(writer, &record->stack[i], offset));
+    MOEC_TRY(write_entry(writer, &record->stack[i], offset));
     offset += weights_entry_bytes(&record->stack[i]);
   }
   return MOEC_OK;

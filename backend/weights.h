@@ -59,9 +59,9 @@ void weights_may_drop(weights_t *weights, size_t n,
  */
 uint64_t weights_add(weights_t *weights, const weights_entry_t *entry);
 
-/* The same for n > 0 entries of panels of the same size in bytes for each
- * matrix, one after the other without gaps. Shares with a stack of the same
- * views. The array must outlive the weights_t. */
+/* The same for n > 0 entries of one layout, one after the other without gaps;
+ * panels are of the same size in bytes for each matrix. Shares with a stack of
+ * the same views. The array must outlive the weights_t. */
 uint64_t weights_add_stack(weights_t *weights, unsigned n,
                            const weights_entry_t *entries);
 

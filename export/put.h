@@ -136,4 +136,23 @@ typedef struct windows {
 og_value_t *put_unfold(export_t *e, og_value_t *x, const ir_type_t *from,
                        og_value_t *fill, const windows_t *w);
 
+/* ---- Products of groups (write_experts.c) -------------------------------- */
+
+typedef og_value_t *multiply_fn(export_t *e, void *user, og_value_t *x,
+                                og_value_t *w);
+
+/* Rows [offsets[g], offsets[g + 1]) of x by w[g], for n groups. */
+typedef struct by_group {
+  og_value_t *x, *w, *offsets;
+  unsigned n, rank;
+  const expr_t *const *row; /* dimensions of a row of the result, `rank` */
+  multiply_fn *multiply;
+  void *user;
+} by_group_t;
+
+/* One group after the other; zeros behind the last one. */
+og_value_t *put_by_group(export_t *e, const by_group_t *g);
+/* Of operand 1; refuses where it is not known or more than `most`. */
+unsigned count_groups(export_t *e, unsigned most);
+
 #endif

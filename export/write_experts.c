@@ -100,47 +100,67 @@ static og_value_t *put_by_row(export_t *e, og_value_t *x, og_value_t *w,
   return put_where(e, some, y, zero);
 }
 
+og_value_t *put_by_group(export_t *e, const by_group_t *g) {
+  og_value_t **parts = ARENA_ARRAY(e->arena, og_value_t *, g->n + 1);
+  og_value_t *start = put_int1(e, 0), *axis = put_int1(e, 0);
+  const dtype_t dtype = g->x->dtype;
+  for (unsigned i = 0; i < g->n; i++) {
+    og_value_t *next = put_int1(e, (int64_t)i + 1);
+    og_value_t *end = put_gather(e, g->offsets, next, 0);
+    og_node_t *slice =
+        put_node(e, "Slice", 4, (og_value_t *[]){g->x, start, end, axis}, 1);
+    slice->out[0].dtype = dtype;
+    og_value_t *index = put_scalar_int(e, DT_I64, i);
+    og_value_t *element = put_gather(e, g->w, index, 0);
+    parts[i] = g->multiply(e, g->user, &slice->out[0], element);
+    start = end;
+  }
+  og_value_t *rows = put_size(e, in_type(e, 0)->dim[0]);
+  og_value_t *rest = put2(e, "Sub", rows, start);
+  og_value_t *row = put_sizes(e, g->rank, g->row);
+  og_value_t *shape = put2(e, "Concat", rest, row);
+  set_int(e, shape, "axis", 0);
+  og_value_t *zero = put_scalar_int(e, dtype, 0);
+  parts[g->n] = put2(e, "Expand", zero, shape);
+  og_node_t *all = put_node(e, "Concat", g->n + 1, parts, 1);
+  all->out[0].dtype = dtype;
+  set_int(e, &all->out[0], "axis", 0);
+  return &all->out[0];
+}
+
+unsigned count_groups(export_t *e, unsigned most) {
+  int64_t groups = 0;
+  if (expr_is_const(in_type(e, 1)->dim[0], &groups) && groups <= most)
+    return (unsigned)groups;
+  refuse(e, "the number of groups is not known or more than %u", most);
+  return 0;
+}
+
+static og_value_t *matmul(export_t *e, void *user, og_value_t *x,
+                          og_value_t *w) {
+  (void)user;
+  return put2(e, "MatMul", x, w);
+}
+
 /* Rows [offsets[g], offsets[g + 1]) of x times w[g], one group after the other;
  * zeros behind the last one. */
 void write_grouped_matmul(export_t *e, const writer_row_t *row) {
-  const ir_type_t *x_type = in_type(e, 0), *w_type = in_type(e, 1);
-  int64_t groups = 0;
-  if (!expr_is_const(w_type->dim[0], &groups) || groups > MOST_GROUPS) {
-    refuse(e, "the number of groups is not known or more than %d", MOST_GROUPS);
-    groups = 0;
-  }
+  unsigned groups = count_groups(e, MOST_GROUPS);
   dtype_t out = e->op->out[0].type.dtype;
   dtype_t carrier = carrier_of(e, out, row->types);
   og_value_t *x = put_cast(e, in_value(e, 0), carrier);
   og_value_t *w = put_cast(e, in_value(e, 1), carrier);
-  og_value_t *offsets = in_value(e, 2), *axis = put_int1(e, 0);
+  og_value_t *offsets = in_value(e, 2);
   if (groups > MANY_GROUPS) {
     give(e, 0, put_by_row(e, x, w, offsets, groups));
     return;
   }
-  unsigned n = (unsigned)groups;
-  og_value_t **parts = ARENA_ARRAY(e->arena, og_value_t *, n + 1);
-  og_value_t *start = put_int1(e, 0);
-  for (unsigned g = 0; g < n; g++) {
-    og_value_t *next = put_int1(e, (int64_t)g + 1);
-    og_value_t *end = put_gather(e, offsets, next, 0);
-    og_node_t *slice =
-        put_node(e, "Slice", 4, (og_value_t *[]){x, start, end, axis}, 1);
-    slice->out[0].dtype = carrier;
-    og_value_t *index = put_scalar_int(e, DT_I64, g);
-    og_value_t *matrix = put_gather(e, w, index, 0);
-    parts[g] = put2(e, row->onnx, &slice->out[0], matrix);
-    start = end;
-  }
-  og_value_t *rows = put_size(e, x_type->dim[0]);
-  og_value_t *rest = put2(e, "Sub", rows, start);
-  og_value_t *columns = put_size(e, w_type->dim[2]);
-  og_value_t *shape = put2(e, "Concat", rest, columns);
-  set_int(e, shape, "axis", 0);
-  og_value_t *zero = put_scalar_int(e, carrier, 0);
-  parts[n] = put2(e, "Expand", zero, shape);
-  og_node_t *all = put_node(e, "Concat", n + 1, parts, 1);
-  all->out[0].dtype = carrier;
-  set_int(e, &all->out[0], "axis", 0);
-  give(e, 0, &all->out[0]);
+  const by_group_t each = {.x = x,
+                           .w = w,
+                           .offsets = offsets,
+                           .n = groups,
+                           .rank = 1,
+                           .row = in_type(e, 1)->dim + 2,
+                           .multiply = matmul};
+  give(e, 0, put_by_group(e, &each));
 }

@@ -110,7 +110,12 @@ typedef struct conv {
   windows_t w;
   og_value_t *x, *filters;
   const expr_t *size[IR_MAX_RANK]; /* spatial ones of x */
-  int64_t groups;
+  const expr_t *const *filter_dim; /* of one image */
+  const expr_t *depth;             /* of integers: of a window as a column */
+  unsigned rank;                   /* of what an image becomes */
+  const expr_t *image[IR_MAX_RANK];
+  int64_t groups, pads[2 * IR_MAX_RANK];
+  multiply_fn *multiply;
 } conv_t;
 
 /* Zeros between the elements, and behind the last one. */
@@ -190,63 +195,114 @@ static void pad_input(export_t *e, conv_t *c) {
   c->x = put2(e, "Pad", c->x, sizes);
 }
 
-static void convolve_floats(export_t *e, conv_t *c) {
-  int64_t pads[2 * IR_MAX_RANK] = {0};
+/* Brings x to a form that a Conv takes, and says what an image becomes. */
+static void prepare_floats(export_t *e, conv_t *c) {
+  const ir_type_t *out = &e->op->out[0].type;
   bool fits = true;
+  c->rank = out->rank - 1;
+  memcpy(c->image, out->dim + 1, c->rank * sizeof c->image[0]);
   dilate_input(e, c);
   for (unsigned i = 0; i < c->w.n && fits; i++)
-    fits = find_padding(e, c, i, &pads[i], &pads[c->w.n + i]);
-  if (!fits) {
-    memset(pads, 0, sizeof pads);
-    pad_input(e, c);
-  }
-  og_value_t *y = put2(e, "Conv", c->x, c->filters);
+    fits = find_padding(e, c, i, &c->pads[i], &c->pads[c->w.n + i]);
+  if (fits) return;
+  memset(c->pads, 0, sizeof c->pads);
+  pad_input(e, c);
+}
+
+static og_value_t *convolve_floats(export_t *e, void *user, og_value_t *x,
+                                   og_value_t *filters) {
+  const conv_t *c = user;
+  og_value_t *y = put2(e, "Conv", x, filters);
   set_ints(e, y, "strides", c->w.n, c->w.strides);
   set_ints(e, y, "dilations", c->w.n, c->w.dilations);
-  set_ints(e, y, "pads", 2 * c->w.n, pads);
+  set_ints(e, y, "pads", 2 * c->w.n, c->pads);
   set_int(e, y, "group", c->groups);
-  give(e, 0, y);
+  return y;
 }
 
 /* Windows as columns of a matrix, for each group; sums run as in a Conv. */
-static void convolve_integers(export_t *e, conv_t *c) {
+static void prepare_integers(export_t *e, conv_t *c) {
   expr_pool_t *pool = e->module->exprs;
-  const ir_type_t *x = in_type(e, 0), *f = in_type(e, 1);
-  const expr_t *groups = number(e, c->groups);
-  const expr_t *depth = f->dim[1], *places = number(e, 1);
+  const ir_type_t *x = in_type(e, 0);
+  const expr_t *groups = number(e, c->groups), *places = number(e, 1);
+  c->depth = c->filter_dim[1];
   for (unsigned i = 0; i < c->w.n; i++) {
-    depth = expr_mul(pool, depth, c->w.kernel[i]);
+    c->depth = expr_mul(pool, c->depth, c->w.kernel[i]);
     places = expr_mul(pool, places, c->w.out[i]);
   }
   og_value_t *zero = put_scalar_int(e, c->x->dtype, 0);
   og_value_t *windows = put_unfold(e, c->x, x, zero, &c->w);
-  const expr_t *columns[] = {x->dim[0], groups, depth, places};
-  windows = put_reshape(e, windows, NULL, 4, columns);
-  const expr_t *rows[] = {groups, expr_floordiv(pool, f->dim[0], groups),
-                          depth};
-  og_value_t *filters = put_reshape(e, c->filters, f, 3, rows);
-  og_value_t *y = put2(e, "MatMul", filters, windows);
-  const ir_type_t *out = &e->op->out[0].type;
-  give(e, 0, put_reshape(e, y, NULL, out->rank, out->dim));
+  const expr_t *columns[] = {x->dim[0], groups, c->depth, places};
+  c->x = put_reshape(e, windows, NULL, 4, columns);
+  c->image[0] = groups;
+  c->image[1] = expr_floordiv(pool, c->filter_dim[0], groups);
+  c->image[2] = places;
+  c->rank = 3;
 }
 
-void write_convolve(export_t *e, const writer_row_t *row) {
-  conv_t c = {.groups = ir_get_int(e->op, ATTR_CONVOLVE_groups)};
+static og_value_t *convolve_integers(export_t *e, void *user, og_value_t *x,
+                                     og_value_t *filters) {
+  const conv_t *c = user;
+  expr_pool_t *pool = e->module->exprs;
+  const expr_t *groups = number(e, c->groups);
+  const expr_t *rows[] = {groups, expr_floordiv(pool, c->filter_dim[0], groups),
+                          c->depth};
+  filters = put_reshape(e, filters, NULL, 3, rows);
+  return put2(e, "MatMul", filters, x);
+}
+
+static void describe(export_t *e, const writer_row_t *row, conv_t *c) {
+  const ir_op_t *op = e->op;
   unsigned n;
-  dtype_t out = e->op->out[0].type.dtype;
-  c.w.out = ir_get_exprs(e->op, ATTR_CONVOLVE_out, &c.w.n);
-  c.w.kernel = in_type(e, 1)->dim + 2;
-  c.w.before = ir_get_exprs(e->op, ATTR_CONVOLVE_pad_before, &n);
-  c.w.strides = ir_get_ints(e->op, ATTR_CONVOLVE_strides, &n);
-  c.w.dilations = ir_get_ints(e->op, ATTR_CONVOLVE_dilations, &n);
-  c.w.input_dilation = ir_get_ints(e->op, ATTR_CONVOLVE_input_dilation, &n);
+  dtype_t out = op->out[0].type.dtype;
+#define ATTR_OF(name) ir_convolve_attr(op, ATTR_CONVOLVE_##name)
+  c->groups = ir_get_int(op, ATTR_OF(groups));
+  c->w.out = ir_get_exprs(op, ATTR_OF(out), &c->w.n);
+  c->w.before = ir_get_exprs(op, ATTR_OF(pad_before), &n);
+  c->w.strides = ir_get_ints(op, ATTR_OF(strides), &n);
+  c->w.dilations = ir_get_ints(op, ATTR_OF(dilations), &n);
+  c->w.input_dilation = ir_get_ints(op, ATTR_OF(input_dilation), &n);
+#undef ATTR_OF
+  c->filter_dim = in_type(e, 1)->dim + (op->code == OP_GROUPED_CONVOLVE);
+  c->w.kernel = c->filter_dim + 2;
   bool floats = dtype_is_float(out);
   dtype_t carrier =
       carrier_of(e, out, floats ? row->types : writer_row(OP_MATMUL)->types);
-  c.x = put_cast(e, in_value(e, 0), carrier);
-  c.filters = put_cast(e, in_value(e, 1), carrier);
+  c->x = put_cast(e, in_value(e, 0), carrier);
+  c->filters = put_cast(e, in_value(e, 1), carrier);
+  c->multiply = floats ? convolve_floats : convolve_integers;
   if (floats)
-    convolve_floats(e, &c);
+    prepare_floats(e, c);
   else
-    convolve_integers(e, &c);
+    prepare_integers(e, c);
+}
+
+static void give_images(export_t *e, og_value_t *y) {
+  const ir_type_t *out = &e->op->out[0].type;
+  if (!dtype_is_float(out->dtype))
+    y = put_reshape(e, y, NULL, out->rank, out->dim);
+  give(e, 0, y);
+}
+
+void write_convolve(export_t *e, const writer_row_t *row) {
+  conv_t c = {0};
+  describe(e, row, &c);
+  give_images(e, c.multiply(e, &c, c.x, c.filters));
+}
+
+/* Images [offsets[g], offsets[g + 1]) of x by the filters w[g], one group after
+ * the other; zeros behind the last one. */
+void write_grouped_convolve(export_t *e, const writer_row_t *row) {
+  enum { MOST_GROUPS = 1 << 14 }; /* each has nodes of its own */
+  conv_t c = {0};
+  describe(e, row, &c);
+  const by_group_t each = {.x = c.x,
+                           .w = c.filters,
+                           .offsets = in_value(e, 2),
+                           .n = count_groups(e, MOST_GROUPS),
+                           .rank = c.rank,
+                           .row = c.image,
+                           .multiply = c.multiply,
+                           .user = &c};
+  give_images(e, put_by_group(e, &each));
 }

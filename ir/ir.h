@@ -395,6 +395,10 @@ unsigned ir_moe_first_bank(const ir_op_t *op, unsigned region);
  * and the attributes; earlier regions move. */
 ir_region_t *ir_moe_add_region(ir_op_t *op);
 
+/* Of convolve or grouped_convolve: its attribute that is this one of convolve.
+ */
+ir_attr_id_t ir_convolve_attr(const ir_op_t *op, ir_attr_id_t of_convolve);
+
 /* Numbers values densely in program order. */
 void ir_renumber(ir_func_t *func);
 /* The same for what a region defines, from 0. */

@@ -114,24 +114,32 @@ moec_status_t infer_product(ir_module_t *module, ir_op_t *op,
   return set_product(module, op, dtype, 3, b->dim[b->rank - 2], columns, diag);
 }
 
+moec_status_t infer_constant_stack(ir_module_t *module, ir_op_t *op,
+                                   diag_sink_t *diag) {
+  const ir_type_t *first = shape_in(op, 0);
+  const expr_t *dim[IR_MAX_RANK], *n = expr_const(module->exprs, 0);
+  MOEC_TRY(shape_min_rank(module, op, 0, 1, diag));
+  for (unsigned i = 0; i < op->n_in; i++) {
+    const ir_type_t *x = shape_in(op, i);
+    bool fits = x->rank == first->rank && x->dtype == first->dtype;
+    for (unsigned d = 1; fits && d < x->rank; d++)
+      fits = !shape_differ(module, x->dim[d], first->dim[d]);
+    if (!fits)
+      SHAPE_FAIL("%s of %s and %s", ir_op_info(op->code)->mnemonic,
+                 shape_str(module, first), shape_str(module, x));
+    n = expr_add(module->exprs, n, x->dim[0]);
+  }
+  for (unsigned d = 1; d < first->rank; d++) dim[d] = first->dim[d];
+  dim[0] = n;
+  return shape_set(module, op, 0, first->dtype, first->rank, dim, diag);
+}
+
 moec_status_t infer_panel_stack(ir_module_t *module, ir_op_t *op,
                                 diag_sink_t *diag) {
   const ir_type_t *first = shape_in(op, 0);
-  const expr_t *dim[4], *n = expr_const(module->exprs, 0);
-  for (unsigned i = 0; i < op->n_in; i++) {
-    const ir_type_t *x = shape_in(op, i);
-    bool fits = x->rank == 4 && x->dtype == first->dtype &&
-                expr_equals_const(x->dim[3], PANEL_COLUMNS);
-    for (unsigned d = 1; fits && d < 3; d++)
-      fits = !shape_differ(module, x->dim[d], first->dim[d]);
-    if (!fits)
-      SHAPE_FAIL("panel_stack of %s and %s", shape_str(module, first),
-                 shape_str(module, x));
-    n = expr_add(module->exprs, n, x->dim[0]);
-  }
-  for (unsigned d = 1; d < 4; d++) dim[d] = first->dim[d];
-  dim[0] = n;
-  return shape_set(module, op, 0, first->dtype, 4, dim, diag);
+  if (first->rank != 4 || !expr_equals_const(first->dim[3], PANEL_COLUMNS))
+    SHAPE_FAIL("panel_stack of %s", shape_str(module, first));
+  return infer_constant_stack(module, op, diag);
 }
 
 /* ---- Groups of rows ------------------------------------------------------ */

@@ -60,4 +60,34 @@ ir_value_t *grouped_build(ir_builder_t *b, arena_t *scratch,
                           const ir_op_t *experts, unsigned region,
                           ir_value_t *const *rows, const grouping_t *grouping);
 
+/* Whether it has convolutions by filters of its banks. */
+bool grouped_convolves(const ir_op_t *experts, unsigned region,
+                       arena_t *scratch);
+
+/* group_rows of keys; NULL on failure. */
+ir_op_t *expand_group_rows(ir_builder_t *b, ir_value_t *key, int64_t groups);
+/* What there is to know of n rows; false on failure. Nothing asks for more than
+ * their number where there are no banks. */
+bool expand_describe(ir_builder_t *b, ir_op_t *groups, const expr_t *n,
+                     bool has_banks, grouping_t *out);
+
+/* ---- Rows block by block (expand_blocks.c) ------------------------------- */
+
+/* Rows in the order of their groups, and a region that suits grouped_build. */
+typedef struct blocked {
+  arena_t *scratch;
+  const ir_op_t *experts;
+  unsigned region;
+  const expr_t *n;         /* rows */
+  ir_value_t *group, *end; /* of each; where those of no group begin */
+  int64_t n_groups;
+  unsigned n_values;
+  ir_value_t *const *value, *const *row; /* value i of place p: at row[i][p] */
+} blocked_t;
+
+/* Whether their number is a size of which blocks can be sizes. */
+bool blocks_fit(const blocked_t *of);
+/* The region's result for all rows, and for some behind them. */
+ir_value_t *blocks_build(ir_builder_t *b, const blocked_t *of);
+
 #endif

@@ -1,8 +1,9 @@
 /* Experts of one structure computed for all rows at once: operations on rows
  * stay as they are, operations on elements of banks are done on whole banks,
- * where constants fold, and where rows meet elements of banks, a product
- * becomes one of groups, and elementwise operations gather the element for each
- * row. So do products with few columns: panels would be mostly padding. */
+ * where constants fold, and where rows meet elements of banks, a product or a
+ * convolution becomes one of groups, and elementwise operations gather the
+ * element for each row. So do products with few columns: panels would be mostly
+ * padding. */
 #include "passes/expand.h"
 #include "passes/layout.h"
 
@@ -120,9 +121,43 @@ static bool meets_rows(const grouper_t *g, const ir_op_t *op) {
   return true;
 }
 
+/* What a bank that the region takes is. */
+static ir_value_t *bank_of_arg(const grouper_t *g, const ir_value_t *arg) {
+  unsigned n_values = ir_moe_first_bank(g->experts, 0) - 2, region = 0;
+  while (&g->experts->regions[region] != g->in.region) region++;
+  unsigned bank = ir_moe_first_bank(g->experts, region);
+  return g->experts->in[bank + arg->index - n_values].value;
+}
+
+/* Whether filters are elements of a bank as they lie in memory, perhaps as 16
+ * bits: those of experts without rows are not touched. */
+static bool lies_as_filters(const grouper_t *g, const ir_value_t *w) {
+  w = layout_without_widening((ir_value_t *)w);
+  while (w->def != NULL && w->def->code == OP_RESHAPE) w = w->def->in[0].value;
+  if (w->def != NULL || !inline_owns(&g->in, w)) return false;
+  const ir_op_t *op = bank_of_arg(g, w)->def;
+  while (op != NULL && op->code == OP_RESHAPE) op = op->in[0].value->def;
+  return op == NULL || op->code == OP_CONSTANT ||
+         (op->code == OP_CONCAT && layout_find_stack(&op->out[0]) == op &&
+          layout_stacks_plainly(op));
+}
+
+/* Images of rows by filters of a bank. */
+static bool is_grouped_convolution(const grouper_t *g, const ir_op_t *op) {
+  const ir_value_t *x = op->in[0].value, *w = op->in[1].value;
+  dtype_t dtype = x->type.dtype;
+  bool multiplies = dtype == w->type.dtype &&
+                    (dtype_is_float(dtype) || dtype_bits(dtype) >= 32);
+  return multiplies && kind_of(g, x) == KIND_ROWS &&
+         kind_of(g, w) == KIND_BANK && has_row_axis(g, &x->type) &&
+         w->type.rank < IR_MAX_RANK &&
+         (layout_is_matmul(op) || lies_as_filters(g, w));
+}
+
 static bool can_meet(const grouper_t *g, const ir_op_t *op) {
   if (op->n_out != 1 || op->n_regions > 0) return false;
   if (op->code == OP_MATMUL) return is_grouped_product(g, op);
+  if (op->code == OP_CONVOLVE) return is_grouped_convolution(g, op);
   return ir_has_trait(op, ELEMENTWISE) && meets_rows(g, op);
 }
 
@@ -150,14 +185,6 @@ static void start(grouper_t *g, ir_builder_t *b, arena_t *scratch,
   g->rows = ir_get_expr(experts, ATTR_MOE_EXPERTS_rows);
   inline_begin(&g->in, b, scratch, &experts->regions[region], g->rows, n);
   g->kind = ARENA_ARRAY(scratch, value_kind_t, g->in.n);
-}
-
-/* What a bank that the region takes is. */
-static ir_value_t *bank_of_arg(const grouper_t *g, const ir_value_t *arg) {
-  unsigned n_values = ir_moe_first_bank(g->experts, 0) - 2, region = 0;
-  while (&g->experts->regions[region] != g->in.region) region++;
-  unsigned bank = ir_moe_first_bank(g->experts, region);
-  return g->experts->in[bank + arg->index - n_values].value;
 }
 
 /* A constant, or constants that fold into one. */
@@ -215,6 +242,21 @@ bool grouped_fits(const ir_op_t *experts, unsigned region, arena_t *scratch) {
   return classify(&g);
 }
 
+bool grouped_convolves(const ir_op_t *experts, unsigned region,
+                       arena_t *scratch) {
+  grouper_t g;
+  ir_builder_t b = {.module = experts->module};
+  start(&g, &b, scratch, experts, region,
+        ir_get_expr(experts, ATTR_MOE_EXPERTS_rows));
+  bool fits = classify(&g);
+  MOEC_ASSERT(fits);
+  for (const ir_op_t *op = g.in.region->first; op != NULL; op = op->next)
+    if (op->code == OP_CONVOLVE && !layout_is_matmul(op) &&
+        kind_of(&g, op->in[1].value) == KIND_BANK)
+      return true;
+  return false;
+}
+
 bool grouped_wants_order(const ir_op_t *experts, unsigned region,
                          arena_t *scratch) {
   grouper_t g;
@@ -226,8 +268,9 @@ bool grouped_wants_order(const ir_op_t *experts, unsigned region,
   for (const ir_op_t *op = g.in.region->first; op != NULL; op = op->next) {
     bool rows = false, bank = false;
     find_operands(&g, op, &rows, &bank);
-    if (op->code == OP_MATMUL && rows && bank && !is_narrow(&g, op))
-      return true;
+    if (!rows || !bank) continue;
+    if (op->code == OP_CONVOLVE) return true;
+    if (op->code == OP_MATMUL && !is_narrow(&g, op)) return true;
   }
   return false;
 }
@@ -345,15 +388,14 @@ static ir_value_t *narrow_product(grouper_t *g, ir_value_t *x, ir_value_t *w,
   return ir_cast(b, y, out);
 }
 
-static ir_value_t *wide_product(grouper_t *g, const ir_op_t *op, ir_value_t *x,
-                                ir_value_t *w) {
+static ir_value_t *wide_product(grouper_t *g, ir_value_t *x, ir_value_t *w,
+                                dtype_t out) {
   ir_value_t *in[] = {x, w, g->grouping->offsets, g->grouping->tiles};
   ir_op_t *product = ir_begin(g->in.b, OP_GROUPED_MATMUL, 4, in, 1);
   if (product == NULL) return NULL;
   ir_set_expr(product, ATTR_GROUPED_MATMUL_tiles, g->grouping->n_tiles);
-  dtype_t dtype = ir_get_dtype(op, ATTR_MATMUL_out_dtype);
-  if (dtype != DT_NONE)
-    ir_set_dtype(product, ATTR_GROUPED_MATMUL_out_dtype, dtype);
+  if (out != x->type.dtype)
+    ir_set_dtype(product, ATTR_GROUPED_MATMUL_out_dtype, out);
   return ir_place(g->in.b, product);
 }
 
@@ -369,10 +411,54 @@ static ir_value_t *group_product(grouper_t *g, const ir_op_t *op) {
                                     x->type.dim[x->type.rank - 1 - turned]};
   x = ir_reshape(b, x, 2, dim);
   ir_value_t *y = is_narrow(g, op) ? narrow_product(g, x, w, out->dtype)
-                                   : wide_product(g, op, x, w);
+                                   : wide_product(g, x, w, out->dtype);
   for (unsigned d = 0; d < out->rank; d++)
     dim[d] = inline_expr(&g->in, out->dim[d]);
   return ir_reshape(b, y, out->rank, dim);
+}
+
+/* One window for the whole of each image: a product of images as rows. */
+static ir_value_t *whole_convolution(grouper_t *g, const ir_op_t *op) {
+  ir_builder_t *b = g->in.b;
+  expr_pool_t *pool = b->module->exprs;
+  const ir_type_t *out = &op->out[0].type;
+  ir_value_t *x = inline_value(&g->in, op->in[0].value);
+  ir_value_t *w = inline_value(&g->in, op->in[1].value);
+  if (x == NULL || w == NULL) return NULL;
+  const expr_t *k = expr_product(pool, w->type.dim + 2, w->type.rank - 2);
+  const expr_t *rows[] = {x->type.dim[0], k}, *dim[IR_MAX_RANK];
+  const expr_t *filters[] = {w->type.dim[0], w->type.dim[1], k};
+  x = ir_reshape(b, x, 2, rows);
+  w = ir_reshape(b, w, 3, filters);
+  w = ir_transpose(b, w, (const int64_t[]){0, 2, 1});
+  if (x == NULL || w == NULL) return NULL;
+  ir_value_t *y = wide_product(g, x, w, out->dtype);
+  for (unsigned d = 0; d < out->rank; d++)
+    dim[d] = inline_expr(&g->in, out->dim[d]);
+  return ir_reshape(b, y, out->rank, dim);
+}
+
+static ir_value_t *group_convolution(grouper_t *g, const ir_op_t *op) {
+  if (layout_is_matmul(op)) return whole_convolution(g, op);
+  ir_value_t *in[] = {inline_value(&g->in, op->in[0].value),
+                      inline_value(&g->in, op->in[1].value),
+                      g->grouping->offsets, g->grouping->group};
+  ir_op_t *to = ir_begin(g->in.b, OP_GROUPED_CONVOLVE, 4, in, 1);
+  if (to == NULL) return NULL;
+  for (unsigned i = 0; i < op->n_attrs; i++) {
+    ir_attr_t attr = op->attrs[i];
+    attr.id = ir_convolve_attr(to, attr.id);
+    to->attrs[to->n_attrs++] = attr;
+  }
+  const ir_attr_id_t sizes[] = {ATTR_CONVOLVE_out, ATTR_CONVOLVE_pad_before};
+  for (unsigned i = 0; i < 2; i++) {
+    unsigned n;
+    const expr_t *dim[IR_MAX_RANK];
+    const expr_t *const *e = ir_get_exprs(op, sizes[i], &n);
+    for (unsigned d = 0; d < n; d++) dim[d] = inline_expr(&g->in, e[d]);
+    ir_set_exprs(to, ir_convolve_attr(to, sizes[i]), n, dim);
+  }
+  return ir_place(g->in.b, to);
 }
 
 static ir_value_t *gather_elementwise(grouper_t *g, const ir_op_t *op) {
@@ -400,9 +486,10 @@ static void build_op(grouper_t *g, const ir_op_t *op) {
     return;
   }
   g->in.b->loc = op->loc;
-  ir_value_t *y = !rows                   ? lift(g, op)
-                  : op->code == OP_MATMUL ? group_product(g, op)
-                                          : gather_elementwise(g, op);
+  ir_value_t *y = !rows                     ? lift(g, op)
+                  : op->code == OP_MATMUL   ? group_product(g, op)
+                  : op->code == OP_CONVOLVE ? group_convolution(g, op)
+                                            : gather_elementwise(g, op);
   inline_set(&g->in, &op->out[0], y);
 }
 

@@ -11,6 +11,7 @@
  * large, by a few operations on small constants: hence the limits below. */
 #include <string.h>
 
+#include "passes/layout.h"
 #include "passes/pass.h"
 
 enum { MAX_EVALUATIONS = 2 };
@@ -281,14 +282,18 @@ static bool take(folder_t *f, ir_op_t *op) {
 }
 
 /* Whether products of groups read all of x, through views perhaps: constants
- * that are stacked for them are written into the weights one by one. */
-static bool is_for_groups(const ir_value_t *x, unsigned depth) {
+ * that are stacked for them are written into the weights one by one. So are
+ * `plain` ones for convolutions of groups. */
+static bool is_for_groups(const ir_value_t *x, bool plain, unsigned depth) {
   enum { MAX_VIEWS = 16 };
   if (x->uses == NULL || depth > MAX_VIEWS) return false;
   for (const ir_use_t *use = x->uses; use != NULL; use = use->next) {
     const ir_op_t *user = use->user;
+    bool stays_plain = plain && user->code == OP_RESHAPE;
     if (user->code == OP_GROUPED_MATMUL && use->index == 1) continue;
-    if (!is_view(user->code) || !is_for_groups(&user->out[0], depth + 1))
+    if (user->code == OP_GROUPED_CONVOLVE && use->index == 1 && plain) continue;
+    if (!is_view(user->code) ||
+        !is_for_groups(&user->out[0], stays_plain, depth + 1))
       return false;
   }
   return true;
@@ -297,7 +302,9 @@ static bool is_for_groups(const ir_value_t *x, unsigned depth) {
 /* Sizes and counting are free; so are other shapes of what is contiguous. */
 static bool is_worth_it(const folder_t *f, const ir_op_t *op) {
   if (op->code == OP_EXPRS || op->code == OP_IOTA) return false;
-  if (op->code == OP_CONCAT && is_for_groups(&op->out[0], 0)) return false;
+  if (op->code == OP_CONCAT &&
+      is_for_groups(&op->out[0], layout_stacks_plainly(op), 0))
+    return false;
   if (op->code == OP_RESHAPE)
     return is_view(op->in[0].value->def->code) && !adds_ones(op);
   return !is_view(op->code) ||

@@ -110,6 +110,7 @@ static bool pulls(const ir_use_t *use) {
     case OP_GROUP_ROWS:
     case OP_CHECK_EQUAL:
     case OP_PACK:
+    case OP_CONSTANT_STACK:
       return false;
     case OP_PRODUCT:
     case OP_WINDOW_PRODUCT:

@@ -206,6 +206,7 @@ static ir_value_t *replacement(ir_builder_t *b, const ir_op_t *op) {
     case OP_UNFOLD:
       return layout_unfold(b, op);
     case OP_CONVOLVE:
+    case OP_GROUPED_CONVOLVE:
       return layout_convolve(b, op);
     default:
       return NULL;
@@ -220,6 +221,7 @@ static const char *rewrite_of(ir_opcode_t code) {
     case OP_UNFOLD:
       return "choose-windows";
     case OP_CONVOLVE:
+    case OP_GROUPED_CONVOLVE:
       return "choose-convolution";
     default:
       return NULL;

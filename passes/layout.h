@@ -7,10 +7,15 @@
 /* What the results of unfold and convolve are computed by. */
 ir_value_t *layout_unfold(ir_builder_t *b, const ir_op_t *op);
 ir_value_t *layout_convolve(ir_builder_t *b, const ir_op_t *op);
+/* Whether a convolution has one window of neighbours for its whole input, so
+ * that it is a matmul of images as rows, for one group. */
+bool layout_is_matmul(const ir_op_t *convolve);
 
 /* The concat of constants along axis 0 that w is a view of, batch by batch, or
  * NULL; and the same view of one operand. */
 const ir_op_t *layout_find_stack(const ir_value_t *w);
+/* Whether each operand of such a concat lies in memory as its constant does. */
+bool layout_stacks_plainly(const ir_op_t *concat);
 ir_value_t *layout_part_of_stack(ir_builder_t *b, ir_value_t *w, unsigned part);
 
 /* Products with fewer columns go through one tree over lanes of K, where those

@@ -55,6 +55,15 @@ const ir_op_t *layout_find_stack(const ir_value_t *w) {
   return NULL;
 }
 
+bool layout_stacks_plainly(const ir_op_t *concat) {
+  for (unsigned i = 0; i < concat->n_in; i++) {
+    const ir_op_t *op = concat->in[i].value->def;
+    while (op != NULL && op->code == OP_RESHAPE) op = op->in[0].value->def;
+    if (op == NULL || op->code != OP_CONSTANT) return false;
+  }
+  return true;
+}
+
 ir_value_t *layout_part_of_stack(ir_builder_t *b, ir_value_t *w,
                                  unsigned part) {
   const ir_op_t *op = w->def;

@@ -135,16 +135,28 @@ ir_value_t *layout_unfold(ir_builder_t *b, const ir_op_t *op) {
   return windows(b, op->in[0].value, op->in[1].value, &g);
 }
 
+/* Dimensions of the filters of one image. */
+static const expr_t *const *filter_dims(const ir_op_t *op) {
+  return op->in[1].value->type.dim + (op->code == OP_GROUPED_CONVOLVE);
+}
+
 static geometry_t geometry_of(const ir_op_t *op) {
   geometry_t g = {0};
-  const ir_type_t *w = &op->in[1].value->type;
-  memcpy(g.kernel, w->dim + 2, (w->rank - 2) * sizeof w->dim[0]);
-  g.out = ir_get_exprs(op, ATTR_CONVOLVE_out, &g.n);
-  g.before = ir_get_exprs(op, ATTR_CONVOLVE_pad_before, &g.n);
-  g.strides = ir_get_ints(op, ATTR_CONVOLVE_strides, &g.n);
-  g.dilations = ir_get_ints(op, ATTR_CONVOLVE_dilations, &g.n);
-  g.spread = ir_get_ints(op, ATTR_CONVOLVE_input_dilation, &g.n);
+  g.out = ir_get_exprs(op, ir_convolve_attr(op, ATTR_CONVOLVE_out), &g.n);
+  memcpy(g.kernel, filter_dims(op) + 2, g.n * sizeof g.kernel[0]);
+  g.before =
+      ir_get_exprs(op, ir_convolve_attr(op, ATTR_CONVOLVE_pad_before), &g.n);
+  g.strides =
+      ir_get_ints(op, ir_convolve_attr(op, ATTR_CONVOLVE_strides), &g.n);
+  g.dilations =
+      ir_get_ints(op, ir_convolve_attr(op, ATTR_CONVOLVE_dilations), &g.n);
+  g.spread =
+      ir_get_ints(op, ir_convolve_attr(op, ATTR_CONVOLVE_input_dilation), &g.n);
   return g;
+}
+
+static int64_t groups_of(const ir_op_t *op) {
+  return ir_get_int(op, ir_convolve_attr(op, ATTR_CONVOLVE_groups));
 }
 
 /* ---- One window for the whole input -------------------------------------- */
@@ -157,6 +169,11 @@ static bool is_whole(const geometry_t *g, const ir_value_t *x) {
       return false;
   }
   return true;
+}
+
+bool layout_is_matmul(const ir_op_t *convolve) {
+  geometry_t g = geometry_of(convolve);
+  return groups_of(convolve) == 1 && is_whole(&g, convolve->in[0].value);
 }
 
 /* A matmul of images as rows, for one group. */
@@ -180,6 +197,20 @@ static ir_value_t *by_matmul(ir_builder_t *b, const ir_op_t *op) {
 
 /* ---- One filter for each channel ----------------------------------------- */
 
+/* Filters of constants of their own are stacked in the weights. */
+static ir_value_t *stacked(ir_builder_t *b, ir_value_t *w) {
+  const ir_op_t *stack = w->def;
+  while (stack != NULL && stack->code == OP_RESHAPE)
+    stack = stack->in[0].value->def;
+  if (stack == NULL || stack != layout_find_stack(w) ||
+      !layout_stacks_plainly(stack))
+    return w;
+  ir_value_t **in = ARENA_ARRAY(b->module->arena, ir_value_t *, stack->n_in);
+  for (unsigned i = 0; i < stack->n_in; i++)
+    in[i] = layout_part_of_stack(b, w, i);
+  return ir_place(b, ir_begin(b, OP_CONSTANT_STACK, stack->n_in, in, 1));
+}
+
 static ir_value_t *by_reduction(ir_builder_t *b, const ir_op_t *op,
                                 const geometry_t *g) {
   ir_value_t *x = op->in[0].value, *w = op->in[1].value;
@@ -187,8 +218,13 @@ static ir_value_t *by_reduction(ir_builder_t *b, const ir_op_t *op,
   dtype_t sum = dtype_is_float(out) && dtype_bits(out) < 32 ? DT_F32 : out;
   const expr_t *one = expr_const(b->module->exprs, 1), *dim[IR_MAX_RANK];
   int64_t axes[IR_MAX_RANK];
-  dim[0] = one;
-  dim[1] = w->type.dim[0];
+  bool grouped = op->code == OP_GROUPED_CONVOLVE;
+  if (grouped)
+    w = ir_gather(b, stacked(b, layout_without_widening(w)), op->in[3].value,
+                  0);
+  if (w == NULL) return NULL;
+  dim[0] = grouped ? w->type.dim[0] : one;
+  dim[1] = filter_dims(op)[0];
   for (unsigned d = 0; d < g->n; d++) {
     dim[2 + d] = g->kernel[d];
     dim[2 + g->n + d] = one;
@@ -249,15 +285,24 @@ static ir_value_t *by_products(ir_builder_t *b, const ir_op_t *op,
                                const geometry_t *g) {
   expr_pool_t *pool = b->module->exprs;
   ir_value_t *x = op->in[0].value, *w = op->in[1].value;
-  const expr_t *groups = expr_const(pool, ir_get_int(op, ATTR_CONVOLVE_groups));
-  const expr_t *dim[] = {groups, expr_floordiv(pool, w->type.dim[0], groups),
-                         expr_product(pool, w->type.dim + 1, w->type.rank - 1)};
-  const expr_t *channels = w->type.dim[1];
+  const expr_t *const *w_dim = filter_dims(op), *dim[4];
+  const expr_t *groups = expr_const(pool, groups_of(op)), *channels = w_dim[1];
+  bool grouped = op->code == OP_GROUPED_CONVOLVE;
+  dim[0] = w->type.dim[0];
+  dim[grouped] = groups;
+  dim[grouped + 1] = expr_floordiv(pool, w_dim[0], groups);
+  dim[grouped + 2] = expr_product(pool, w_dim + 1, g->n + 1);
   source_t s = choose_source(b, x, ir_scalar(b, x->type.dtype, 0), g, false);
   if (s.planes == NULL) return NULL;
-  w = ir_reshape(b, layout_without_widening(w), 3, dim);
-  ir_value_t *in[] = {w, s.planes, window_offsets(b, g, &s, channels)};
-  ir_op_t *product = ir_begin(b, OP_WINDOW_PRODUCT, 3, in, 1);
+  w = ir_reshape(b, layout_without_widening(w), 3 + grouped, dim);
+  ir_value_t *offsets = window_offsets(b, g, &s, channels);
+  if (w == NULL) return NULL;
+  ir_value_t *in[5] = {stacked(b, w), s.planes, offsets};
+  if (grouped) {
+    in[3] = op->in[2].value;
+    in[4] = op->in[3].value;
+  }
+  ir_op_t *product = ir_begin(b, OP_WINDOW_PRODUCT, grouped ? 5 : 3, in, 1);
   if (product == NULL) return NULL;
   ir_set_exprs(product, ATTR_WINDOW_PRODUCT_out, g->n, g->out);
   ir_set_dtype(product, ATTR_WINDOW_PRODUCT_out_dtype, op->out[0].type.dtype);
@@ -266,11 +311,11 @@ static ir_value_t *by_products(ir_builder_t *b, const ir_op_t *op,
 
 ir_value_t *layout_convolve(ir_builder_t *b, const ir_op_t *op) {
   geometry_t g = geometry_of(op);
-  const ir_value_t *x = op->in[0].value, *w = op->in[1].value;
-  int64_t groups = ir_get_int(op, ATTR_CONVOLVE_groups);
-  if (groups == 1 && is_whole(&g, x)) return by_matmul(b, op);
-  bool one_each = expr_equals_const(w->type.dim[0], groups) &&
-                  expr_equals_const(w->type.dim[1], 1);
+  const expr_t *const *w_dim = filter_dims(op);
+  int64_t groups = groups_of(op);
+  if (op->code == OP_CONVOLVE && layout_is_matmul(op)) return by_matmul(b, op);
+  bool one_each =
+      expr_equals_const(w_dim[0], groups) && expr_equals_const(w_dim[1], 1);
   ir_value_t *y = one_each ? by_reduction(b, op, &g) : by_products(b, op, &g);
   /* Channels in groups may be written otherwise: equal where the run goes on.
    */

@@ -394,23 +394,24 @@ static void root_pack_panels(lower_t *lo, ir_op_t *op) {
                    panels != NULL ? &panels->out[0] : computed_panels(lo, op));
 }
 
-/* Panels of constants stand in the weights one after the other. */
-static void root_panel_stack(lower_t *lo, ir_op_t *op) {
+/* Constants, or their panels, stand in the weights one after the other. */
+static void root_stack(lower_t *lo, ir_op_t *op) {
   ir_value_t **in = ARENA_ARRAY(lo->module->arena, ir_value_t *, op->n_in);
+  ir_opcode_t part = op->code == OP_PANEL_STACK ? OP_PANELS : OP_CONSTANT;
   bool constant = true;
   for (unsigned i = 0; i < op->n_in && constant; i++) {
     in[i] = lower_stored(lo, op->in[i].value);
-    constant = in[i]->def != NULL && in[i]->def->code == OP_PANELS;
+    const ir_op_t *source = lower_storage_of(in[i])->def;
+    constant = source != NULL && source->code == part;
   }
   if (!constant) {
     join(lo, op, 0);
     return;
   }
-  ir_op_t *stack =
-      ir_op_create(lo->module, OP_PANEL_STACK, op->loc, op->n_in, in, 1);
+  ir_op_t *stack = ir_op_create(lo->module, op->code, op->loc, op->n_in, in, 1);
   lower_set_stored(lo, &op->out[0], ir_place(&lo->schedule, stack));
 }
 
-const lowering_t lowering_panel_stack = {.root = root_panel_stack};
+const lowering_t lowering_stack = {.root = root_stack};
 
 const lowering_t lowering_pack_panels = {.root = root_pack_panels};

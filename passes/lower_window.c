@@ -224,6 +224,7 @@ typedef struct window_shape {
   unsigned line;  /* the first dimension of the result that a line covers */
   unsigned outer; /* dimensions of the result that are walked as batches */
   const expr_t *groups, *M, *K, *C;
+  bool grouped; /* each image has filters of its group */
   const expr_t *length, *pitch, *columns; /* of lines; of a whole product */
 } window_shape_t;
 
@@ -268,9 +269,10 @@ static window_shape_t study(lower_t *lo, ir_value_t *tensor,
       .op = op, .x = op->in[1].value, .n = product->type.rank - 2};
   if (!view_of(lo->module, w, &s.w))
     view_of(lo->module, lower_stored(lo, w), &s.w);
-  s.groups = w->type.dim[0];
-  s.M = w->type.dim[1];
-  s.K = w->type.dim[2];
+  s.grouped = op->n_in > 3;
+  s.groups = w->type.dim[s.grouped];
+  s.M = w->type.dim[s.grouped + 1];
+  s.K = w->type.dim[s.grouped + 2];
   s.C = expr_floordiv(pool, s.x->type.dim[1], s.groups);
   find_lines(pool, &s, tensor);
   return s;
@@ -300,6 +302,23 @@ static ir_value_t *windows_offset(kernel_t *k, const window_shape_t *s,
   return add_step(k, offset, at[0], expr_mul(pool, stride, x->dim[1]));
 }
 
+/* Where the filters of image `image` begin, and how deep they are. An image of
+ * no group meets a product over nothing: zeros. */
+static ir_value_t *filters_of(kernel_t *k, const window_shape_t *s,
+                              ir_value_t *image, ir_value_t **out_depth) {
+  ir_value_t *offset = kernel_size(k, s->w.offset);
+  *out_depth = kernel_size(k, s->K);
+  if (!s->grouped) return offset;
+  const expr_t *groups = s->op->in[0].value->type.dim[0];
+  ir_value_t *offsets = kernel_operand(k, s->op->in[3].value);
+  ir_value_t *group = kernel_operand(k, s->op->in[4].value);
+  ir_value_t *end = kernel_load(k, offsets, kernel_size(k, groups), NULL);
+  ir_value_t *named = kernel_binary(k, OP_LT, image, end);
+  *out_depth = kernel_select(k, named, *out_depth, kernel_int(k, 0));
+  group = kernel_load(k, group, image, NULL);
+  return add_step(k, offset, group, s->w.stride[0]);
+}
+
 ir_value_t *lower_window_product(lower_t *lo, ir_value_t *tensor,
                                  ir_value_t *product) {
   expr_pool_t *pool = lo->module->exprs;
@@ -317,8 +336,8 @@ ir_value_t *lower_window_product(lower_t *lo, ir_value_t *tensor,
   kernel_begin(&k, lo->module, lo->table, tensor->def->loc, 1,
                &tensor->type.dtype);
   lower_split(&k, s.outer + 1, dim, kernel_parallel(&k), at);
-  ir_value_t *w_offset =
-      add_step(&k, kernel_size(&k, s.w.offset), at[1], s.w.stride[0]);
+  ir_value_t *depth, *w_offset = filters_of(&k, &s, at[0], &depth);
+  w_offset = add_step(&k, w_offset, at[1], s.w.stride[s.grouped]);
   const expr_t *count = ir_type_count(pool, &s.x->type);
   const expr_t *channel = expr_product(pool, s.x->type.dim + 2, 2 * s.n);
   ir_value_t *x_offset = windows_offset(&k, &s, at);
@@ -327,11 +346,11 @@ ir_value_t *lower_window_product(lower_t *lo, ir_value_t *tensor,
   ir_value_t *in[15] = {
       kernel_operand(&k, s.w.base),
       w_offset,
-      kernel_size(&k, s.w.stride[1]),
-      kernel_size(&k, s.w.stride[2]),
+      kernel_size(&k, s.w.stride[s.grouped + 1]),
+      kernel_size(&k, s.w.stride[s.grouped + 2]),
       kernel_operand(&k, s.x),
       x_offset,
-      kernel_size(&k, s.K),
+      depth,
       at[s.outer],
       kernel_size(&k, s.M),
       kernel_size(&k, s.columns),

@@ -120,16 +120,14 @@ static ir_value_t *find_groups(experts_t *e) {
   return ir_select(b, named, found, i64_scalar(b, e->n_groups));
 }
 
-static ir_op_t *group_rows(ir_builder_t *b, ir_value_t *key, int64_t groups) {
+ir_op_t *expand_group_rows(ir_builder_t *b, ir_value_t *key, int64_t groups) {
   ir_op_t *op = ir_begin(b, OP_GROUP_ROWS, 1, &key, 6);
   if (op == NULL) return NULL;
   ir_set_int(op, ATTR_GROUP_ROWS_groups, groups);
   return ir_place(b, op) != NULL ? op : NULL;
 }
 
-/* What there is to know of n rows; false on failure. Nothing asks for more than
- * their number where there are no banks. */
-static bool describe(ir_builder_t *b, ir_op_t *groups, const expr_t *n,
+bool expand_describe(ir_builder_t *b, ir_op_t *groups, const expr_t *n,
                      bool has_banks, grouping_t *out) {
   *out = (grouping_t){.n = n};
   if (!has_banks) return b->status == MOEC_OK;
@@ -302,16 +300,48 @@ static ir_value_t *expand_copies(experts_t *e, unsigned region, ir_value_t *y) {
 
 /* ---- All elements of banks at once --------------------------------------- */
 
+/* All rows of `groups`, which are routes `order`, block by block; NULL where
+ * that is not worth it. */
+static ir_value_t *expand_blocks(experts_t *e, unsigned region, ir_op_t *groups,
+                                 ir_value_t *order, int64_t n_groups) {
+  ir_builder_t *b = e->b;
+  arena_t *scratch = e->x->ctx->scratch;
+  if (!grouped_convolves(e->op, region, scratch)) return NULL;
+  unsigned n_token = (unsigned)ir_get_int(e->op, ATTR_MOE_EXPERTS_token_values);
+  ir_value_t *token = n_token > 0 ? tokens_of(e, order) : NULL;
+  ir_value_t **value = ARENA_ARRAY(scratch, ir_value_t *, e->n_values);
+  ir_value_t **row = ARENA_ARRAY(scratch, ir_value_t *, e->n_values);
+  for (unsigned i = 0; i < e->n_values; i++) {
+    value[i] = e->op->in[2 + i].value;
+    row[i] = i < n_token ? token : order;
+  }
+  ir_value_t *end = part(b, &groups->out[3], number(b, n_groups), number(b, 1));
+  if (b->status != MOEC_OK) return NULL;
+  const blocked_t of = {.scratch = scratch,
+                        .experts = e->op,
+                        .region = region,
+                        .n = order->type.dim[0],
+                        .group = &groups->out[2],
+                        .end = end,
+                        .n_groups = n_groups,
+                        .n_values = e->n_values,
+                        .value = value,
+                        .row = row};
+  return blocks_fit(&of) ? blocks_build(b, &of) : NULL;
+}
+
 /* The only structure: all routes, those without an expert among them. */
 static ir_value_t *expand_only(experts_t *e, unsigned region) {
   ir_builder_t *b = e->b;
   ir_op_t *groups = e->groups;
   grouping_t g;
-  if (!describe(b, groups, e->n_routes, has_banks(e->op, region), &g))
+  if (!expand_describe(b, groups, e->n_routes, has_banks(e->op, region), &g))
     return NULL;
   sorted_t *s = ARENA_NEW(e->x->ctx->scratch, sorted_t);
-  s->rows =
-      grouped_build(b, e->x->ctx->scratch, e->op, region, e->by_group, &g);
+  s->rows = expand_blocks(e, region, groups, &groups->out[0], e->n_groups);
+  if (s->rows == NULL && b->status == MOEC_OK)
+    s->rows =
+        grouped_build(b, e->x->ctx->scratch, e->op, region, e->by_group, &g);
   b->loc = e->op->loc;
   s->place = &groups->out[1];
   s->end = part(b, &groups->out[3], number(b, e->n_groups), number(b, 1));
@@ -380,18 +410,22 @@ static ir_value_t *expand_one_of(experts_t *e, unsigned region, ir_value_t *y) {
   if (banks) {
     ir_value_t *key = part(b, &e->groups->out[2], start, n);
     key = ir_binary(b, OP_SUB, key, i64_scalar(b, first));
-    groups = group_rows(b, key, length);
+    groups = expand_group_rows(b, key, length);
   }
   grouping_t g;
-  if (!describe(b, groups, n, banks, &g)) return NULL;
+  if (!expand_describe(b, groups, n, banks, &g)) return NULL;
   ir_value_t **rows =
       ARENA_ARRAY(e->x->ctx->scratch, ir_value_t *, e->n_values);
   for (unsigned i = 0; i < e->n_values; i++)
     rows[i] = part(b, e->by_group[i], start, n);
-  ir_value_t *part_of_y =
-      grouped_build(b, e->x->ctx->scratch, e->op, region, rows, &g);
-  b->loc = e->op->loc;
   ir_value_t *ids = part(b, &e->groups->out[0], start, n);
+  ir_value_t *part_of_y =
+      banks ? expand_blocks(e, region, groups, ids, length) : NULL;
+  if (part_of_y != NULL)
+    part_of_y = part(b, part_of_y, number(b, 0), n);
+  else if (b->status == MOEC_OK)
+    part_of_y = grouped_build(b, e->x->ctx->scratch, e->op, region, rows, &g);
+  b->loc = e->op->loc;
   return write_rows(b, y, ids, part_of_y);
 }
 
@@ -446,7 +480,7 @@ static ir_value_t *expand_experts(expander_t *x, ir_op_t *op) {
     ir_renumber_region(&op->regions[i]);
   int only = only_region(&e);
   if (is_in_place(&e, only)) return expand_in_place(&e, (unsigned)only);
-  e.groups = group_rows(b, find_groups(&e), e.n_groups);
+  e.groups = expand_group_rows(b, find_groups(&e), e.n_groups);
   if (e.groups == NULL) return NULL;
   ir_value_t *offsets = &e.groups->out[3];
   const expr_t *n = number(b, e.n_groups);

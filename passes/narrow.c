@@ -205,7 +205,8 @@ moec_status_t run_narrow(pass_ctx_t *ctx, ir_func_t *func) {
   for (ir_op_t *op = ir_walk_first(func), *next; op != NULL; op = next) {
     next = ir_walk_next(op);
     if (op->code == OP_CONSTANT) MOEC_TRY(try_constant(&n, op));
-    if (op->code == OP_PANEL_STACK) MOEC_TRY(narrow_stack(ctx, op));
+    if (op->code == OP_PANEL_STACK || op->code == OP_CONSTANT_STACK)
+      MOEC_TRY(narrow_stack(ctx, op));
   }
   return MOEC_OK;
 }

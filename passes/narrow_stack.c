@@ -10,26 +10,28 @@ static bool is_view(ir_opcode_t code) {
   return code == OP_RESHAPE || code == OP_TRANSPOSE || code == OP_SLICE;
 }
 
-/* The constant of f32 whose panels x are, or NULL. */
+/* The constant of f32 that x, or that whose panels it is, views; or NULL. */
 static const ir_op_t *source_of(const ir_value_t *x) {
-  if (x->def == NULL || x->def->code != OP_PACK_PANELS) return NULL;
-  const ir_op_t *op = x->def;
+  if (x->def != NULL && x->def->code == OP_PACK_PANELS) x = x->def->in[0].value;
   for (unsigned i = 0; i < MAX_VIEWS; i++) {
-    op = op->in[0].value->def;
+    const ir_op_t *op = x->def;
     if (op == NULL || op->out[0].type.dtype != DT_F32) return NULL;
     if (op->code == OP_CONSTANT) return op;
     if (!is_view(op->code)) return NULL;
+    x = op->in[0].value;
   }
   return NULL;
 }
 
-/* Products of groups of f32 widen their second operand in registers. */
+/* Products of groups of f32 widen matrices and filters in registers. */
 static bool is_widened(const ir_value_t *x) {
   for (const ir_use_t *use = x->uses; use != NULL; use = use->next) {
     const ir_op_t *op = use->user;
-    if (op->code != OP_GROUPED_PRODUCT || use->index != 1 ||
+    bool windows = op->code == OP_WINDOW_PRODUCT;
+    unsigned weights = windows ? 0 : 1;
+    if ((!windows && op->code != OP_GROUPED_PRODUCT) || use->index != weights ||
         op->out[0].type.dtype != DT_F32 ||
-        op->in[0].value->type.dtype != DT_F32)
+        op->in[1 - weights].value->type.dtype != DT_F32)
       return false;
   }
   return x->uses != NULL;

@@ -41,6 +41,7 @@ static bool is_arithmetic(const ir_op_t *op) {
     case OP_MATMUL:
     case OP_GROUPED_MATMUL:
     case OP_CONVOLVE:
+    case OP_GROUPED_CONVOLVE:
     case OP_CUM_SUM:
     case OP_CUM_PROD:
       return true;
@@ -106,8 +107,10 @@ static moec_status_t widen_op(widener_t *w, ir_op_t *op) {
   if (op->code == OP_GROUPED_MATMUL &&
       ir_has_attr(copy, ATTR_GROUPED_MATMUL_out_dtype))
     ir_set_dtype(copy, ATTR_GROUPED_MATMUL_out_dtype, DT_F32);
-  if (op->code == OP_CONVOLVE && ir_has_attr(copy, ATTR_CONVOLVE_out_dtype))
-    ir_set_dtype(copy, ATTR_CONVOLVE_out_dtype, DT_F32);
+  if (op->code == OP_CONVOLVE || op->code == OP_GROUPED_CONVOLVE) {
+    ir_attr_id_t out = ir_convolve_attr(op, ATTR_CONVOLVE_out_dtype);
+    if (ir_has_attr(copy, out)) ir_set_dtype(copy, out, DT_F32);
+  }
   ir_value_t *wide = ir_place(&w->b, copy);
   MOEC_TRY(w->b.status);
   wide->number = NO_NUMBER;

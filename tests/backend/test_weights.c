@@ -218,6 +218,17 @@ static uint64_t add_plain(link_fixture_t *f, weights_t *weights,
   return weights_add(weights, &entry);
 }
 
+static void stacked_constants_lie_one_after_the_other(void **state) {
+  link_fixture_t *f = *state;
+  weights_t *weights = weights_create(f->arena);
+  const weights_entry_t e[] = {plain(f, "abcde", 5), plain(f, "fgh", 3)};
+  add_plain(f, weights, "abcde", 5);
+  const uint64_t at = weights_add_stack(weights, 2, e);
+  assert_int_not_equal(at, 0);
+  assert_int_equal(weights_add_stack(weights, 2, e), at);
+  assert_memory_equal(to_memory(f, weights) + at, "abcdefgh", 8);
+}
+
 static void offsets_are_aligned_and_apart(void **state) {
   link_fixture_t *f = *state;
   static const size_t sizes[] = {1,    63,    64, 65,     4095, 4096, 4097, 10,
@@ -468,6 +479,7 @@ int main(void) {
       LINK_TEST(large_panels_match_their_definition),
       LINK_TEST(overlapping_strides_match_their_definition),
       LINK_TEST(stacked_panels_lie_one_after_the_other),
+      LINK_TEST(stacked_constants_lie_one_after_the_other),
       LINK_TEST(narrowed_entries_are_those_of_f32_in_half_the_bytes),
       LINK_TEST(equal_data_of_other_types_is_stored_apart),
       LINK_TEST(offsets_are_aligned_and_apart),

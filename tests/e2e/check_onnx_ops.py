@@ -188,6 +188,19 @@ for name, (x, w, how) in CONVOLUTIONS.items():
     for t in ("i32", "i8", "u64"):
         case(f"convolve_{name}_{t}", [x.replace("f32", t), w.replace("f32", t)],
              [f"convolve(%0, %1) {{{how}}}"], *shapes, fill=plain)
+def keyed(dtype, shape, rng):
+    """Groups of rows, some of none; numbers of moderate size."""
+    return rng.integers(-1, 5, shape) if len(shape) == 1 else plain(dtype, shape, rng)
+
+
+for name in ("same", "strides", "transposed", "line"):
+    x, w, how = CONVOLUTIONS[name]
+    for t in ("f32", "i64"):
+        types = ["i64[20]", re.sub(r"f32\[\d", f"{t}[20", x), w.replace("f32[", f"{t}[4,")]
+        shapes = [tuple(int(re.sub("n", "7", d)) for d in re.search(r"\[(.*)\]", s)[1].split(",")) for s in types]
+        case(f"grouped_convolve_{name}_{t}", types,
+             ["group_rows(%0) {groups = 4}", f"grouped_convolve(%1, %2, %6, %5) {{{how}}}"],
+             *shapes, fill=keyed, ulps=64 if t == "f32" else 0)
 case("unfold_by_sizes", ["f32[1,2,n]", "f32[]", "f32[k]"],
      ["unfold(%0, %1) {kernel = [k], out = [n], strides = [2], dilations = [2], pad_before = [k - 1], input_dilation = [3]}"],
      (1, 2, 6), (), (3,))

@@ -31,6 +31,9 @@ typedef enum {
   SCALED,   /* x * s * a + b, a[D], b[] */
   IDENTITY, /* x */
   WINDOWS,  /* windows of 3 elements of x times a[1, 1, 3] */
+  FILTERS,  /* h = max(windows of 3 times a[H, 1, 3] + b[H, 1], 0), windows of h
+               times c[1, H, 3] */
+  WHOLE,    /* the only window of D elements times a[D, 1, D] */
   TRIPS,    /* three times x = x + a, a[D] */
   N_BODIES
 } body_t;
@@ -118,6 +121,14 @@ static void choose_banks(trial_t *t, unsigned s) {
     case WINDOWS:
       ADD_BANK(t, s, 1, 1, 3);
       break;
+    case FILTERS:
+      ADD_BANK(t, s, t->H, 1, 3);
+      ADD_BANK(t, s, t->H, 1);
+      ADD_BANK(t, s, 1, t->H, 3);
+      break;
+    case WHOLE:
+      ADD_BANK(t, s, t->D, 1, t->D);
+      break;
     case TRIPS:
       ADD_BANK(t, s, t->D);
       break;
@@ -143,8 +154,9 @@ static void choose_shape(trial_t *t) {
   t->R = t->by_k ? t->T * t->k : t->T > 0 ? ONE_OF(t, 0, 1, 5, 100) : 0;
   t->n_structures = (unsigned)ONE_OF(t, 1, 1, 1, 2, 3);
   for (unsigned s = 0; s < t->n_structures; s++) {
-    t->body[s] = (body_t)ONE_OF(t, MLP, MLP, COLUMN, GATED, GATED, SCALED,
-                                IDENTITY, WINDOWS, TRIPS);
+    t->body[s] =
+        (body_t)ONE_OF(t, MLP, MLP, COLUMN, GATED, GATED, SCALED, IDENTITY,
+                       WINDOWS, FILTERS, FILTERS, WHOLE, TRIPS);
     choose_banks(t, s);
   }
   bool plain = ONE_OF(t, 1, 0) != 0;
@@ -234,6 +246,43 @@ static void put_head(trial_t *t) {
 /* Values of region s begin with this number. */
 static unsigned region_number(unsigned s) { return 100 + 50 * s; }
 
+/* Bodies that take rows as images of one channel. */
+static void put_images(trial_t *t, unsigned s) {
+  unsigned v = region_number(s), a = v + 2;
+  long long D = (long long)t->D;
+  text_t *o = &t->text;
+#define PUT(...) text_printf(o, __VA_ARGS__)
+  PUT("    %%%u = reshape(%%%u) {shape = [n, 1, %lld]}\n", v + 11, v, D);
+  switch (t->body[s]) {
+    case WINDOWS:
+      PUT("    %%%u = convolve(%%%u, %%%u) {out = [%lld], strides = [1], "
+          "dilations = [1], pad_before = [1], input_dilation = [1]}\n",
+          v + 12, v + 11, a, D);
+      PUT("    %%%u = reshape(%%%u) {shape = [n, %lld]}\n", v + 30, v + 12, D);
+      break;
+    case FILTERS:
+      PUT("    %%%u = convolve(%%%u, %%%u) {out = [%lld], strides = [1], "
+          "dilations = [1], pad_before = [1], input_dilation = [1]}\n",
+          v + 12, v + 11, a, D);
+      PUT("    %%%u = add(%%%u, %%%u)\n", v + 13, v + 12, a + 1);
+      PUT("    %%%u = max(%%%u, %%%u)\n", v + 14, v + 13, v + 10);
+      PUT("    %%%u = convolve(%%%u, %%%u) {out = [%lld], strides = [1], "
+          "dilations = [1], pad_before = [1], input_dilation = [1]}\n",
+          v + 15, v + 14, a + 2, D);
+      PUT("    %%%u = reshape(%%%u) {shape = [n, %lld]}\n", v + 30, v + 15, D);
+      break;
+    case WHOLE:
+      PUT("    %%%u = convolve(%%%u, %%%u) {out = [1], strides = [1], "
+          "dilations = [1], pad_before = [0], input_dilation = [1]}\n",
+          v + 12, v + 11, a);
+      PUT("    %%%u = reshape(%%%u) {shape = [n, %lld]}\n", v + 30, v + 12, D);
+      break;
+    default:
+      break;
+  }
+#undef PUT
+}
+
 static void put_body(trial_t *t, unsigned s) {
   unsigned v = region_number(s), x = v, r = v + 1, a = v + 2;
   const char *type = dtype_name(t->dtype);
@@ -278,11 +327,9 @@ static void put_body(trial_t *t, unsigned s) {
       PUT("    %%%u = add(%%%u, %%%u)\n", v + 30, v + 13, a + 1);
       break;
     case WINDOWS:
-      PUT("    %%%u = reshape(%%%u) {shape = [n, 1, %lld]}\n", v + 11, x, D);
-      PUT("    %%%u = convolve(%%%u, %%%u) {out = [%lld], strides = [1], "
-          "dilations = [1], pad_before = [1], input_dilation = [1]}\n",
-          v + 12, v + 11, a, D);
-      PUT("    %%%u = reshape(%%%u) {shape = [n, %lld]}\n", v + 30, v + 12, D);
+    case FILTERS:
+    case WHOLE:
+      put_images(t, s);
       break;
     case TRIPS:
       PUT("    %%%u = constant {dtype = i64, shape = [], data = [3]}\n",
@@ -423,6 +470,38 @@ static void define_mlp(const trial_t *t, unsigned s, int64_t at,
   }
 }
 
+/* Element i of the windows of 3 elements of x[D] times a filter. */
+static double windows_at(const trial_t *t, unsigned s, unsigned bank,
+                         int64_t at, int64_t filter, const double *x,
+                         int64_t i) {
+  double y = 0;
+  for (int64_t d = 0; d < 3; d++)
+    if (i + d >= 1 && i + d - 1 < t->D)
+      y += x[i + d - 1] * bank_at(t, s, bank, at, filter * 3 + d);
+  return y;
+}
+
+static void define_filters(const trial_t *t, unsigned s, int64_t at,
+                           const double *x, double *y) {
+  double h[64];
+  for (int64_t i = 0; i < t->D; i++) y[i] = 0;
+  for (int64_t j = 0; j < t->H; j++) {
+    for (int64_t i = 0; i < t->D; i++)
+      h[i] =
+          positive(windows_at(t, s, 0, at, j, x, i) + bank_at(t, s, 1, at, j));
+    for (int64_t i = 0; i < t->D; i++) y[i] += windows_at(t, s, 2, at, j, h, i);
+  }
+}
+
+static void define_whole(const trial_t *t, unsigned s, int64_t at,
+                         const double *x, double *y) {
+  for (int64_t i = 0; i < t->D; i++) {
+    y[i] = 0;
+    for (int64_t j = 0; j < t->D; j++)
+      y[i] += x[j] * bank_at(t, s, 0, at, i * t->D + j);
+  }
+}
+
 /* y[D] of route r. */
 static void define_row(const trial_t *t, int64_t r, double *y) {
   double x[64];
@@ -437,17 +516,16 @@ static void define_row(const trial_t *t, int64_t r, double *y) {
     define_mlp(t, s, at, x, y);
     return;
   }
+  if (t->body[s] == FILTERS) define_filters(t, s, at, x, y);
+  if (t->body[s] == WHOLE) define_whole(t, s, at, x, y);
+  if (t->body[s] == FILTERS || t->body[s] == WHOLE) return;
   double scale = ir_element_float(t->dtype, t->s, (uint64_t)r);
   for (int64_t i = 0; i < D; i++) {
     y[i] = x[i];
     if (t->body[s] == SCALED)
       y[i] = x[i] * scale * bank_at(t, s, 0, at, i) + bank_at(t, s, 1, at, 0);
     if (t->body[s] == TRIPS) y[i] = x[i] + 3 * bank_at(t, s, 0, at, i);
-    if (t->body[s] != WINDOWS) continue;
-    y[i] = 0;
-    for (int64_t d = 0; d < 3; d++)
-      if (i + d >= 1 && i + d - 1 < D)
-        y[i] += x[i + d - 1] * bank_at(t, s, 0, at, d);
+    if (t->body[s] == WINDOWS) y[i] = windows_at(t, s, 0, at, 0, x, i);
   }
 }
 
