@@ -341,14 +341,6 @@ static void set_args(convert_ctx_t *ctx, trial_t *t) {
   ir_region_set_args(t->op, 0, n + 1, types);
 }
 
-bool ctx_known_bool(convert_ctx_t *ctx, const ir_value_t *x, bool *out) {
-  unsigned n;
-  const int64_t *value;
-  if (!ctx_const_ints(ctx, x, &n, &value) || n != 1) return false;
-  *out = value[0] != 0;
-  return true;
-}
-
 static bool is_true(convert_ctx_t *ctx, const ir_value_t *x) {
   bool value;
   return ctx_known_bool(ctx, x, &value) && value;

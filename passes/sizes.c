@@ -378,8 +378,11 @@ static void visit_bind(sizes_t *s, ir_op_t *bind) {
   const expr_t *e = resize_symbol(s, ir_get_expr(bind, ATTR_BIND_symbol));
   const expr_symbol_t *symbol = expr_as_symbol(e);
   number_t number = bound_number(bind);
-  if (number.value == NULL) {
-    visit_known(s, bind, number.factor, symbol);
+  const expr_t *known =
+      ir_known(bind->in[0].value, ir_get_int(bind, ATTR_BIND_index));
+  bool is_number = known != NULL && expr_is_const(resize(s, known), NULL);
+  if (is_number || number.value == NULL) {
+    visit_known(s, bind, is_number ? known : number.factor, symbol);
     return;
   }
   bool is_same = expr_equals_const(number.factor, 1);

@@ -435,6 +435,26 @@ static void loops_of_constant_length_are_unrolled(void **state) {
           "return(%7, %9)\n");
 }
 
+static void loops_that_count_in_floats_are_unrolled(void **state) {
+  MAIN_IS(HEAD
+          "body L\ninput i i64[]\ninput c bool[]\ninput j i64[]\n"
+          "input s f32[2]\nnode Add(j, one) -> k\n"
+          "node Cast(k) -> f {to = 1}\nnode Less(f, limit) -> d\n"
+          "node Add(s, x) -> t\noutput d\noutput k\noutput t\nend\n"
+          "input x f32[2]\ninit zero i64[] 0\ninit one i64[] 1\n"
+          "init limit f32[] 2\n"
+          "node Loop(_, _, zero, x) -> (n, y) {body = body L}\noutput y\n",
+          "%6 = add(%1, %2) : i64[]\n"
+          "%7 = cast(%6) {to = f32} : f32[]\n"
+          "%8 = lt(%7, %3) : bool[]\n"
+          "%9 = add(%0, %0) : f32[2]\n"
+          "%11 = add(%6, %2) : i64[]\n"
+          "%12 = cast(%11) {to = f32} : f32[]\n"
+          "%13 = lt(%12, %3) : bool[]\n"
+          "%14 = add(%9, %0) : f32[2]\n"
+          "return(%14)\n");
+}
+
 static void other_loops_have_a_region(void **state) {
   MAIN_IS(HEAD
           "body L\ninput i i64[]\ninput c bool[]\ninput s f32[K]\n"
@@ -497,6 +517,7 @@ int main(void) {
       TEST(branches_by_data_are_regions),
       TEST(what_follows_branches_of_other_ranks_is_in_both),
       TEST(loops_of_constant_length_are_unrolled),
+      TEST(loops_that_count_in_floats_are_unrolled),
       TEST(other_loops_have_a_region),
       TEST(quantising_saturates_and_checks_its_scale),
   };
