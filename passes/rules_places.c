@@ -131,6 +131,43 @@ ir_value_t *apply_scatter_nd_of_sum(ir_op_t *op, ir_builder_t *b) {
   return ir_place(b, scatter);
 }
 
+/* ---- Scatters one after the other ------------------------------------------
+ */
+
+/* Updates are written in ascending order, so that those of the second scatter
+ * may stand behind those of the first one along the axis. */
+bool match_scatter_of_scatter(const ir_op_t *op) {
+  const ir_op_t *first = op->in[0].value->def;
+  const ir_type_t *i = &first->in[1].value->type, *j = &op->in[1].value->type;
+  int64_t axis = ir_get_int(op, ATTR_SCATTER_ELEMENTS_axis);
+  bool add = rule_scatters_by(op, "add");
+  if (first->out[0].uses->next != NULL || axis < 0 ||
+      ir_get_int(first, ATTR_SCATTER_ELEMENTS_axis) != axis ||
+      (!add && !rule_scatters_by(op, "none")) ||
+      rule_scatters_by(first, "add") != add ||
+      (!add && !rule_scatters_by(first, "none")) || i->dtype != j->dtype ||
+      !expr_is_const(op->out[0].type.dim[axis], NULL) ||
+      !expr_is_const(i->dim[axis], NULL) || !expr_is_const(j->dim[axis], NULL))
+    return false;
+  for (unsigned d = 0; d < i->rank; d++)
+    if (d != axis && i->dim[d] != j->dim[d]) return false;
+  return true;
+}
+
+ir_value_t *apply_scatter_of_scatter(ir_op_t *op, ir_builder_t *b) {
+  const ir_op_t *first = op->in[0].value->def;
+  unsigned axis = (unsigned)ir_get_int(op, ATTR_SCATTER_ELEMENTS_axis);
+  ir_value_t *index[] = {first->in[1].value, op->in[1].value};
+  ir_value_t *updates[] = {first->in[2].value, op->in[2].value};
+  ir_value_t *in[] = {first->in[0].value, ir_concat(b, 2, index, axis), NULL};
+  in[2] = ir_concat(b, 2, updates, axis);
+  ir_op_t *scatter = ir_begin(b, OP_SCATTER_ELEMENTS, 3, in, 1);
+  if (scatter == NULL) return NULL;
+  for (unsigned a = 0; a < op->n_attrs; a++)
+    ir_copy_attr(scatter, &op->attrs[a]);
+  return ir_place(b, scatter);
+}
+
 /* ---- Masks that are checked to be true everywhere -------------------------
  */
 
