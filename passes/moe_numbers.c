@@ -4,20 +4,28 @@
 #include "passes/moe_build.h"
 #include "passes/moe_rules.h"
 
-/* ---- Sizes ------------------------------------------------------------------
+/* ---- Sizes ---------------------------------------------------------------
  *
  * Exporters write an expert's range of rows with limits that never bind:
  * max(0, min(end, n) - max(0, start)). Such an expression is piecewise linear
  * in the counts of the experts; it is compared with the range on many ways to
- * spread routes over experts, with empty experts at every place among them. */
+ * spread routes over experts: a few and many of them, evenly and not, with
+ * empty experts at every place among them, and, for each expert, with as many
+ * routes of its own as it can have. So limits that bind somewhere are met. */
 
-enum { SAMPLES = 24, MAX_EXPERTS = 1 << 17 };
+enum { SPREAD = 24, FOCUSED = 4, SAMPLES = SPREAD + FOCUSED };
+enum { MAX_EXPERTS = 1 << 17, MANY = 1 << 26 };
 
 typedef struct sample {
-  bool fits;      /* sizes were found */
-  int64_t *value; /* by index of the symbol */
-  bool *known;    /* likewise */
-  int64_t *start; /* by expert, [experts + 1]: the routes in front of its own */
+  bool fits;       /* sizes were found */
+  int64_t *value;  /* by index of the symbol */
+  unsigned *known; /* likewise: `now` where the value is known */
+  unsigned now;
+  int64_t routes, most; /* that one expert can have */
+  /* By expert, [experts + 1]: the routes in front of its own; NULL: one expert
+   * has the most, others have what is left, the first ones or the last ones. */
+  int64_t *start;
+  int64_t expert;
 } sample_t;
 
 /* Of one router at a time: sizes are compared with one router's for each of its
@@ -35,88 +43,167 @@ static uint64_t next_random(uint64_t *state) {
   return *state >> 33;
 }
 
-/* Routes spread over the experts, k different ones for each token. */
-static void spread(const moe_source_t *source, sample_t *s, int64_t routes,
-                   unsigned number) {
-  int64_t n = source->experts, *count = s->start + 1;
-  uint64_t state = number * 977u + 12345u;
-  memset(s->start, 0, ((size_t)n + 1) * sizeof *s->start);
-  for (int64_t r = 0; r < routes; r++) {
-    int64_t e = (int64_t)(next_random(&state) % (uint64_t)n);
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Routes one by one. */
+static void spread_few(sample_t *s, int64_t n, unsigned number,
+                       uint64_t *state) {
+  int64_t *count = s->start + 1;
+  for (int64_t r = 0; r < s->routes; r++) {
+    int64_t e = (int64_t)(next_random(state) % (uint64_t)n);
     if (number % 3 == 1) e = e / 2;               /* the last half is empty */
     if (number % 3 == 2) e = n - 1 - (e * e) / n; /* uneven */
     if (e < 0) e = 0;
+    for (int64_t i = 0; i < n && count[e] >= s->most; i++) e = (e + 1) % n;
     count[e]++;
   }
+}
+
+/* Parts of very different sizes. */
+static void spread_many(sample_t *s, int64_t n, uint64_t *state) {
+  static const int64_t weights[] = {0, 1, 30, 1000, 30000};
+  int64_t *count = s->start + 1, all = 0, left = s->routes;
+  for (int64_t e = 0; e < n; e++)
+    all += count[e] = weights[next_random(state) % 5];
+  for (int64_t e = 0; e < n; e++) {
+    double part = (double)s->routes * (double)count[e] / (double)(all + 1);
+    count[e] = least(s->most, (int64_t)part);
+    left -= count[e];
+  }
+  int64_t e = (int64_t)(next_random(state) % (uint64_t)n);
+  for (int64_t i = 0; i < n && left > 0; i++, e = (e + 1) % n) {
+    int64_t more = least(left, s->most - count[e]);
+    count[e] += more;
+    left -= more;
+  }
+}
+
+/* Routes spread over the experts, k different ones for each token. */
+static void spread(const moe_source_t *source, sample_t *s, unsigned number) {
+  enum { FEW = 1000 };
+  int64_t n = source->experts, *count = s->start + 1;
+  uint64_t state = number * 977u + 12345u;
+  memset(s->start, 0, ((size_t)n + 1) * sizeof *s->start);
+  if (s->routes < FEW)
+    spread_few(s, n, number, &state);
+  else
+    spread_many(s, n, &state);
   for (int64_t e = 0; e < n; e++) count[e] += s->start[e];
 }
 
-static bool evaluate(moe_samples_t *all, sample_t *s, const expr_t *e,
+/* The routes of all experts in front of one. */
+static int64_t start_of(const moe_samples_t *all, unsigned number,
+                        int64_t expert) {
+  const sample_t *s = &all->sample[number];
+  if (s->start != NULL) return s->start[expert];
+  const int64_t own = least(s->routes, s->most), left = s->routes - own;
+  const bool behind = expert > s->expert;
+  int64_t others = expert - behind;
+  if (number % 2 == 0) return least(left, others * s->most) + behind * own;
+  others = all->source->experts - 1 - others;
+  return left - least(left, others * s->most) + behind * own;
+}
+
+static bool evaluate(moe_samples_t *all, unsigned number, const expr_t *e,
                      int64_t *out);
 
-static bool find_symbol(moe_samples_t *all, sample_t *s,
+static bool find_symbol(moe_samples_t *all, unsigned number,
                         const expr_symbol_t *symbol) {
   moe_facts_t *facts = all->facts;
+  sample_t *s = &all->sample[number];
   if (symbol->index >= facts->n_symbols) return false;
-  if (s->known[symbol->index]) return true;
+  if (facts->bound_by[symbol->index] == NULL || /* an input's */
+      s->known[symbol->index] == s->now)
+    return true;
   const moe_fact_t *fact = moe_fact_of_symbol(facts, symbol);
   int64_t index, value = 0;
   if (fact->kind != FACT_NONE && fact->source == all->source) {
     bool is_count = fact->kind == FACT_COUNT;
     int64_t at = fact->first, end = all->source->experts + !is_count;
     if (at < 0 || at >= end) return false;
-    value = is_count ? s->start[at + 1] - s->start[at] : s->start[at];
+    value = start_of(all, number, at);
+    if (is_count) value = start_of(all, number, at + 1) - value;
   } else {
     const ir_value_t *from = moe_bound_value(facts, symbol, &index);
     if (from == NULL || from->content == NULL ||
-        !evaluate(all, s, from->content[index], &value))
+        !evaluate(all, number, from->content[index], &value))
       return false;
   }
   s->value[symbol->index] = value;
-  s->known[symbol->index] = true;
+  s->known[symbol->index] = s->now;
   return true;
 }
 
-static bool find_symbols(moe_samples_t *all, sample_t *s, const expr_t *e) {
+static bool find_symbols(moe_samples_t *all, unsigned number, const expr_t *e) {
   if (++all->depth > 200) return false;
   for (unsigned t = 0; t < e->n_terms; t++)
     for (unsigned i = 0; i < e->terms[t].n_atoms; i++) {
       const expr_atom_t *atom = e->terms[t].atoms[i];
       if (atom->kind == EXPR_ATOM_SYMBOL) {
-        if (!find_symbol(all, s, atom->symbol)) return false;
+        if (!find_symbol(all, number, atom->symbol)) return false;
         continue;
       }
-      if (!find_symbols(all, s, atom->a)) return false;
-      if (atom->b != NULL && !find_symbols(all, s, atom->b)) return false;
+      if (!find_symbols(all, number, atom->a)) return false;
+      if (atom->b != NULL && !find_symbols(all, number, atom->b)) return false;
     }
   all->depth--;
   return true;
 }
 
-static bool evaluate(moe_samples_t *all, sample_t *s, const expr_t *e,
+static bool evaluate(moe_samples_t *all, unsigned number, const expr_t *e,
                      int64_t *out) {
-  return find_symbols(all, s, e) && expr_evaluate(e, s->value, out);
+  return find_symbols(all, number, e) &&
+         expr_evaluate(e, all->sample[number].value, out);
 }
 
-static bool size_of(moe_samples_t *all, sample_t *s, const expr_t *e,
+static bool size_of(moe_samples_t *all, unsigned number, const expr_t *e,
                     int64_t *out) {
   all->depth = 0;
-  return evaluate(all, s, e, out);
+  return evaluate(all, number, e, out);
 }
 
-/* Gives the inputs' sizes values, finds how many routes there are and spreads
- * them. */
-static void begin_sample(moe_samples_t *all, unsigned number) {
+/* How many inputs' sizes an expression has, each once if it is a product. */
+static unsigned count_inputs(const moe_facts_t *facts, const expr_t *e,
+                             bool *is_in) {
+  unsigned n = 0;
+  for (unsigned t = 0; t < e->n_terms; t++)
+    for (unsigned i = 0; i < e->terms[t].n_atoms; i++) {
+      const expr_atom_t *atom = e->terms[t].atoms[i];
+      if (atom->kind != EXPR_ATOM_SYMBOL) {
+        n += count_inputs(facts, atom->a, is_in);
+        if (atom->b != NULL) n += count_inputs(facts, atom->b, is_in);
+      } else if (atom->symbol->index < facts->n_symbols) {
+        n += !is_in[atom->symbol->index];
+        is_in[atom->symbol->index] = true;
+      }
+    }
+  return n;
+}
+
+/* Gives the inputs' sizes values, small ones, or large ones where there are
+ * routes as they say, finds how many routes there are and spreads them. */
+static void begin_sample(moe_samples_t *all, unsigned number,
+                         const bool *of_routes, unsigned n_of_routes) {
   const moe_facts_t *facts = all->facts;
+  const moe_source_t *source = all->source;
   sample_t *s = &all->sample[number];
+  const bool large = number >= SPREAD ? number % 4 >= 2 : number % 2 == 1;
+  const int64_t size = MANY >> (26 - 26 / (n_of_routes + (n_of_routes == 0)));
+  s->now++;
+  s->expert = 0;
   for (unsigned i = 0; i < facts->n_symbols; i++) {
-    s->known[i] = facts->bound_by[i] == NULL; /* an input's */
+    if (facts->bound_by[i] != NULL) continue;
+    const expr_symbol_t *symbol = expr_symbol_at(facts->pool, i);
     s->value[i] = 1 + (number * 7 + i * 3) % 9;
+    if (large && of_routes[i]) s->value[i] += size;
+    s->value[i] = least(s->value[i], symbol->bound);
   }
-  int64_t routes;
-  s->fits = size_of(all, s, all->source->routes, &routes) && routes >= 0 &&
-            routes < 100000;
-  if (s->fits) spread(all->source, s, routes, number);
+  s->fits = size_of(all, number, source->routes, &s->routes) &&
+            size_of(all, number, source->tokens, &s->most) && s->routes >= 0 &&
+            s->routes < INT64_C(1) << 40;
+  if (!s->fits) return;
+  if (!source->distinct) s->most = s->routes;
+  if (s->start != NULL) spread(source, s, number);
 }
 
 /* NULL where there are too many experts to have parts of their own. */
@@ -130,19 +217,31 @@ static moe_samples_t *samples_of(moe_facts_t *facts,
     all->facts = facts;
     for (unsigned i = 0; i < SAMPLES; i++) {
       all->sample[i].value = ARENA_ARRAY(arena, int64_t, facts->n_symbols + 1);
-      all->sample[i].known = ARENA_ARRAY(arena, bool, facts->n_symbols + 1);
+      all->sample[i].known = ARENA_ARRAY(arena, unsigned, facts->n_symbols + 1);
     }
   }
   if (all->source == source) return all;
   all->source = source;
   bool grows = source->experts >= all->room;
   if (grows) all->room = 2 * source->experts + 1;
+  bool *is_in = ARENA_ARRAY(arena, bool, facts->n_symbols + 1);
+  unsigned n = count_inputs(facts, source->routes, is_in);
   for (unsigned i = 0; i < SAMPLES; i++) {
-    if (grows)
+    if (grows && i < SPREAD)
       all->sample[i].start = ARENA_ARRAY(arena, int64_t, (size_t)all->room);
-    begin_sample(all, i);
+    begin_sample(all, i, is_in, n);
   }
   return all;
+}
+
+/* Has one expert have the most. */
+static void focus(moe_samples_t *all, int64_t expert) {
+  for (unsigned i = SPREAD; i < SAMPLES; i++) {
+    sample_t *s = &all->sample[i];
+    if (s->expert == expert) continue;
+    s->expert = expert;
+    s->now++;
+  }
 }
 
 static bool is_range(moe_facts_t *facts, const moe_source_t *source,
@@ -150,24 +249,25 @@ static bool is_range(moe_facts_t *facts, const moe_source_t *source,
   int64_t known;
   if (start && expr_is_const(size, &known)) return known == 0 && expert == 0;
   moe_samples_t *all = samples_of(facts, source);
-  for (unsigned i = 0; all != NULL && i < SAMPLES; i++) {
-    sample_t *s = &all->sample[i];
+  if (all == NULL) return false;
+  focus(all, least(expert, source->experts - 1));
+  for (unsigned i = 0; i < SAMPLES; i++) {
     int64_t got, want;
-    if (!s->fits || !size_of(all, s, size, &got)) return false;
-    want = start ? s->start[expert] : s->start[expert + 1] - s->start[expert];
+    if (!all->sample[i].fits || !size_of(all, i, size, &got)) return false;
+    want = start_of(all, i, expert);
+    if (!start) want = start_of(all, i, expert + 1) - want;
     if (got != want) return false;
   }
-  return all != NULL;
+  return true;
 }
 
 bool moe_are_equal(moe_facts_t *facts, const moe_source_t *source,
                    const expr_t *a, const expr_t *b) {
   moe_samples_t *all = samples_of(facts, source);
   for (unsigned i = 0; all != NULL && i < SAMPLES; i++) {
-    sample_t *s = &all->sample[i];
     int64_t x, y;
-    if (!s->fits || !size_of(all, s, a, &x) || !size_of(all, s, b, &y) ||
-        x != y)
+    if (!all->sample[i].fits || !size_of(all, i, a, &x) ||
+        !size_of(all, i, b, &y) || x != y)
       return false;
   }
   return all != NULL;
@@ -270,8 +370,30 @@ static const ir_op_t *sliced_rows(const ir_value_t *index) {
   return NULL;
 }
 
-const moe_fact_t *moe_group_of(moe_facts_t *facts, const ir_value_t *index,
-                               int64_t *out_expert) {
+/* The expert whose rows begin there and are so many, -1: nobody's are. */
+static int64_t expert_of_range(moe_facts_t *facts, const moe_source_t *source,
+                               const expr_t *start, const expr_t *length) {
+  moe_samples_t *all = samples_of(facts, source);
+  int64_t from[SPREAD], n[SPREAD];
+  for (unsigned i = 0; i < SPREAD; i++)
+    if (all == NULL || !all->sample[i].fits ||
+        !size_of(all, i, start, &from[i]) || !size_of(all, i, length, &n[i]))
+      return -1;
+  for (int64_t e = 0; e < source->experts; e++) {
+    bool own = true;
+    for (unsigned i = 0; own && i < SPREAD; i++) {
+      const int64_t *at = &all->sample[i].start[e];
+      own = at[0] == from[i] && at[1] - at[0] == n[i];
+    }
+    if (own && moe_is_start(facts, source, e, start) &&
+        moe_is_count(facts, source, e, length))
+      return e;
+  }
+  return -1;
+}
+
+static const moe_fact_t *find_group(moe_facts_t *facts, const ir_value_t *index,
+                                    int64_t *out_expert) {
   const ir_op_t *op = sliced_rows(index);
   if (op == NULL) return &moe_no_fact;
   ir_value_t *all = ir_in(op, 0);
@@ -285,12 +407,19 @@ const moe_fact_t *moe_group_of(moe_facts_t *facts, const ir_value_t *index,
                 fact->tag[0] == TAG_ROW && rule_is_one(step[0]);
   for (unsigned d = 1; d < all->type.rank; d++)
     sorted = sorted && rule_is_one(all->type.dim[d]);
-  for (int64_t e = 0; sorted && e < fact->source->experts; e++) {
-    if (!moe_is_start(facts, fact->source, e, start[0]) ||
-        !moe_is_count(facts, fact->source, e, length[0]))
-      continue;
-    *out_expert = e;
-    return fact;
-  }
-  return &moe_no_fact;
+  if (!sorted) return &moe_no_fact;
+  *out_expert = expert_of_range(facts, fact->source, start[0], length[0]);
+  return *out_expert >= 0 ? fact : &moe_no_fact;
+}
+
+const moe_fact_t *moe_group_of(moe_facts_t *facts, const ir_value_t *index,
+                               int64_t *out_expert) {
+  if (index->number >= facts->n_values) return &moe_no_fact;
+  if (facts->groups == NULL)
+    facts->groups = ARENA_ARRAY(facts->arena, moe_group_t, facts->n_values);
+  moe_group_t *group = &facts->groups[index->number];
+  if (group->fact == NULL)
+    group->fact = find_group(facts, index, &group->expert);
+  *out_expert = group->expert;
+  return group->fact;
 }

@@ -12,6 +12,12 @@ typedef struct moe_nest {
   struct moe_nest *next;
 } moe_nest_t;
 
+/* The expert of sorted rows that an index picks. */
+typedef struct moe_group {
+  const moe_fact_t *fact; /* NULL: not asked yet */
+  int64_t expert;
+} moe_group_t;
+
 struct moe_facts {
   arena_t *arena;
   ir_func_t *func;
@@ -30,6 +36,7 @@ struct moe_facts {
   int64_t n_numbers;               /* in maps of facts */
   int64_t n_searched;              /* of experts, for those with some number */
   const ir_op_t **bound_by;        /* bind, by index of its symbol */
+  moe_group_t *groups;             /* of moe_group_of, by number; or NULL */
 };
 
 extern const moe_fact_t moe_no_fact;

@@ -299,13 +299,18 @@ class Edit:
         if dtype in FLOATS:
             np_type = helper.tensor_dtype_to_np_dtype(dtype)
             how = self.pick(("scale", "shift", "mean", "sum", "softmax", "centre", "limit", "cumsum",
-                             "reverse", "roll", "largest", "norm", "quantise", "position", "zero"))
+                             "reverse", "roll", "largest", "norm", "quantise", "position", "zero",
+                             "number", "random", "triangle", "count", "sort", "attention",
+                             "neighbour", "first", "best", "dropout", "running"))
         elif dtype in INTEGERS:
             np_type = helper.tensor_dtype_to_np_dtype(dtype)
             how = self.pick(("shift", "limit", "reverse", "roll", "cumsum", "mod", "negate"))
         elif dtype == TensorProto.BOOL:
             np_type, how = None, self.pick(("not", "reverse", "roll"))
         if how is None or rank == 0 and how not in ("scale", "shift", "limit", "not", "negate"):
+            return None
+        if how in ("triangle", "attention") and rank < 2 or np_type not in (
+                np.float32, None) and how in ("dropout", "random"):
             return None
         new = self.inserted(at, how, name, axis, np_type, rank)
         self.graph.node[at + len(self.graph.node) - before].input[i] = new
@@ -366,6 +371,45 @@ class Edit:
             return op("Concat", piece(1, most), piece(0, 1), axis=axis)
         if how == "zero":
             return op("Mul", x, number(0))
+        if how == "triangle":
+            return op("Trilu", x, upper=int(self.rng.integers(2)))
+        if how == "attention":
+            perm = list(range(rank))
+            perm[-2:] = [rank - 1, rank - 2]
+            scores = op("MatMul", x, op("Transpose", x, perm=perm))
+            return op("MatMul", op("Softmax", scores, axis=-1), x)
+        if how == "neighbour":
+            return op("Add", x, op("Concat", piece(1, most), piece(0, 1), axis=axis))
+        if how == "first":
+            return op("Add", x, piece(0, 1))
+        if how == "running":
+            return op("Add", x, op("CumSum", x, i64(axis), exclusive=1))
+        if how == "sort":
+            size = op("Shape", x, start=axis, end=axis + 1)
+            out, index = self.name(), self.name()
+            self.graph.node.insert(start, helper.make_node(
+                "TopK", [x, size], [out, index], name=out, axis=axis))
+            start += 1
+            return out
+        if how == "best":
+            best = op("ArgMax", x, axis=axis, keepdims=1)
+            return op("Add", x, op("Cast", best, to=helper.np_dtype_to_tensor_dtype(
+                np.dtype(np_type))))
+        if how == "dropout":
+            return op("Dropout", x, number(0.5), self.const(np.array(True)), seed=3)
+        if how == "random":
+            return op("Add", x, op("RandomUniformLike", x, seed=1.0))
+        shape = op("Shape", x)
+        size = op("Gather", shape, self.const(np.array(axis, np.int64)))
+        to = helper.np_dtype_to_tensor_dtype(np.dtype(np_type))
+        if how == "count":
+            return op("Div", x, op("Add", op("Cast", size, to=to), number(1)))
+        if how == "number":
+            zero, one = (self.const(np.array(n, np.int64)) for n in (0, 1))
+            numbers = op("Cast", op("Range", zero, size, one), to=to)
+            wanted = [1] * rank
+            wanted[axis] = -1
+            return op("Add", x, op("Reshape", numbers, i64(*wanted)))
         # position: the row's number is added
         ones = op("Expand", number(1), op("Shape", x))
         return op("Add", x, op("CumSum", ones, i64(axis)))
@@ -404,6 +448,7 @@ WAYS = [Edit.change_integer] * 4 + [Edit.change_float] * 3 + [Edit.change_weight
     Edit.expose, Edit.fix_dimension]
 
 
-def mutate(model, rng):
+def mutate(model, rng, way=None):
+    """`way`: the name of the only kind of change."""
     edit = Edit(model, rng)
-    return edit.pick(WAYS)(edit)
+    return edit.pick(WAYS)(edit) if way is None else getattr(edit, way)()
