@@ -73,6 +73,9 @@ prune_bounds_t *prune_bounds_create(arena_t *arena, unsigned products);
  * from outside are bounded by `outside`. */
 prune_bounds_t *prune_bounds_within(arena_t *arena, prune_scope_t scope,
                                     prune_bounds_t *outside);
+/* Of values where `index` takes one row out of tables, by number. */
+prune_bounds_t *prune_bounds_of_row(arena_t *arena, const ir_value_t *index,
+                                    int64_t row);
 prune_ranges_t prune_ranges_of(prune_bounds_t *bounds, const ir_value_t *v);
 static inline prune_range_t prune_range_at(const prune_ranges_t *r, int64_t i) {
   return r->range[r->n == 1 ? 0 : i];
@@ -145,6 +148,12 @@ void prune_unreachable(prune_t *p);
 void prune_tied(prune_t *p);
 /* Of these, experts whose logits lie between those of others. */
 void prune_hull(prune_t *p);
+/* Experts that no row of a constant table chooses, where the router's input is
+ * one. */
+void prune_enumerated(prune_t *p);
+/* Bounds of what is compared: range[E]; NULL where an expert may be chosen from
+ * groups that are not kept. */
+const prune_range_t *prune_choices(prune_t *p, prune_bounds_t *bounds);
 /* Takes out neurons that no expert of a structure needs; after the others. */
 moec_status_t prune_neurons(prune_t *p);
 /* Whether there are few enough experts to look at what each of them computes.

@@ -24,6 +24,8 @@ struct prune_bounds {
   arena_t *arena;
   prune_scope_t scope;
   prune_bounds_t *outside; /* of a scope: of values outside of its region */
+  const ir_value_t *index; /* of gathers that take one row .. */
+  int64_t row;             /* .. of constant tables; NULL: any row */
   unsigned depth, n_values;
   int64_t *work;     /* weights that may be looked at one by one */
   unsigned products; /* that may stand behind a value, one behind the other */
@@ -48,6 +50,14 @@ prune_bounds_t *prune_bounds_within(arena_t *arena, prune_scope_t scope,
   bounds->scope = scope;
   bounds->outside = outside;
   bounds->work = outside->work;
+  return bounds;
+}
+
+prune_bounds_t *prune_bounds_of_row(arena_t *arena, const ir_value_t *index,
+                                    int64_t row) {
+  prune_bounds_t *bounds = prune_bounds_create(arena, MAX_DEPTH);
+  bounds->index = index;
+  bounds->row = row;
   return bounds;
 }
 
@@ -204,13 +214,6 @@ static prune_ranges_t concat(prune_bounds_t *b, const ir_op_t *op) {
   return (prune_ranges_t){n, range};
 }
 
-static prune_ranges_t gather(prune_bounds_t *b, const ir_op_t *op) {
-  int64_t axis = ir_get_int(op, ATTR_GATHER_axis);
-  int64_t rank = op->in[0].value->type.rank;
-  if (axis < 0) axis += rank;
-  return moved(b, op, axis != rank - 1);
-}
-
 /* Products of an operand that is zero are zero, sums of zeros too. */
 static prune_ranges_t zero_of_zeros(prune_bounds_t *b, const ir_op_t *op) {
   bool is_zero = false;
@@ -221,6 +224,46 @@ static prune_ranges_t zero_of_zeros(prune_bounds_t *b, const ir_op_t *op) {
     is_zero = is_zero || prune_is_zero(all);
   }
   return is_zero ? all_in(b, zero) : unknown();
+}
+
+static prune_ranges_t gather(prune_bounds_t *b, const ir_op_t *op) {
+  int64_t axis = ir_get_int(op, ATTR_GATHER_axis);
+  int64_t rank = op->in[0].value->type.rank;
+  prune_array_t table;
+  if (axis < 0) axis += rank;
+  if (b->index == NULL || op->in[1].value != b->index || axis != 0 ||
+      rank != 2 || !prune_find_array(&b->scope, op->in[0].value, &table) ||
+      b->row >= table.dim[0])
+    return moved(b, op, axis != rank - 1);
+  table.offset += b->row * table.stride[0];
+  table.dim[0] = 1;
+  return of_array(b, &table);
+}
+
+/* Along the last axis: of n numbers, in any order. */
+static prune_ranges_t reduce_sum(prune_bounds_t *b, const ir_op_t *op) {
+  unsigned n_axes;
+  const ir_value_t *x = op->in[0].value;
+  const int64_t *axes = ir_get_ints(op, ATTR_REDUCE_SUM_axes, &n_axes);
+  int64_t n = width_of(x);
+  dtype_t dtype = op->out->type.dtype;
+  if (n == 0 || n_axes != 1 || axes[0] != (int64_t)x->type.rank - 1 ||
+      (dtype != DT_F32 && dtype != DT_F64))
+    return zero_of_zeros(b, op);
+  prune_ranges_t in = prune_ranges_of(b, x);
+  prune_range_t sum = {0, 0};
+  double size = 0;
+  for (int64_t i = 0; i < n; i++) {
+    prune_range_t r = prune_range_at(&in, i);
+    if (!prune_is_bounded(r)) return zero_of_zeros(b, op);
+    sum.lo += r.lo;
+    sum.hi += r.hi;
+    size += fmax(fabs(r.lo), fabs(r.hi));
+  }
+  double slack = size * ((double)n + 16) * 0x1p-23;
+  sum.lo -= slack;
+  sum.hi += slack;
+  return all_in(b, prune_widen(dtype, sum));
 }
 
 static prune_ranges_t matmul(prune_bounds_t *b, const ir_op_t *op) {
@@ -281,8 +324,9 @@ static prune_ranges_t of_op(prune_bounds_t *b, const ir_op_t *op) {
       return softmax(b, op);
     case OP_MATMUL:
       return matmul(b, op);
-    case OP_CONVOLVE:
     case OP_REDUCE_SUM:
+      return reduce_sum(b, op);
+    case OP_CONVOLVE:
       return zero_of_zeros(b, op);
     default:
       return unknown();

@@ -223,24 +223,56 @@ prune_range_t prune_compute(ir_opcode_t code, dtype_t dtype, prune_range_t a,
   }
 }
 
-/* exp(x - largest) / sum: between exp(lo - highest) / n and 1. Of -inf it is 0,
- * whatever the others are. */
+/* exp(x - largest) / sum, as real numbers: `of` against bounds of the others'
+ * sum, with more added to, or taken from them than they were rounded by. */
+static double share(double of, double others, double rounding) {
+  others += rounding;
+  return of == 0 ? 0 : of / (of + fmax(others, 0));
+}
+
+/* The relative error of such a quotient for a number that lies so far below the
+ * largest: of the difference, of exp, of a sum of n. */
+static double softmax_error(dtype_t dtype, int64_t n, double below) {
+  double unit = dtype == DT_F64 ? 0x1p-52 : 0x1p-23;
+  return ((double)n + 64 + 2 * fmin(below, 1000)) * unit;
+}
+
+/* Between exp(lo - highest) / n and 1, for all types; closer where steps are
+ * not rounded to fewer bits on the way. */
+static prune_range_t softmax_of(dtype_t dtype, int64_t n, prune_range_t x,
+                                double highest, prune_range_t sum) {
+  double lo = exp(x.lo - highest), hi = exp(x.hi - highest);
+  double rounding = (double)n * 0x1p-50 * sum.hi;
+  prune_range_t r = {lo / (double)n, 1};
+  if (dtype == DT_F32 || dtype == DT_F64) {
+    double error = softmax_error(dtype, n, highest - x.lo);
+    r.lo = share(lo, sum.hi - hi, rounding) * (1 - error);
+    r.hi = share(hi, sum.lo - lo, -rounding) * (1 + error);
+    if (r.hi < 0x1p-1000) r.hi = 0x1p-1000; /* not exactly 0, perhaps */
+  }
+  r = prune_widen(dtype, r);
+  return (prune_range_t){fmax(r.lo, 0), fmin(r.hi, 1)};
+}
+
+/* Of -inf it is 0, whatever the others are. */
 void prune_softmax(dtype_t dtype, int64_t n, prune_range_t *range) {
   double highest = -INFINITY;
+  prune_range_t sum = {0, 0};
   bool valid = true;
   for (int64_t i = 0; i < n; i++) {
     valid = valid && !fails(range[i]) && range[i].hi != INFINITY;
     highest = fmax(highest, range[i].hi);
   }
   for (int64_t i = 0; i < n; i++) {
-    if (!valid) {
+    sum.lo += exp(range[i].lo - highest);
+    sum.hi += exp(range[i].hi - highest);
+  }
+  for (int64_t i = 0; i < n; i++) {
+    if (!valid)
       range[i] = nothing;
-    } else if (range[i].hi == -INFINITY) {
+    else if (range[i].hi == -INFINITY)
       range[i] = (prune_range_t){0, 0};
-    } else {
-      double least = exp(range[i].lo - highest) / (double)n;
-      prune_range_t r = prune_widen(dtype, (prune_range_t){least, 1});
-      range[i] = (prune_range_t){fmax(r.lo, 0), fmin(r.hi, 1)};
-    }
+    else
+      range[i] = softmax_of(dtype, n, range[i], highest, sum);
   }
 }

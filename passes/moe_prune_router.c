@@ -107,7 +107,7 @@ static void find_linear(selection_t *s) {
   int64_t E = s->p->E;
   linear_t *l = &s->linear;
   const ir_value_t *x = r->in[ROUTE_X], *gate = r->in[ROUTE_GATE];
-  arena_t *arena = s->p->ctx->scratch;
+  arena_t *arena = prune_arena(s->bounds);
   l->bias = ARENA_ARRAY(arena, double, (size_t)E);
   l->slack = ARENA_ARRAY(arena, double, (size_t)E);
   l->offset = ARENA_ARRAY(arena, double, (size_t)E);
@@ -135,7 +135,7 @@ static void find_logits(selection_t *s) {
     s->logit[e] = (prune_range_t){-PRUNE_ANY, PRUNE_ANY};
   if (l->known) {
     double *w =
-        ARENA_ARRAY(s->p->ctx->scratch, double, (size_t)l->domain.n + 1);
+        ARENA_ARRAY(prune_arena(s->bounds), double, (size_t)l->domain.n + 1);
     for (int64_t e = 0; e < E; e++) {
       column(l, e, w);
       double slack;
@@ -332,7 +332,8 @@ static bool keeps_to_groups(const selection_t *s) {
   int64_t size = group_size(s), n = 0;
   if (r->groups == 0) return true;
   if (r->group_multiply) return false;
-  int64_t *above = ARENA_ARRAY(s->p->ctx->scratch, int64_t, (size_t)r->groups);
+  int64_t *above =
+      ARENA_ARRAY(prune_arena(s->bounds), int64_t, (size_t)r->groups);
   for (int64_t e = 0; e < s->p->E; e++)
     above[e / size] += s->choice[e].lo > r->group_fill;
   qsort(above, (size_t)r->groups, sizeof above[0], by_size);
@@ -485,18 +486,30 @@ static void sort_experts(selection_t *s) {
   for (size_t i = 0; i < E; i++) s->order[i] = all[i].expert;
 }
 
+static void find_selection(selection_t *s) {
+  arena_t *arena = prune_arena(s->bounds);
+  size_t E = (size_t)s->p->E;
+  s->logit = ARENA_ARRAY(arena, prune_range_t, E);
+  s->score = ARENA_ARRAY(arena, prune_range_t, E);
+  s->choice = ARENA_ARRAY(arena, prune_range_t, E);
+  find_linear(s);
+  find_logits(s);
+  find_scores(s);
+  find_choices(s);
+}
+
+const prune_range_t *prune_choices(prune_t *p, prune_bounds_t *bounds) {
+  selection_t s = {.p = p, .bounds = bounds};
+  find_selection(&s);
+  return keeps_to_groups(&s) ? s.choice : NULL;
+}
+
 void prune_unreachable(prune_t *p) {
   if (p->route == NULL || p->E < 1) return;
   arena_t *arena = p->ctx->scratch;
   size_t E = (size_t)p->E;
   selection_t s = {.p = p, .bounds = prune_bounds_create(arena, 1)};
-  s.logit = ARENA_ARRAY(arena, prune_range_t, E);
-  s.score = ARENA_ARRAY(arena, prune_range_t, E);
-  s.choice = ARENA_ARRAY(arena, prune_range_t, E);
-  find_linear(&s);
-  find_logits(&s);
-  find_scores(&s);
-  find_choices(&s);
+  find_selection(&s);
   find_order(&s);
   sort_experts(&s);
   if (p->E > MOST_COMPARED) s.linear.known = false;
@@ -506,7 +519,9 @@ void prune_unreachable(prune_t *p) {
   witness_t *witness = ARENA_ARRAY(arena, witness_t, E);
   for (int64_t e = 0; e < p->E; e++) check_expert(&s, e, difference, witness);
   check_groups(&s);
-  if (!s.compares) return;
-  prune_tied(p);
-  prune_hull(p);
+  if (s.compares) {
+    prune_tied(p);
+    prune_hull(p);
+  }
+  prune_enumerated(p);
 }

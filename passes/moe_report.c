@@ -107,11 +107,17 @@ void moe_words_add(moe_report_t *report, moe_words_t *words, const char *word) {
 
 const char *moe_pruning_rule_name(moe_pruning_rule_t rule) {
   static const char *const names[] = {
-      [MOE_PRUNE_MASKED] = "masked",       [MOE_PRUNE_BOUNDED] = "bounded",
-      [MOE_PRUNE_DOMINATED] = "dominated", [MOE_PRUNE_UNNAMED] = "unnamed",
-      [MOE_PRUNE_ZERO] = "zero",           [MOE_PRUNE_DUPLICATE] = "duplicate",
-      [MOE_PRUNE_NEURONS] = "neurons",     [MOE_PRUNE_TIED] = "tied",
-      [MOE_PRUNE_OUTRANKED] = "outranked", [MOE_PRUNE_HULL] = "hull",
+      [MOE_PRUNE_MASKED] = "masked",
+      [MOE_PRUNE_BOUNDED] = "bounded",
+      [MOE_PRUNE_DOMINATED] = "dominated",
+      [MOE_PRUNE_UNNAMED] = "unnamed",
+      [MOE_PRUNE_ZERO] = "zero",
+      [MOE_PRUNE_DUPLICATE] = "duplicate",
+      [MOE_PRUNE_NEURONS] = "neurons",
+      [MOE_PRUNE_TIED] = "tied",
+      [MOE_PRUNE_OUTRANKED] = "outranked",
+      [MOE_PRUNE_HULL] = "hull",
+      [MOE_PRUNE_ENUMERATED] = "enumerated",
   };
   MOEC_ASSERT(rule < sizeof names / sizeof names[0]);
   return names[rule];

@@ -34,16 +34,17 @@ typedef struct moe_words {
 
 /* Why an expert, or a part of it, is not computed. */
 typedef enum {
-  MOE_PRUNE_MASKED,    /* its choice is -inf, or its weight always 0 */
-  MOE_PRUNE_BOUNDED,   /* bounds of k others' choices lie above its own */
-  MOE_PRUNE_DOMINATED, /* k others' logits lie above its own */
-  MOE_PRUNE_OUTRANKED, /* its group is never kept */
-  MOE_PRUNE_TIED,      /* k others have its row of the gate, and win ties */
-  MOE_PRUNE_HULL,      /* its row of the gate lies between others' */
-  MOE_PRUNE_UNNAMED,   /* its number is not in the table of experts */
-  MOE_PRUNE_ZERO,      /* its result is 0 */
-  MOE_PRUNE_DUPLICATE, /* it computes what `same_as` computes */
-  MOE_PRUNE_NEURONS,   /* some of its hidden features add nothing */
+  MOE_PRUNE_MASKED,     /* its choice is -inf, or its weight always 0 */
+  MOE_PRUNE_BOUNDED,    /* bounds of k others' choices lie above its own */
+  MOE_PRUNE_DOMINATED,  /* k others' logits lie above its own */
+  MOE_PRUNE_OUTRANKED,  /* its group is never kept */
+  MOE_PRUNE_TIED,       /* k others have its row of the gate, and win ties */
+  MOE_PRUNE_HULL,       /* its row of the gate lies between others' */
+  MOE_PRUNE_ENUMERATED, /* no row of the table that is routed chooses it */
+  MOE_PRUNE_UNNAMED,    /* its number is not in the table of experts */
+  MOE_PRUNE_ZERO,       /* its result is 0 */
+  MOE_PRUNE_DUPLICATE,  /* it computes what `same_as` computes */
+  MOE_PRUNE_NEURONS,    /* some of its hidden features add nothing */
 } moe_pruning_rule_t;
 
 /* The certificate of one such expert. Numbers are those of the file's router.
@@ -55,6 +56,7 @@ typedef struct moe_pruning {
   unsigned n_witnesses; /* experts that are chosen before it: int64_t[n] */
   const int64_t *witnesses;
   int64_t sets; /* of as many witnesses, one of each is; 0: all of them are */
+  int64_t rows; /* of the table that were looked at; 0: there is none */
   int64_t neurons; /* that are not computed; 0: the whole expert is not */
   double slack; /* how far their choices, or logits, lie above its own at least;
                    NaN: says nothing */

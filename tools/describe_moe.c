@@ -86,6 +86,8 @@ static void append_pruning(const moe_pruning_t *pruning, text_t *out) {
     text_printf(out, "%s%lld", i > 0 ? "," : "",
                 (long long)pruning->witnesses[i]);
   text_printf(out, "]");
+  if (pruning->rows > 0)
+    text_printf(out, ",\"rows\":%lld", (long long)pruning->rows);
   if (pruning->sets > 0)
     text_printf(out, ",\"sets\":%lld", (long long)pruning->sets);
   text_printf(out, ",\"leaves_router\":%s,\"slack\":",
@@ -308,6 +310,8 @@ static void say_pruning(text_t *out, const moe_pruning_t *pruning) {
   text_printf(out, "%s", moe_pruning_rule_name(pruning->rule));
   if (pruning->same_as >= 0)
     text_printf(out, " of %lld", (long long)pruning->same_as);
+  if (pruning->rows > 0)
+    text_printf(out, ": not in any of %lld rows", (long long)pruning->rows);
   say_witnesses(out, pruning);
   if (isfinite(pruning->slack) && pruning->slack < 1e200)
     text_printf(out, " by at least %.6g", pruning->slack);

@@ -130,6 +130,28 @@ def check_tied(layer, record):
     return problems + ([] if are_k_others(layer, record) else ["not k others of its group"])
 
 
+def check_enumerated(layer, record):
+    """One token for each row of the table: where all tokens are one row, mixing changes nothing."""
+    e, n = record["expert"], len(layer.tables[0])
+    problems = [] if record["rows"] == n else ["not all rows were looked at"]
+    if layer.source not in ("row", "two", "tanh") or any(
+            layer.source == "two" and len(t) != n for t in layer.tables):
+        problems.append("the input is no row of a table")
+    first = e - e % size_of(layer)
+    for row in range(n):
+        z = layer.rows(np.array([row])).astype(np.float64)[0] @ layer.gate
+        z = z if layer.bias is None else z + layer.bias
+        if layer.score == "softmax":
+            z = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
+        elif layer.score == "sigmoid":
+            z = 1 / (1 + np.exp(-z))
+        z = z if layer.select is None else z + layer.select
+        z = z[first:first + size_of(layer)]
+        if (z > z[e - first] + 0.5 * record["slack"]).sum() < layer.k or record["slack"] <= 0:
+            problems.append(f"row {row} may choose it")
+    return problems
+
+
 # ---- Experts that lie between others
 
 
@@ -249,6 +271,7 @@ def check_duplicate(layer, record):
 
 CHECKS = {"masked": check_masked, "bounded": check_bounded, "dominated": check_dominated,
           "outranked": check_outranked, "tied": check_tied, "hull": check_hull,
+          "enumerated": check_enumerated,
           "zero": check_zero, "neurons": check_neurons, "duplicate": check_duplicate}
 
 

@@ -213,6 +213,61 @@ def hull():
     yield case("space", space, {3, 5, 6, 8, 10, 12, 19, 20, 22, 23, 29, 32, 33, 38, 39})
 
 
+def unpicked(layer, rows, k=2):
+    """Records of experts that are not among the k largest logits of any row."""
+    z = rows.astype(np.float64) @ layer["gate"]
+    return {("enumerated", e, None)
+            for e in set(range(E)) - set(np.argsort(-z, axis=1)[:, :k].ravel().tolist())}
+
+
+def enumerated():
+    """The router's input is a row of a table."""
+    rng = np.random.default_rng(31)
+    table, second = rng.normal(0, 1, (2, 3, D)).astype(F)
+    plain = rest(31, score="none", tables=[table])
+    hit = unpicked(plain, table)
+    assert 0 < len(hit) < E - 2
+    for score in ("none", "softmax", "sigmoid"):
+        yield Case(score, dict(plain, score=score), hit)
+        yield Case(f"{score}_loop", dict(plain, score=score, form="loop"), hit)
+    bias = rng.normal(0, 0.01, E).astype(F)
+    yield Case("selection_bias", dict(plain, score="softmax", select=bias), hit)
+    # The norms' bounds do not matter; a row is longer or shorter by a number.
+    yield Case("rms", dict(plain, norm="rms", gamma=np.ones(D, F)), hit)
+    yield Case("layer", dict(plain, norm="layer", gamma=np.ones(D, F)),
+               unpicked(plain, table - table.mean(axis=1, keepdims=True)))
+    turn = rng.normal(0, 0.5, (D, D)).astype(F)
+    yield Case("tanh", dict(plain, tables=[table, turn], source="tanh"),
+               unpicked(plain, np.tanh(table @ turn)))
+    # Two tables by one number, of as many rows; of other ones, -1 is not the same row.
+    two = dict(plain, tables=[table, second], source="two")
+    yield Case("two_tables", two, unpicked(plain, table + second))
+    longer = np.concatenate([second, second[:1]])
+    yield Case("longer_table", dict(two, tables=[longer, table]), set())
+    yield Case("other_numbers", dict(two, source="other"), set())
+    # Rows that are mixed are none of the table.
+    yield Case("row_before", dict(plain, source="before"), set())
+    yield Case("pairs_of_rows", dict(plain, source="pairs"), set())
+    yield Case("mean_of_rows", dict(plain, source="mean"), set())
+    # One row that chooses all that is left.
+    left = sorted(e for _, e, _ in hit)[:2]
+    last = plain["gate"][:, left].sum(axis=1)[None] * 9
+    more = np.concatenate([table, last.astype(F)])
+    yield Case("one_row_more", dict(plain, tables=[more]), unpicked(plain, more))
+    # Equal numbers: not decided by bounds, though the lower number wins.
+    same = plain["gate"].copy()
+    first = int(np.argsort(-(table[0].astype(np.float64) @ same))[1])
+    behind = max(left + [first + 1])
+    same[:, behind] = same[:, first]
+    yield Case("equal_columns", dict(plain, gate=same),
+               {r for r in unpicked(dict(plain, gate=same), table) if r[1] != behind}, False)
+    # Two others of its own group.
+    z = (table.astype(np.float64) @ plain["gate"]).reshape(-1, 2, E // 2)
+    kept = np.argsort(-z, axis=2)[:, :, :2] + np.arange(2)[:, None] * (E // 2)
+    yield Case("groups", dict(plain, score="sigmoid", groups=(2, 1)),
+               {("enumerated", e, None) for e in set(range(E)) - set(kept.ravel().tolist())}, False)
+
+
 def outranked():
     """Groups of 2 or 4 that are never kept."""
     hit = {("outranked", 0, None), ("outranked", 1, None)}
@@ -392,7 +447,7 @@ def neurons():
 
 
 def all_cases():
-    for family in (masked, bounded, dominated, tied, hull, outranked, zero, duplicate, wide, renumbered,
+    for family in (masked, bounded, dominated, tied, hull, enumerated, outranked, zero, duplicate, wide, renumbered,
                    neurons):
         for case in family():
             case.name = f"{family.__name__}/{case.name}"

@@ -6,7 +6,7 @@ spelled.
 """
 import numpy as np
 
-from graph import BOOL, F32, Graph
+from graph import BOOL, F32, I64, Graph
 
 D, H, E, K = 8, 12, 8, 2
 
@@ -22,12 +22,13 @@ class Layer:
     experts whose logits become `fill`; score: softmax, sigmoid, none; act: relu, silu;
     norm: rms, layer; up[E, D, H], up_bias[E, H], gated[E, D, H], down[E, H, D],
     down_bias[E, D]; form: gathered, dense,
-    loop; groups: (count, kept); fused: halves, turns."""
+    loop; groups: (count, kept); fused: halves, turns; tables: arrays[rows, D] whose rows x
+    is made of, by numbers, as `source` says: row, two, other, before, pairs, mean, tanh."""
 
     def __init__(self, gate, bias=None, select=None, mask=None, fill=-np.inf, score="softmax",
                  norm=None, gamma=None, act="relu", up=None, up_bias=None, gated=None, down=None,
                  down_bias=None, form="gathered", k=K, groups=None, renorm=True, integers=False,
-                 fused=None):
+                 fused=None, tables=None, source="row"):
         self.__dict__.update(locals())
         del self.__dict__["self"]
         self.width, self.experts = self.gate.shape
@@ -42,6 +43,30 @@ class Layer:
         return Layer(**kept)
 
     # As ONNX.
+
+    def fetched(self, g, numbers):
+        """Rows of tables."""
+        if self.tables is None:
+            return numbers
+        rows = [g.op("Gather", g.const(t), numbers) for t in self.tables]
+        if self.source == "two":
+            return g.op("Add", *rows)
+        if self.source == "other":
+            other = g.op("Sub", g.const(np.int64(-1)), numbers)
+            return g.op("Add", rows[0], g.op("Gather", g.const(self.tables[1]), other))
+        if self.source == "before":
+            one = g.slice(rows[0], 0, 1, 0)
+            before = g.op("Concat", one, g.slice(rows[0], 0, -1, 0), axis=0)
+            return g.op("Add", rows[0], before)
+        if self.source == "pairs":
+            both = g.op("Add", g.unsqueeze(rows[0], 0), g.unsqueeze(rows[0], 1))
+            return g.reshape(both, -1, self.width)
+        if self.source == "mean":
+            mean = g.op("ReduceMean", rows[0], g.const([0]), keepdims=1)
+            return g.op("Add", rows[0], mean)
+        if self.source == "tanh":
+            return g.op("Tanh", g.op("MatMul", rows[0], g.const(self.tables[1])))
+        return rows[0]
 
     def normalised(self, g, x):
         if self.norm is None:
@@ -116,8 +141,9 @@ class Layer:
 
     def model(self):
         g = Graph(np.random.default_rng(0))
-        g.inputs.append(("x", F32, ["T", self.width]))
-        x = self.normalised(g, "x")
+        g.inputs.append(("x", F32, ["T", self.width]) if self.tables is None
+                        else ("x", I64, ["T"]))
+        x = self.normalised(g, self.fetched(g, "x"))
         idx, w = self.routed(g, x)
         if self.form == "gathered":
             rows = g.unsqueeze(x, 1, 2)
@@ -125,7 +151,7 @@ class Layer:
             y = g.sum(g.op("Mul", g.squeeze(y, 2), g.unsqueeze(w, -1)), 1)
         else:
             y = getattr(self, self.form)(g, x, idx, w)
-        g.outputs.append((y, F32, ["T", self.width]))
+        g.outputs.append((y, F32, [None, self.width]))
         return g.model()
 
     def dense(self, g, x, idx, w):
@@ -180,9 +206,27 @@ class Layer:
             w = w / w.sum(axis=1, keepdims=True)
         return idx, w
 
+    def looked_up(self, numbers):
+        if self.tables is None:
+            return numbers
+        x = self.tables[0][numbers]
+        if self.source == "two":
+            x = x + self.tables[1][numbers]
+        elif self.source == "other":
+            x = x + self.tables[1][-1 - numbers]
+        elif self.source == "before":
+            x = x + np.concatenate([x[:1], x[:-1]])
+        elif self.source == "pairs":
+            x = (x[None] + x[:, None]).reshape(-1, self.width)
+        elif self.source == "mean":
+            x = x + x.mean(axis=0)
+        elif self.source == "tanh":
+            x = np.tanh(x.astype(np.float64) @ self.tables[1])
+        return x
+
     def rows(self, x):
         """What the router and the experts get."""
-        x = x.astype(np.float64)
+        x = self.looked_up(x).astype(np.float64)
         if self.norm is not None:
             if self.norm == "layer":
                 x = x - x.mean(axis=1, keepdims=True)
