@@ -274,6 +274,7 @@ moec_status_t run_moe_prune(pass_ctx_t *ctx, ir_func_t *func) {
     prune_unnamed(&p);
     prune_zeros(&p);
     prune_duplicates(&p);
+    prune_permuted(&p);
     MOEC_TRY(prune_neurons(&p));
     if (!p.changed) continue;
     MOEC_TRY(write_back(&p));

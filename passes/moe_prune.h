@@ -168,5 +168,7 @@ moec_status_t prune_gate(prune_t *p);
 void prune_zeros(prune_t *p);
 /* Finds experts that compute the same as one with a lower number. */
 void prune_duplicates(prune_t *p);
+/* The same but for the order of their neurons. */
+void prune_permuted(prune_t *p);
 
 #endif

@@ -4,40 +4,15 @@
  * All experts of a structure have as many neurons, so each loses as many as the
  * one that needs most can do without; the order of those that stay is kept, and
  * so is, but for zeros, the sum. Banks are written anew, without them. */
+#include "passes/moe_prune_neurons.h"
+
 #include <math.h>
 #include <string.h>
 
 #include "ir/element.h"
 #include "passes/layout.h"
-#include "passes/moe_prune.h"
 
-enum { MAX_OPS = 64, MAX_LEAVES = 8, MAX_SLICES = 4, MULTIPLE = 16 };
-
-/* A bank with an axis of neurons: of all of them, or of the columns that the
- * slices take out of it. */
-typedef struct leaf {
-  unsigned arg;  /* of the region */
-  unsigned axis; /* of the argument */
-  bool sliced;
-} leaf_t;
-
-typedef struct neurons {
-  prune_t *p;
-  unsigned region;
-  ir_region_t *body;
-  const ir_op_t *product; /* the last one */
-  int64_t F, kept;
-  unsigned n_ops, n_leaves, n_slices;
-  ir_op_t *op[MAX_OPS];  /* those that work on neurons */
-  bool is_wide[MAX_OPS]; /* on what is sliced */
-  leaf_t leaf[MAX_LEAVES];
-  ir_op_t *slice[MAX_SLICES];
-  int64_t first[MAX_SLICES], step[MAX_SLICES]; /* their columns */
-  int64_t wide; /* how many there are to be sliced; 0: nothing is */
-  int64_t n_elements;
-  int64_t *element; /* of the banks, ascending, those that experts have */
-  bool **is_dead;   /* bool[n_elements][F] */
-} neurons_t;
+enum { MULTIPLE = 16 };
 
 /* ---- Where neurons are --------------------------------------------------- */
 
@@ -64,7 +39,7 @@ static bool add_bank(neurons_t *s, const ir_value_t *v, unsigned axis,
     if (ir_n_uses(v) != 1) return false;
   }
   if (v->def != NULL || v->region != s->body || v->index < n_values ||
-      s->n_leaves == MAX_LEAVES || !dtype_is_float(v->type.dtype) ||
+      s->n_leaves == NEURONS_LEAVES || !dtype_is_float(v->type.dtype) ||
       dtype_bits(v->type.dtype) < 16)
     return false;
   s->leaf[s->n_leaves++] = (leaf_t){v->index, axis, wide};
@@ -94,7 +69,7 @@ static bool add_slice(neurons_t *s, ir_op_t *op) {
   int64_t wide;
   for (d = 0; d + 1 < n; d++)
     if (in->dim[d] != op->out->type.dim[d]) return false;
-  if (at == MAX_SLICES || !expr_is_const(start[d], &s->first[at]) ||
+  if (at == NEURONS_SLICES || !expr_is_const(start[d], &s->first[at]) ||
       !expr_is_const(step[d], &s->step[at]) || s->step[at] < 1 ||
       !expr_is_const(in->dim[d], &wide) || (s->wide != 0 && s->wide != wide) ||
       wide == s->F)
@@ -111,7 +86,7 @@ static bool add_value(neurons_t *s, const ir_value_t *v, int64_t width) {
   if (op == NULL) return add_bank(s, v, v->type.rank - 1, wide);
   if (op->parent != s->body || !last_is(v, width)) return false;
   if (has_op(s, op)) return true;
-  if (s->n_ops == MAX_OPS) return false;
+  if (s->n_ops == NEURONS_OPS) return false;
   s->is_wide[s->n_ops] = wide;
   s->op[s->n_ops++] = op;
   if (ir_has_trait(op, ELEMENTWISE)) return add_operands(s, op, width);
@@ -149,11 +124,18 @@ static bool find_product(neurons_t *s) {
       break;
     }
   if (s->product == NULL || s->product->in[1].value->type.rank != 2 ||
-      !expr_is_const(s->product->in[1].value->type.dim[0], &s->F) ||
-      s->F <= MULTIPLE)
+      !expr_is_const(s->product->in[1].value->type.dim[0], &s->F))
     return false;
   return add_bank(s, s->product->in[1].value, 0, false) &&
          add_value(s, s->product->in[0].value, s->F) && is_closed(s);
+}
+
+neurons_t *prune_find_neurons(prune_t *p, unsigned region) {
+  neurons_t *s = ARENA_NEW(p->ctx->scratch, neurons_t);
+  s->p = p;
+  s->region = region;
+  s->body = &p->experts->regions[region];
+  return find_product(s) ? s : NULL;
 }
 
 /* ---- Which of them are dead ---------------------------------------------- */
@@ -266,7 +248,7 @@ static ir_value_t *build_bank(const neurons_t *s, ir_builder_t *b,
   unsigned rank = arg->type.rank;
   int64_t n = 0, count = 1;
   int64_t *column = ARENA_ARRAY(s->p->ctx->scratch, int64_t,
-                                (size_t)(s->kept * (MAX_SLICES + 1)));
+                                (size_t)(s->kept * (NEURONS_SLICES + 1)));
   const expr_t *dim[IR_MAX_RANK];
   uint8_t *bytes = NULL;
   for (int64_t i = 0; i < s->n_elements; i++) {
@@ -388,13 +370,10 @@ static moec_status_t shrink_region(prune_t *p, unsigned region) {
   ir_op_t *op = p->experts;
   unsigned first = ir_moe_first_bank(op, region), n_values;
   unsigned end = ir_moe_first_bank(op, region + 1);
-  neurons_t *s = ARENA_NEW(p->ctx->scratch, neurons_t);
+  neurons_t *s = first == end ? NULL : prune_find_neurons(p, region);
   ir_value_t **bank =
       ARENA_ARRAY(p->ctx->scratch, ir_value_t *, end - first + 1);
-  s->p = p;
-  s->region = region;
-  s->body = &op->regions[region];
-  if (first == end || !find_product(s)) return MOEC_OK;
+  if (s == NULL || s->F <= MULTIPLE) return MOEC_OK;
   list_elements(s);
   if (!count_kept(s) || !pass_allow_rewrite(p->ctx, "prune", op) ||
       !build_banks(s, bank))

@@ -118,6 +118,7 @@ const char *moe_pruning_rule_name(moe_pruning_rule_t rule) {
       [MOE_PRUNE_OUTRANKED] = "outranked",
       [MOE_PRUNE_HULL] = "hull",
       [MOE_PRUNE_ENUMERATED] = "enumerated",
+      [MOE_PRUNE_PERMUTED] = "permuted",
   };
   MOEC_ASSERT(rule < sizeof names / sizeof names[0]);
   return names[rule];

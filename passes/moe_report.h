@@ -44,6 +44,7 @@ typedef enum {
   MOE_PRUNE_UNNAMED,    /* its number is not in the table of experts */
   MOE_PRUNE_ZERO,       /* its result is 0 */
   MOE_PRUNE_DUPLICATE,  /* it computes what `same_as` computes */
+  MOE_PRUNE_PERMUTED,   /* it computes that, its neurons in another order */
   MOE_PRUNE_NEURONS,    /* some of its hidden features add nothing */
 } moe_pruning_rule_t;
 

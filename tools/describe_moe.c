@@ -317,6 +317,8 @@ static void say_pruning(text_t *out, const moe_pruning_t *pruning) {
     text_printf(out, " by at least %.6g", pruning->slack);
   if (pruning->leaves_router) text_printf(out, ", out of the gate");
   text_printf(out, "; %s", moe_exactness_name(pruning->exactness));
+  if (pruning->exactness == MOE_EX1)
+    text_printf(out, ", sums in another order");
   for (unsigned i = 0; i < pruning->assumptions.n; i++) {
     text_printf(out, "%s", i == 0 ? ", provided that " : " and ");
     say(out, pruning->assumptions.word[i]);

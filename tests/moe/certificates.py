@@ -266,13 +266,30 @@ def check_duplicate(layer, record):
     return [] if same and j < e else ["they are not the same"]
 
 
+def neurons_of(layer, e):
+    """All numbers of each hidden feature, as bytes, sorted."""
+    parts = [layer.up[e], layer.down[e].T]
+    parts += [] if layer.up_bias is None else [layer.up_bias[e][None]]
+    parts += [] if layer.gated is None else [layer.gated[e]]
+    return sorted(column.tobytes() for column in np.concatenate(parts).T)
+
+
+def check_permuted(layer, record):
+    e, j = record["expert"], record["same_as"]
+    problems = [] if neurons_of(layer, e) == neurons_of(layer, j) else ["neurons differ"]
+    if layer.down_bias is not None and layer.down_bias[e].tobytes() != layer.down_bias[j].tobytes():
+        problems.append("biases differ")
+    return problems + ([] if record["exactness"] == "EX1" else ["sums run in another order"])
+
+
 # ---- All of them
 
 
 CHECKS = {"masked": check_masked, "bounded": check_bounded, "dominated": check_dominated,
           "outranked": check_outranked, "tied": check_tied, "hull": check_hull,
           "enumerated": check_enumerated,
-          "zero": check_zero, "neurons": check_neurons, "duplicate": check_duplicate}
+          "zero": check_zero, "neurons": check_neurons, "duplicate": check_duplicate,
+          "permuted": check_permuted}
 
 
 def check(layer, record):

@@ -72,7 +72,7 @@ def groups_of(records):
     """Duplicates as sets of numbers: which one the others share is the first."""
     parent = {}
     for rule, expert, same_as in records:
-        if rule == "duplicate":
+        if rule in ("duplicate", "permuted"):
             parent.setdefault(same_as, {same_as}).add(expert)
     return {frozenset(group) for group in parent.values()}
 
@@ -87,12 +87,13 @@ def never_chosen(dead, layer, x):
 
 
 def split(records):
-    return {r for r in records if r[0] != "duplicate"}, groups_of(records)
+    """Who shares with whom, and of the other records all."""
+    return {r for r in records if r[2] is None}, groups_of(records)
 
 
 def check(moec, layer, wanted, wanted_exact, leaves, folder):
     rng = np.random.default_rng(7)
-    dead = {e for rule, e, _ in wanted if rule not in ("zero", "duplicate", "neurons")}
+    dead = {e for rule, e, _ in wanted if rule not in ("zero", "duplicate", "permuted", "neurons")}
     x = inputs(layer, rng)
     if layer.tables is None:
         near = certificates.adversarial(layer, dead or range(layer.experts), rng)

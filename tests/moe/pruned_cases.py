@@ -358,6 +358,70 @@ def duplicate():
                {("duplicate", 4, 1), *(("tied", e, None) for e in (2, 3, 6, 7))}, False)
 
 
+def permuted():
+    """Experts 4 and 6 are expert 1 with its neurons in another order."""
+    rng = np.random.default_rng(41)
+
+    def turned(layer, names=("up", "up_bias", "gated", "down"), rest=("down_bias",)):
+        out = dict(layer)
+        for e in (4, 6):
+            order = rng.permutation(layer["up"].shape[2])
+            for name in (*names, *rest):
+                if layer.get(name) is None:
+                    continue
+                out[name] = out[name].copy()
+                of = layer[name][1]
+                if name in names:
+                    of = of[order] if name in ("down", "up_bias") else of[:, order]
+                out[name][e] = of
+        return out
+
+    def case(name, layer, wanted=True):
+        hit = {("permuted", 4, 1), ("permuted", 6, 1)} if wanted else set()
+        return Case(name, layer, hit, exact=not wanted)
+
+    plain = turned(rest(41))
+    yield case("biases", plain)
+    yield case("biases_loop", dict(plain, form="loop"))
+    yield case("dense", dict(turned(rest(41, up_bias=None)), form="dense"))
+    yield case("wide", turned(rest(41, width=40, hidden=56)))
+    both = turned(rest(42, up_bias=None, down_bias=None, act="silu", gated=rest(43)["up"]))
+    yield case("gated", both)
+    for fused in ("halves", "turns"):
+        yield case(fused, dict(both, fused=fused))
+    # Gate and up change places, or only one of them is in another order.
+    for name in ("up", "gated", "down"):
+        layer = dict(both)
+        layer[name] = both[name].copy()
+        layer[name][[4, 6]] = rest(42, gated=rest(43)["up"])[name][1]
+        yield case(f"all_but_{name}", layer, False)
+    swapped = dict(both, up=both["up"].copy(), gated=both["gated"].copy())
+    swapped["up"][[4, 6]], swapped["gated"][[4, 6]] = both["gated"][[4, 6]], both["up"][[4, 6]]
+    yield Case("gate_for_up", swapped, {("permuted", 6, 4)}, exact=False)
+    other = dict(plain, down_bias=plain["down_bias"].copy())
+    other["down_bias"][[4, 6], 3] += [1, 2]
+    yield case("another_bias", other, False)
+    # One neuron twice in place of another one; one bit; the sign of a zero.
+    twice = dict(plain, **{n: plain[n].copy() for n in ("up", "up_bias", "down")})
+    for e in (4, 6):
+        twice["up"][e][:, 0], twice["up_bias"][e][0] = twice["up"][e][:, 1], twice["up_bias"][e][1]
+        twice["down"][e][0] = twice["down"][e][1]
+    yield case("a_neuron_twice", twice, False)
+    bit = dict(plain, down=plain["down"].copy())
+    bit["down"][[4, 6], 5, 7] = np.nextafter(bit["down"][[4, 6], 5, 7], F(9))
+    yield case("one_bit", bit, False)
+    zeros = rest(41)
+    zeros["up_bias"][:] = 0
+    zeros = turned(zeros)
+    zeros["up_bias"][[4, 6], 2] = F(-0.0)
+    yield case("sign_of_zero", zeros, False)
+    copies = dict(plain, **{n: plain[n].copy() for n in ("up", "up_bias", "down", "down_bias")})
+    for n in ("up", "up_bias", "down", "down_bias"):
+        copies[n][6] = copies[n][1]
+    yield Case("a_copy_and_a_permuted_one", copies, {("duplicate", 6, 1), ("permuted", 4, 1)},
+               False, exact=False)
+
+
 def wide():
     """Widths that products have panels for; banks are stacks of what stays."""
     wide = {"width": 40, "hidden": 56}
@@ -447,8 +511,8 @@ def neurons():
 
 
 def all_cases():
-    for family in (masked, bounded, dominated, tied, hull, enumerated, outranked, zero, duplicate, wide, renumbered,
-                   neurons):
+    for family in (masked, bounded, dominated, tied, hull, enumerated, outranked, zero,
+                   duplicate, permuted, wide, renumbered, neurons):
         for case in family():
             case.name = f"{family.__name__}/{case.name}"
             yield case
