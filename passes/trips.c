@@ -80,7 +80,7 @@ static bool find_known(const ir_op_t *loop, const ir_value_t *value,
   double number;
   const expr_t *known = ir_known(value, 0);
   if (known == NULL && rule_splat_float(value, &number) && number >= -NEAR &&
-      number <= NEAR && number == (double)(int64_t)number)
+      number <= (double)NEAR && number == (double)(int64_t)number)
     known = expr_const(loop->module->exprs, (int64_t)number);
   if (known == NULL) return false;
   out->base = known;
