@@ -3,7 +3,8 @@
  *
  * A tile works on blocks of K: rows of A are copied, converted to the type of
  * the accumulators (or bytes, for dot products), to a packed block on the
- * stack; then each panel of B passes once by all rows in register tiles that
+ * stack (but rows of whole tiles are read where they lie if that is as good);
+ * then each panel of B passes once by all rows in register tiles that
  * add to a block of C on the stack; the sink reads that block after the last
  * block of K. The fewer rows there are, the deeper a block. Rows are rounded up
  * to register tiles with copies of the last row, whose results nobody reads. */
@@ -60,6 +61,44 @@ static void clear_sums(emitter_t *em, const product_types_t *types,
   emit_loop_end(em, &each, NULL);
 }
 
+/* Where rows of A can be read in place, the whole tile; how much of K is done:
+ * all or nothing. Lines of rows that lie PRODUCT_SET_BYTES apart would push
+ * each other out of the nearest cache. */
+static LLVMValueRef multiply_rows(emitter_t *em, const product_types_t *types,
+                                  LLVMValueRef const *param, LLVMValueRef a_k,
+                                  bool in_windows) {
+  LLVMValueRef zero = product_const(em, 0);
+  if (in_windows || !product_is_one(a_k) || !product_reads_rows(em, types))
+    return zero;
+  const unsigned bytes = dtype_bits(types->a_dtype) / 8;
+  LLVMValueRef whole =
+      LLVMBuildICmp(em->builder, LLVMIntEQ, param[N_ROWS],
+                    product_const(em, PRODUCT_TILE_ROWS), "whole");
+  LLVMValueRef within =
+      LLVMBuildAnd(em->builder, param[A_ROW],
+                   product_const(em, PRODUCT_SET_BYTES / bytes - 1), "");
+  LLVMValueRef apart =
+      LLVMBuildICmp(em->builder, LLVMIntNE, within, zero, "apart");
+  LLVMValueRef direct = LLVMBuildAnd(em->builder, whole, apart, "direct");
+  LLVMValueRef end =
+      LLVMBuildSelect(em->builder, direct, param[K], zero, "direct.k");
+  LLVMValueRef panel = product_const(em, PANEL_COLUMNS);
+  emit_loop_t block = product_loop(em, zero, end, PRODUCT_ROWS_DEPTH, "block");
+  const product_direct_t part = {
+      .sums = param[SUMS],
+      .a = product_element(em, types->a, param[A], block.index, "a.block"),
+      .a_row = param[A_ROW],
+      .b = product_element(em, types->b, param[B],
+                           product_mul(em, block.index, panel), "b.block"),
+      .n_columns = param[N_COLUMNS],
+      .depth = product_min(em, product_sub(em, end, block.index),
+                           product_const(em, PRODUCT_ROWS_DEPTH)),
+      .panel_step = product_mul(em, param[K], panel)};
+  product_add_rows(em, types, &part);
+  emit_loop_end(em, &block, NULL);
+  return end;
+}
+
 /* sums = the tile's part of C. */
 static void fill_multiply(emitter_t *em, const product_types_t *types,
                           LLVMValueRef func, LLVMValueRef a_k,
@@ -89,8 +128,9 @@ static void fill_multiply(emitter_t *em, const product_types_t *types,
                           .room = param[ROOM]};
   if (!in_windows) part.panel_step = product_mul(em, param[K], panel);
 
-  emit_loop_t block = emit_loop_begin(em, product_const(em, 0), param[K], most,
-                                      0, NULL, "block");
+  LLVMValueRef done = multiply_rows(em, types, param, a_k, in_windows);
+  emit_loop_t block =
+      emit_loop_begin(em, done, param[K], most, 0, NULL, "block");
   LLVMValueRef depth =
       product_min(em, product_sub(em, param[K], block.index), most);
   LLVMValueRef a_at = product_mul(em, block.index, a_k);

@@ -384,6 +384,47 @@ static void emit_micro(emitter_t *em, const product_types_t *types,
   }
 }
 
+/* One register tile of rows of A that lie a_row apart:
+ * sums[r][v] += sum over k of a[r * a_row + k] * b[k][v]. */
+static void emit_micro_rows(emitter_t *em, const product_types_t *types,
+                            micro_t micro, LLVMValueRef sums, LLVMValueRef a,
+                            LLVMValueRef const *row_at, LLVMValueRef depth,
+                            LLVMValueRef b) {
+  LLVMValueRef acc[EMIT_MAX_CARRY], ptr[EMIT_MAX_CARRY], b_k[PANEL_COLUMNS];
+  unsigned n = micro.rows * micro.vectors;
+  MOEC_ASSERT(n <= EMIT_MAX_CARRY);
+  for (unsigned i = 0; i < n; i++) {
+    unsigned offset =
+        i / micro.vectors * types->columns + i % micro.vectors * types->lanes;
+    ptr[i] = product_element(em, types->acc, sums, product_const(em, offset),
+                             "sum.ptr");
+    acc[i] = product_load(em, types->acc, types->lanes, ptr[i], "sum");
+  }
+  emit_loop_t k = emit_loop_begin(em, product_const(em, 0), depth,
+                                  product_const(em, 1), n, acc, "k");
+  LLVMValueRef a_k = product_element(em, types->a, a, k.index, "a.k");
+  LLVMValueRef row = product_element(
+      em, types->b, b,
+      product_mul(em, k.index, product_const(em, PANEL_COLUMNS)), "b.k");
+  for (unsigned v = 0; v < micro.vectors; v++) {
+    LLVMValueRef from = product_element(
+        em, types->b, row, product_const(em, v * types->lanes), "b.ptr");
+    b_k[v] = product_load(em, types->b, types->lanes, from, "b");
+  }
+  fetch_ahead(em, types, micro, row, true);
+  for (unsigned r = 0; r < micro.rows; r++) {
+    LLVMValueRef from = product_element(em, types->a, a_k, row_at[r], "a.ptr");
+    LLVMValueRef one = product_load(em, types->a, 1, from, "a");
+    LLVMValueRef all = emit_splat(em, one, types->lanes);
+    for (unsigned v = 0; v < micro.vectors; v++) {
+      unsigned i = r * micro.vectors + v;
+      acc[i] = multiply_add(em, types, all, b_k[v], k.carry[i]);
+    }
+  }
+  emit_loop_end(em, &k, acc);
+  for (unsigned i = 0; i < n; i++) product_store(em, k.carry[i], ptr[i]);
+}
+
 /* One register tile over all columns of a panel. Where the panel is wider, it
  * goes along it in strips, each time over as much of K as the nearest cache
  * holds: strips over all of K would read the memory with gaps. */
@@ -530,6 +571,68 @@ static void fill_block(emitter_t *em, const product_types_t *types,
   emit_rows(em, types, &micros, ranges, &panel);
   emit_loop_end(em, &each, NULL);
   LLVMBuildRetVoid(em->builder);
+}
+
+bool product_reads_rows(emitter_t *em, const product_types_t *types) {
+  micro_t micro = choose_micros(em, types).at[0];
+  return types->step == 1 && types->a == types->acc && types->b == types->acc &&
+         types->a_dtype == types->acc_dtype &&
+         micro.vectors * types->lanes == PANEL_COLUMNS && micro.rows > 1 &&
+         PRODUCT_TILE_ROWS % micro.rows == 0;
+}
+
+/* Parameters of the function that adds rows. */
+enum { R_SUMS, R_A, R_B, R_ROW, R_COLUMNS, R_DEPTH, R_STEP, N_R_PARAMS };
+
+static void fill_rows(emitter_t *em, const product_types_t *types,
+                      LLVMValueRef func) {
+  micro_t micro = choose_micros(em, types).at[0];
+  LLVMValueRef row_at[PRODUCT_TILE_ROWS], a_row = LLVMGetParam(func, R_ROW);
+  MOEC_ASSERT(micro.rows <= PRODUCT_TILE_ROWS);
+  for (unsigned r = 0; r < micro.rows; r++)
+    row_at[r] = product_mul(em, a_row, product_const(em, r));
+  LLVMValueRef zero = product_const(em, 0);
+  emit_loop_t panel = product_loop(em, zero, LLVMGetParam(func, R_COLUMNS),
+                                   PANEL_COLUMNS, "panel");
+  LLVMValueRef number = product_quotient(em, panel.index, PANEL_COLUMNS);
+  LLVMValueRef b = product_element(
+      em, types->b, LLVMGetParam(func, R_B),
+      product_mul(em, number, LLVMGetParam(func, R_STEP)), "panel");
+  emit_loop_t row = product_loop(em, zero, product_const(em, PRODUCT_TILE_ROWS),
+                                 micro.rows, "row");
+  LLVMValueRef to =
+      product_mul(em, row.index, product_const(em, types->columns));
+  to = product_add(em, to, panel.index);
+  LLVMValueRef sums = product_element(
+      em, types->acc, LLVMGetParam(func, R_SUMS), to, "sum.row");
+  LLVMValueRef a = product_element(em, types->a, LLVMGetParam(func, R_A),
+                                   product_mul(em, row.index, a_row), "a.row");
+  emit_micro_rows(em, types, micro, sums, a, row_at,
+                  LLVMGetParam(func, R_DEPTH), b);
+  emit_loop_end(em, &row, NULL);
+  emit_loop_end(em, &panel, NULL);
+  LLVMBuildRetVoid(em->builder);
+}
+
+void product_add_rows(emitter_t *em, const product_types_t *types,
+                      const product_direct_t *part) {
+  const char *name =
+      arena_printf(em->arena, "product_rows_%s", dtype_name(types->acc_dtype));
+  const debug_scope_t scope = debug_here(em);
+  LLVMBasicBlockRef here = LLVMGetInsertBlock(em->builder);
+  LLVMValueRef func;
+  if (product_shared_function(em, name, R_ROW, N_R_PARAMS, &func))
+    fill_rows(em, types, func);
+  LLVMPositionBuilderAtEnd(em->builder, here);
+  debug_close(em, scope);
+  LLVMValueRef args[N_R_PARAMS] = {[R_SUMS] = part->sums,
+                                   [R_A] = part->a,
+                                   [R_B] = part->b,
+                                   [R_ROW] = part->a_row,
+                                   [R_COLUMNS] = part->n_columns,
+                                   [R_DEPTH] = part->depth,
+                                   [R_STEP] = part->panel_step};
+  product_call(em, func, N_R_PARAMS, args);
 }
 
 void product_add_block(emitter_t *em, const product_types_t *types,

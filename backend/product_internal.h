@@ -14,6 +14,8 @@ enum {
   PRODUCT_NEAR_BYTES = 8192,  /* of a panel that is read in several strips */
   PRODUCT_WIDE_ROWS = 128,    /* of a panel that is widened for several tiles */
   PRODUCT_BLOCK_BYTES = 1 << 20, /* of panels that tiles go along together */
+  PRODUCT_ROWS_DEPTH = 256,      /* of a block of K where A is read in place */
+  PRODUCT_SET_BYTES = 4096,   /* lines so far apart are in one set of a cache */
   PRODUCT_TAIL_BYTES = 32768, /* of the copy of a part of a panel of windows */
 };
 
@@ -97,6 +99,16 @@ void product_add_block(emitter_t *em, const product_types_t *types,
 void product_add_windows(emitter_t *em, const product_types_t *types,
                          product_block_t block);
 unsigned product_window_depth(const product_types_t *types);
+
+/* Whether tiles of these types can read A where it lies. */
+bool product_reads_rows(emitter_t *em, const product_types_t *types);
+/* Adds all of K of a tile of PRODUCT_TILE_ROWS rows whose elements lie side by
+ * side along k, a_row apart; b in panels, panel_step apart. */
+typedef struct product_direct {
+  LLVMValueRef sums, a, a_row, b, n_columns, depth, panel_step;
+} product_direct_t;
+void product_add_rows(emitter_t *em, const product_types_t *types,
+                      const product_direct_t *part);
 
 /* Hands the tile's sums on to spec->line_sink, line by line. */
 void product_sink_lines(emitter_t *em, const product_types_t *types,
