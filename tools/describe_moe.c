@@ -311,7 +311,8 @@ static void say_pruning(text_t *out, const moe_pruning_t *pruning) {
   if (pruning->same_as >= 0)
     text_printf(out, " of %lld", (long long)pruning->same_as);
   if (pruning->rows > 0)
-    text_printf(out, ": not in any of %lld rows", (long long)pruning->rows);
+    text_printf(out, ": below others in each of %lld rows",
+                (long long)pruning->rows);
   say_witnesses(out, pruning);
   if (isfinite(pruning->slack) && pruning->slack < 1e200)
     text_printf(out, " by at least %.6g", pruning->slack);

@@ -1,5 +1,6 @@
 /* Reports of Mixture-of-Experts layers, as JSON and as text. */
 #include <math.h>
+#include <string.h>
 
 #include "tools/describe_moe.h"
 #include "value_support.h"
@@ -124,6 +125,52 @@ static void layers_are_explained(void **state) {
   assert_string_equal(out.data, "no Mixture-of-Experts layer was found\n");
 }
 
+static void proofs_by_sets_and_by_rows_are_told(void **state) {
+  value_fixture_t *f = *state;
+  static const int64_t witnesses[] = {0, 4, 7, 1};
+  moe_report_t *report = moe_report_create(f->arena);
+  moe_layer_t *layer = moe_report_add_layer(report);
+  layer->sparse = true;
+  *moe_report_add_pruning(report, layer) =
+      (moe_pruning_t){.rule = MOE_PRUNE_HULL,
+                      .expert = 5,
+                      .same_as = -1,
+                      .n_witnesses = 4,
+                      .witnesses = witnesses,
+                      .sets = 2,
+                      .slack = 0.25};
+  *moe_report_add_pruning(report, layer) =
+      (moe_pruning_t){.rule = MOE_PRUNE_ENUMERATED,
+                      .expert = 6,
+                      .same_as = -1,
+                      .rows = 3,
+                      .slack = 1};
+  *moe_report_add_pruning(report, layer) =
+      (moe_pruning_t){.rule = MOE_PRUNE_PERMUTED,
+                      .expert = 8,
+                      .same_as = 2,
+                      .slack = NAN,
+                      .exactness = MOE_EX1};
+  text_t out;
+  text_init(&out, f->arena);
+  describe_moe(report, &out);
+  assert_non_null(strstr(out.data,
+                         "\"witnesses\":[0,4,7,1],\"sets\":2,\"leaves_router\""
+                         ":false,\"slack\":0.25"));
+  assert_non_null(strstr(out.data, "\"witnesses\":[],\"rows\":3,"));
+  text_init(&out, f->arena);
+  explain_moe(report, &out);
+  assert_non_null(strstr(out.data,
+                         "expert 5, hull: behind one of 0, 4, one of 7, 1 by "
+                         "at least 0.25; EX0\n"));
+  assert_non_null(strstr(out.data,
+                         "expert 6, enumerated: below others in each of 3 rows "
+                         "by at least 1; EX0\n"));
+  assert_non_null(strstr(out.data,
+                         "expert 8, permuted of 2; EX1, sums in another "
+                         "order\n"));
+}
+
 static void missing_experts_are_warned_of(void **state) {
   value_fixture_t *f = *state;
   warn_of_missing_experts(example(f), &f->diag);
@@ -138,6 +185,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       VALUE_TEST(layers_are_written_as_json),
       VALUE_TEST(layers_are_explained),
+      VALUE_TEST(proofs_by_sets_and_by_rows_are_told),
       VALUE_TEST(missing_experts_are_warned_of),
   };
   return cmocka_run_group_tests_name("tools/describe_moe", tests, NULL, NULL);
