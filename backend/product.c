@@ -93,7 +93,8 @@ static LLVMValueRef multiply_rows(emitter_t *em, const product_types_t *types,
       .n_columns = param[N_COLUMNS],
       .depth = product_min(em, product_sub(em, end, block.index),
                            product_const(em, PRODUCT_ROWS_DEPTH)),
-      .panel_step = product_mul(em, param[K], panel)};
+      .panel_step = product_mul(em, param[K], panel),
+      .k = block.index};
   product_add_rows(em, types, &part);
   emit_loop_end(em, &block, NULL);
   return end;
@@ -109,7 +110,6 @@ static void fill_multiply(emitter_t *em, const product_types_t *types,
   LLVMValueRef packed = product_stack(
       em, types->packed, PRODUCT_PACKED_LINES * types->line, "packed");
   LLVMValueRef rows = product_padded_rows(em, types, param[N_ROWS]);
-  clear_sums(em, types, param[SUMS], rows);
   LLVMValueRef lines = LLVMBuildUDiv(
       em->builder, product_const(em, PRODUCT_PACKED_LINES), rows, "");
   LLVMValueRef most = product_mul(em, lines, product_const(em, types->line));
@@ -129,6 +129,11 @@ static void fill_multiply(emitter_t *em, const product_types_t *types,
   if (!in_windows) part.panel_step = product_mul(em, param[K], panel);
 
   LLVMValueRef done = multiply_rows(em, types, param, a_k, in_windows);
+  LLVMValueRef none =
+      LLVMBuildICmp(em->builder, LLVMIntEQ, done, product_const(em, 0), "none");
+  LLVMValueRef cleared =
+      LLVMBuildSelect(em->builder, none, rows, product_const(em, 0), "");
+  clear_sums(em, types, param[SUMS], cleared);
   emit_loop_t block =
       emit_loop_begin(em, done, param[K], most, 0, NULL, "block");
   LLVMValueRef depth =

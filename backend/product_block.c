@@ -389,7 +389,7 @@ static void emit_micro(emitter_t *em, const product_types_t *types,
 static void emit_micro_rows(emitter_t *em, const product_types_t *types,
                             micro_t micro, LLVMValueRef sums, LLVMValueRef a,
                             LLVMValueRef const *row_at, LLVMValueRef depth,
-                            LLVMValueRef b) {
+                            LLVMValueRef b, LLVMValueRef first) {
   LLVMValueRef acc[EMIT_MAX_CARRY], ptr[EMIT_MAX_CARRY], b_k[PANEL_COLUMNS];
   unsigned n = micro.rows * micro.vectors;
   MOEC_ASSERT(n <= EMIT_MAX_CARRY);
@@ -399,6 +399,8 @@ static void emit_micro_rows(emitter_t *em, const product_types_t *types,
     ptr[i] = product_element(em, types->acc, sums, product_const(em, offset),
                              "sum.ptr");
     acc[i] = product_load(em, types->acc, types->lanes, ptr[i], "sum");
+    acc[i] = LLVMBuildSelect(em->builder, first,
+                             LLVMConstNull(LLVMTypeOf(acc[i])), acc[i], "");
   }
   emit_loop_t k = emit_loop_begin(em, product_const(em, 0), depth,
                                   product_const(em, 1), n, acc, "k");
@@ -582,7 +584,7 @@ bool product_reads_rows(emitter_t *em, const product_types_t *types) {
 }
 
 /* Parameters of the function that adds rows. */
-enum { R_SUMS, R_A, R_B, R_ROW, R_COLUMNS, R_DEPTH, R_STEP, N_R_PARAMS };
+enum { R_SUMS, R_A, R_B, R_ROW, R_COLUMNS, R_DEPTH, R_STEP, R_K, N_R_PARAMS };
 
 static void fill_rows(emitter_t *em, const product_types_t *types,
                       LLVMValueRef func) {
@@ -592,6 +594,8 @@ static void fill_rows(emitter_t *em, const product_types_t *types,
   for (unsigned r = 0; r < micro.rows; r++)
     row_at[r] = product_mul(em, a_row, product_const(em, r));
   LLVMValueRef zero = product_const(em, 0);
+  LLVMValueRef first = LLVMBuildICmp(em->builder, LLVMIntEQ,
+                                     LLVMGetParam(func, R_K), zero, "first");
   emit_loop_t panel = product_loop(em, zero, LLVMGetParam(func, R_COLUMNS),
                                    PANEL_COLUMNS, "panel");
   LLVMValueRef number = product_quotient(em, panel.index, PANEL_COLUMNS);
@@ -608,7 +612,7 @@ static void fill_rows(emitter_t *em, const product_types_t *types,
   LLVMValueRef a = product_element(em, types->a, LLVMGetParam(func, R_A),
                                    product_mul(em, row.index, a_row), "a.row");
   emit_micro_rows(em, types, micro, sums, a, row_at,
-                  LLVMGetParam(func, R_DEPTH), b);
+                  LLVMGetParam(func, R_DEPTH), b, first);
   emit_loop_end(em, &row, NULL);
   emit_loop_end(em, &panel, NULL);
   LLVMBuildRetVoid(em->builder);
@@ -631,7 +635,8 @@ void product_add_rows(emitter_t *em, const product_types_t *types,
                                    [R_ROW] = part->a_row,
                                    [R_COLUMNS] = part->n_columns,
                                    [R_DEPTH] = part->depth,
-                                   [R_STEP] = part->panel_step};
+                                   [R_STEP] = part->panel_step,
+                                   [R_K] = part->k};
   product_call(em, func, N_R_PARAMS, args);
 }
 

@@ -106,6 +106,7 @@ bool product_reads_rows(emitter_t *em, const product_types_t *types);
  * side along k, a_row apart; b in panels, panel_step apart. */
 typedef struct product_direct {
   LLVMValueRef sums, a, a_row, b, n_columns, depth, panel_step;
+  LLVMValueRef k; /* of the first element; 0: sums begin with 0 */
 } product_direct_t;
 void product_add_rows(emitter_t *em, const product_types_t *types,
                       const product_direct_t *part);
