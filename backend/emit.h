@@ -154,6 +154,9 @@ typedef void (*product_line_sink_fn)(void *user, LLVMValueRef acc,
                                      LLVMValueRef line, LLVMValueRef n,
                                      LLVMValueRef valid);
 
+/* Asks for what the sink will read at row m from column n on. */
+typedef void (*product_fetch_fn)(void *user, LLVMValueRef m, LLVMValueRef n);
+
 typedef struct product_spec { /* LLVM values are i64 scalars unless said */
   dtype_t a_dtype, b_dtype, acc_dtype; /* elements; accumulators */
   LLVMValueRef a;                      /* ptr to A[0][0] of this batch */
@@ -168,8 +171,13 @@ typedef struct product_spec { /* LLVM values are i64 scalars unless said */
   LLVMValueRef channel, room;
   product_sink_fn sink;
   product_line_sink_fn line_sink; /* with offsets, instead of sink */
+  product_fetch_fn fetch;         /* or NULL; without offsets */
   void *sink_user;
 } product_spec_t;
+
+/* Asks for the line at base + bytes to be brought to the second cache; any
+ * address will do. */
+void product_fetch(emitter_t *em, LLVMValueRef base, LLVMValueRef bytes);
 
 /* Rows and columns of a tile for a type, the grid's unit of work; the same for
  * all ISAs, because the schedule, compiled once, counts tiles: ceil(M / rows) *

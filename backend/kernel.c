@@ -41,6 +41,7 @@ typedef struct kernel_emitter {
 } kernel_emitter_t;
 
 static void emit_region(kernel_emitter_t *ke, const ir_region_t *region);
+static void emit_op(kernel_emitter_t *ke, const ir_op_t *op);
 
 static LLVMValueRef i64_const(kernel_emitter_t *ke, int64_t value) {
   return LLVMConstInt(ke->em->i64, (uint64_t)value, true);
@@ -775,6 +776,69 @@ static void sink_line(void *user, LLVMValueRef acc, unsigned lanes,
   sink_elements(sink, acc, lanes, m, &sink->region->args[3], n, valid);
 }
 
+static bool is_known(kernel_emitter_t *ke, const ir_value_t *value) {
+  reg_t *r = reg_of(ke, value);
+  return r->base != NULL || r->value != NULL;
+}
+
+/* An i64 of values that are known, else nothing is known of the result. */
+static void index_op(kernel_emitter_t *ke, const ir_op_t *op) {
+  bool known = op->n_out == 1 && op->out[0].type.dtype == DT_I64 &&
+               ir_has_trait(op, ELEMENTWISE);
+  for (unsigned i = 0; i < op->n_in && known; i++)
+    known =
+        op->in[i].value->type.dtype == DT_I64 && is_known(ke, op->in[i].value);
+  if (known)
+    emit_elementwise_op(ke, op);
+  else
+    for (unsigned i = 0; i < op->n_out; i++)
+      *reg_of(ke, &op->out[i]) = (reg_t){0};
+}
+
+/* Whether a load of the epilogue reads other elements in other rows. */
+static bool reads_by_row(const ir_op_t *op, const ir_region_t *region) {
+  return op->code == OP_LOAD && op->in[1].value != &region->args[2];
+}
+
+/* Asks for elements side by side; a number for the whole row is read. */
+static void fetch_load(kernel_emitter_t *ke, const ir_op_t *op,
+                       const ir_region_t *region) {
+  const ir_value_t *buffer = op->in[0].value, *index = op->in[1].value;
+  bool known = is_known(ke, index), single = known && is_uniform(ke, index);
+  *reg_of(ke, &op->out[0]) = (reg_t){0};
+  if (single && ir_in(op, 2) == NULL && buffer->type.dtype == DT_I64)
+    emit_load(ke, op);
+  bool in_row =
+      known && is_affine(ke, index) && is_const_one(stride_of(ke, index));
+  if (in_row && reads_by_row(op, region))
+    product_fetch(ke->em, address(ke, buffer, base_of(ke, index)),
+                  i64_const(ke, 0));
+}
+
+/* Of the epilogue what tells where it reads. */
+static void fetch_tile(void *user, LLVMValueRef m, LLVMValueRef n) {
+  tile_sink_t *sink = user;
+  kernel_emitter_t *ke = sink->ke;
+  ke->lanes = full_lanes(ke);
+  *reg_of(ke, &sink->region->args[0]) = (reg_t){0};
+  set(ke, &sink->region->args[1], m);
+  set_affine(ke, &sink->region->args[2], n, i64_const(ke, 1));
+  for (const ir_op_t *op = sink->region->first; op != NULL; op = op->next)
+    if (op->code == OP_CONSTANT)
+      emit_op(ke, op);
+    else if (op->code == OP_LOAD)
+      fetch_load(ke, op, sink->region);
+    else
+      index_op(ke, op);
+  ke->lanes = 1;
+}
+
+static bool reads_rows(const ir_region_t *region) {
+  for (const ir_op_t *op = region->first; op != NULL; op = op->next)
+    if (reads_by_row(op, region)) return true;
+  return false;
+}
+
 static void emit_product(kernel_emitter_t *ke, const ir_op_t *op) {
   const ir_value_t *a = op->in[0].value, *b = op->in[4].value;
   tile_sink_t sink = {ke, &op->regions[0]};
@@ -792,6 +856,7 @@ static void emit_product(kernel_emitter_t *ke, const ir_op_t *op) {
       .N = uniform(ke, op->in[9].value),
       .sink = sink_tile,
       .line_sink = sink_line,
+      .fetch = op->n_in == 10 && reads_rows(sink.region) ? fetch_tile : NULL,
       .sink_user = &sink,
   };
   if (op->n_in > 10) {

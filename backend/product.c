@@ -293,6 +293,19 @@ static void sink_rows(emitter_t *em, const product_types_t *types,
   emit_loop_end(em, &row, NULL);
 }
 
+/* What the sink reads comes from far while the tile computes. */
+static void fetch_rows(emitter_t *em, const product_types_t *types,
+                       const product_spec_t *spec, const product_tile_t *t) {
+  LLVMValueRef zero = product_const(em, 0);
+  emit_loop_t row = product_loop(em, zero, t->n_rows, 1, "fetch.row");
+  emit_loop_t each = product_loop(em, zero, t->n_columns, types->line, "fetch");
+  LLVMValueRef m = product_add(em, t->m0, row.index);
+  LLVMValueRef n = product_add(em, t->n0, each.index);
+  spec->fetch(spec->sink_user, m, n);
+  emit_loop_end(em, &each, NULL);
+  emit_loop_end(em, &row, NULL);
+}
+
 void product_tile_size(dtype_t acc_dtype, unsigned *out_rows,
                        unsigned *out_columns) {
   *out_rows = PRODUCT_TILE_ROWS;
@@ -303,6 +316,7 @@ void emit_product_tile(emitter_t *em, const product_spec_t *spec) {
   product_types_t types =
       product_types(em, spec->a_dtype, spec->b_dtype, spec->acc_dtype);
   product_tile_t tile = locate(em, &types, spec);
+  if (spec->fetch != NULL) fetch_rows(em, &types, spec, &tile);
   multiply(em, &types, spec, &tile);
   if (spec->offsets != NULL)
     product_sink_lines(em, &types, spec, &tile);

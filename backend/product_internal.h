@@ -70,10 +70,6 @@ typedef struct product_rows {
 void product_pack(emitter_t *em, const product_types_t *types,
                   LLVMValueRef packed, const product_rows_t *rows);
 
-/* Asks for the line at base + bytes to be brought to the second cache; any
- * address will do. */
-void product_fetch(emitter_t *em, LLVMValueRef base, LLVMValueRef bytes);
-
 /* A block of K of all panels of a tile. */
 typedef struct product_block {
   LLVMValueRef sums,
