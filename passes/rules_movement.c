@@ -230,6 +230,56 @@ ir_value_t *apply_slice_of_slice(ir_op_t *op, ir_builder_t *b) {
   return ir_place(b, merged);
 }
 
+/* The operand of the concat that all elements of the slice are of, and where it
+ * begins; -1 where that is not known to be one. */
+static int part_of_concat(const ir_op_t *op, int64_t *out_begin) {
+  const ir_op_t *concat = op->in[0].value->def;
+  const ir_type_t *whole = &concat->out[0].type;
+  range_t r = range_of(op);
+  int64_t axis = ir_get_int(concat, ATTR_CONCAT_axis), start, length, size;
+  if (axis < 0) axis += whole->rank;
+  if (!expr_is_const(r.start[axis], &start) ||
+      !expr_is_const(r.length[axis], &length) || length < 1 ||
+      !expr_equals_const(r.step[axis], 1))
+    return -1;
+  *out_begin = 0;
+  for (unsigned i = 0; i < concat->n_in; i++) {
+    const ir_type_t *x = &concat->in[i].value->type;
+    if (!expr_is_const(x->dim[axis], &size)) return -1;
+    if (start - *out_begin < size) {
+      for (unsigned d = 0; d < x->rank; d++)
+        if (d != axis && x->dim[d] != whole->dim[d]) return -1;
+      return length <= size - (start - *out_begin) ? (int)i : -1;
+    }
+    *out_begin += size;
+  }
+  return -1;
+}
+
+bool match_slice_of_concat(const ir_op_t *op) {
+  int64_t begin;
+  return part_of_concat(op, &begin) >= 0;
+}
+
+ir_value_t *apply_slice_of_concat(ir_op_t *op, ir_builder_t *b) {
+  const ir_op_t *concat = op->in[0].value->def;
+  range_t r = range_of(op);
+  int64_t begin, axis = ir_get_int(concat, ATTR_CONCAT_axis);
+  ir_value_t *x = operand(concat, (unsigned)part_of_concat(op, &begin));
+  const expr_t *start[IR_MAX_RANK];
+  unsigned rank = x->type.rank;
+  if (axis < 0) axis += rank;
+  for (unsigned d = 0; d < rank; d++) start[d] = r.start[d];
+  start[axis] = expr_sub(b->module->exprs, start[axis],
+                         expr_const(b->module->exprs, begin));
+  ir_op_t *part = ir_begin(b, OP_SLICE, 1, &x, 1);
+  if (part == NULL) return NULL;
+  ir_set_exprs(part, ATTR_SLICE_start, rank, start);
+  ir_set_exprs(part, ATTR_SLICE_length, rank, r.length);
+  ir_set_exprs(part, ATTR_SLICE_step, rank, r.step);
+  return ir_place(b, part);
+}
+
 /* ---- concat, pad --------------------------------------------------------- */
 
 bool match_concat_single(const ir_op_t *op) {
