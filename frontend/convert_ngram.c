@@ -66,13 +66,15 @@ static bool read_ngrams(convert_ctx_t *ctx, ngrams_t *g) {
   g->pool = attr_ints(ctx, "pool_int64s", &g->n_pool);
   if (ctx->status != MOEC_OK) return false;
   if (g->min < 1 || g->max < g->min || g->max > 64 || g->skip < 0 ||
-      g->skip > 1024 || g->n_pool > MAX_GRAMS || g->indexes == NULL)
+      g->skip > 1024 || g->n_pool > MAX_GRAMS || g->indexes == NULL) {
     ctx_invalid(ctx,
                 "n-grams of %lld to %lld elements of a pool of %u, %lld left "
                 "out",
                 (long long)g->min, (long long)g->max, g->n_pool,
                 (long long)g->skip);
-  return ctx->status == MOEC_OK && check_indexes(ctx, g);
+    return false;
+  }
+  return check_indexes(ctx, g);
 }
 
 /* Whether a later n-gram of the same length is the same: that one counts. */

@@ -516,8 +516,10 @@ static ir_value_t *upsample_scales(convert_ctx_t *ctx) {
   if (ctx->opset >= 9) return ctx_in(ctx, 1);
   if (ctx->opset >= 7) {
     list = attr_floats(ctx, "scales", &n);
-    if (list == NULL)
+    if (list == NULL) {
       ctx_invalid(ctx, "required attribute \"scales\" is missing");
+      return NULL;
+    }
   } else {
     pair[2] = attr_float(ctx, "height_scale", 0);
     pair[3] = attr_float(ctx, "width_scale", 0);

@@ -262,7 +262,7 @@ static moec_status_t unsqueeze_by_data(convert_ctx_t *ctx, unsigned n_axes) {
     return ctx_error(ctx, MOEC_E_LIMIT, "rank %u exceeds the limit of %d", rank,
                      IR_MAX_RANK);
   if (!data_axes_read(ctx, ctx_in(ctx, 1), rank, &axes)) return ctx_status(ctx);
-  ir_value_t *one = ir_scalar_int(b, DT_I64, 1), *size = one;
+  ir_value_t *one = ir_scalar_int(b, DT_I64, 1);
   if (x->type.rank > 0) {
     ir_value_t *other = ir_binary(b, OP_SUB, one, axes.mask);
     ir_op_t *op = ir_begin(b, OP_CUM_SUM, 1, &other, 1);
@@ -273,7 +273,7 @@ static moec_status_t unsqueeze_by_data(convert_ctx_t *ctx, unsigned n_axes) {
     const expr_t *last = ctx_int(ctx, (int64_t)x->type.rank - 1);
     from = ir_binary(b, OP_MIN, from, ir_expr_scalar(b, last));
     ir_value_t *named = ir_binary(b, OP_EQ, axes.mask, one);
-    size =
+    ir_value_t *size =
         ir_select(b, named, one, ir_gather(b, data_axes_dims(ctx, x), from, 0));
     if (!data_axes_bind(ctx, size, rank, "size", dim)) return ctx_status(ctx);
   } else {
