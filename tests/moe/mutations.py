@@ -73,10 +73,11 @@ class Edit:
         self.graph.initializer.append(tensor)
         return tensor.name
 
-    def op(self, at, kind, *inputs, **attributes):
-        """A node in front of the one with number `at`; what it gives."""
+    def op(self, at, kind, *inputs, n_out=1, **attributes):
+        """A node in front of the one with number `at`; what it gives first."""
         out = self.name()
-        node = helper.make_node(kind, list(inputs), [out], name=out, **attributes)
+        outputs = [out] + [self.name() for _ in range(n_out - 1)]
+        node = helper.make_node(kind, list(inputs), outputs, name=out, **attributes)
         self.graph.node.insert(at, node)
         return out
 
@@ -317,13 +318,11 @@ class Edit:
         return f"{how} along {axis} of {list(shape)} in front of {node.op_type}.{i}"
 
     def inserted(self, at, how, x, axis, np_type, rank):
-        start = at
+        """The result of new nodes in front of node `at`."""
+        before = len(self.graph.node)
 
         def op(kind, *inputs, **attributes):
-            nonlocal start
-            out = self.op(start, kind, *inputs, **attributes)
-            start += 1
-            return out
+            return self.op(at + len(self.graph.node) - before, kind, *inputs, **attributes)
 
         def i64(*numbers):
             return self.const(np.array(numbers, np.int64))
@@ -334,85 +333,70 @@ class Edit:
         def piece(a, b, step=1):
             return op("Slice", x, i64(a), i64(b), i64(axis), i64(step))
 
-        least, most = -2**62, 2**62
-        if how == "scale":
-            return op("Mul", x, number(self.pick((0.5, -1, 2, 1e-3))))
-        if how == "shift":
-            return op("Add", x, number(self.pick((1, -1))))
-        if how == "mean":
-            return op("Add", x, op("ReduceMean", x, i64(axis), keepdims=1))
-        if how == "sum":
-            return op("Add", x, op("ReduceSum", x, i64(axis), keepdims=1))
-        if how == "centre":
-            return op("Sub", x, op("ReduceMean", x, i64(axis), keepdims=1))
-        if how == "largest":
-            return op("Div", x, op("Add", op("ReduceMax", op("Abs", x), i64(axis), keepdims=1),
-                                   number(1)))
-        if how == "quantise":  # with one scale for all
-            scale = op("Add", op("ReduceMax", op("Abs", x), keepdims=0), number(1))
-            return op("Mul", op("Round", op("Div", x, scale)), scale)
-        if how == "softmax":
-            return op("Softmax", x, axis=axis)
-        if how == "norm":
-            return op("LpNormalization", x, axis=axis, p=2)
-        if how == "limit":
-            return op("Max", x, number(0))
-        if how == "cumsum":
-            return op("CumSum", x, i64(axis))
-        if how == "mod":
-            return op("Mod", x, number(3))
-        if how == "negate":
-            return op("Neg", x)
-        if how == "not":
-            return op("Not", x)
-        if how == "reverse":
-            return piece(-1, least, -1)
-        if how == "roll":
-            return op("Concat", piece(1, most), piece(0, 1), axis=axis)
-        if how == "zero":
-            return op("Mul", x, number(0))
-        if how == "triangle":
-            return op("Trilu", x, upper=int(self.rng.integers(2)))
-        if how == "attention":
+        def reduced(kind, x):
+            return op(kind, x, i64(axis), keepdims=1)
+
+        def as_x(y):
+            return op("Cast", y, to=helper.np_dtype_to_tensor_dtype(np.dtype(np_type)))
+
+        def rolled():
+            return op("Concat", piece(1, 2**62), piece(0, 1), axis=axis)
+
+        def ones():
+            return op("Expand", number(1), op("Shape", x))
+
+        def attention():
             perm = list(range(rank))
             perm[-2:] = [rank - 1, rank - 2]
             scores = op("MatMul", x, op("Transpose", x, perm=perm))
             return op("MatMul", op("Softmax", scores, axis=-1), x)
-        if how == "neighbour":
-            return op("Add", x, op("Concat", piece(1, most), piece(0, 1), axis=axis))
-        if how == "first":
-            return op("Add", x, piece(0, 1))
-        if how == "running":
-            return op("Add", x, op("CumSum", x, i64(axis), exclusive=1))
-        if how == "sort":
-            size = op("Shape", x, start=axis, end=axis + 1)
-            out, index = self.name(), self.name()
-            self.graph.node.insert(start, helper.make_node(
-                "TopK", [x, size], [out, index], name=out, axis=axis))
-            start += 1
-            return out
-        if how == "best":
-            best = op("ArgMax", x, axis=axis, keepdims=1)
-            return op("Add", x, op("Cast", best, to=helper.np_dtype_to_tensor_dtype(
-                np.dtype(np_type))))
-        if how == "dropout":
-            return op("Dropout", x, number(0.5), self.const(np.array(True)), seed=3)
-        if how == "random":
-            return op("Add", x, op("RandomUniformLike", x, seed=1.0))
-        shape = op("Shape", x)
-        size = op("Gather", shape, self.const(np.array(axis, np.int64)))
-        to = helper.np_dtype_to_tensor_dtype(np.dtype(np_type))
-        if how == "count":
-            return op("Div", x, op("Add", op("Cast", size, to=to), number(1)))
-        if how == "number":
+
+        def size():
+            return op("Gather", op("Shape", x), self.const(np.array(axis, np.int64)))
+
+        def numbers():
             zero, one = (self.const(np.array(n, np.int64)) for n in (0, 1))
-            numbers = op("Cast", op("Range", zero, size, one), to=to)
             wanted = [1] * rank
             wanted[axis] = -1
-            return op("Add", x, op("Reshape", numbers, i64(*wanted)))
-        # position: the row's number is added
-        ones = op("Expand", number(1), op("Shape", x))
-        return op("Add", x, op("CumSum", ones, i64(axis)))
+            return op("Reshape", as_x(op("Range", zero, size(), one)), i64(*wanted))
+
+        def quantised():  # with one scale for all
+            scale = op("Add", op("ReduceMax", op("Abs", x), keepdims=0), number(1))
+            return op("Mul", op("Round", op("Div", x, scale)), scale)
+
+        return {
+            "scale": lambda: op("Mul", x, number(self.pick((0.5, -1, 2, 1e-3)))),
+            "shift": lambda: op("Add", x, number(self.pick((1, -1)))),
+            "zero": lambda: op("Mul", x, number(0)),
+            "limit": lambda: op("Max", x, number(0)),
+            "mod": lambda: op("Mod", x, number(3)),
+            "negate": lambda: op("Neg", x),
+            "not": lambda: op("Not", x),
+            "mean": lambda: op("Add", x, reduced("ReduceMean", x)),
+            "sum": lambda: op("Add", x, reduced("ReduceSum", x)),
+            "centre": lambda: op("Sub", x, reduced("ReduceMean", x)),
+            "largest": lambda: op("Div", x, op("Add", reduced("ReduceMax", op("Abs", x)),
+                                               number(1))),
+            "quantise": quantised,
+            "softmax": lambda: op("Softmax", x, axis=axis),
+            "norm": lambda: op("LpNormalization", x, axis=axis, p=2),
+            "cumsum": lambda: op("CumSum", x, i64(axis)),
+            "running": lambda: op("Add", x, op("CumSum", x, i64(axis), exclusive=1)),
+            "reverse": lambda: piece(-1, -2**62, -1),
+            "roll": rolled,
+            "neighbour": lambda: op("Add", x, rolled()),
+            "first": lambda: op("Add", x, piece(0, 1)),
+            "triangle": lambda: op("Trilu", x, upper=int(self.rng.integers(2))),
+            "attention": attention,
+            "sort": lambda: op("TopK", x, op("Shape", x, start=axis, end=axis + 1), axis=axis,
+                               n_out=2),
+            "best": lambda: op("Add", x, as_x(op("ArgMax", x, axis=axis, keepdims=1))),
+            "dropout": lambda: op("Dropout", x, number(0.5), self.const(np.array(True)), seed=3),
+            "random": lambda: op("Add", x, op("RandomUniformLike", x, seed=1.0)),
+            "count": lambda: op("Div", x, op("Add", as_x(size()), number(1))),
+            "number": lambda: op("Add", x, numbers()),
+            "position": lambda: op("Add", x, op("CumSum", ones(), i64(axis))),
+        }[how]()
 
     def expose(self):
         """An inner value as an output."""
