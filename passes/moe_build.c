@@ -164,10 +164,13 @@ static moe_term_t *slot_leaf(moe_builder_t *b, ir_value_t *value,
     unsigned n, last = all->type.rank - 1;
     const expr_t *const *start = ir_get_exprs(op, ATTR_SLICE_start, &n);
     uint8_t slots[IR_MAX_RANK];
-    for (unsigned d = 0; d < last; d++) slots[d] = TAG_TOKEN;
-    slots[last] = TAG_SLOT;
     bool whole = all->type.dim[last] == layout->source->k &&
                  ir_type_count(b->pool, &all->type) == layout->source->routes;
+    for (unsigned d = 0; d < last; d++) {
+      slots[d] = TAG_TOKEN;
+      whole = whole && rule_slices_all(op, d);
+    }
+    slots[last] = TAG_SLOT;
     const expr_t *dim[IR_MAX_RANK];
     unsigned rank = moe_features(b->terms, &value->type, tag, dim);
     moe_term_t *leaf = NULL;

@@ -372,9 +372,17 @@ static ir_value_t *write_over(emitter_t *e, ir_value_t *sum) {
   for (unsigned d = 0; d < type->rank; d++)
     dim[d] =
         e->found->tag[d] == TAG_TOKEN ? type->dim[d] : expr_const(e->pool, 1);
-  ir_value_t *active =
-      moe_with_dims(e->outer, e->active, NULL, type->rank, dim);
-  return ir_select(e->outer, active, sum, e->now(e->user, e->found->over));
+  ir_builder_t *b = e->outer;
+  const moe_source_t *source = e->found->source;
+  ir_value_t *active = e->active;
+  if (source->some || source->by_mask) { /* -1: none */
+    ir_value_t *none = ir_scalar_int(b, DT_I64, -1);
+    ir_value_t *named = ir_binary(b, OP_LT, none, e->route_index);
+    named = moe_with_dims(b, named, source->routes, 0, NULL);
+    active = active != NULL ? ir_binary(b, OP_AND, active, named) : named;
+  }
+  active = moe_with_dims(b, active, NULL, type->rank, dim);
+  return ir_select(b, active, sum, e->now(e->user, e->found->over));
 }
 
 ir_op_t *moe_emit(pass_ctx_t *ctx, const moe_found_t *found,

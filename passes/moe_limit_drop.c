@@ -62,7 +62,7 @@ static bool read_number(const ir_value_t *value, number_t *out) {
         int64_t column;
         const ir_value_t *x = ir_in(op, 0);
         if (x->def == NULL || x->def->code != OP_MOE_LIMIT || x->index != 1 ||
-            !expr_is_const(start[1], &column) ||
+            !expr_is_const(start[1], &column) || !rule_slices_all(op, 0) ||
             !rule_is_one(value->type.dim[1]))
           return false;
         *out = (number_t){x->def, column, offset};

@@ -128,6 +128,8 @@ static int64_t how_many(const ir_value_t *bound, const ir_value_t *x) {
       if (!rule_is_one(bound->type.dim[n - 1]) ||
           !expr_is_const(starts[n - 1], &start))
         return 0;
+      for (unsigned d = 0; d + 1 < n; d++)
+        if (!rule_slices_all(op, d)) return 0;
       at = start;
     } else if (op->code != OP_RESHAPE && op->code != OP_EXPAND) {
       return 0;

@@ -160,7 +160,9 @@ static bool read_over(moe_builder_t *b, const moe_part_t *part,
       moe_fail(b, part->at, "every expert writes over what was there");
       return false;
     }
-  if (found->active != NULL) found->over = part->over;
+  const moe_source_t *source = found->source;
+  if (found->active != NULL || source->some || source->by_mask)
+    found->over = part->over;
   return true;
 }
 
@@ -284,7 +286,10 @@ moe_found_t *moe_match_members(moe_builder_t *b, ir_value_t *root,
   }
   moe_term_t *active = NULL;
   if (m.partly) {
-    active = moe_term_unify(b->terms, (unsigned)n, m.active);
+    bool all = true; /* a mask of one expert says nothing of others */
+    for (size_t e = 0; e < n; e++)
+      all = all && (!m.present[e] || m.active[e] != NULL);
+    active = all ? moe_term_unify(b->terms, (unsigned)n, m.active) : NULL;
     if (active == NULL || active->banks) {
       moe_fail(b, root->def, "masks of all experts are made the same way");
       return NULL;

@@ -28,17 +28,19 @@ static moe_term_t *read_member_buffer(moe_builder_t *b, const ir_op_t *op,
   const moe_source_t *source = layout->source;
   unsigned n;
   const expr_t *const *start = ir_get_exprs(op, ATTR_SLICE_start, &n);
+  const expr_t *const *step = ir_get_exprs(op, ATTR_SLICE_step, &n);
   uint8_t from[IR_MAX_RANK];
   int at = -1;
   const expr_t *expert = expr_const(b->pool, layout->expert);
   const expr_t *all = expr_const(b->pool, source->experts);
   for (unsigned d = 0; d < n; d++) {
     from[d] = tag[d];
-    if (x->type.dim[d] == to->dim[d]) continue;
+    if (rule_slices_all(op, d)) continue;
     bool one = rule_is_one(to->dim[d]) && x->type.dim[d] == all &&
                start[d] == expert && (tag[d] & ROWS) == 0;
     const expr_t *capacity = *source->capacity;
     bool part = tag[d] == TAG_PLACE && to->dim[d] == capacity &&
+                rule_is_one(step[d]) &&
                 x->type.dim[d] == expr_mul(b->pool, all, capacity) &&
                 start[d] == expr_mul(b->pool, expert, capacity);
     if (at >= 0 || (!one && !part)) return NULL;
@@ -73,7 +75,7 @@ static moe_term_t *read_column(moe_builder_t *b, const ir_op_t *op,
   int at = -1;
   if (layout->kind != LAYOUT_DENSE) return NULL;
   for (unsigned d = 0; d < n; d++) {
-    bool whole = x->type.dim[d] == op->out[0].type.dim[d];
+    bool whole = rule_slices_all(op, d);
     stack[d] = tag[d];
     if ((tag[d] & TAG_SLOT) != 0) return NULL;
     if (whole && (tag[d] == TAG_TOKEN || rule_is_one(x->type.dim[d]))) continue;
@@ -117,9 +119,9 @@ moe_term_t *moe_read_slice(moe_builder_t *b, ir_value_t *value,
         part[features++] = moe_term_feature(b->terms, length[d], tag[d]);
         part[features++] = step[d];
       }
-      if (whole || is_all_rows(b, layout, tag[d], start[d], length[d]) ||
-          is_all_places(layout, op, tag[d], start[d]))
-        continue;
+      bool all = is_all_rows(b, layout, tag[d], start[d], length[d]) ||
+                 is_all_places(layout, op, tag[d], start[d]);
+      if (whole || (all && rule_is_one(step[d]))) continue;
       if (layout->kind != LAYOUT_GROUP || tag[d] != TAG_ROW ||
           !rule_is_one(step[d]) ||
           !moe_is_start(b->facts, layout->source, layout->expert, start[d]) ||

@@ -98,15 +98,6 @@ const moe_fact_t *moe_rule_transpose(moe_facts_t *facts, ir_value_t *value) {
   return out;
 }
 
-/* Whether a slice takes all of dimension d. */
-static bool takes_all(const ir_op_t *op, unsigned d) {
-  unsigned n;
-  const expr_t *const *start = ir_get_exprs(op, ATTR_SLICE_start, &n);
-  const expr_t *const *length = ir_get_exprs(op, ATTR_SLICE_length, &n);
-  return expr_equals_const(start[d], 0) &&
-         length[d] == ir_in(op, 0)->type.dim[d];
-}
-
 /* Some consecutive numbers of experts' counts or bounds. */
 static const moe_fact_t *slice_counts(moe_facts_t *facts, ir_value_t *value,
                                       const moe_fact_t *fact) {
@@ -129,7 +120,7 @@ static const moe_fact_t *slice_coords(moe_facts_t *facts, ir_value_t *value,
   unsigned n, axis = fact->kind == FACT_COORDS ? 0 : 1;
   int64_t start;
   const ir_op_t *op = value->def;
-  if (value->type.rank != 2 || !takes_all(op, 1 - axis) ||
+  if (value->type.rank != 2 || !rule_slices_all(op, 1 - axis) ||
       !rule_is_one(value->type.dim[axis]) ||
       !expr_is_const(ir_get_exprs(op, ATTR_SLICE_start, &n)[axis], &start))
     return NULL;
@@ -147,7 +138,7 @@ static const moe_fact_t *slice_slots(moe_facts_t *facts, ir_value_t *value,
   const ir_op_t *op = value->def;
   int slot = -1;
   for (unsigned d = 0; d < value->type.rank; d++) {
-    if (takes_all(op, d)) continue;
+    if (rule_slices_all(op, d)) continue;
     if (fact->tag[d] != TAG_SLOT || slot >= 0) return NULL;
     slot = (int)d;
   }
@@ -179,7 +170,7 @@ static const moe_fact_t *slice_tokens(moe_facts_t *facts, ir_value_t *value,
   if (!moe_is_expert(fact) || fact->space != NULL || fact->slot >= 0)
     return NULL;
   for (unsigned d = 0; d < value->type.rank; d++) {
-    if (fact->tag[d] == TAG_SLOT && slot < 0 && takes_all(value->def, d))
+    if (fact->tag[d] == TAG_SLOT && slot < 0 && rule_slices_all(value->def, d))
       slot = (int)d;
     else if (fact->tag[d] != TAG_TOKEN)
       return NULL;
@@ -206,7 +197,7 @@ const moe_fact_t *moe_rule_slice(moe_facts_t *facts, ir_value_t *value) {
   for (unsigned d = 0; d < value->type.rank; d++) {
     unsigned n;
     int64_t start;
-    if (takes_all(op, d) || fact->tag[d] == TAG_INNER) continue;
+    if (rule_slices_all(op, d) || fact->tag[d] == TAG_INNER) continue;
     if (fact->tag[d] != TAG_EXPERT || !rule_is_one(value->type.dim[d]) ||
         !expr_equals_const(ir_in(op, 0)->type.dim[d], fact->source->experts) ||
         fact->places != NULL ||

@@ -79,7 +79,7 @@ static bool takes_slot(const ir_op_t *op) {
       k > MAX_SLOTS || !rule_is_one(op->out[0].type.dim[last]))
     return false;
   for (unsigned d = 0; d < last; d++)
-    if (from->dim[d] != op->out[0].type.dim[d]) return false;
+    if (!rule_slices_all(op, d)) return false;
   return true;
 }
 

@@ -363,10 +363,9 @@ static ir_value_t *stacked_value(unsigned n, ir_value_t *const *each,
     if (from != stack || !expr_equals_const(op->out[0].type.dim[axis], 1) ||
         !expr_equals_const(from->type.dim[axis], n))
       return NULL;
-    for (unsigned d = 0; d < n_dims; d++) {
-      bool whole = from->type.dim[d] == op->out[0].type.dim[d];
-      if (d == axis ? !expr_equals_const(start[d], e) : !whole) return NULL;
-    }
+    for (unsigned d = 0; d < n_dims; d++)
+      if (d == axis ? !expr_equals_const(start[d], e) : !rule_slices_all(op, d))
+        return NULL;
   }
   *out_axis = axis;
   return stack;

@@ -37,6 +37,14 @@ bool rule_same_dims(const ir_type_t *a, const ir_type_t *b) {
   return true;
 }
 
+bool rule_slices_all(const ir_op_t *slice, unsigned d) {
+  unsigned n;
+  const expr_t *const *start = ir_get_exprs(slice, ATTR_SLICE_start, &n);
+  const expr_t *const *length = ir_get_exprs(slice, ATTR_SLICE_length, &n);
+  return expr_equals_const(start[d], 0) &&
+         length[d] == slice->in[0].value->type.dim[d];
+}
+
 bool rule_has_one_element(const ir_type_t *type) {
   if (type->kind != IR_TENSOR) return false;
   for (unsigned d = 0; d < type->rank; d++)

@@ -42,6 +42,8 @@ const rule_t *rule_at(unsigned index); /* order of canonicalize.def */
 const ir_op_t *rule_def(const ir_op_t *op, unsigned index, ir_opcode_t code);
 bool rule_is_one(const expr_t *dim);
 bool rule_same_dims(const ir_type_t *a, const ir_type_t *b);
+/* Whether a slice has all of a dimension, in order. */
+bool rule_slices_all(const ir_op_t *slice, unsigned d);
 /* All dimensions are known to be 1. */
 bool rule_has_one_element(const ir_type_t *type);
 /* `with` is `without` behind some dimensions of 1 (perhaps none). */
