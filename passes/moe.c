@@ -566,7 +566,7 @@ static bool is_alias(search_t *s, const ir_op_t *bind) {
   const moe_source_t *source = source_of_size(s, e, 0);
   const expr_t *most = expr_max(s->b->facts->pool, e, symbol->upper);
   return source != NULL &&
-         moe_are_equal(s->b->facts, source, most, symbol->upper);
+         moe_are_equal(s->b->facts, source, -1, most, symbol->upper);
 }
 
 /* How many elements of a mask are true: never more than it has. */
@@ -601,7 +601,7 @@ static void release_sizes(search_t *s) {
       const expr_t *b = ir_get_expr(op, ATTR_CHECK_EQUAL_b);
       const moe_source_t *source = source_of_size(s, a, 0);
       if (source == NULL) source = source_of_size(s, b, 0);
-      if (source != NULL && moe_are_equal(s->b->facts, source, a, b))
+      if (source != NULL && moe_are_equal(s->b->facts, source, -1, a, b))
         ir_erase(op);
     }
   }

@@ -89,9 +89,10 @@ bool moe_is_count(moe_facts_t *facts, const moe_source_t *source,
                   int64_t expert, const expr_t *size);
 bool moe_is_start(moe_facts_t *facts, const moe_source_t *source,
                   int64_t expert, const expr_t *size);
-/* Whether two sizes are equal whatever the routing is. */
+/* Whether two sizes are equal whatever the routing is; -1, or the expert that
+ * they are about. */
 bool moe_are_equal(moe_facts_t *facts, const moe_source_t *source,
-                   const expr_t *a, const expr_t *b);
+                   int64_t expert, const expr_t *a, const expr_t *b);
 /* Whether a size is the number of all routes. */
 bool moe_is_whole(moe_facts_t *facts, const moe_source_t *source,
                   const expr_t *size);

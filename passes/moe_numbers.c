@@ -11,9 +11,10 @@
  * in the counts of the experts; it is compared with the range on many ways to
  * spread routes over experts: a few and many of them, evenly and not, with
  * empty experts at every place among them, and, for each expert, with as many
- * routes of its own as it can have. So limits that bind somewhere are met. */
+ * routes of its own as it can have, and with one, which could be repeated. So
+ * limits that bind somewhere are met. */
 
-enum { SPREAD = 24, FOCUSED = 4, SAMPLES = SPREAD + FOCUSED };
+enum { SPREAD = 24, MOST = 4, ONE = 2, SAMPLES = SPREAD + MOST + ONE };
 enum { MAX_EXPERTS = 1 << 17, MANY = 1 << 26 };
 
 typedef struct sample {
@@ -22,10 +23,10 @@ typedef struct sample {
   unsigned *known; /* likewise: `now` where the value is known */
   unsigned now;
   int64_t routes, most; /* that one expert can have */
-  /* By expert, [experts + 1]: the routes in front of its own; NULL: one expert
-   * has the most, others have what is left, the first ones or the last ones. */
+  /* By expert, [experts + 1]: the routes in front of its own; NULL: `expert`
+   * has `own`, others have what is left, the first ones or the last ones. */
   int64_t *start;
-  int64_t expert;
+  int64_t expert, own;
 } sample_t;
 
 /* Of one router at a time: sizes are compared with one router's for each of its
@@ -96,7 +97,7 @@ static int64_t start_of(const moe_samples_t *all, unsigned number,
                         int64_t expert) {
   const sample_t *s = &all->sample[number];
   if (s->start != NULL) return s->start[expert];
-  const int64_t own = least(s->routes, s->most), left = s->routes - own;
+  const int64_t own = s->own, left = s->routes - own;
   const bool behind = expert > s->expert;
   int64_t others = expert - behind;
   if (number % 2 == 0) return least(left, others * s->most) + behind * own;
@@ -203,6 +204,10 @@ static void begin_sample(moe_samples_t *all, unsigned number,
             s->routes < INT64_C(1) << 40;
   if (!s->fits) return;
   if (!source->distinct) s->most = s->routes;
+  const int64_t others = (source->experts - 1) * s->most;
+  s->own = least(s->routes, s->most);
+  if (number >= SPREAD + MOST && s->own > 0)
+    s->own = s->routes > others ? s->routes - others : 1;
   if (s->start != NULL) spread(source, s, number);
 }
 
@@ -262,8 +267,9 @@ static bool is_range(moe_facts_t *facts, const moe_source_t *source,
 }
 
 bool moe_are_equal(moe_facts_t *facts, const moe_source_t *source,
-                   const expr_t *a, const expr_t *b) {
+                   int64_t expert, const expr_t *a, const expr_t *b) {
   moe_samples_t *all = samples_of(facts, source);
+  if (all != NULL && expert >= 0) focus(all, expert);
   for (unsigned i = 0; all != NULL && i < SAMPLES; i++) {
     int64_t x, y;
     if (!all->sample[i].fits || !size_of(all, i, a, &x) ||

@@ -156,6 +156,32 @@ static moe_term_t *read_reshape(moe_builder_t *b, ir_value_t *value,
   return moe_term_reshape(b->terms, in, rank, dim);
 }
 
+static const expr_atom_t *atom_of(const expr_t *e, expr_atom_kind_t kind) {
+  bool one = e->n_terms == 1 && e->terms[0].coefficient == 1 &&
+             e->terms[0].n_atoms == 1 && e->terms[0].atoms[0]->kind == kind;
+  return one ? e->terms[0].atoms[0] : NULL;
+}
+
+/* A number of rows that may be checked against another one, which is 1 where
+ * there are rows. */
+static bool is_checked(expr_pool_t *pool, const expr_t *rows,
+                       const expr_t *to) {
+  const expr_symbol_t *symbol = expr_as_symbol(rows);
+  const expr_atom_t *atom = atom_of(to, EXPR_ATOM_BROADCAST);
+  if (symbol == NULL || symbol->upper == NULL || atom == NULL ||
+      atom->a != rows)
+    return false;
+  const expr_atom_t *least = atom_of(atom->b, EXPR_ATOM_MIN);
+  if (least == NULL) return false;
+  for (unsigned i = 0; i < 2; i++) {
+    const expr_t *size = i == 0 ? least->a : least->b;
+    if (rule_is_one(i == 0 ? least->b : least->a) &&
+        expr_divide_exactly(pool, symbol->upper, size) != NULL)
+      return true; /* without these there are no rows */
+  }
+  return false;
+}
+
 static moe_term_t *read_expand(moe_builder_t *b, ir_value_t *value,
                                const uint8_t *tag, const moe_layout_t *layout) {
   ir_value_t *x = ir_in(value->def, 0);
@@ -164,10 +190,11 @@ static moe_term_t *read_expand(moe_builder_t *b, ir_value_t *value,
   for (unsigned d = 0; d < x->type.rank; d++) {
     bool same = x->type.dim[d] == value->type.dim[shift + d];
     unsigned t = tag[shift + d];
-    int64_t limit;
-    /* a number of rows may be checked against one that is at most 1 */
-    bool rows_stay = t == TAG_ROW && !rule_is_one(x->type.dim[d]) &&
-                     !expr_is_const(x->type.dim[d], &limit);
+    bool rows_stay =
+        t == TAG_ROW &&
+        (is_checked(b->pool, x->type.dim[d], value->type.dim[shift + d]) ||
+         moe_are_equal(b->facts, layout->source, layout->expert, x->type.dim[d],
+                       value->type.dim[shift + d]));
     if (!same && !rows_stay && !rule_is_one(x->type.dim[d]))
       return moe_fail(b, value->def, "rows keep their number");
     if (!same && !rows_stay) t = (t & TAG_INNER) != 0 ? TAG_INNER : TAG_GONE;
