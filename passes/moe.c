@@ -14,6 +14,7 @@
 #include "passes/moe_buffer.h"
 #include "passes/moe_choice.h"
 #include "passes/moe_describe.h"
+#include "passes/moe_integers.h"
 #include "passes/moe_joint.h"
 #include "passes/moe_levels.h"
 #include "passes/moe_limit.h"
@@ -163,7 +164,7 @@ static bool is_chosen(const ir_value_t *value, unsigned depth) {
 }
 
 /* Rows of a constant that computed numbers pick: these name experts, too, as
- * those of product keys do. */
+ * those of product keys do. Below 0 they would count from the end. */
 static void find_picked(moe_facts_t *facts, const ir_op_t *op) {
   ir_value_t *from = ir_in(op, 0), *index = ir_in(op, 1);
   int64_t n;
@@ -174,7 +175,8 @@ static void find_picked(moe_facts_t *facts, const ir_op_t *op) {
   while (index->def != NULL && index->def->code == OP_RESHAPE)
     index = ir_in(index->def, 0);
   if (moe_fact(facts, index)->kind != FACT_NONE || index->def == NULL ||
-      index->type.rank < 1 || !is_chosen(index, 0))
+      index->type.rank < 1 || !is_chosen(index, 0) ||
+      !moe_integers_below(index, n))
     return;
   int last = (int)index->type.rank - 1;
   bool slots = last > 0 && expr_is_const(index->type.dim[last], NULL);

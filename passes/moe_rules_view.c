@@ -132,6 +132,13 @@ static const moe_fact_t *slice_coords(moe_facts_t *facts, ir_value_t *value,
   return out;
 }
 
+/* Whether its numbers are given, and whether all of them are experts. */
+static void keep_kind(const moe_fact_t *some, const moe_source_t *from) {
+  moe_source_t *source = (moe_source_t *)some->source; /* it is being made */
+  source->given = from->given;
+  source->some = from->some;
+}
+
 /* Some of a token's slots: a router of its own, or one slot of this one. */
 static const moe_fact_t *slice_slots(moe_facts_t *facts, ir_value_t *value,
                                      const moe_fact_t *fact) {
@@ -153,7 +160,7 @@ static const moe_fact_t *slice_slots(moe_facts_t *facts, ir_value_t *value,
   if (!rule_is_one(value->type.dim[slot])) {
     const moe_fact_t *some = moe_new_router(
         facts, value, slot, fact->source->experts, fact->source->distinct);
-    ((moe_source_t *)some->source)->given = fact->source->given;
+    keep_kind(some, fact->source);
     return some;
   }
   facts->has_slots = true;
@@ -177,7 +184,7 @@ static const moe_fact_t *slice_tokens(moe_facts_t *facts, ir_value_t *value,
   }
   const moe_fact_t *some = moe_new_router(
       facts, value, slot, fact->source->experts, fact->source->distinct);
-  ((moe_source_t *)some->source)->given = fact->source->given;
+  keep_kind(some, fact->source);
   return some;
 }
 
