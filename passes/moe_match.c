@@ -405,7 +405,8 @@ static moe_found_t *match_each_slot(moe_builder_t *b, ir_value_t *root,
   if (term == NULL)
     moe_fail(b, root->def, "all slots are computed in the same way");
   if (!is_expert(b, root->def, term)) return NULL;
-  return new_found(b, root, first->tag, source, term, form_of_rows(b));
+  return with_structures(
+      b, new_found(b, root, first->tag, source, term, form_of_rows(b)));
 }
 
 moe_found_t *moe_match_sum(moe_builder_t *b, ir_value_t *root,
