@@ -7,12 +7,14 @@ Each model is one of the tests beside this file, or of a folder with model.onnx 
 test_data_set_0, and is changed once or several times (mutations.py): a number, an
 attribute, an operator, an edge. Where passes find something in it, it runs with them
 and without on drawn inputs: of other sizes, with equal rows, zeros, large numbers, NaN
-in one row. Where the plain run gives a finite number, the other one gives the same,
-and where one ends with an error, the other does; ONNX Runtime is asked which is right.
+in one row. Where the plain run gives a finite number, the other one gives the same, or
+NaN if numbers may have been infinite, as experts' results are assumed to be finite; it
+ends with an error only if the plain run does. An error in what only the masks of
+experts were computed with may be lost; --strict tells of these, too. ONNX Runtime is
+asked which run is right.
 """
 import argparse
 import ctypes
-import json
 import os
 import pathlib
 import pickle
@@ -147,10 +149,10 @@ def as_declared(model, inputs, rng):
 
 
 def variants(model, inputs, rng):
-    """What they are, dictionaries of inputs, and the row that has no numbers."""
+    """What they are, dictionaries of inputs, and whether all numbers stay finite."""
     first = as_declared(model, inputs, rng)
-    yield "drawn", first, None
-    yield "of other sizes", resized(model, inputs, rng), None
+    yield "drawn", first, True
+    yield "of other sizes", resized(model, inputs, rng), True
 
     def changed(how):
         return {n: how(a.copy()) if a.dtype.kind == "f" and a.ndim and a.size else a
@@ -168,10 +170,10 @@ def variants(model, inputs, rng):
         rows[bad % len(rows)] = number
         return a
 
-    yield "with ties", changed(ties), None
-    yield "large", changed(lambda a: a * np.float32(50)), None
+    yield "with ties", changed(ties), True
+    yield "large", changed(lambda a: a * np.float32(50)), False
     bad, number = int(rng.integers(1 << 20)), rng.choice([np.nan, np.inf])
-    yield "with a row of NaN or infinity", changed(nan), bad
+    yield "with a row of NaN or infinity", changed(nan), False
 
 
 # ---- Runs -------------------------------------------------------------------------------
@@ -236,30 +238,31 @@ def by_runtime(model, inputs):
         return str(error)
 
 
-def difference(got, want, bad=None):
-    """What is wrong with outputs where those wanted are finite. The row `bad`, whose
-    inputs are not, may have NaN where there was none."""
-    if isinstance(want, str) or isinstance(got, str):
-        if isinstance(want, str) and isinstance(got, str):
+def loss(want):
+    """The relative error of one rounding of results, as a share of that of f32."""
+    return {2: 5e-3 if want.dtype == np.float16 else 4e-2}.get(want.dtype.itemsize, RTOL)
+
+
+def difference(got, want, finite=True, strict=False):
+    """What is wrong with outputs where those wanted are finite."""
+    if isinstance(got, str) or isinstance(want, str):
+        if isinstance(want, str) and (isinstance(got, str) or not strict):
             return None
         return f"got {got if isinstance(got, str) else 'results'}, " \
                f"want {want if isinstance(want, str) else 'results'}"
     for i, (g, w) in enumerate(zip(got, want)):
         if g.shape != w.shape:
             return f"output {i}: shape {g.shape}, want {w.shape}"
-        if w.dtype.kind != "f":
+        if w.dtype.kind not in "fV" and w.dtype.name != "bfloat16":
             wrong = g != w
         else:
-            finite = np.isfinite(w)
-            scale = float(np.abs(w[finite], dtype=np.float64).max(initial=0))
+            rtol = loss(w)
+            g, w = g.astype(np.float64), w.astype(np.float64)
+            known = np.isfinite(w) & (True if finite or strict else ~np.isnan(g))
+            scale = float(np.abs(w[np.isfinite(w)]).max(initial=0))
             with np.errstate(all="ignore"):
-                close = np.isclose(g.astype(np.float64), w.astype(np.float64), rtol=RTOL,
-                                   atol=ATOL + RTOL * scale)
-            wrong = ~close & finite
-            if bad is not None and w.ndim and w.size:
-                wrong = wrong.reshape(-1, w.shape[-1])
-                wrong[bad % len(wrong)] &= ~np.isnan(g.reshape(wrong.shape)[bad % len(wrong)])
-                wrong = wrong.reshape(w.shape)
+                close = np.isclose(g, w, rtol=rtol, atol=ATOL + rtol * scale)
+            wrong = ~close & known
         if wrong.any():
             at = tuple(int(n) for n in np.argwhere(wrong)[0])
             return (f"output {i}: {int(wrong.sum())} of {w.size}, first at {at}: got {g[at]}, "
@@ -308,15 +311,16 @@ def check(args, index, folder):
     if code != 0 or other != 0:
         return "found", text, [f"exit {code}, plain {other}: {error or plain_error}"]
     problems = []
-    for kind, given, bad in variants(model, inputs, rng):
+    for kind, given, finite in variants(model, inputs, rng):
         threads = int(rng.choice([1, 1, 2]))
         outcome = in_a_child(lambda: [run_one(folder / f"{w}.so", given, threads)
                                       for w in ("plain", "with")])
         if outcome is None:
-            problems.append(f"{kind}: ends the process")
+            if finite or args.strict:
+                problems.append(f"{kind}: ends the process")
             continue
         plain, got = outcome
-        problem = difference(got, plain, bad)
+        problem = difference(got, plain, finite, args.strict)
         if problem is not None:
             problems.append(f"{kind}: {problem}{judged(path, given, got, plain)}")
     return "found", text, problems
@@ -347,12 +351,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--moec", required=True)
     parser.add_argument("--seed", type=int, default=int(os.environ.get("MOEC_TEST_SEED", "1")))
-    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--count", type=int, default=800)
     parser.add_argument("--only", type=int)
     parser.add_argument("--part", type=int, default=1)
     parser.add_argument("--keep", type=pathlib.Path, help="folder for models that fail")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--way", help="the only kind of change: insert, rewire, ..")
+    parser.add_argument("--strict", action="store_true")
     parser.add_argument("folders", nargs="*")
     args = parser.parse_args()
     PASSES = pipeline(args.moec)
