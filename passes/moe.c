@@ -24,6 +24,7 @@
 #include "passes/moe_read.h"
 #include "passes/moe_refuse.h"
 #include "passes/moe_rules.h"
+#include "passes/moe_saving.h"
 #include "passes/moe_table.h"
 #include "passes/moe_tell.h"
 
@@ -110,6 +111,21 @@ static bool have_matrices(const moe_term_t *term, bool own, unsigned *steps) {
   return false;
 }
 
+/* Whether what an expert has of its own meets more than one element at a time:
+ * scales and offsets that are picked for a row are nothing to skip. */
+static bool only_scales(const moe_term_t *term, unsigned *steps) {
+  if (!term->banks || term->kind == TERM_BANK) return true;
+  if (*steps == 0 || term->kind != TERM_OP) return false;
+  --*steps;
+  bool view = term->code == OP_RESHAPE || term->code == OP_TRANSPOSE ||
+              term->code == OP_EXPAND || term->code == OP_SLICE;
+  if (!view && (ir_op_info(term->code)->traits & ELEMENTWISE) == 0)
+    return false;
+  for (unsigned i = 0; i < term->n; i++)
+    if (!only_scales(term->in[i], steps)) return false;
+  return true;
+}
+
 static bool keep(search_t *s, moe_found_t *found) {
   if (found == NULL || !moe_settle_places(s->b, found)) return false;
   if (found->unique && !moe_is_set(found->source)) {
@@ -125,6 +141,8 @@ static bool keep(search_t *s, moe_found_t *found) {
   bool own = found->source->given, matrices = !own && !found->source->by_mask;
   for (unsigned i = 0; i < found->n_terms && !matrices; i++)
     matrices = have_matrices(found->term[i], own, &steps);
+  if (matrices && found->form == MOE_FORM_GATHERED && found->n_terms == 1)
+    matrices = !found->term[0]->banks || !only_scales(found->term[0], &steps);
   if (!matrices) {
     moe_fail(s->b, found->root->def, "experts have more than a vector each");
     return false;
@@ -487,6 +505,47 @@ static void try_apart(search_t *s) {
   }
 }
 
+/* Whether experts have matrices whose products a layer may save. */
+static bool has_products(const moe_found_t *found) {
+  unsigned steps = 1000;
+  for (unsigned i = 0; i < found->n_terms; i++)
+    if (have_matrices(found->term[i], false, &steps)) return true;
+  return false;
+}
+
+/* Layers whose experts are computed for all tokens anyway stay as they are, and
+ * what only larger layers had is gone with these. */
+static void drop_useless(search_t *s) {
+  const unsigned n = s->b->facts->n_values + 1;
+  arena_t *scratch = s->ctx->scratch;
+  bool *live = ARENA_ARRAY(scratch, bool, n), dropped = s->first != NULL;
+  moe_found_t **by_root = ARENA_ARRAY(scratch, moe_found_t *, n);
+  for (moe_found_t *f = s->first; f != NULL; f = f->next)
+    by_root[f->root->number] = f;
+  while (dropped) { /* what one needs, another does not save */
+    dropped = false;
+    moe_find_live(s->b->facts, s->terms, by_root, live);
+    moe_found_t **link = &s->first;
+    while (*link != NULL) {
+      moe_found_t *f = *link;
+      bool used = live[f->root->number];
+      if (used &&
+          (!has_products(f) || moe_saves_products(s->b->facts, f, live))) {
+        link = &f->next;
+        continue;
+      }
+      aim(s, f->root->def, f->source);
+      moe_fail(s->b, f->root->def, "all experts are computed for this only");
+      if (used) refuse(s, f->root->def, "a sum over experts");
+      by_root[f->root->number] = NULL;
+      s->settled[f->root->number] = !used;
+      *link = f->next;
+      dropped = true;
+    }
+    s->last = link;
+  }
+}
+
 /* ---- Writing ------------------------------------------------------------- */
 
 static ir_value_t *now(void *user, ir_value_t *value) {
@@ -665,6 +724,7 @@ moec_status_t run_moe(pass_ctx_t *ctx, ir_func_t *func) {
   for (unsigned i = 0; i < s.n_sources; i++)
     if (expr_equals_const(s.source[i]->k, 1)) try_singles(&s, i);
   try_apart(&s);
+  drop_useless(&s);
   moe_refusals_tell(&s.refusals, b.facts, s.settled);
   write_all(&s);
   if (ctx->changed && s.first != NULL) release_sizes(&s);

@@ -185,6 +185,7 @@ static void need_layer(live_t *l, const moe_found_t *found) {
   for (unsigned i = 0; i < found->n_rest; i++) need(l, found->rest[i]);
   for (unsigned i = 0; i < found->n_terms; i++) need_term(l, found->term[i]);
   need_term(l, found->active);
+  need_term(l, found->below);
 }
 
 static void need_operands(live_t *l, const ir_op_t *op) {

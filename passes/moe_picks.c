@@ -88,6 +88,43 @@ const moe_fact_t *moe_flat_expert(moe_facts_t *facts, ir_value_t *index,
              : &moe_no_fact;
 }
 
+static bool counts_to(const ir_value_t *value, const expr_t *n) {
+  while (value->def != NULL &&
+         (value->def->code == OP_CAST || value->def->code == OP_EXPAND))
+    value = ir_in(value->def, 0);
+  for (unsigned d = 0; d < value->type.rank; d++)
+    if (value->type.dim[d] == n && rule_counts_along(value, d)) return true;
+  return false;
+}
+
+ir_value_t *moe_flat_candidate(const ir_op_t *op, const expr_t **out_experts) {
+  const ir_op_t *x = ir_in(op, 0)->def, *index = ir_in(op, 1)->def;
+  while (index != NULL && index->code == OP_RESHAPE)
+    index = ir_in(index, 0)->def;
+  if (x == NULL || index == NULL || index->code != OP_ADD) return NULL;
+  const ir_type_t *from = &ir_in(x, 0)->type;
+  bool joined = x->code == OP_CONCAT && ir_get_int(x, ATTR_CONCAT_axis) == 0;
+  if (!joined && (x->code != OP_RESHAPE || from->rank < 3)) return NULL;
+  for (unsigned i = 0; i < 4; i++) {
+    ir_value_t *beside = ir_in(index, i % 2);
+    const ir_op_t *product = ir_in(index, 1 - i % 2)->def;
+    if (product == NULL || product->code != OP_MUL) continue;
+    ir_value_t *number = ir_in(product, i / 2);
+    const expr_t *n = moe_known_number(ir_in(product, 1 - i / 2));
+    if (n == NULL) continue;
+    if (from->dim[joined ? 0 : 1] == n && counts_to(beside, n)) {
+      *out_experts =
+          joined ? expr_const(op->module->exprs, x->n_in) : from->dim[0];
+      return number;
+    }
+    if (!joined && from->dim[1] == n && counts_to(number, from->dim[0])) {
+      *out_experts = n;
+      return beside;
+    }
+  }
+  return NULL;
+}
+
 /* Tuples of a token's number and its expert's, [rows, 2]. */
 static const moe_fact_t *tuple_expert(moe_facts_t *facts, ir_value_t *index,
                                       bool *out_expert_first) {
@@ -119,14 +156,34 @@ static bool is_stack(moe_facts_t *facts, const ir_value_t *x,
   return x->type.dim[at] == n && x->type.dim[1 - at] == source->tokens;
 }
 
+/* One part [T, ..] of each expert, one behind the other. */
+static bool is_joined(const ir_value_t *x, const moe_source_t *source) {
+  const ir_op_t *op = x->def;
+  if (op == NULL || op->code != OP_CONCAT ||
+      ir_get_int(op, ATTR_CONCAT_axis) != 0 ||
+      (int64_t)op->n_in != source->experts)
+    return false;
+  for (unsigned i = 0; i < op->n_in; i++)
+    if (ir_in(op, i)->type.dim[0] != source->tokens) return false;
+  return true;
+}
+
 bool moe_pick_of(moe_facts_t *facts, const ir_op_t *op, moe_pick_t *out) {
   ir_value_t *x = ir_in(op, 0), *index = ir_in(op, 1);
   bool first = false;
+  out->joined = false;
   if (op->code == OP_GATHER) {
     int64_t axis = ir_get_int(op, ATTR_GATHER_axis);
-    if (axis != 0 || x->def == NULL || x->def->code != OP_RESHAPE) return false;
+    if (axis != 0 || x->def == NULL) return false;
     out->fact = moe_flat_expert(facts, index, out->tag, &first);
     out->lead = index->type.rank;
+    if (out->fact->kind != FACT_NONE && first &&
+        is_joined(x, out->fact->source)) {
+      out->joined = true;
+      out->x = x;
+      return true;
+    }
+    if (x->def->code != OP_RESHAPE) return false;
     const ir_value_t *from = ir_in(x->def, 0);
     if (out->fact->kind == FACT_NONE || x->type.rank + 1 != from->type.rank)
       return false;
@@ -163,7 +220,7 @@ moe_term_t *moe_read_picked(moe_builder_t *b, ir_value_t *value,
   uint8_t stack[IR_MAX_RANK];
   if (!moe_pick_of(b->facts, op, &pick) ||
       !moe_names_own_experts(pick.fact, layout) ||
-      pick.x->type.rank + pick.lead != value->type.rank + 2)
+      pick.x->type.rank + pick.lead != value->type.rank + 2 - pick.joined)
     return NULL;
   for (unsigned d = 0; d < value->type.rank; d++)
     if (d < pick.lead
@@ -171,9 +228,15 @@ moe_term_t *moe_read_picked(moe_builder_t *b, ir_value_t *value,
             : tag[d] != TAG_INNER)
       return NULL;
   for (unsigned d = 0; d < pick.x->type.rank; d++) stack[d] = TAG_INNER;
-  stack[pick.expert_axis] = TAG_EXPERT;
-  stack[1 - pick.expert_axis] = TAG_TOKEN;
-  moe_term_t *term = moe_build(
-      b, pick.x, stack, moe_layout(b, LAYOUT_STACK, layout->source, NULL, -1));
+  moe_term_t *term;
+  if (pick.joined) {
+    stack[0] = TAG_TOKEN;
+    term = moe_read_parts(b, pick.x->def, stack, layout);
+  } else {
+    stack[pick.expert_axis] = TAG_EXPERT;
+    stack[1 - pick.expert_axis] = TAG_TOKEN;
+    term = moe_build(b, pick.x, stack,
+                     moe_layout(b, LAYOUT_STACK, layout->source, NULL, -1));
+  }
   return term != NULL ? moe_with_features(b, value, tag, term) : NULL;
 }

@@ -73,6 +73,10 @@ bool moe_is_member(moe_builder_t *b, const ir_value_t *value,
                    const moe_source_t *source);
 /* The slot whose experts' sum such a part belongs to; FACT_NONE: none. */
 const moe_fact_t *moe_member_slot(moe_builder_t *b, const ir_value_t *value);
+/* What each expert gives, of the operands of a concat for each expert: `tag`
+ * says how these lie. */
+moe_term_t *moe_read_parts(moe_builder_t *b, const ir_op_t *op,
+                           const uint8_t *tag, const moe_layout_t *layout);
 /* All slots side by side, each of which has such a sum. */
 moe_term_t *moe_read_slots(moe_builder_t *b, ir_value_t *value,
                            const uint8_t *tag, const moe_layout_t *layout);

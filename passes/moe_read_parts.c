@@ -177,6 +177,26 @@ static moe_term_t *join_groups(moe_builder_t *b, ir_value_t *value,
   return term != NULL ? term : moe_fail(b, op, "experts give the same type");
 }
 
+moe_term_t *moe_read_parts(moe_builder_t *b, const ir_op_t *op,
+                           const uint8_t *tag, const moe_layout_t *layout) {
+  moe_term_t **part = ARENA_ARRAY(b->arena, moe_term_t *, op->n_in);
+  ir_value_t **values = ARENA_ARRAY(b->arena, ir_value_t *, op->n_in);
+  for (unsigned e = 0; e < op->n_in; e++) values[e] = ir_in(op, e);
+  const moe_shared_t *shared = b->shared;
+  moe_find_shared(b, op->n_in, values, NULL);
+  bool known = true;
+  for (unsigned e = 0; e < op->n_in && known; e++) {
+    part[e] = moe_build(b, values[e], tag,
+                        moe_layout(b, LAYOUT_DENSE, layout->source, op, e));
+    known = part[e] != NULL;
+  }
+  b->shared = shared;
+  if (!known) return NULL;
+  moe_term_t *term = moe_term_unify(b->terms, op->n_in, part);
+  if (term == NULL) term = moe_term_choice(b->terms, op->n_in, part);
+  return term != NULL ? term : moe_fail(b, op, "experts give the same type");
+}
+
 /* The results of all experts for all tokens, side by side. */
 static moe_term_t *join_stack(moe_builder_t *b, ir_value_t *value,
                               const uint8_t *tag, const moe_layout_t *layout) {
@@ -191,27 +211,12 @@ static moe_term_t *join_stack(moe_builder_t *b, ir_value_t *value,
     return moe_fail(b, op, "every expert has its place in the stack");
   memcpy(part_tag, tag, value->type.rank);
   part_tag[axis] = features ? TAG_INNER : TAG_GONE;
-  moe_term_t **part = ARENA_ARRAY(b->arena, moe_term_t *, op->n_in);
-  ir_value_t **values = ARENA_ARRAY(b->arena, ir_value_t *, op->n_in);
   for (unsigned e = 0; e < op->n_in; e++) {
-    values[e] = ir_in(op, e);
-    const expr_t *own = values[e]->type.dim[axis];
+    const expr_t *own = ir_in(op, e)->type.dim[axis];
     if (features ? own != size : !rule_is_one(own))
       return moe_fail(b, op, "every expert has one place in the stack");
   }
-  const moe_shared_t *shared = b->shared;
-  moe_find_shared(b, op->n_in, values, NULL);
-  bool known = true;
-  for (unsigned e = 0; e < op->n_in && known; e++) {
-    part[e] = moe_build(b, values[e], part_tag,
-                        moe_layout(b, LAYOUT_DENSE, layout->source, op, e));
-    known = part[e] != NULL;
-  }
-  b->shared = shared;
-  if (!known) return NULL;
-  moe_term_t *term = moe_term_unify(b->terms, op->n_in, part);
-  if (term == NULL) term = moe_term_choice(b->terms, op->n_in, part);
-  return term != NULL ? term : moe_fail(b, op, "experts give the same type");
+  return moe_read_parts(b, op, part_tag, layout);
 }
 
 /* The buffers of all experts, one behind the other. */

@@ -408,6 +408,17 @@ static const moe_rank_t *with_gaps(moe_facts_t *facts, const ir_op_t *op,
   return copy;
 }
 
+/* A choice of something else where the rank is below 0, which no rank that
+ * counts from 0 is: as indices from the end are brought to others. */
+static bool is_never_negative(const ir_op_t *op, unsigned i,
+                              const moe_rank_t *rank) {
+  double zero;
+  const ir_op_t *below = op->code == OP_SELECT ? ir_in(op, 0)->def : NULL;
+  return i == 2 && below != NULL && below->code == OP_LT && !rank->gaps &&
+         rank->offset >= 0 && ir_in(below, 0) == ir_in(op, 2) &&
+         moe_fill_number(ir_in(below, 1), &zero) && zero <= 0;
+}
+
 /* The rank where an indicator says so, 0 elsewhere. */
 static const moe_rank_t *where_given(moe_facts_t *facts, ir_value_t *value,
                                      unsigned i, moe_fact_t *out) {
@@ -431,7 +442,7 @@ static const moe_rank_t *rank_of_result(moe_facts_t *facts, ir_value_t *value,
   const ir_op_t *op = value->def;
   const moe_rank_t *rank = moe_fact(facts, ir_in(op, i))->rank;
   if (op->code == OP_CAST) return rank;
-  if (is_chosen_one(op, i, on)) return rank;
+  if (is_chosen_one(op, i, on) || is_never_negative(op, i, rank)) return rank;
   if (op->code == OP_SELECT) return with_gaps(facts, op, i, rank);
   if (op->n_in != 2) return NULL;
   ir_value_t *other = ir_in(op, 1 - i);
@@ -612,7 +623,9 @@ const moe_fact_t *moe_rule_rank(moe_facts_t *facts, ir_value_t *value) {
     const moe_fact_t *own = moe_fact(facts, ir_in(op, i));
     bool wanted = own->kind == FACT_RANK || own->kind == FACT_BUFFER ||
                   own->kind == FACT_TOTAL;
-    if (!wanted || fact->kind != FACT_NONE) continue;
+    bool chosen =
+        i == 2 && own->kind == FACT_RANK && is_never_negative(op, i, own->rank);
+    if (!wanted || (fact->kind != FACT_NONE && !chosen)) continue;
     fact = own;
     at = i;
   }

@@ -14,6 +14,7 @@
 #include "ir/build.h"
 #include "ir/element.h"
 #include "passes/moe_integers.h"
+#include "passes/moe_picks.h"
 
 enum {
   MAX_EXPERTS = 1 << 16,
@@ -180,7 +181,11 @@ static void see_gather(finder_t *f, const ir_op_t *op) {
   const ir_type_t *from = &op->in[0].value->type;
   int64_t axis = ir_get_int(op, ATTR_GATHER_axis);
   unsigned steps = 100;
+  const expr_t *experts;
   if (axis < 0) axis += from->rank;
+  ir_value_t *number = axis == 0 ? moe_flat_candidate(op, &experts) : NULL;
+  if (number != NULL && dtype_is_float(from->dtype))
+    note_index(candidate_of(f, number, false), experts);
   if (!dtype_is_float(from->dtype) || !is_weights(op->in[0].value, &steps) ||
       (!are_matrices(from, (unsigned)axis) && !become_matrices(op) &&
        (axis != 0 || !is_unit_matrix(op->in[0].value))))
@@ -202,15 +207,36 @@ static bool is_stack(const ir_value_t *value, const expr_t *size) {
   return false;
 }
 
+/* Tuples of the number of each row and of something else. */
+static void see_tuples(finder_t *f, const ir_op_t *op) {
+  const ir_type_t *x = &op->in[0].value->type;
+  const ir_op_t *pair = op->in[1].value->def;
+  if (pair == NULL || pair->code != OP_CONCAT || pair->n_in != 2 ||
+      x->rank < 3 ||
+      ir_get_int(pair, ATTR_CONCAT_axis) != (int64_t)pair->out[0].type.rank - 1)
+    return;
+  for (unsigned i = 0; i < 2; i++) {
+    const ir_value_t *row = pair->in[1 - i].value;
+    bool counts = false;
+    while (row->def != NULL &&
+           (row->def->code == OP_CAST || row->def->code == OP_EXPAND))
+      row = ir_in(row->def, 0);
+    for (unsigned d = 0; d < row->type.rank && !counts; d++)
+      counts = row->type.dim[d] == x->dim[1 - i] && rule_counts_along(row, d);
+    if (counts && is_stack(op->in[0].value, x->dim[i]))
+      note_index(candidate_of(f, pair->in[i].value, true), x->dim[i]);
+  }
+}
+
 static void see_pick(finder_t *f, const ir_op_t *op) {
   const ir_value_t *x = op->in[0].value;
   int64_t axis = op->code == OP_GATHER_ND
                      ? ir_get_int(op, ATTR_GATHER_ND_batch_dims)
                      : ir_get_int(op, ATTR_GATHER_ELEMENTS_axis);
   if (axis < 0) axis += x->type.rank;
-  if (axis == 0 || !dtype_is_float(x->type.dtype) ||
-      !is_stack(x, x->type.dim[axis]))
-    return;
+  if (!dtype_is_float(x->type.dtype)) return;
+  if (op->code == OP_GATHER_ND && axis == 0) see_tuples(f, op);
+  if (axis == 0 || !is_stack(x, x->type.dim[axis])) return;
   note_index(candidate_of(f, op->in[1].value, true), x->type.dim[axis]);
 }
 
@@ -526,15 +552,25 @@ static unsigned sides_of(const ir_value_t *value, unsigned side,
   return found;
 }
 
+/* Whether all that is done with it is done in another order of its dimensions.
+ */
+static bool is_turned(const ir_value_t *value) {
+  for (const ir_use_t *use = value->uses; use != NULL; use = use->next)
+    if (use->user->code != OP_TRANSPOSE) return false;
+  return value->uses != NULL;
+}
+
 /* The router of two experts that a condition is: one where it holds. */
 static moe_table_t *write_condition(finder_t *f, ir_value_t *value) {
   unsigned steps = MAX_STEPS;
   const ir_op_t *op = value->def;
   bool slots = false;
+  bool turned = op != NULL && op->code == OP_TRANSPOSE;
   if (value->type.kind != IR_TENSOR || value->type.dtype != DT_BOOL ||
       value->type.rank == 0 || value->number >= f->facts->n_values ||
-      (op != NULL && (op->code == OP_NOT || is_view(op) ||
+      (op != NULL && (op->code == OP_NOT || (is_view(op) && !turned) ||
                       op->code == OP_EXPAND || op->code == OP_NONZERO)) ||
+      is_turned(value) ||
       sides_of(value, WHERE, &steps) != (WHERE | WHERE_NOT) ||
       moe_fact(f->facts, value)->kind != FACT_NONE)
     return NULL;

@@ -211,6 +211,39 @@ def taken_by_tuples(g, x, ids):
     return g.op("GatherND", stack(g, x), g.unsqueeze(ids, -1), batch_dims=1)
 
 
+def remainders(g, ids):
+    return g.op("Mod", ids, g.const(np.int64(E)))
+
+
+@form(E, 1, (0, 99))
+def taken_by_coordinates(g, x, ids):
+    y = g.op("Concat", *[g.unsqueeze(expert(g, x), 0) for _ in range(E)], axis=0)
+    index = g.op("Concat", column(g, remainders(g, ids)), column(g, g.range(g.size(x, 0))),
+                 axis=1)
+    return g.op("GatherND", y, index)
+
+
+@form(E, 1, (0, 99))
+def taken_of_parts(g, x, ids):
+    y = g.op("Concat", *[expert(g, x) for _ in range(E)], axis=0)
+    index = g.op("Mul", remainders(g, ids), g.size(x, 0))
+    return g.op("Gather", y, g.op("Add", index, g.range(g.size(x, 0))), axis=0)
+
+
+@form(E, 1, (0, 99))
+def taken_of_a_flat_stack(g, x, ids):
+    index = g.op("Mul", g.range(g.size(x, 0)), g.const(np.int64(E)))
+    return g.op("Gather", g.reshape(stack(g, x), -1, D),
+                g.op("Add", index, remainders(g, ids)), axis=0)
+
+
+@form(0, 0, (-1, E))
+def rows_of_the_token_before(g, x, ids):
+    """Behind what all experts made of a token lies that of the next one."""
+    index = g.op("Mul", g.range(g.size(x, 0)), g.const(np.int64(E)))
+    return g.op("Gather", g.reshape(stack(g, x), -1, D), g.op("Add", index, ids), axis=0)
+
+
 @form(E, 1, (0, 99))
 def sorted_by_remainders(g, x, ids):
     ids = g.op("Mod", ids, g.const(np.int64(E)))
