@@ -2,6 +2,7 @@
  * models carry along. A closed list of operations; the one second meaning that
  * operations have beside their lowering. */
 #include <setjmp.h>
+#include <string.h>
 
 #include "ir/element.h"
 #include "ir/shape.h"
@@ -282,6 +283,32 @@ static const expr_t *gathered(const content_t *c, int64_t index) {
   return known(c, 0, ravel(x, from));
 }
 
+/* The update that is written to an element, the element itself where none is;
+ * where several are, it is left to the run which of them stays. */
+static const expr_t *scattered(const content_t *c, int64_t index) {
+  const ir_type_t *to = &c->op->out[0].type, *where = shape_in(c->op, 1);
+  const char *how = ir_get_str(c->op, ATTR_SCATTER_ELEMENTS_reduction);
+  int64_t axis = ir_get_int(c->op, ATTR_SCATTER_ELEMENTS_axis);
+  int64_t at[IR_MAX_RANK], n, chosen;
+  const expr_t *const *updates = c->op->in[2].value->content, *found = NULL;
+  if (axis < 0) axis += to->rank;
+  if (updates == NULL || (how != NULL && strcmp(how, "none") != 0) ||
+      to->rank == 0 || !ir_type_static_count(where, &n))
+    return NULL;
+  for (int64_t i = 0; i < n; i++) {
+    if (!known_int(c, 1, i, &chosen)) return NULL;
+    int64_t dim = dim_of(to, (unsigned)axis);
+    if (chosen < 0) chosen += dim;
+    if (chosen < 0 || chosen >= dim) return NULL;
+    unravel(where, i, at);
+    at[axis] = chosen;
+    if (ravel(to, at) != index) continue;
+    if (found != NULL) return NULL;
+    found = updates[i];
+  }
+  return found != NULL ? found : known(c, 0, index);
+}
+
 static const expr_t *selected(const content_t *c, int64_t index) {
   const expr_t *cond = operand_at(c, 0, index);
   int64_t chosen;
@@ -364,6 +391,8 @@ static const expr_t *element(const content_t *c, int64_t index) {
       return concatenated(c, index);
     case OP_GATHER:
       return gathered(c, index);
+    case OP_SCATTER_ELEMENTS:
+      return scattered(c, index);
     case OP_SELECT:
       return selected(c, index);
     case OP_REDUCE_SUM:
@@ -426,6 +455,7 @@ static bool may_be_known(const ir_op_t *op) {
     case OP_LT:
     case OP_LE:
     case OP_GATHER:
+    case OP_SCATTER_ELEMENTS:
       return first && second;
     default:
       return false;

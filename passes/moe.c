@@ -27,6 +27,7 @@
 #include "passes/moe_saving.h"
 #include "passes/moe_table.h"
 #include "passes/moe_tell.h"
+#include "passes/moe_tiles.h"
 
 enum {
   NEAREST = 16,      /* routers that a sum may be about, and as many masks */
@@ -580,40 +581,6 @@ static void write_all(search_t *s) {
  * computed them can go. They never break a limit, and what was compared with
  * them holds. */
 
-static const moe_source_t *source_of_size(search_t *s, const expr_t *e,
-                                          unsigned depth);
-
-static const moe_source_t *source_of_symbol(search_t *s,
-                                            const expr_symbol_t *symbol,
-                                            unsigned depth) {
-  const moe_fact_t *fact = moe_fact_of_symbol(s->b->facts, symbol);
-  if (fact->kind != FACT_NONE) return fact->source;
-  int64_t index;
-  const ir_value_t *from = moe_bound_value(s->b->facts, symbol, &index);
-  return from != NULL && from->content != NULL
-             ? source_of_size(s, from->content[index], depth + 1)
-             : NULL;
-}
-
-/* The router whose experts' numbers of rows an expression has. */
-static const moe_source_t *source_of_size(search_t *s, const expr_t *e,
-                                          unsigned depth) {
-  enum { MAX_NESTED = 16 };
-  for (unsigned t = 0; t < e->n_terms && depth < MAX_NESTED; t++)
-    for (unsigned i = 0; i < e->terms[t].n_atoms; i++) {
-      const expr_atom_t *atom = e->terms[t].atoms[i];
-      const moe_source_t *source = NULL;
-      if (atom->kind == EXPR_ATOM_SYMBOL)
-        source = source_of_symbol(s, atom->symbol, depth);
-      else
-        source = source_of_size(s, atom->a, depth + 1);
-      if (source == NULL && atom->kind != EXPR_ATOM_SYMBOL && atom->b != NULL)
-        source = source_of_size(s, atom->b, depth + 1);
-      if (source != NULL) return source;
-    }
-  return NULL;
-}
-
 /* An expression of other sizes under a name of its own. */
 static bool is_alias(search_t *s, const ir_op_t *bind) {
   const expr_symbol_t *symbol =
@@ -624,7 +591,7 @@ static bool is_alias(search_t *s, const ir_op_t *bind) {
   const expr_t *e = value->content[ir_get_int(bind, ATTR_BIND_index)];
   if (!expr_lower_bound(e, &lower) || lower < symbol->lower) return false;
   if (symbol->upper == NULL) return true;
-  const moe_source_t *source = source_of_size(s, e, 0);
+  const moe_source_t *source = moe_source_of_size(s->b->facts, e);
   const expr_t *most = expr_max(s->b->facts->pool, e, symbol->upper);
   return source != NULL &&
          moe_are_equal(s->b->facts, source, -1, most, symbol->upper);
@@ -647,6 +614,27 @@ static bool counts_mask(const ir_op_t *bind) {
   return symbol->lower <= 0 && (symbol->upper == NULL || symbol->upper == most);
 }
 
+/* Counts added up: never negative. */
+static bool sums_counts(search_t *s, const ir_op_t *bind) {
+  enum { MAX_STEPS = 1 << 12 };
+  const expr_symbol_t *symbol =
+      expr_as_symbol(ir_get_expr(bind, ATTR_BIND_symbol));
+  ir_value_t *value = ir_in(bind, 0);
+  for (unsigned i = 0; i < MAX_STEPS; i++) {
+    const moe_fact_t *fact = moe_fact(s->b->facts, value);
+    if (fact->kind == FACT_COUNT || fact->kind == FACT_BOUND)
+      return symbol->lower <= 0 && symbol->upper == NULL;
+    const ir_op_t *op = value->def;
+    if (op == NULL || !rule_has_one_element(&value->type)) return false;
+    if (op->code == OP_ADD &&
+        moe_fact(s->b->facts, ir_in(op, 1))->kind != FACT_COUNT)
+      return false;
+    if (op->code != OP_ADD && op->code != OP_RESHAPE) return false;
+    value = ir_in(op, 0);
+  }
+  return false;
+}
+
 static void release_sizes(search_t *s) {
   ir_op_t *next;
   for (ir_op_t *op = ir_walk_first(s->func); op != NULL; op = next) {
@@ -655,13 +643,13 @@ static void release_sizes(search_t *s) {
       const expr_symbol_t *symbol =
           expr_as_symbol(ir_get_expr(op, ATTR_BIND_symbol));
       if (moe_fact_of_symbol(s->b->facts, symbol)->kind != FACT_NONE ||
-          is_alias(s, op) || counts_mask(op))
+          is_alias(s, op) || counts_mask(op) || sums_counts(s, op))
         ir_set_int(op, ATTR_BIND_sure, 1);
     } else if (op->code == OP_CHECK_EQUAL) {
       const expr_t *a = ir_get_expr(op, ATTR_CHECK_EQUAL_a);
       const expr_t *b = ir_get_expr(op, ATTR_CHECK_EQUAL_b);
-      const moe_source_t *source = source_of_size(s, a, 0);
-      if (source == NULL) source = source_of_size(s, b, 0);
+      const moe_source_t *source = moe_source_of_size(s->b->facts, a);
+      if (source == NULL) source = moe_source_of_size(s->b->facts, b);
       if (source != NULL && moe_are_equal(s->b->facts, source, -1, a, b))
         ir_erase(op);
     }
@@ -673,6 +661,7 @@ static moe_facts_t *find_facts(pass_ctx_t *ctx, ir_func_t *func) {
   enum { MAX_ROUNDS = MOE_MAX_PARTS };
   moe_nest_t *nests = NULL;
   moe_joint_t *joints = NULL;
+  moe_write_tiles(ctx, func);
   const moe_levels_t *levels = moe_write_levels(ctx, func);
   ir_renumber(func);
   moe_facts_t *facts = moe_facts_create(ctx->scratch, func);

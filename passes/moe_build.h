@@ -93,6 +93,8 @@ bool moe_is_start(moe_facts_t *facts, const moe_source_t *source,
  * they are about. */
 bool moe_are_equal(moe_facts_t *facts, const moe_source_t *source,
                    int64_t expert, const expr_t *a, const expr_t *b);
+/* The router whose experts' numbers of rows a size has; NULL: it has none. */
+const moe_source_t *moe_source_of_size(moe_facts_t *facts, const expr_t *e);
 /* Whether a size is the number of all routes. */
 bool moe_is_whole(moe_facts_t *facts, const moe_source_t *source,
                   const expr_t *size);

@@ -15,7 +15,7 @@
  * limits that bind somewhere are met. */
 
 enum { SPREAD = 24, MOST = 4, ONE = 2, SAMPLES = SPREAD + MOST + ONE };
-enum { MAX_EXPERTS = 1 << 17, MANY = 1 << 26 };
+enum { MAX_EXPERTS = 1 << 17, MANY = 1 << 26, MAX_DEPTH = 200 };
 
 typedef struct sample {
   bool fits;       /* sizes were found */
@@ -108,6 +108,53 @@ static int64_t start_of(const moe_samples_t *all, unsigned number,
 static bool evaluate(moe_samples_t *all, unsigned number, const expr_t *e,
                      int64_t *out);
 
+/* An element of counts of the experts' routes, or of what lies before them. */
+static bool count_in(const moe_samples_t *all, unsigned number,
+                     const moe_fact_t *fact, int64_t index, int64_t *out) {
+  bool is_count = fact->kind == FACT_COUNT;
+  int64_t at = fact->first + index, end = all->source->experts + !is_count;
+  if (at < 0 || at >= end) return false;
+  *out = start_of(all, number, at);
+  if (is_count) *out = start_of(all, number, at + 1) - *out;
+  return true;
+}
+
+/* An element of integers that are computed from such counts: a number that
+ * grows expert by expert is a long chain of sums. */
+static bool number_in(moe_samples_t *all, unsigned number,
+                      const ir_value_t *value, int64_t index, int64_t *out) {
+  int64_t sum = 0, b;
+  for (;;) {
+    const moe_fact_t *fact = moe_fact(all->facts, (ir_value_t *)value);
+    bool counts = fact->kind == FACT_COUNT || fact->kind == FACT_BOUND;
+    const ir_op_t *op = value->def;
+    if (counts && fact->source == all->source) {
+      if (!count_in(all, number, fact, index, out)) return false;
+      break;
+    }
+    if (value->content != NULL) {
+      if (!evaluate(all, number, value->content[index], out)) return false;
+      break;
+    }
+    if (op == NULL || !dtype_is_integer(value->type.dtype) ||
+        !rule_has_one_element(&value->type))
+      return false;
+    index = 0;
+    value = ir_in(op, 0);
+    if (op->code == OP_RESHAPE || op->code == OP_CAST) continue;
+    if ((op->code != OP_ADD && op->code != OP_SUB) ||
+        !rule_has_one_element(&value->type) ||
+        !rule_has_one_element(&ir_in(op, 1)->type) || ++all->depth > MAX_DEPTH)
+      return false;
+    if (!number_in(all, number, ir_in(op, 1), 0, &b)) return false;
+    all->depth--;
+    if (op->code == OP_ADD ? __builtin_add_overflow(sum, b, &sum)
+                           : __builtin_sub_overflow(sum, b, &sum))
+      return false;
+  }
+  return !__builtin_add_overflow(*out, sum, out);
+}
+
 static bool find_symbol(moe_samples_t *all, unsigned number,
                         const expr_symbol_t *symbol) {
   moe_facts_t *facts = all->facts;
@@ -116,27 +163,17 @@ static bool find_symbol(moe_samples_t *all, unsigned number,
   if (facts->bound_by[symbol->index] == NULL || /* an input's */
       s->known[symbol->index] == s->now)
     return true;
-  const moe_fact_t *fact = moe_fact_of_symbol(facts, symbol);
   int64_t index, value = 0;
-  if (fact->kind != FACT_NONE && fact->source == all->source) {
-    bool is_count = fact->kind == FACT_COUNT;
-    int64_t at = fact->first, end = all->source->experts + !is_count;
-    if (at < 0 || at >= end) return false;
-    value = start_of(all, number, at);
-    if (is_count) value = start_of(all, number, at + 1) - value;
-  } else {
-    const ir_value_t *from = moe_bound_value(facts, symbol, &index);
-    if (from == NULL || from->content == NULL ||
-        !evaluate(all, number, from->content[index], &value))
-      return false;
-  }
+  const ir_value_t *from = moe_bound_value(facts, symbol, &index);
+  if (from == NULL || !number_in(all, number, from, index, &value))
+    return false;
   s->value[symbol->index] = value;
   s->known[symbol->index] = s->now;
   return true;
 }
 
 static bool find_symbols(moe_samples_t *all, unsigned number, const expr_t *e) {
-  if (++all->depth > 200) return false;
+  if (++all->depth > MAX_DEPTH) return false;
   for (unsigned t = 0; t < e->n_terms; t++)
     for (unsigned i = 0; i < e->terms[t].n_atoms; i++) {
       const expr_atom_t *atom = e->terms[t].atoms[i];
@@ -292,6 +329,43 @@ bool moe_is_count(moe_facts_t *facts, const moe_source_t *source,
 bool moe_is_start(moe_facts_t *facts, const moe_source_t *source,
                   int64_t expert, const expr_t *size) {
   return is_range(facts, source, expert, size, true);
+}
+
+static const moe_source_t *source_of_size(moe_facts_t *facts, const expr_t *e,
+                                          unsigned depth);
+
+static const moe_source_t *source_of_symbol(moe_facts_t *facts,
+                                            const expr_symbol_t *symbol,
+                                            unsigned depth) {
+  const moe_fact_t *fact = moe_fact_of_symbol(facts, symbol);
+  if (fact->kind != FACT_NONE) return fact->source;
+  int64_t index;
+  const ir_value_t *from = moe_bound_value(facts, symbol, &index);
+  return from != NULL && from->content != NULL
+             ? source_of_size(facts, from->content[index], depth + 1)
+             : NULL;
+}
+
+static const moe_source_t *source_of_size(moe_facts_t *facts, const expr_t *e,
+                                          unsigned depth) {
+  enum { MAX_NESTED = 16 };
+  for (unsigned t = 0; t < e->n_terms && depth < MAX_NESTED; t++)
+    for (unsigned i = 0; i < e->terms[t].n_atoms; i++) {
+      const expr_atom_t *atom = e->terms[t].atoms[i];
+      const moe_source_t *source = NULL;
+      if (atom->kind == EXPR_ATOM_SYMBOL)
+        source = source_of_symbol(facts, atom->symbol, depth);
+      else
+        source = source_of_size(facts, atom->a, depth + 1);
+      if (source == NULL && atom->kind != EXPR_ATOM_SYMBOL && atom->b != NULL)
+        source = source_of_size(facts, atom->b, depth + 1);
+      if (source != NULL) return source;
+    }
+  return NULL;
+}
+
+const moe_source_t *moe_source_of_size(moe_facts_t *facts, const expr_t *e) {
+  return source_of_size(facts, e, 0);
 }
 
 /* ---- Numbers of rows ----------------------------------------------------- */

@@ -138,11 +138,26 @@ static moe_term_t *read_elementwise(moe_builder_t *b, ir_value_t *value,
 
 /* ---- Shapes -------------------------------------------------------------- */
 
+/* A shape that only gives the rows of all experts' groups together another
+ * size, one that is equal: they are checked to be the routes. */
+static bool renames_rows(moe_builder_t *b, const ir_type_t *to,
+                         const uint8_t *tag, const ir_type_t *from,
+                         const moe_layout_t *layout) {
+  bool renames = layout->kind == LAYOUT_SORTED && from->rank == to->rank;
+  for (unsigned d = 0; renames && d < to->rank; d++)
+    renames = from->dim[d] == to->dim[d] ||
+              (tag[d] == TAG_ROW && moe_are_equal(b->facts, layout->source,
+                                                  from->dim[d], to->dim[d]));
+  return renames;
+}
+
 static moe_term_t *read_reshape(moe_builder_t *b, ir_value_t *value,
                                 const uint8_t *tag,
                                 const moe_layout_t *layout) {
   ir_value_t *x = ir_in(value->def, 0);
   uint8_t operand[IR_MAX_RANK] = {0};
+  if (renames_rows(b, &value->type, tag, &x->type, layout))
+    return moe_build(b, x, tag, layout);
   if (!moe_tags_reshape(layout->source, &value->type, tag, &x->type, operand)) {
     moe_term_t *term = moe_read_merged(b, value, tag, layout);
     return term != NULL || b->obligation != NULL

@@ -60,6 +60,9 @@ bool rule_splat_int(const ir_value_t *value, int64_t *out);
  * or an integer type. */
 bool rule_operand_is(const ir_op_t *op, unsigned index, double number);
 /* A scatter_elements or scatter_nd with that reduction, "none" where absent. */
+/* The list behind views of an index that runs along its last dimension, 0 ..
+ * n - 1 for each of the others; NULL: it is none. */
+const ir_value_t *rule_tiles(const ir_value_t *index, const expr_t *n);
 bool rule_scatters_by(const ir_op_t *op, const char *reduction);
 /* a op b for comparisons and arithmetic with two operands, in double; false for
  * other operations. Division by zero is NaN. */
