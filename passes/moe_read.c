@@ -146,7 +146,7 @@ static bool renames_rows(moe_builder_t *b, const ir_type_t *to,
   bool renames = layout->kind == LAYOUT_SORTED && from->rank == to->rank;
   for (unsigned d = 0; renames && d < to->rank; d++)
     renames = from->dim[d] == to->dim[d] ||
-              (tag[d] == TAG_ROW && moe_are_equal(b->facts, layout->source,
+              (tag[d] == TAG_ROW && moe_are_equal(b->facts, layout->source, -1,
                                                   from->dim[d], to->dim[d]));
   return renames;
 }

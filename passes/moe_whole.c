@@ -60,7 +60,7 @@ static bool find_sum(moe_facts_t *facts, ir_op_t *op, sum_t *out) {
   const moe_source_t *source = moe_source_of_size(facts, size);
   if (source == NULL || source->routes == size ||
       !moe_is_whole(facts, source, size) ||
-      !moe_are_equal(facts, source, size, source->routes))
+      !moe_are_equal(facts, source, -1, size, source->routes))
     return false;
   *out = (sum_t){op, (unsigned)axis, size, source->routes};
   return true;

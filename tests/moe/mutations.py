@@ -39,6 +39,146 @@ ATTRIBUTES = {  # of which the schema's default may stand unwritten
 COMMUTE = {"Add", "Mul", "Max", "Min", "And", "Or", "Xor", "Equal", "Sum"}
 
 
+class Insertion:
+    """New nodes in front of node `at` that change its operand x; each change by its name
+    gives the new operand."""
+
+    def __init__(self, edit, at, x, axis, np_type, rank):
+        self.edit, self.at, self.x, self.axis = edit, at, x, axis
+        self.np_type, self.rank = np_type, rank
+        self.before = len(edit.graph.node)
+
+    def op(self, kind, *inputs, **attributes):
+        new = len(self.edit.graph.node) - self.before
+        return self.edit.op(self.at + new, kind, *inputs, **attributes)
+
+    def i64(self, *numbers):
+        return self.edit.const(np.array(numbers, np.int64))
+
+    def numeral(self, n):
+        return self.edit.const(np.array(n, self.np_type))
+
+    def as_x(self, y):
+        return self.op("Cast", y, to=helper.np_dtype_to_tensor_dtype(np.dtype(self.np_type)))
+
+    def piece(self, a, b, step=1):
+        return self.op("Slice", self.x, self.i64(a), self.i64(b), self.i64(self.axis),
+                       self.i64(step))
+
+    def reduced(self, kind, x):
+        return self.op(kind, x, self.i64(self.axis), keepdims=1)
+
+    def plus(self, y):
+        return self.op("Add", self.x, y)
+
+    def over(self, y):
+        return self.op("Div", self.x, self.op("Add", y, self.numeral(1)))
+
+    def size(self):
+        at = self.edit.const(np.array(self.axis, np.int64))
+        return self.op("Gather", self.op("Shape", self.x), at)
+
+    def scale(self):
+        return self.op("Mul", self.x, self.numeral(self.edit.pick((0.5, -1, 2, 1e-3))))
+
+    def shift(self):
+        return self.plus(self.numeral(self.edit.pick((1, -1))))
+
+    def zero(self):
+        return self.op("Mul", self.x, self.numeral(0))
+
+    def limit(self):
+        return self.op("Max", self.x, self.numeral(0))
+
+    def mod(self):
+        return self.op("Mod", self.x, self.numeral(3))
+
+    def negate(self):
+        return self.op("Neg", self.x)
+
+    def invert(self):
+        return self.op("Not", self.x)
+
+    def mean(self):
+        return self.plus(self.reduced("ReduceMean", self.x))
+
+    def sum(self):
+        return self.plus(self.reduced("ReduceSum", self.x))
+
+    def centre(self):
+        return self.op("Sub", self.x, self.reduced("ReduceMean", self.x))
+
+    def largest(self):
+        return self.over(self.reduced("ReduceMax", self.op("Abs", self.x)))
+
+    def quantise(self):
+        """With one scale for all."""
+        most = self.op("ReduceMax", self.op("Abs", self.x), keepdims=0)
+        scale = self.op("Add", most, self.numeral(1))
+        return self.op("Mul", self.op("Round", self.op("Div", self.x, scale)), scale)
+
+    def softmax(self):
+        return self.op("Softmax", self.x, axis=self.axis)
+
+    def norm(self):
+        return self.op("LpNormalization", self.x, axis=self.axis, p=2)
+
+    def cumsum(self):
+        return self.op("CumSum", self.x, self.i64(self.axis))
+
+    def running(self):
+        return self.plus(self.op("CumSum", self.x, self.i64(self.axis), exclusive=1))
+
+    def reverse(self):
+        return self.piece(-1, -2**62, -1)
+
+    def roll(self):
+        return self.op("Concat", self.piece(1, 2**62), self.piece(0, 1), axis=self.axis)
+
+    def neighbour(self):
+        return self.plus(self.roll())
+
+    def first(self):
+        return self.plus(self.piece(0, 1))
+
+    def triangle(self):
+        return self.op("Trilu", self.x, upper=int(self.edit.rng.integers(2)))
+
+    def attention(self):
+        perm = list(range(self.rank))
+        perm[-2:] = [self.rank - 1, self.rank - 2]
+        scores = self.op("MatMul", self.x, self.op("Transpose", self.x, perm=perm))
+        return self.op("MatMul", self.op("Softmax", scores, axis=-1), self.x)
+
+    def sort(self):
+        size = self.op("Shape", self.x, start=self.axis, end=self.axis + 1)
+        return self.op("TopK", self.x, size, axis=self.axis, n_out=2)
+
+    def best(self):
+        return self.plus(self.as_x(self.op("ArgMax", self.x, axis=self.axis, keepdims=1)))
+
+    def dropout(self):
+        return self.op("Dropout", self.x, self.numeral(0.5),
+                       self.edit.const(np.array(True)), seed=3)
+
+    def random(self):
+        return self.plus(self.op("RandomUniformLike", self.x, seed=1.0))
+
+    def count(self):
+        return self.over(self.as_x(self.size()))
+
+    def number(self):
+        zero, one = (self.edit.const(np.array(n, np.int64)) for n in (0, 1))
+        wanted = [1] * self.rank
+        wanted[self.axis] = -1
+        numbers = self.as_x(self.op("Range", zero, self.size(), one))
+        return self.plus(self.op("Reshape", numbers, self.i64(*wanted)))
+
+    def position(self):
+        ones = self.op("Expand", self.numeral(1), self.op("Shape", self.x))
+        return self.plus(self.op("CumSum", ones, self.i64(self.axis)))
+
+
 class Edit:
     """A model, and what is known of its values."""
 
@@ -307,96 +447,15 @@ class Edit:
             np_type = helper.tensor_dtype_to_np_dtype(dtype)
             how = self.pick(("shift", "limit", "reverse", "roll", "cumsum", "mod", "negate"))
         elif dtype == TensorProto.BOOL:
-            np_type, how = None, self.pick(("not", "reverse", "roll"))
-        if how is None or rank == 0 and how not in ("scale", "shift", "limit", "not", "negate"):
+            np_type, how = None, self.pick(("invert", "reverse", "roll"))
+        if how is None or rank == 0 and how not in ("scale", "shift", "limit", "invert", "negate"):
             return None
         if how in ("triangle", "attention") and rank < 2 or np_type not in (
                 np.float32, None) and how in ("dropout", "random"):
             return None
-        new = self.inserted(at, how, name, axis, np_type, rank)
+        new = getattr(Insertion(self, at, name, axis, np_type, rank), how)()
         self.graph.node[at + len(self.graph.node) - before].input[i] = new
         return f"{how} along {axis} of {list(shape)} in front of {node.op_type}.{i}"
-
-    def inserted(self, at, how, x, axis, np_type, rank):
-        """The result of new nodes in front of node `at`."""
-        before = len(self.graph.node)
-
-        def op(kind, *inputs, **attributes):
-            return self.op(at + len(self.graph.node) - before, kind, *inputs, **attributes)
-
-        def i64(*numbers):
-            return self.const(np.array(numbers, np.int64))
-
-        def number(n):
-            return self.const(np.array(n, np_type))
-
-        def piece(a, b, step=1):
-            return op("Slice", x, i64(a), i64(b), i64(axis), i64(step))
-
-        def reduced(kind, x):
-            return op(kind, x, i64(axis), keepdims=1)
-
-        def as_x(y):
-            return op("Cast", y, to=helper.np_dtype_to_tensor_dtype(np.dtype(np_type)))
-
-        def rolled():
-            return op("Concat", piece(1, 2**62), piece(0, 1), axis=axis)
-
-        def ones():
-            return op("Expand", number(1), op("Shape", x))
-
-        def attention():
-            perm = list(range(rank))
-            perm[-2:] = [rank - 1, rank - 2]
-            scores = op("MatMul", x, op("Transpose", x, perm=perm))
-            return op("MatMul", op("Softmax", scores, axis=-1), x)
-
-        def size():
-            return op("Gather", op("Shape", x), self.const(np.array(axis, np.int64)))
-
-        def numbers():
-            zero, one = (self.const(np.array(n, np.int64)) for n in (0, 1))
-            wanted = [1] * rank
-            wanted[axis] = -1
-            return op("Reshape", as_x(op("Range", zero, size(), one)), i64(*wanted))
-
-        def quantised():  # with one scale for all
-            scale = op("Add", op("ReduceMax", op("Abs", x), keepdims=0), number(1))
-            return op("Mul", op("Round", op("Div", x, scale)), scale)
-
-        return {
-            "scale": lambda: op("Mul", x, number(self.pick((0.5, -1, 2, 1e-3)))),
-            "shift": lambda: op("Add", x, number(self.pick((1, -1)))),
-            "zero": lambda: op("Mul", x, number(0)),
-            "limit": lambda: op("Max", x, number(0)),
-            "mod": lambda: op("Mod", x, number(3)),
-            "negate": lambda: op("Neg", x),
-            "not": lambda: op("Not", x),
-            "mean": lambda: op("Add", x, reduced("ReduceMean", x)),
-            "sum": lambda: op("Add", x, reduced("ReduceSum", x)),
-            "centre": lambda: op("Sub", x, reduced("ReduceMean", x)),
-            "largest": lambda: op("Div", x, op("Add", reduced("ReduceMax", op("Abs", x)),
-                                               number(1))),
-            "quantise": quantised,
-            "softmax": lambda: op("Softmax", x, axis=axis),
-            "norm": lambda: op("LpNormalization", x, axis=axis, p=2),
-            "cumsum": lambda: op("CumSum", x, i64(axis)),
-            "running": lambda: op("Add", x, op("CumSum", x, i64(axis), exclusive=1)),
-            "reverse": lambda: piece(-1, -2**62, -1),
-            "roll": rolled,
-            "neighbour": lambda: op("Add", x, rolled()),
-            "first": lambda: op("Add", x, piece(0, 1)),
-            "triangle": lambda: op("Trilu", x, upper=int(self.rng.integers(2))),
-            "attention": attention,
-            "sort": lambda: op("TopK", x, op("Shape", x, start=axis, end=axis + 1), axis=axis,
-                               n_out=2),
-            "best": lambda: op("Add", x, as_x(op("ArgMax", x, axis=axis, keepdims=1))),
-            "dropout": lambda: op("Dropout", x, number(0.5), self.const(np.array(True)), seed=3),
-            "random": lambda: op("Add", x, op("RandomUniformLike", x, seed=1.0)),
-            "count": lambda: op("Div", x, op("Add", as_x(size()), number(1))),
-            "number": lambda: op("Add", x, numbers()),
-            "position": lambda: op("Add", x, op("CumSum", ones(), i64(axis))),
-        }[how]()
 
     def expose(self):
         """An inner value as an output."""
