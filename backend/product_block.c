@@ -384,12 +384,19 @@ static void emit_micro(emitter_t *em, const product_types_t *types,
   }
 }
 
-/* One register tile of rows of A that lie a_row apart:
- * sums[r][v] += sum over k of a[r * a_row + k] * b[k][v]. */
+/* Rows of A in place, for a register tile. */
+typedef struct direct_rows {
+  LLVMValueRef a;                     /* the first one */
+  LLVMValueRef at[PRODUCT_TILE_ROWS]; /* where row r begins behind it */
+  LLVMValueRef first;                 /* of K: sums begin with 0 */
+} direct_rows_t;
+
+/* One register tile of rows of A that lie where they are:
+ * sums[r][v] += sum over k of a[at[r] + k] * b[k][v]. */
 static void emit_micro_rows(emitter_t *em, const product_types_t *types,
-                            micro_t micro, LLVMValueRef sums, LLVMValueRef a,
-                            LLVMValueRef const *row_at, LLVMValueRef depth,
-                            LLVMValueRef b, LLVMValueRef first) {
+                            micro_t micro, LLVMValueRef sums,
+                            const direct_rows_t *rows, LLVMValueRef depth,
+                            LLVMValueRef b) {
   LLVMValueRef acc[EMIT_MAX_CARRY], ptr[EMIT_MAX_CARRY], b_k[PANEL_COLUMNS];
   unsigned n = micro.rows * micro.vectors;
   MOEC_ASSERT(n <= EMIT_MAX_CARRY);
@@ -399,12 +406,12 @@ static void emit_micro_rows(emitter_t *em, const product_types_t *types,
     ptr[i] = product_element(em, types->acc, sums, product_const(em, offset),
                              "sum.ptr");
     acc[i] = product_load(em, types->acc, types->lanes, ptr[i], "sum");
-    acc[i] = LLVMBuildSelect(em->builder, first,
+    acc[i] = LLVMBuildSelect(em->builder, rows->first,
                              LLVMConstNull(LLVMTypeOf(acc[i])), acc[i], "");
   }
   emit_loop_t k = emit_loop_begin(em, product_const(em, 0), depth,
                                   product_const(em, 1), n, acc, "k");
-  LLVMValueRef a_k = product_element(em, types->a, a, k.index, "a.k");
+  LLVMValueRef a_k = product_element(em, types->a, rows->a, k.index, "a.k");
   LLVMValueRef row = product_element(
       em, types->b, b,
       product_mul(em, k.index, product_const(em, PANEL_COLUMNS)), "b.k");
@@ -415,7 +422,8 @@ static void emit_micro_rows(emitter_t *em, const product_types_t *types,
   }
   fetch_ahead(em, types, micro, row, true);
   for (unsigned r = 0; r < micro.rows; r++) {
-    LLVMValueRef from = product_element(em, types->a, a_k, row_at[r], "a.ptr");
+    LLVMValueRef from =
+        product_element(em, types->a, a_k, rows->at[r], "a.ptr");
     LLVMValueRef one = product_load(em, types->a, 1, from, "a");
     LLVMValueRef all = emit_splat(em, one, types->lanes);
     for (unsigned v = 0; v < micro.vectors; v++) {
@@ -589,13 +597,14 @@ enum { R_SUMS, R_A, R_B, R_ROW, R_COLUMNS, R_DEPTH, R_STEP, R_K, N_R_PARAMS };
 static void fill_rows(emitter_t *em, const product_types_t *types,
                       LLVMValueRef func) {
   micro_t micro = choose_micros(em, types).at[0];
-  LLVMValueRef row_at[PRODUCT_TILE_ROWS], a_row = LLVMGetParam(func, R_ROW);
+  LLVMValueRef a_row = LLVMGetParam(func, R_ROW);
+  direct_rows_t rows;
   MOEC_ASSERT(micro.rows <= PRODUCT_TILE_ROWS);
   for (unsigned r = 0; r < micro.rows; r++)
-    row_at[r] = product_mul(em, a_row, product_const(em, r));
+    rows.at[r] = product_mul(em, a_row, product_const(em, r));
   LLVMValueRef zero = product_const(em, 0);
-  LLVMValueRef first = LLVMBuildICmp(em->builder, LLVMIntEQ,
-                                     LLVMGetParam(func, R_K), zero, "first");
+  rows.first = LLVMBuildICmp(em->builder, LLVMIntEQ, LLVMGetParam(func, R_K),
+                             zero, "first");
   emit_loop_t panel = product_loop(em, zero, LLVMGetParam(func, R_COLUMNS),
                                    PANEL_COLUMNS, "panel");
   LLVMValueRef number = product_quotient(em, panel.index, PANEL_COLUMNS);
@@ -609,10 +618,10 @@ static void fill_rows(emitter_t *em, const product_types_t *types,
   to = product_add(em, to, panel.index);
   LLVMValueRef sums = product_element(
       em, types->acc, LLVMGetParam(func, R_SUMS), to, "sum.row");
-  LLVMValueRef a = product_element(em, types->a, LLVMGetParam(func, R_A),
-                                   product_mul(em, row.index, a_row), "a.row");
-  emit_micro_rows(em, types, micro, sums, a, row_at,
-                  LLVMGetParam(func, R_DEPTH), b, first);
+  rows.a = product_element(em, types->a, LLVMGetParam(func, R_A),
+                           product_mul(em, row.index, a_row), "a.row");
+  emit_micro_rows(em, types, micro, sums, &rows, LLVMGetParam(func, R_DEPTH),
+                  b);
   emit_loop_end(em, &row, NULL);
   emit_loop_end(em, &panel, NULL);
   LLVMBuildRetVoid(em->builder);

@@ -23,6 +23,7 @@
 #include "passes/moe_normal.h"
 #include "passes/moe_read.h"
 #include "passes/moe_refuse.h"
+#include "passes/moe_release.h"
 #include "passes/moe_rules.h"
 #include "passes/moe_saving.h"
 #include "passes/moe_table.h"
@@ -84,49 +85,6 @@ static void refuse(search_t *s, const ir_op_t *root, const char *candidate) {
   moe_refuse(&s->refusals, s->b, root, s->terms->source, candidate);
 }
 
-/* A product with a matrix of the expert's own, of more than one row and column.
- */
-static bool is_own_product(const moe_term_t *term) {
-  if (term->kind != TERM_OP || !term->banks) return false;
-  if (term->code == OP_CONVOLVE || term->code == OP_UNFOLD) return true;
-  for (unsigned i = 0; term->code == OP_MATMUL && i < term->n; i++) {
-    const moe_term_t *x = term->in[i];
-    if (x->banks && !x->rows && x->rank >= 2 &&
-        !rule_is_one(x->dim[x->rank - 1]) && !rule_is_one(x->dim[x->rank - 2]))
-      return true;
-  }
-  return false;
-}
-
-/* Whether experts have matrices. Of a condition on hidden features that stand
- * for no expert each has a vector at most, and so do rows of an embedding. */
-static bool have_matrices(const moe_term_t *term, bool own, unsigned *steps) {
-  if (*steps == 0) return false;
-  --*steps;
-  bool product = term->kind == TERM_OP && term->banks &&
-                 (term->code == OP_MATMUL || term->code == OP_CONVOLVE ||
-                  term->code == OP_UNFOLD);
-  if (product && (!own || is_own_product(term))) return true;
-  for (unsigned i = 0; term->banks && i < term->n; i++)
-    if (have_matrices(term->in[i], own, steps)) return true;
-  return false;
-}
-
-/* Whether what an expert has of its own meets more than one element at a time:
- * scales and offsets that are picked for a row are nothing to skip. */
-static bool only_scales(const moe_term_t *term, unsigned *steps) {
-  if (!term->banks || term->kind == TERM_BANK) return true;
-  if (*steps == 0 || term->kind != TERM_OP) return false;
-  --*steps;
-  bool view = term->code == OP_RESHAPE || term->code == OP_TRANSPOSE ||
-              term->code == OP_EXPAND || term->code == OP_SLICE;
-  if (!view && (ir_op_info(term->code)->traits & ELEMENTWISE) == 0)
-    return false;
-  for (unsigned i = 0; i < term->n; i++)
-    if (!only_scales(term->in[i], steps)) return false;
-  return true;
-}
-
 static bool keep(search_t *s, moe_found_t *found) {
   if (found == NULL || !moe_settle_places(s->b, found)) return false;
   if (found->unique && !moe_is_set(found->source)) {
@@ -138,13 +96,7 @@ static bool keep(search_t *s, moe_found_t *found) {
     moe_fail(s->b, found->root->def, "experts do not choose among themselves");
     return false;
   }
-  unsigned steps = 1000;
-  bool own = found->source->given, matrices = !own && !found->source->by_mask;
-  for (unsigned i = 0; i < found->n_terms && !matrices; i++)
-    matrices = have_matrices(found->term[i], own, &steps);
-  if (matrices && found->form == MOE_FORM_GATHERED && found->n_terms == 1)
-    matrices = !found->term[0]->banks || !only_scales(found->term[0], &steps);
-  if (!matrices) {
+  if (!moe_is_worth(found)) {
     moe_fail(s->b, found->root->def, "experts have more than a vector each");
     return false;
   }
@@ -506,14 +458,6 @@ static void try_apart(search_t *s) {
   }
 }
 
-/* Whether experts have matrices whose products a layer may save. */
-static bool has_products(const moe_found_t *found) {
-  unsigned steps = 1000;
-  for (unsigned i = 0; i < found->n_terms; i++)
-    if (have_matrices(found->term[i], false, &steps)) return true;
-  return false;
-}
-
 /* Layers whose experts are computed for all tokens anyway stay as they are, and
  * what only larger layers had is gone with these. */
 static void drop_useless(search_t *s) {
@@ -531,7 +475,7 @@ static void drop_useless(search_t *s) {
       moe_found_t *f = *link;
       bool used = live[f->root->number];
       if (used &&
-          (!has_products(f) || moe_saves_products(s->b->facts, f, live))) {
+          (!moe_has_products(f) || moe_saves_products(s->b->facts, f, live))) {
         link = &f->next;
         continue;
       }
@@ -571,88 +515,6 @@ static void write_all(search_t *s) {
     if (found->limit == NULL)
       found->limit = moe_limits_settle(limits, found, found->experts);
     moe_tell(s->ctx, s->b->facts, s->first, found);
-  }
-}
-
-/* ---- Sizes that are not needed any more
- * -----------------------------------------
- *
- * Experts' numbers of rows were sizes; where nothing has them now, what
- * computed them can go. They never break a limit, and what was compared with
- * them holds. */
-
-/* An expression of other sizes under a name of its own. */
-static bool is_alias(search_t *s, const ir_op_t *bind) {
-  const expr_symbol_t *symbol =
-      expr_as_symbol(ir_get_expr(bind, ATTR_BIND_symbol));
-  const ir_value_t *value = ir_in(bind, 0);
-  int64_t lower;
-  if (value->content == NULL) return false;
-  const expr_t *e = value->content[ir_get_int(bind, ATTR_BIND_index)];
-  if (!expr_lower_bound(e, &lower) || lower < symbol->lower) return false;
-  if (symbol->upper == NULL) return true;
-  const moe_source_t *source = moe_source_of_size(s->b->facts, e);
-  const expr_t *most = expr_max(s->b->facts->pool, e, symbol->upper);
-  return source != NULL &&
-         moe_are_equal(s->b->facts, source, -1, most, symbol->upper);
-}
-
-/* How many elements of a mask are true: never more than it has. */
-static bool counts_mask(const ir_op_t *bind) {
-  const expr_symbol_t *symbol =
-      expr_as_symbol(ir_get_expr(bind, ATTR_BIND_symbol));
-  const ir_op_t *sum = ir_in(bind, 0)->def;
-  if (sum == NULL || sum->code != OP_REDUCE_SUM ||
-      !rule_has_one_element(&sum->out[0].type))
-    return false;
-  const ir_op_t *cast = ir_in(sum, 0)->def;
-  if (cast == NULL || cast->code != OP_CAST ||
-      ir_in(cast, 0)->type.dtype != DT_BOOL)
-    return false;
-  const expr_t *most =
-      ir_type_count(bind->module->exprs, &ir_in(cast, 0)->type);
-  return symbol->lower <= 0 && (symbol->upper == NULL || symbol->upper == most);
-}
-
-/* Counts added up: never negative. */
-static bool sums_counts(search_t *s, const ir_op_t *bind) {
-  enum { MAX_STEPS = 1 << 12 };
-  const expr_symbol_t *symbol =
-      expr_as_symbol(ir_get_expr(bind, ATTR_BIND_symbol));
-  ir_value_t *value = ir_in(bind, 0);
-  for (unsigned i = 0; i < MAX_STEPS; i++) {
-    const moe_fact_t *fact = moe_fact(s->b->facts, value);
-    if (fact->kind == FACT_COUNT || fact->kind == FACT_BOUND)
-      return symbol->lower <= 0 && symbol->upper == NULL;
-    const ir_op_t *op = value->def;
-    if (op == NULL || !rule_has_one_element(&value->type)) return false;
-    if (op->code == OP_ADD &&
-        moe_fact(s->b->facts, ir_in(op, 1))->kind != FACT_COUNT)
-      return false;
-    if (op->code != OP_ADD && op->code != OP_RESHAPE) return false;
-    value = ir_in(op, 0);
-  }
-  return false;
-}
-
-static void release_sizes(search_t *s) {
-  ir_op_t *next;
-  for (ir_op_t *op = ir_walk_first(s->func); op != NULL; op = next) {
-    next = ir_walk_next(op);
-    if (op->code == OP_BIND) {
-      const expr_symbol_t *symbol =
-          expr_as_symbol(ir_get_expr(op, ATTR_BIND_symbol));
-      if (moe_fact_of_symbol(s->b->facts, symbol)->kind != FACT_NONE ||
-          is_alias(s, op) || counts_mask(op) || sums_counts(s, op))
-        ir_set_int(op, ATTR_BIND_sure, 1);
-    } else if (op->code == OP_CHECK_EQUAL) {
-      const expr_t *a = ir_get_expr(op, ATTR_CHECK_EQUAL_a);
-      const expr_t *b = ir_get_expr(op, ATTR_CHECK_EQUAL_b);
-      const moe_source_t *source = moe_source_of_size(s->b->facts, a);
-      if (source == NULL) source = moe_source_of_size(s->b->facts, b);
-      if (source != NULL && moe_are_equal(s->b->facts, source, -1, a, b))
-        ir_erase(op);
-    }
   }
 }
 
@@ -716,6 +578,6 @@ moec_status_t run_moe(pass_ctx_t *ctx, ir_func_t *func) {
   drop_useless(&s);
   moe_refusals_tell(&s.refusals, b.facts, s.settled);
   write_all(&s);
-  if (ctx->changed && s.first != NULL) release_sizes(&s);
+  if (ctx->changed && s.first != NULL) moe_release_sizes(b.facts, func);
   return MOEC_OK;
 }

@@ -1,13 +1,78 @@
 /* Layers that save nothing.
  *
- * Where results of all experts are used in other ways, too - a router reads
- * them, a likelihood sums over all of them -, they are computed anyway, and a
- * layer would compute some of them again. */
+ * Experts that have no matrices have next to no work. Where results of all
+ * experts are used in other ways, too - a router reads them, a likelihood sums
+ * over all of them -, they are computed anyway, and a layer would compute some
+ * of them again. */
 #include "passes/moe_saving.h"
 
 #include "passes/moe_rules.h"
 
-enum { MAX_NESTED = 16 };
+enum { MAX_NESTED = 16, MAX_STEPS = 1000 };
+
+/* ---- What experts have --------------------------------------------------- */
+
+/* A product with a matrix of the expert's own, of more than one row and column.
+ */
+static bool is_own_product(const moe_term_t *term) {
+  if (term->kind != TERM_OP || !term->banks) return false;
+  if (term->code == OP_CONVOLVE || term->code == OP_UNFOLD) return true;
+  for (unsigned i = 0; term->code == OP_MATMUL && i < term->n; i++) {
+    const moe_term_t *x = term->in[i];
+    if (x->banks && !x->rows && x->rank >= 2 &&
+        !rule_is_one(x->dim[x->rank - 1]) && !rule_is_one(x->dim[x->rank - 2]))
+      return true;
+  }
+  return false;
+}
+
+/* Whether experts have matrices. Of a condition on hidden features that stand
+ * for no expert each has a vector at most, and so do rows of an embedding. */
+static bool have_matrices(const moe_term_t *term, bool own, unsigned *steps) {
+  if (*steps == 0) return false;
+  --*steps;
+  bool product = term->kind == TERM_OP && term->banks &&
+                 (term->code == OP_MATMUL || term->code == OP_CONVOLVE ||
+                  term->code == OP_UNFOLD);
+  if (product && (!own || is_own_product(term))) return true;
+  for (unsigned i = 0; term->banks && i < term->n; i++)
+    if (have_matrices(term->in[i], own, steps)) return true;
+  return false;
+}
+
+/* Whether what an expert has of its own meets more than one element at a time:
+ * scales and offsets that are picked for a row are nothing to skip. */
+static bool only_scales(const moe_term_t *term, unsigned *steps) {
+  if (!term->banks || term->kind == TERM_BANK) return true;
+  if (*steps == 0 || term->kind != TERM_OP) return false;
+  --*steps;
+  bool view = term->code == OP_RESHAPE || term->code == OP_TRANSPOSE ||
+              term->code == OP_EXPAND || term->code == OP_SLICE;
+  if (!view && (ir_op_info(term->code)->traits & ELEMENTWISE) == 0)
+    return false;
+  for (unsigned i = 0; i < term->n; i++)
+    if (!only_scales(term->in[i], steps)) return false;
+  return true;
+}
+
+bool moe_is_worth(const moe_found_t *found) {
+  unsigned steps = MAX_STEPS;
+  bool own = found->source->given, matrices = !own && !found->source->by_mask;
+  for (unsigned i = 0; i < found->n_terms && !matrices; i++)
+    matrices = have_matrices(found->term[i], own, &steps);
+  if (matrices && found->form == MOE_FORM_GATHERED && found->n_terms == 1)
+    matrices = !found->term[0]->banks || !only_scales(found->term[0], &steps);
+  return matrices;
+}
+
+bool moe_has_products(const moe_found_t *found) {
+  unsigned steps = MAX_STEPS;
+  for (unsigned i = 0; i < found->n_terms; i++)
+    if (have_matrices(found->term[i], false, &steps)) return true;
+  return false;
+}
+
+/* ---- What nobody needs once the layer is there --------------------------- */
 
 /* Weights, or those of each row's expert. */
 static bool is_weight(const ir_value_t *value, unsigned depth) {

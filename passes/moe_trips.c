@@ -233,7 +233,9 @@ static unsigned unfold_maps(pass_ctx_t *ctx, ir_func_t *func, unsigned from,
   for (ir_op_t *op = next_loop(ir_walk_first(func)), *next; op != NULL;
        op = next_loop(next)) {
     next = ir_walk_next(op);
-    if (!is_map(op) || index++ < from || index > end) continue;
+    if (!is_map(op)) continue;
+    unsigned at = index++;
+    if (at < from || at >= end) continue;
     ir_op_t *after = after_loop(op);
     ir_renumber(func);
     if (!pass_allow_rewrite(ctx, "map-loop", op) ||
