@@ -240,6 +240,9 @@ enum {                /* traits */
        RUNTIME = 1 << 7, /* lowered to a call of a runtime routine */
        OPTIONAL = 1 << 8, /* operands from in_min on may be absent, though
                              there may be any number */
+       ALONG = 1 << 9, /* each line of operand 0 along its axis, or block along
+                          its axes, by itself */
+       COSTLY = 1 << 10, /* an element takes more than a few instructions */
        SCALARS = TENSOR | LOOP | ELEMENTWISE,
 };
 

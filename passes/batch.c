@@ -290,23 +290,12 @@ static bool cannot_fail(const ir_op_t *op) {
     case OP_SLICE:
     case OP_CONCAT:
     case OP_PAD:
-    case OP_REDUCE_SUM:
-    case OP_REDUCE_PROD:
-    case OP_REDUCE_MAX:
-    case OP_REDUCE_MIN:
-    case OP_ARG_MAX:
-    case OP_ARG_MIN:
-    case OP_CUM_SUM:
-    case OP_CUM_PROD:
-    case OP_SOFTMAX:
-    case OP_LOG_SOFTMAX:
-    case OP_TOPK:
     case OP_MATMUL:
     case OP_CONVOLVE:
     case OP_UNFOLD:
       return true;
     default:
-      return ir_has_trait(op, ELEMENTWISE);
+      return ir_has_trait(op, ELEMENTWISE) || ir_has_trait(op, ALONG);
   }
 }
 
@@ -316,17 +305,6 @@ static bool place_rowed(batch_t *t, const ir_op_t *op) {
     case OP_TRANSPOSE:
     case OP_SLICE:
     case OP_PAD:
-    case OP_REDUCE_SUM:
-    case OP_REDUCE_PROD:
-    case OP_REDUCE_MAX:
-    case OP_REDUCE_MIN:
-    case OP_ARG_MAX:
-    case OP_ARG_MIN:
-    case OP_CUM_SUM:
-    case OP_CUM_PROD:
-    case OP_SOFTMAX:
-    case OP_LOG_SOFTMAX:
-    case OP_TOPK:
       return place_rows(t, op, 1);
     case OP_CONCAT:
     case OP_GATHER_ELEMENTS:
@@ -345,6 +323,7 @@ static bool place_rowed(batch_t *t, const ir_op_t *op) {
     case OP_IF:
       return place_if(t, op);
     default:
+      if (ir_has_trait(op, ALONG)) return place_rows(t, op, 1);
       return ir_has_trait(op, ELEMENTWISE) && place_broadcast(t, op);
   }
 }

@@ -43,36 +43,6 @@ static bool is_reduce(const ir_op_t *op) {
   return lowering_of(op->code) == &lowering_reduce;
 }
 
-static bool is_costly(ir_opcode_t code) {
-  switch (code) {
-    case OP_EXP:
-    case OP_EXPM1:
-    case OP_LOG:
-    case OP_LOG1P:
-    case OP_SIN:
-    case OP_COS:
-    case OP_TAN:
-    case OP_ASIN:
-    case OP_ACOS:
-    case OP_ATAN:
-    case OP_SINH:
-    case OP_COSH:
-    case OP_TANH:
-    case OP_ASINH:
-    case OP_ACOSH:
-    case OP_ATANH:
-    case OP_ERF:
-    case OP_SIGMOID:
-    case OP_POW:
-    case OP_FMOD:
-    case OP_DIV:
-    case OP_MOD:
-      return true;
-    default:
-      return false;
-  }
-}
-
 static bool same_dims(const ir_type_t *a, const ir_type_t *b) {
   if (a->rank != b->rank) return false;
   for (unsigned d = 0; d < a->rank; d++)
@@ -172,7 +142,7 @@ static bool once_per_row(const ir_use_t *use, const place_t *where) {
 static unsigned subtree_cost(const ir_op_t *op, unsigned limit) {
   if (op == NULL || limit == 0) return 0;
   if (is_reduce(op) || lower_is_product(op)) return MAX_TREE;
-  unsigned cost = is_costly(op->code) ? 8 : 1;
+  unsigned cost = ir_has_trait(op, COSTLY) ? 8 : 1;
   for (unsigned i = 0; i < op->n_in; i++) {
     const ir_value_t *x = op->in[i].value;
     if (x != NULL && x->uses->next == NULL && x->def != NULL &&

@@ -50,22 +50,8 @@ static bool is_sum_of_products(const ir_op_t *op) {
 }
 
 static bool computes(const ir_op_t *op) {
-  switch (op->code) {
-    case OP_REDUCE_SUM:
-    case OP_REDUCE_PROD:
-    case OP_REDUCE_MAX:
-    case OP_REDUCE_MIN:
-    case OP_ARG_MAX:
-    case OP_ARG_MIN:
-    case OP_CUM_SUM:
-    case OP_CUM_PROD:
-    case OP_SOFTMAX:
-    case OP_LOG_SOFTMAX:
-    case OP_TOPK:
-      return true;
-    default:
-      return ir_has_trait(op, ELEMENTWISE) && op->code != OP_CAST;
-  }
+  return ir_has_trait(op, ALONG) ||
+         (ir_has_trait(op, ELEMENTWISE) && op->code != OP_CAST);
 }
 
 static moe_cost_t sum_of(expr_pool_t *pool, moe_cost_t a, moe_cost_t b) {

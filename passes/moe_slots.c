@@ -77,15 +77,7 @@ static moe_term_t *join_op(joiner_t *j, moe_term_t *const *each) {
     in[k] = join(j, operand);
     if (in[k] == NULL) return NULL;
   }
-  return moe_term_op(j->b->terms, &(moe_term_t){.code = first->code,
-                                                .model = first->model,
-                                                .dtype = first->dtype,
-                                                .rank = first->rank,
-                                                .dim = first->dim,
-                                                .n = first->n,
-                                                .in = in,
-                                                .n_exprs = first->n_exprs,
-                                                .exprs = first->exprs});
+  return moe_term_with(j->b->terms, first, in);
 }
 
 static moe_term_t *join_once(joiner_t *j, moe_term_t *const *each) {

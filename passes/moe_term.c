@@ -208,6 +208,19 @@ moe_term_t *moe_term_op(moe_terms_t *terms, const moe_term_t *what) {
   return intern(terms, &term);
 }
 
+moe_term_t *moe_term_with(moe_terms_t *terms, const moe_term_t *what,
+                          moe_term_t *const *in) {
+  return moe_term_op(terms, &(moe_term_t){.code = what->code,
+                                          .model = what->model,
+                                          .dtype = what->dtype,
+                                          .rank = what->rank,
+                                          .dim = what->dim,
+                                          .n = what->n,
+                                          .in = in,
+                                          .n_exprs = what->n_exprs,
+                                          .exprs = what->exprs});
+}
+
 moe_term_t *moe_term_arg(moe_terms_t *terms, const moe_term_t *what) {
   const expr_t **dims =
       ARENA_ARRAY(terms->arena, const expr_t *, what->rank + what->n_exprs);
@@ -307,15 +320,7 @@ static moe_term_t *choose_operands(moe_terms_t *terms, const moe_term_t *term,
     in[i] = choose(terms, term->in[i], expert);
     if (in[i] == NULL) return NULL;
   }
-  return moe_term_op(terms, &(moe_term_t){.code = term->code,
-                                          .model = term->model,
-                                          .dtype = term->dtype,
-                                          .rank = term->rank,
-                                          .dim = term->dim,
-                                          .n = term->n,
-                                          .in = in,
-                                          .n_exprs = term->n_exprs,
-                                          .exprs = term->exprs});
+  return moe_term_with(terms, term, in);
 }
 
 /* Each term once for an expert, however many use it. */
@@ -461,15 +466,7 @@ static moe_term_t *unify(moe_terms_t *terms, unsigned n,
     in[i] = moe_term_unify(terms, n, of);
     if (in[i] == NULL) return NULL;
   }
-  return moe_term_op(terms, &(moe_term_t){.code = first->code,
-                                          .model = first->model,
-                                          .dtype = first->dtype,
-                                          .rank = first->rank,
-                                          .dim = first->dim,
-                                          .n = first->n,
-                                          .in = in,
-                                          .n_exprs = first->n_exprs,
-                                          .exprs = first->exprs});
+  return moe_term_with(terms, first, in);
 }
 
 moe_term_t *moe_term_unify(moe_terms_t *terms, unsigned n,

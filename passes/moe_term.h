@@ -77,6 +77,9 @@ moe_term_t *moe_term_leaf(moe_terms_t *terms, moe_term_kind_t kind,
 /* An operation on terms: code, model, dtype, rank, dim, in and exprs of `what`
  * are copied, all else follows from the operands. */
 moe_term_t *moe_term_op(moe_terms_t *terms, const moe_term_t *what);
+/* The operation `what` on other operands of the same shapes, as many. */
+moe_term_t *moe_term_with(moe_terms_t *terms, const moe_term_t *what,
+                          moe_term_t *const *in);
 /* Whether features broadcast to those of a result, aligned at the last one. */
 bool moe_term_broadcasts(const moe_term_t *x, unsigned rank,
                          const expr_t *const *dim);
