@@ -64,7 +64,7 @@ static bool tell_apart(const moe_source_t *source, const moe_places_t *places,
   const moe_rank_t *rank[MOE_MAX_PARTS];
   for (unsigned i = 0; i < places->n; i++) {
     rank[i] = places->of[i].value != NULL ? places->of[i].rank : NULL;
-    if (places->of[i].given != NULL) return false;
+    if (places->of[i].given != NULL || places->of[i].limited) return false;
   }
   if (places->n != 1) return parts_differ(source, places->n, rank, group);
   if (rank[0] == NULL || rank[0]->source != source) return false;
@@ -563,7 +563,7 @@ moe_found_t *moe_match_buffers(moe_builder_t *b, const ir_op_t *op,
       continue;
     b->places = fact->places;
     for (unsigned i = 0; i < fact->places->n; i++)
-      if (fact->places->of[i].given != NULL) {
+      if (fact->places->of[i].given != NULL || fact->places->of[i].limited) {
         moe_fail(b, op, "routes have places of their own");
         return NULL;
       }

@@ -87,7 +87,8 @@ typedef struct moe_rank {
   const moe_source_t *source;
   moe_order_t order;
   bool reverse;
-  bool gaps;    /* some routes have a negative number instead */
+  bool gaps;          /* some routes have a negative number instead */
+  const expr_t *most; /* greater numbers are this one instead; NULL: none is */
   double exact; /* the type in which it is counted tells numbers below this */
   unsigned n_base, n_parts;
   const moe_source_t *base[MOE_MAX_PARTS];
@@ -103,7 +104,8 @@ typedef struct moe_place {
   const uint8_t *tag; /* of value */
   ir_value_t *given;  /* it is the rank where this is not 0; NULL: always */
   const uint8_t *given_tag;
-  bool always; /* given was NULL from the beginning */
+  bool limited; /* it is the rank where that is below the capacity */
+  bool always;  /* neither was asked from the beginning */
 } moe_place_t;
 
 /* Where routes are in the buffers of their experts: one value of rank for all

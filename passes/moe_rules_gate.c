@@ -408,6 +408,22 @@ static const moe_fact_t *count_routes(moe_facts_t *facts, ir_value_t *value,
   return out;
 }
 
+/* Whether a sum or maximum over all slots leaves each of a token's experts the
+ * rank of its route: one slot has the expert, and others add nothing to it. */
+static bool leaves_ranks(const moe_fact_t *gate, const ir_type_t *from,
+                         bool is_sum, unsigned reduced, unsigned kept) {
+  const moe_rank_t *rank = gate->rank;
+  int slot = moe_tag_find(from->rank, gate->tag, TAG_SLOT);
+  if (rank == NULL || rank->n_parts > 0 || gate->given != NULL || slot < 0 ||
+      reduced != TAG_SLOT || (kept & TAG_SLOT) != 0 ||
+      (kept & TAG_EXPERT) == 0 || !gate->source->distinct || !gate->off.known ||
+      from->dim[slot] != gate->source->k)
+    return false;
+  if (is_sum) return gate->off.x == 0;
+  return rank->most == NULL && gate->off.x <= rank->offset &&
+         (!rank->gaps || gate->off.x < 0);
+}
+
 const moe_fact_t *moe_rule_reduce(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   const ir_value_t *from = ir_in(op, 0);
@@ -445,7 +461,8 @@ const moe_fact_t *moe_rule_reduce(moe_facts_t *facts, ir_value_t *value) {
   bool over_slots = (reduced & TAG_SLOT) != 0;
   bool hits_once = gate->source->distinct && (reduced & TAG_INNER) == 0 &&
                    (gate->places == NULL || is_zero(gate->other));
-  out->rank = NULL; /* of what is left, nothing tells routes apart */
+  if (!leaves_ranks(gate, &from->type, is_sum, reduced, kept))
+    out->rank = NULL; /* of what is left, nothing tells routes apart */
   if (!is_sum && over_slots && gate->off.known && gate->on.known) {
     moe_forget_on(out);
     out->on = constant(fmax(gate->off.x, gate->on.x));

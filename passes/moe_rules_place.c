@@ -39,12 +39,16 @@ static const moe_fact_t *first_place(moe_facts_t *facts, ir_value_t *value,
 }
 
 /* A rank, or one that is kept below the capacity: *out_limit is its most. */
+static bool is_whole_rank(const moe_fact_t *fact) {
+  return fact->kind == FACT_RANK && fact->rank->most == NULL;
+}
+
 static const moe_fact_t *limited_rank(moe_facts_t *facts, ir_value_t **value,
                                       const expr_t **out_limit) {
   const ir_op_t *op = (*value)->def;
   *out_limit = NULL;
   while (op != NULL && op->code == OP_CAST &&
-         moe_fact(facts, *value)->kind != FACT_RANK) {
+         !is_whole_rank(moe_fact(facts, *value))) {
     *value = ir_in(op, 0);
     op = (*value)->def;
   }
@@ -55,11 +59,12 @@ static const moe_fact_t *limited_rank(moe_facts_t *facts, ir_value_t **value,
     *value = ir_in(op, 0); /* no rank is negative */
     op = (*value)->def;
   }
-  if (fact->kind == FACT_RANK || op == NULL || op->code != OP_MIN) return fact;
+  if (is_whole_rank(fact)) return fact;
+  if (op == NULL || op->code != OP_MIN) return &moe_no_fact;
   for (unsigned i = 0; i < 2; i++) {
     fact = moe_fact(facts, ir_in(op, i));
     *out_limit = moe_limit_number(facts, ir_in(op, 1 - i));
-    if (fact->kind != FACT_RANK || *out_limit == NULL ||
+    if (!is_whole_rank(fact) || *out_limit == NULL ||
         !rule_same_dims(&ir_in(op, i)->type, &(*value)->type))
       continue;
     *value = ir_in(op, i);
@@ -201,6 +206,55 @@ int moe_places_axis(const moe_source_t *source, const ir_value_t *value) {
   return axis >= 0 && value->type.dim[axis] == *source->capacity ? axis : -1;
 }
 
+/* Whether a rank says below the capacity which place a route has; *out_limited:
+ * and beyond it the last one instead of none. */
+static bool keeps_below(moe_facts_t *facts, const moe_rank_t *rank,
+                        const expr_t *capacity, bool *out_limited) {
+  *out_limited = false;
+  if (rank->most == NULL) return true;
+  int64_t n, most;
+  if (rank->most == capacity || (expr_is_const(capacity, &n) &&
+                                 expr_is_const(rank->most, &most) && most >= n))
+    return true;
+  *out_limited = rank->most ==
+                 moe_plus(facts->pool, capacity, expr_const(facts->pool, -1));
+  return *out_limited;
+}
+
+static const moe_rank_t *without_most(moe_facts_t *facts,
+                                      const moe_rank_t *rank) {
+  if (rank->most == NULL) return rank;
+  moe_rank_t *copy = ARENA_NEW(facts->arena, moe_rank_t);
+  *copy = *rank;
+  copy->most = NULL;
+  return copy;
+}
+
+/* Where a number is the route's place. A condition that is the limit itself,
+ * however it was written, is known as such. */
+static moe_place_t place_of(moe_facts_t *facts, const moe_fact_t *fact,
+                            ir_value_t *number, bool limited) {
+  moe_place_t place = {.rank = without_most(facts, fact->rank),
+                       .value = number,
+                       .tag = fact->tag,
+                       .given = fact->given,
+                       .given_tag = fact->given_tag,
+                       .limited = limited,
+                       .always = fact->given == NULL && !limited};
+  const moe_condition_t limit = {.source = fact->source,
+                                 .rank = place.rank,
+                                 .capacity = *fact->source->capacity};
+  bool exact;
+  if (place.given != NULL &&
+      moe_limits_rank(facts, &limit, place.given, place.given_tag, true,
+                      &exact) &&
+      exact) {
+    place.given = NULL;
+    place.limited = true;
+  }
+  return place;
+}
+
 const moe_fact_t *moe_rule_place(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   if (op->code != OP_EQ) return NULL;
@@ -217,7 +271,9 @@ const moe_fact_t *moe_rule_place(moe_facts_t *facts, ir_value_t *value) {
   unsigned shift = value->type.rank - number->type.rank;
   const moe_source_t *source = fact->source;
   const expr_t *capacity = count->type.dim[axis];
-  if ((d >= shift && !rule_is_one(number->type.dim[d - shift])) ||
+  bool limited;
+  if (!keeps_below(facts, fact->rank, capacity, &limited) ||
+      (d >= shift && !rule_is_one(number->type.dim[d - shift])) ||
       (*source->capacity != NULL && *source->capacity != capacity) ||
       !is_exact(fact->rank, capacity) ||
       all_places(facts, source, capacity) == NULL)
@@ -231,12 +287,7 @@ const moe_fact_t *moe_rule_place(moe_facts_t *facts, ir_value_t *value) {
   out->tag[d] = TAG_PLACE;
   moe_places_t *places = ARENA_NEW(facts->arena, moe_places_t);
   places->n = 1;
-  places->of[0] = (moe_place_t){.rank = fact->rank,
-                                .value = number,
-                                .tag = fact->tag,
-                                .given = fact->given,
-                                .given_tag = fact->given_tag,
-                                .always = fact->given == NULL};
+  places->of[0] = place_of(facts, fact, number, limited);
   out->places = places;
   out->on = (moe_constant_t){true, 1};
   out->other = out->off = (moe_constant_t){true, 0};

@@ -78,7 +78,7 @@ static bool has_same_base(const moe_rank_t *rank, const moe_source_t *source,
 bool moe_same_numbering(const moe_rank_t *a, const moe_rank_t *b) {
   if (a == b) return true;
   if (a->counted != b->counted || a->source != b->source ||
-      a->order != b->order || a->reverse != b->reverse ||
+      a->order != b->order || a->reverse != b->reverse || a->most != b->most ||
       a->n_base != b->n_base || a->n_parts != b->n_parts)
     return false;
   for (unsigned i = 0; i < a->n_base; i++)
@@ -193,6 +193,7 @@ static const moe_rank_t *limited_rank(moe_facts_t *facts, ir_value_t *value,
   const expr_t *limit = moe_limit_number(facts, ir_in(op, 1));
   if (fact->kind != FACT_GATE || fact->rank == NULL || fact->given != NULL ||
       fact->places != NULL || fact->source != source || fact->rank->gaps ||
+      fact->rank->most != NULL ||
       fact->rank->offset != floor(fact->rank->offset) ||
       fabs(fact->rank->offset) > 1 || isfinite(fact->rank->exact) ||
       !rule_same_dims(&ir_in(op, 0)->type, &value->type))
@@ -264,7 +265,8 @@ const moe_fact_t *moe_rank_of_token(moe_facts_t *facts, ir_value_t *value,
     return NULL;
   bool has_slots = (moe_tag_union(value->type.rank, out->tag) & TAG_SLOT) != 0;
   bool picks = is_sum ? gate->off.x == 0
-                      : gate->off.x <= gate->rank->offset && !gate->rank->gaps;
+                      : gate->off.x <= gate->rank->offset &&
+                            !gate->rank->gaps && gate->rank->most == NULL;
   if (!picks || (!has_slots && !rule_is_one(gate->source->k))) return NULL;
   out->kind = FACT_RANK;
   out->off = unknown;
@@ -327,7 +329,7 @@ static const moe_rank_t *behind(moe_facts_t *facts, const moe_rank_t *rank,
                                 const moe_fact_t *total) {
   const moe_rank_t *by = counted_by(facts, total);
   if (by == NULL || by->counted != rank->counted || rank->n_parts > 0 ||
-      rank->gaps || has_base(by, rank->source) ||
+      rank->gaps || rank->most != NULL || has_base(by, rank->source) ||
       rank->n_base + by->n_base > MOE_MAX_PARTS)
     return NULL;
   moe_rank_t *copy = ARENA_NEW(facts->arena, moe_rank_t);
@@ -408,6 +410,24 @@ static const moe_rank_t *with_gaps(moe_facts_t *facts, const ir_op_t *op,
   return copy;
 }
 
+/* Whether what numbers are kept to is at least x, too. */
+static bool is_least(const moe_rank_t *rank, double x) {
+  int64_t least;
+  return rank->most == NULL ||
+         (expr_lower_bound(rank->most, &least) && (double)least >= x);
+}
+
+/* Numbers that are kept to the most that a buffer has places for, say. */
+static const moe_rank_t *at_most(moe_facts_t *facts, const moe_rank_t *rank,
+                                 const ir_value_t *most) {
+  const expr_t *limit = moe_limit_number(facts, most);
+  if (limit == NULL || rank->most != NULL || rank->n_parts > 0) return NULL;
+  moe_rank_t *copy = ARENA_NEW(facts->arena, moe_rank_t);
+  *copy = *rank;
+  copy->most = limit;
+  return copy;
+}
+
 /* A choice of something else where the rank is below 0, which no rank that
  * counts from 0 is: as indices from the end are brought to others. */
 static bool is_never_negative(const ir_op_t *op, unsigned i,
@@ -415,15 +435,21 @@ static bool is_never_negative(const ir_op_t *op, unsigned i,
   double zero;
   const ir_op_t *below = op->code == OP_SELECT ? ir_in(op, 0)->def : NULL;
   return i == 2 && below != NULL && below->code == OP_LT && !rank->gaps &&
-         rank->offset >= 0 && ir_in(below, 0) == ir_in(op, 2) &&
+         rank->offset >= 0 && is_least(rank, 0) &&
+         ir_in(below, 0) == ir_in(op, 2) &&
          moe_fill_number(ir_in(below, 1), &zero) && zero <= 0;
 }
 
 /* The rank where an indicator says so, 0 elsewhere. */
 static const moe_rank_t *where_given(moe_facts_t *facts, ir_value_t *value,
                                      unsigned i, moe_fact_t *out) {
-  ir_value_t *other = ir_in(value->def, 1 - i);
-  const moe_rank_t *rank = moe_fact(facts, ir_in(value->def, i))->rank;
+  const ir_op_t *op = value->def;
+  bool chosen = op->code == OP_SELECT;
+  ir_value_t *other = ir_in(op, chosen ? 0 : 1 - i);
+  const moe_rank_t *rank = moe_fact(facts, ir_in(op, i))->rank;
+  double zero;
+  if (chosen && (i != 1 || !moe_fill_number(ir_in(op, 2), &zero) || zero != 0))
+    return NULL;
   uint8_t *tag = ARENA_ARRAY(facts->arena, uint8_t, IR_MAX_RANK);
   if (out->given != NULL || rank->gaps || !moe_is_indicator(other) ||
       !moe_tags_broadcast(&value->type, out->tag, &other->type, tag) ||
@@ -443,15 +469,28 @@ static const moe_rank_t *rank_of_result(moe_facts_t *facts, ir_value_t *value,
   const moe_rank_t *rank = moe_fact(facts, ir_in(op, i))->rank;
   if (op->code == OP_CAST) return rank;
   if (is_chosen_one(op, i, on) || is_never_negative(op, i, rank)) return rank;
-  if (op->code == OP_SELECT) return with_gaps(facts, op, i, rank);
+  if (op->code == OP_SELECT) {
+    const moe_rank_t *gaps = with_gaps(facts, op, i, rank);
+    return gaps != NULL ? gaps : where_given(facts, value, i, out);
+  }
   if (op->n_in != 2) return NULL;
   ir_value_t *other = ir_in(op, 1 - i);
   const moe_fact_t *with = moe_fact(facts, other);
-  bool steady = out->given == NULL; /* elsewhere it is 0, and has to stay so */
+  /* elsewhere it is 0, and has to stay so */
+  bool steady = out->given == NULL, counts = steady && rank->most == NULL;
+  double least;
   switch (op->code) {
+    case OP_MIN:
+      return steady ? at_most(facts, rank, other) : NULL;
+    case OP_MAX: /* with what no number is below */
+      return moe_fill_number(other, &least) && least <= rank->offset &&
+                     !rank->gaps && (steady || least <= 0) &&
+                     is_least(rank, least)
+                 ? rank
+                 : NULL;
     case OP_ADD:
       if (is_number(on[1 - i], 0)) return rank;
-      if (!steady) return NULL;
+      if (!counts) return NULL;
       if (on[1 - i].known)
         return rank->gaps && on[1 - i].x > 0
                    ? NULL
@@ -460,7 +499,7 @@ static const moe_rank_t *rank_of_result(moe_facts_t *facts, ir_value_t *value,
                  ? behind(facts, rank, with)
                  : NULL;
     case OP_SUB:
-      return i == 0 && on[1].known && steady && !(rank->gaps && on[1].x < 0)
+      return i == 0 && on[1].known && counts && !(rank->gaps && on[1].x < 0)
                  ? shifted(facts, rank, -on[1].x)
                  : NULL;
     case OP_MUL:
@@ -492,7 +531,9 @@ bool moe_same_places(const moe_places_t *a, const moe_places_t *b) {
 static bool same_numbers(const moe_places_t *a, const moe_places_t *b) {
   bool same = a->n == b->n, always = true;
   for (unsigned i = 0; same && i < a->n; i++) {
-    same = a->of[i].value == b->of[i].value && a->of[i].given == b->of[i].given;
+    same = a->of[i].value == b->of[i].value &&
+           a->of[i].given == b->of[i].given &&
+           a->of[i].limited == b->of[i].limited;
     always = always && a->of[i].always && b->of[i].always;
   }
   return same || (always && moe_same_places(a, b));
@@ -533,16 +574,22 @@ static const moe_places_t *settle(moe_facts_t *facts, const ir_value_t *value,
   if (!moe_tags_broadcast(&value->type, out->tag, &factor->type, tag))
     return places;
   for (unsigned j = 0; j < places->n; j++) {
-    const moe_condition_t given = {.source = out->source,
-                                   .given = places->of[j].given,
-                                   .tag = places->of[j].given_tag};
-    if (given.given == NULL || !moe_vanishes(facts, &given, factor, tag))
-      continue;
+    const moe_place_t *of = &places->of[j];
+    const moe_condition_t given = {
+        .source = out->source, .given = of->given, .tag = of->given_tag};
+    const moe_condition_t limit = {.source = out->source,
+                                   .rank = of->rank,
+                                   .capacity = *out->source->capacity};
+    bool is_given =
+        of->given != NULL && moe_vanishes(facts, &given, factor, tag);
+    bool is_below = of->limited && moe_vanishes(facts, &limit, factor, tag);
+    if (!is_given && !is_below) continue;
     if (copy == NULL) {
       copy = ARENA_NEW(facts->arena, moe_places_t);
       *copy = *places;
     }
-    copy->of[j].given = NULL;
+    if (is_given) copy->of[j].given = NULL;
+    if (is_below) copy->of[j].limited = false;
   }
   return copy != NULL ? copy : places;
 }
@@ -551,6 +598,7 @@ void moe_gate_ranks(moe_facts_t *facts, ir_value_t *value,
                     const moe_constant_t *on, moe_fact_t *out) {
   const ir_op_t *op = value->def;
   bool joins = false;
+  double zero;
   for (unsigned i = 0; i < op->n_in; i++) {
     const moe_fact_t *fact = moe_fact(facts, ir_in(op, i));
     if (fact->kind != FACT_GATE) continue;
@@ -569,8 +617,11 @@ void moe_gate_ranks(moe_facts_t *facts, ir_value_t *value,
       return;
     }
     out->places = fact->places;
-    if ((op->code == OP_MUL || op->code == OP_AND) && op->n_in == 2)
-      out->places = settle(facts, value, out, out->places, 1 - i);
+    bool product = op->code == OP_MUL || op->code == OP_AND;
+    bool chosen = op->code == OP_SELECT && i == 1 &&
+                  moe_fill_number(ir_in(op, 2), &zero) && zero == 0;
+    if (product || chosen)
+      out->places = settle(facts, value, out, out->places, chosen ? 0 : 1 - i);
   }
   if (joins) out->places = join_places(facts, out->source, op);
 }
@@ -599,7 +650,8 @@ const moe_fact_t *moe_rule_concat_ranks(moe_facts_t *facts, ir_value_t *value) {
   for (unsigned i = 0; i < op->n_in; i++) {
     const moe_fact_t *fact = moe_fact(facts, ir_in(op, i));
     if (fact->kind != FACT_RANK || fact->given != NULL || fact->rank->gaps ||
-        fact->rank->n_parts > 0 || fact->tag[axis] != TAG_INNER ||
+        fact->rank->most != NULL || fact->rank->n_parts > 0 ||
+        fact->tag[axis] != TAG_INNER ||
         fact->rank->offset != first->rank->offset ||
         !rule_is_one(ir_in(op, i)->type.dim[axis]) ||
         memcmp(fact->tag, first->tag, value->type.rank) != 0)
