@@ -29,6 +29,7 @@
 #include "passes/moe_table.h"
 #include "passes/moe_tell.h"
 #include "passes/moe_tiles.h"
+#include "passes/moe_tree.h"
 
 enum {
   NEAREST = 16,      /* routers that a sum may be about, and as many masks */
@@ -528,6 +529,11 @@ static moe_facts_t *find_facts(pass_ctx_t *ctx, ir_func_t *func) {
   ir_renumber(func);
   moe_facts_t *facts = moe_facts_create(ctx->scratch, func);
   moe_know_levels(facts, levels);
+  if (moe_write_trees(ctx, func, facts)) {
+    ir_renumber(func);
+    facts = moe_facts_create(ctx->scratch, func);
+    moe_know_levels(facts, levels);
+  }
   const moe_table_t *tables = moe_find_tables(ctx, func, facts);
   ir_renumber(func);
   facts = moe_facts_create(ctx->scratch, func);

@@ -507,8 +507,7 @@ static void set_compared(finder_t *f, const candidate_t *c, moe_table_t *t) {
 
 /* ---- Conditions ---------------------------------------------------------- */
 
-/* What an expert might give: behind views and arithmetic there is a product. */
-static bool is_product(const ir_value_t *value) {
+bool moe_is_product(const ir_value_t *value) {
   enum { MAX_ARITHMETIC = 8 };
   for (unsigned i = 0; i < MAX_ARITHMETIC && value->def != NULL; i++) {
     const ir_op_t *op = value->def;
@@ -536,10 +535,10 @@ static unsigned sides_of(const ir_value_t *value, unsigned side,
     const ir_value_t *other =
         op->n_in == 2 ? op->in[1 - use->index].value : NULL;
     if (op->code == OP_SELECT && use->index == 0) {
-      if (is_product(op->in[1].value) && is_product(op->in[2].value))
+      if (moe_is_product(op->in[1].value) && moe_is_product(op->in[2].value))
         found |= WHERE | WHERE_NOT;
     } else if (op->code == OP_NONZERO ||
-               (op->code == OP_MUL && is_product(other))) {
+               (op->code == OP_MUL && moe_is_product(other))) {
       found |= side;
     } else if (op->code == OP_NOT ||
                (op->code == OP_SUB && use->index == 1 &&

@@ -25,6 +25,8 @@ typedef struct moe_table {
  * reads those unless a layer is found. */
 moe_table_t *moe_find_tables(pass_ctx_t *ctx, ir_func_t *func,
                              moe_facts_t *facts);
+/* What an expert might give: behind views and arithmetic there is a product. */
+bool moe_is_product(const ir_value_t *value);
 /* Notes the facts of the routers. */
 void moe_note_tables(moe_facts_t *facts, const moe_table_t *tables);
 
