@@ -2,9 +2,17 @@
  *
  * Results of all experts may be joined first, and so may the numbers of their
  * tokens; one scatter adds them then. What is computed in between is read for
- * each expert alone: of what was joined, its own piece. */
+ * each expert alone: of what was joined, its own piece. Where each token has
+ * one expert, rows may also be written, or put in the order of their tokens. */
 #include "passes/moe_read.h"
 #include "passes/moe_rules.h"
+
+/* Whether a type tells the numbers of rows apart. */
+static bool counts_rows(dtype_t dtype) {
+  enum { ENOUGH = 32 };
+  return (dtype_is_integer(dtype) || dtype_is_float(dtype)) &&
+         dtype_bits(dtype) >= ENOUGH;
+}
 
 const ir_op_t *moe_pieces_of(moe_builder_t *b, const ir_value_t *index) {
   enum { MAX_STEPS = 6 };
@@ -12,7 +20,8 @@ const ir_op_t *moe_pieces_of(moe_builder_t *b, const ir_value_t *index) {
   for (unsigned i = 0; op != NULL && i < MAX_STEPS; i++) {
     if (op->code == OP_CONCAT) break;
     const ir_type_t *to = &op->out[0].type;
-    bool view = op->code == OP_CAST || op->code == OP_RESHAPE;
+    bool view = (op->code == OP_CAST && counts_rows(to->dtype)) ||
+                op->code == OP_RESHAPE;
     /* one number for all features of a row */
     bool copies = op->code == OP_EXPAND && to->rank == index->type.rank &&
                   ir_in(op, 0)->type.rank == to->rank &&
@@ -22,8 +31,7 @@ const ir_op_t *moe_pieces_of(moe_builder_t *b, const ir_value_t *index) {
     op = ir_in(op, 0)->def;
   }
   if (op == NULL || op->code != OP_CONCAT ||
-      ir_get_int(op, ATTR_CONCAT_axis) != 0 ||
-      op->out[0].type.dim[0] != index->type.dim[0])
+      ir_get_int(op, ATTR_CONCAT_axis) != 0)
     return NULL;
   for (unsigned d = 1; d < op->out[0].type.rank; d++)
     if (!rule_is_one(op->out[0].type.dim[d])) return NULL;
@@ -34,7 +42,88 @@ const ir_op_t *moe_pieces_of(moe_builder_t *b, const ir_value_t *index) {
         !moe_is_token_number(b->facts, fact))
       return NULL;
   }
-  return op;
+  const expr_t *size = op->out[0].type.dim[0], *rows = index->type.dim[0];
+  if (size == rows) return op;
+  const moe_fact_t *first = moe_fact(b->facts, ir_in(op, 0));
+  return moe_are_equal(b->facts, first->source, -1, size, rows) ? op : NULL;
+}
+
+bool moe_pieces_are_apart(moe_builder_t *b, const ir_op_t *pieces) {
+  const moe_source_t *source = moe_fact(b->facts, ir_in(pieces, 0))->source;
+  bool *seen = ARENA_ARRAY(b->arena, bool, (size_t)source->experts);
+  if (!source->distinct || !rule_is_one(source->k)) return false;
+  for (unsigned i = 0; i < pieces->n_in; i++) {
+    const moe_fact_t *fact = moe_fact(b->facts, ir_in(pieces, i));
+    if (fact->source != source || seen[fact->expert]) return false;
+    seen[fact->expert] = true;
+  }
+  return true;
+}
+
+/* Whether every token is in one of the pieces. */
+static bool are_all_pieces(moe_builder_t *b, const ir_op_t *pieces) {
+  const moe_source_t *source = moe_fact(b->facts, ir_in(pieces, 0))->source;
+  if (!moe_pieces_are_apart(b, pieces) || source->some || source->by_mask ||
+      (int64_t)pieces->n_in != source->experts)
+    return false;
+  for (unsigned i = 0; i < pieces->n_in; i++) {
+    const moe_fact_t *fact = moe_fact(b->facts, ir_in(pieces, i));
+    const moe_fact_t *mask = moe_fact(b->facts, ir_in(fact->space, 0));
+    if (mask->kind != FACT_GATE || !mask->on.known || mask->on.x == 0)
+      return false;
+  }
+  return true;
+}
+
+/* What all rows are sorted by, ascending; NULL: they are not. */
+static ir_value_t *sorted_by(const ir_value_t *index) {
+  const ir_op_t *op = index->def;
+  ir_value_t *place = ir_in(op, 0);
+  bool down = ir_get_int(op, ATTR_TOPK_largest) != 0;
+  if (index->index != 1 || index->type.rank != 1 ||
+      ir_get_int(op, ATTR_TOPK_sorted) == 0 ||
+      place->type.dim[0] != index->type.dim[0])
+    return NULL;
+  if (!down) return place;
+  return place->def != NULL && place->def->code == OP_NEG ? ir_in(place->def, 0)
+                                                          : NULL;
+}
+
+/* What an index of rows is the inverse of, if that has each number once: a
+ * sorting of it, or counting numbers written to its places. NULL: it is none.
+ */
+static ir_value_t *inverse_of(const ir_value_t *index) {
+  const ir_op_t *op = index->def;
+  while (op != NULL && (op->code == OP_CAST || op->code == OP_RESHAPE) &&
+         counts_rows(ir_in(op, 0)->type.dtype)) {
+    index = ir_in(op, 0);
+    op = index->def;
+  }
+  if (op == NULL || index->type.rank == 0) return NULL;
+  if (op->code == OP_TOPK) return sorted_by(index);
+  bool scatters = op->code == OP_SCATTER_ELEMENTS || op->code == OP_SCATTER_ND;
+  if (!scatters || index->type.rank != 1 || !rule_scatters_by(op, "none") ||
+      !counts_rows(index->type.dtype) ||
+      ir_in(op, 2)->type.dim[0] != index->type.dim[0] ||
+      !rule_counts_along(ir_in(op, 2), 0))
+    return NULL;
+  return ir_in(op, 1);
+}
+
+bool moe_may_put_back(const ir_op_t *op) {
+  return op->code == OP_GATHER && ir_get_int(op, ATTR_GATHER_axis) == 0 &&
+         ir_in(op, 1)->type.rank == 1 && inverse_of(ir_in(op, 1)) != NULL;
+}
+
+const ir_op_t *moe_pieces_put_back(moe_builder_t *b, const ir_op_t *op) {
+  if (!moe_may_put_back(op)) return NULL;
+  const ir_value_t *index = ir_in(op, 1);
+  const ir_type_t *rows = &ir_in(op, 0)->type;
+  if (index->type.dim[0] != rows->dim[0]) return NULL;
+  const ir_op_t *pieces = moe_pieces_of(b, inverse_of(index));
+  if (pieces == NULL || !are_all_pieces(b, pieces)) return NULL;
+  const moe_source_t *source = moe_fact(b->facts, ir_in(pieces, 0))->source;
+  return rows->dim[0] == source->tokens ? pieces : NULL;
 }
 
 /* Which of the pieces is the layout's. */

@@ -143,7 +143,9 @@ static moe_term_t *read_elementwise(moe_builder_t *b, ir_value_t *value,
 static bool renames_rows(moe_builder_t *b, const ir_type_t *to,
                          const uint8_t *tag, const ir_type_t *from,
                          const moe_layout_t *layout) {
-  bool renames = layout->kind == LAYOUT_SORTED && from->rank == to->rank;
+  bool renames =
+      (layout->kind == LAYOUT_SORTED || layout->kind == LAYOUT_PIECE) &&
+      from->rank == to->rank;
   for (unsigned d = 0; renames && d < to->rank; d++)
     renames = from->dim[d] == to->dim[d] ||
               (tag[d] == TAG_ROW && moe_are_equal(b->facts, layout->source, -1,

@@ -55,6 +55,13 @@ moe_term_t *moe_row_leaf(moe_builder_t *b, ir_value_t *value,
  * The concat of the tokens of masks' rows that an index is; NULL: it is none.
  */
 const ir_op_t *moe_pieces_of(moe_builder_t *b, const ir_value_t *index);
+/* Whether no token is in two of the pieces. */
+bool moe_pieces_are_apart(moe_builder_t *b, const ir_op_t *pieces);
+/* Whether it gathers rows by an inverse of what may be an order of them. */
+bool moe_may_put_back(const ir_op_t *op);
+/* The concat of the numbers of all tokens, each once, to which it brings the
+ * rows back; NULL: it does something else. */
+const ir_op_t *moe_pieces_put_back(moe_builder_t *b, const ir_op_t *op);
 /* The layout of a piece where it stands alone; other layouts are their own. */
 const moe_layout_t *moe_rows_of(moe_builder_t *b, const moe_layout_t *layout);
 /* A gather with the tokens of all pieces. */

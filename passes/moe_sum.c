@@ -59,7 +59,20 @@ static bool scattered_rows(moe_builder_t *b, const ir_op_t *op,
   return true;
 }
 
-/* Rows of the masks of several experts, added at once. */
+/* The rows of each of the pieces. */
+static void add_pieces(moe_builder_t *b, const ir_op_t *pieces,
+                       ir_value_t *rows, const ir_op_t *at, moe_sum_t *sum) {
+  for (unsigned i = 0; i < pieces->n_in; i++) {
+    const moe_fact_t *fact = moe_fact(b->facts, ir_in(pieces, i));
+    moe_part_t *part = add_part(
+        b, sum, rows, at,
+        moe_layout(b, LAYOUT_PIECE, fact->source, pieces, fact->expert));
+    memset(part->tag, TAG_INNER, sizeof part->tag);
+    part->tag[0] = TAG_ROW;
+  }
+}
+
+/* Rows of the masks of several experts, added or written at once. */
 static bool joined_rows(moe_builder_t *b, const ir_op_t *op, moe_sum_t *sum) {
   ir_value_t *rows = ir_in(op, 2);
   const ir_value_t *index = ir_in(op, 1);
@@ -77,14 +90,18 @@ static bool joined_rows(moe_builder_t *b, const ir_op_t *op, moe_sum_t *sum) {
     const moe_fact_t *fact = moe_fact(b->facts, ir_in(pieces, i));
     if (to->dim[0] != fact->source->tokens) return false;
   }
-  for (unsigned i = 0; i < pieces->n_in; i++) {
-    const moe_fact_t *fact = moe_fact(b->facts, ir_in(pieces, i));
-    moe_part_t *part = add_part(
-        b, sum, rows, op,
-        moe_layout(b, LAYOUT_PIECE, fact->source, pieces, fact->expert));
-    memset(part->tag, TAG_INNER, sizeof part->tag);
-    part->tag[0] = TAG_ROW;
-  }
+  if (!rule_scatters_by(op, "add") &&
+      (!rule_scatters_by(op, "none") || !moe_pieces_are_apart(b, pieces)))
+    return false;
+  add_pieces(b, pieces, rows, op, sum);
+  return true;
+}
+
+/* Rows of all experts in the order of their tokens. */
+static bool rows_put_back(moe_builder_t *b, const ir_op_t *op, moe_sum_t *sum) {
+  const ir_op_t *pieces = moe_pieces_put_back(b, op);
+  if (pieces == NULL) return false;
+  add_pieces(b, pieces, ir_in(op, 0), op, sum);
   return true;
 }
 
@@ -307,8 +324,12 @@ static bool scatter_parts(moe_builder_t *b, const ir_op_t *op, moe_sum_t *sum,
   double zero;
   ir_value_t *into = ir_in(op, 0);
   bool from_zero = rule_splat_float(into, &zero) && zero == 0;
-  if (rule_scatters_by(op, "add") && joined_rows(b, op, sum)) {
-    if (!from_zero) take_apart(b, into, sum, depth + 1);
+  const unsigned first = sum->n;
+  if (joined_rows(b, op, sum)) {
+    bool adds = rule_scatters_by(op, "add");
+    if (adds && !from_zero) take_apart(b, into, sum, depth + 1);
+    for (unsigned i = first; !adds && !from_zero && i < sum->n; i++)
+      sum->part[i].over = into;
     return true;
   }
   if (!scatter_part(b, op, from_zero, sum)) return false;
@@ -438,6 +459,8 @@ bool moe_is_sum(const ir_op_t *op) {
     case OP_IF:
     case OP_SELECT:
       return true;
+    case OP_GATHER:
+      return moe_may_put_back(op);
     default:
       return false;
   }
@@ -504,6 +527,7 @@ static void take_apart(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
       (choices_and_other(b, value, sum) || choice_parts(b, value, sum, depth)))
     return;
   if (deeper && op->code == OP_REDUCE_SUM && stacked_part(b, op, sum)) return;
+  if (deeper && op->code == OP_GATHER && rows_put_back(b, op, sum)) return;
   if (deeper && op->code == OP_RESHAPE && reshaped_parts(b, op, sum, depth))
     return;
   if (deeper && op->code == OP_IF && branch_parts(b, value, sum, depth)) return;

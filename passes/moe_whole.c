@@ -37,7 +37,7 @@ typedef struct sum {
   const expr_t *size, *routes;
 } sum_t;
 
-/* Whether rows are those of a mask: all that goes with them has their number
+/* Whether rows are those of a mask: most that goes with them has their number
  * from the mask, also where the rows of several are joined. */
 static bool is_of_mask(moe_facts_t *facts, const expr_t *size) {
   int64_t index;
@@ -49,13 +49,28 @@ static bool is_of_mask(moe_facts_t *facts, const expr_t *size) {
          rule_has_one_element(&number->type);
 }
 
+/* Whether rows come back in the order of their tokens, as many as there are:
+ * they are written to places of their own, or sorted by these. */
+static bool comes_back(const ir_func_t *func, const expr_t *size) {
+  for (const ir_op_t *op = ir_walk_first(func); op != NULL;
+       op = ir_walk_next(op)) {
+    bool all = op->code == OP_SCATTER_ELEMENTS || op->code == OP_SCATTER_ND ||
+               op->code == OP_TOPK;
+    if (all && op->out[0].type.rank > 0 && op->out[0].type.dim[0] == size)
+      return true;
+  }
+  return false;
+}
+
 /* Whether it has all routes, by the sizes of its experts' groups. */
-static bool find_sum(moe_facts_t *facts, ir_op_t *op, sum_t *out) {
+static bool find_sum(moe_facts_t *facts, const ir_func_t *func, ir_op_t *op,
+                     sum_t *out) {
   int64_t axis = ir_get_int(op, ATTR_CONCAT_axis);
   if (axis < 0) axis += op->out[0].type.rank;
   const expr_t *size = op->out[0].type.dim[axis];
   if (op->n_in < 2 || size->n_terms < 2 ||
-      is_of_mask(facts, ir_in(op, 0)->type.dim[axis]))
+      (is_of_mask(facts, ir_in(op, 0)->type.dim[axis]) &&
+       !comes_back(func, size)))
     return false;
   const moe_source_t *source = moe_source_of_size(facts, size);
   if (source == NULL || source->routes == size ||
@@ -224,7 +239,7 @@ moec_status_t run_moe_whole(pass_ctx_t *ctx, ir_func_t *func) {
   sum_t *sum = ARENA_ARRAY(ctx->scratch, sum_t, n);
   n = 0;
   for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
-    if (op->code == OP_CONCAT && find_sum(facts, op, &sum[n])) n++;
+    if (op->code == OP_CONCAT && find_sum(facts, func, op, &sum[n])) n++;
   for (unsigned i = 0; i < n; i++) rename_rows(w, &sum[i]);
   if (!w->found) return MOEC_OK;
   find_rests(w, func);
