@@ -14,6 +14,7 @@
 #include "passes/moe_buffer.h"
 #include "passes/moe_choice.h"
 #include "passes/moe_describe.h"
+#include "passes/moe_fewer.h"
 #include "passes/moe_integers.h"
 #include "passes/moe_joint.h"
 #include "passes/moe_levels.h"
@@ -519,11 +520,35 @@ static void write_all(search_t *s) {
   }
 }
 
+/* Tells facts of routers that were written, in program order: each may be made
+ * of others in front of it. */
+static void know_written(moe_facts_t *facts, const moe_joint_t *joints,
+                         const moe_fewer_t *fewer) {
+  for (unsigned done = 0;;) {
+    unsigned first = facts->n_values;
+    const moe_fewer_t *next = NULL;
+    for (const moe_joint_t *j = joints; j != NULL; j = j->next)
+      if (j->all->number >= done && j->all->number < first)
+        first = j->all->number;
+    for (const moe_fewer_t *f = fewer; f != NULL; f = f->next)
+      if (f->index->number >= done && f->index->number < first) {
+        first = f->index->number;
+        next = f;
+      }
+    if (first == facts->n_values) return;
+    if (next != NULL) moe_know_fewer(facts, next);
+    for (const moe_joint_t *j = joints; j != NULL; j = j->next)
+      if (j->all->number == first) moe_fact(facts, j->all);
+    done = first + 1;
+  }
+}
+
 /* Facts of a function in which routers that are made of others have choices. */
 static moe_facts_t *find_facts(pass_ctx_t *ctx, ir_func_t *func) {
   enum { MAX_ROUNDS = MOE_MAX_PARTS };
   moe_nest_t *nests = NULL;
   moe_joint_t *joints = NULL;
+  moe_fewer_t *fewer = NULL;
   moe_write_tiles(ctx, func);
   const moe_levels_t *levels = moe_write_levels(ctx, func);
   ir_renumber(func);
@@ -545,13 +570,14 @@ static moe_facts_t *find_facts(pass_ctx_t *ctx, ir_func_t *func) {
     facts = moe_facts_create(ctx->scratch, func);
     moe_know_levels(facts, levels);
     moe_note_tables(facts, tables);
-    moe_know_joints(facts, joints);
+    know_written(facts, joints, fewer);
     for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
       find_picked(facts, op);
     moe_note_masks(facts, masks);
     moe_know_nests(facts, nests);
-    if (i == MAX_ROUNDS || !moe_write_joints(ctx, func, facts, &joints, &nests))
-      return facts;
+    if (i == MAX_ROUNDS) return facts;
+    bool wrote = moe_write_joints(ctx, func, facts, &joints, &nests);
+    if (!moe_write_fewer(ctx, func, facts, &fewer) && !wrote) return facts;
   }
 }
 

@@ -136,10 +136,6 @@ void moe_know_nests(moe_facts_t *facts, moe_nest_t *nests) {
   }
 }
 
-void moe_know_joints(moe_facts_t *facts, const moe_joint_t *joints) {
-  for (; joints != NULL; joints = joints->next) moe_fact(facts, joints->all);
-}
-
 bool moe_write_joints(pass_ctx_t *ctx, ir_func_t *func, moe_facts_t *facts,
                       moe_joint_t **joints, moe_nest_t **nests) {
   bool wrote = false;

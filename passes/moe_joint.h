@@ -16,8 +16,7 @@ typedef struct moe_joint {
  */
 bool moe_write_joints(pass_ctx_t *ctx, ir_func_t *func, moe_facts_t *facts,
                       moe_joint_t **joints, moe_nest_t **nests);
-/* Tell new facts, before others are asked for, what the lists have. */
-void moe_know_joints(moe_facts_t *facts, const moe_joint_t *joints);
+/* Tells new facts, before others are asked for, what the list has. */
 void moe_know_nests(moe_facts_t *facts, moe_nest_t *nests);
 
 #endif
