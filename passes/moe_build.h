@@ -102,6 +102,21 @@ bool moe_is_whole(moe_facts_t *facts, const moe_source_t *source,
  * token has one expert: the same at the rows of this one. */
 ir_value_t *moe_unwritten(moe_builder_t *b, ir_value_t *value,
                           const moe_source_t *source, int64_t expert);
+/* The expert whose sorted rows begin there and are so many, -1: nobody's are.
+ */
+int64_t moe_expert_of_range(moe_facts_t *facts, const moe_source_t *source,
+                            const expr_t *start, const expr_t *length);
+/* moe_rows.c: whether an index numbers those of the sorted rows that one expert
+ * has, in order: from its start on, or where a mask of all of them is true. */
+typedef struct moe_own_rows {
+  const moe_source_t *source;
+  const ir_op_t *space; /* what has sorted; NULL: anything */
+  int64_t expert;
+} moe_own_rows_t;
+bool moe_own_rows(moe_facts_t *facts, const ir_value_t *index,
+                  moe_own_rows_t *out);
+bool moe_are_own_rows(moe_facts_t *facts, const ir_value_t *index,
+                      const moe_layout_t *group);
 /* The numbers of all sorted tokens or routes, of which an index takes those of
  * one expert; FACT_NONE: it does not. */
 const moe_fact_t *moe_group_of(moe_facts_t *facts, const ir_value_t *index,

@@ -109,14 +109,15 @@ static bool evaluate(moe_samples_t *all, unsigned number, const expr_t *e,
                      int64_t *out);
 
 /* An element of counts of the experts' routes, or of what lies before them. */
-static bool count_in(const moe_samples_t *all, unsigned number,
+static void count_in(const moe_samples_t *all, unsigned number,
                      const moe_fact_t *fact, int64_t index, int64_t *out) {
-  bool is_count = fact->kind == FACT_COUNT;
-  int64_t at = fact->first + index, end = all->source->experts + !is_count;
-  if (at < 0 || at >= end) return false;
-  *out = start_of(all, number, at);
-  if (is_count) *out = start_of(all, number, at + 1) - *out;
-  return true;
+  const int64_t at = fact->first + index, end = all->source->experts;
+  if (fact->kind == FACT_BOUND) /* behind the last one there is nothing */
+    *out = at < 0 ? 0 : start_of(all, number, least(at, end));
+  else if (at < 0 || at >= end)
+    *out = 0;
+  else
+    *out = start_of(all, number, at + 1) - start_of(all, number, at);
 }
 
 /* An element of integers that are computed from such counts: a number that
@@ -129,7 +130,7 @@ static bool number_in(moe_samples_t *all, unsigned number,
     bool counts = fact->kind == FACT_COUNT || fact->kind == FACT_BOUND;
     const ir_op_t *op = value->def;
     if (counts && fact->source == all->source) {
-      if (!count_in(all, number, fact, index, out)) return false;
+      count_in(all, number, fact, index, out);
       break;
     }
     if (value->content != NULL) {
@@ -241,6 +242,8 @@ static void begin_sample(moe_samples_t *all, unsigned number,
             s->routes < INT64_C(1) << 40;
   if (!s->fits) return;
   if (!source->distinct) s->most = s->routes;
+  if (source->by_mask || source->some) /* routes may have no expert */
+    s->routes = s->routes * (int64_t)(number % 5) / 4;
   const int64_t others = (source->experts - 1) * s->most;
   s->own = least(s->routes, s->most);
   if (number >= SPREAD + MOST && s->own > 0)
@@ -428,31 +431,10 @@ bool moe_is_route_number(moe_facts_t *facts, const moe_fact_t *fact) {
   return is_number(facts, fact, true);
 }
 
-/* ---- Groups of sorted rows ----------------------------------------------- */
+/* ---- Ranges of rows ------------------------------------------------------ */
 
-/* The slice of rows that an index is, behind copies along features; as of all
- * expansions of rows, those of a single row are taken for none. */
-static const ir_op_t *sliced_rows(const ir_value_t *index) {
-  enum { MAX_VIEWS = 8 };
-  for (unsigned i = 0; i < MAX_VIEWS && index->def != NULL; i++) {
-    const ir_op_t *op = index->def;
-    if (op->code == OP_SLICE) return op;
-    if (op->code != OP_RESHAPE && op->code != OP_EXPAND) return NULL;
-    const ir_value_t *from = ir_in(op, 0);
-    if (index->type.rank == 0 || from->type.rank == 0) return NULL;
-    bool same = from->type.dim[0] == index->type.dim[0];
-    bool copies = op->code == OP_EXPAND &&
-                  from->type.rank == index->type.rank &&
-                  !rule_is_one(from->type.dim[0]);
-    if (!copies && (op->code != OP_RESHAPE || !same)) return NULL;
-    index = from;
-  }
-  return NULL;
-}
-
-/* The expert whose rows begin there and are so many, -1: nobody's are. */
-static int64_t expert_of_range(moe_facts_t *facts, const moe_source_t *source,
-                               const expr_t *start, const expr_t *length) {
+int64_t moe_expert_of_range(moe_facts_t *facts, const moe_source_t *source,
+                            const expr_t *start, const expr_t *length) {
   moe_samples_t *all = samples_of(facts, source);
   int64_t from[SPREAD], n[SPREAD];
   for (unsigned i = 0; i < SPREAD; i++)
@@ -470,36 +452,4 @@ static int64_t expert_of_range(moe_facts_t *facts, const moe_source_t *source,
       return e;
   }
   return -1;
-}
-
-static const moe_fact_t *find_group(moe_facts_t *facts, const ir_value_t *index,
-                                    int64_t *out_expert) {
-  const ir_op_t *op = sliced_rows(index);
-  if (op == NULL) return &moe_no_fact;
-  ir_value_t *all = ir_in(op, 0);
-  const moe_fact_t *fact = moe_fact(facts, all);
-  unsigned n;
-  const expr_t *const *start = ir_get_exprs(op, ATTR_SLICE_start, &n);
-  const expr_t *const *length = ir_get_exprs(op, ATTR_SLICE_length, &n);
-  const expr_t *const *step = ir_get_exprs(op, ATTR_SLICE_step, &n);
-  bool sorted = (fact->kind == FACT_TOKEN || fact->kind == FACT_ROUTE) &&
-                fact->space != NULL && fact->linear == NULL &&
-                fact->tag[0] == TAG_ROW && rule_is_one(step[0]);
-  for (unsigned d = 1; d < all->type.rank; d++)
-    sorted = sorted && rule_is_one(all->type.dim[d]);
-  if (!sorted) return &moe_no_fact;
-  *out_expert = expert_of_range(facts, fact->source, start[0], length[0]);
-  return *out_expert >= 0 ? fact : &moe_no_fact;
-}
-
-const moe_fact_t *moe_group_of(moe_facts_t *facts, const ir_value_t *index,
-                               int64_t *out_expert) {
-  if (index->number >= facts->n_values) return &moe_no_fact;
-  if (facts->groups == NULL)
-    facts->groups = ARENA_ARRAY(facts->arena, moe_group_t, facts->n_values);
-  moe_group_t *group = &facts->groups[index->number];
-  if (group->fact == NULL)
-    group->fact = find_group(facts, index, &group->expert);
-  *out_expert = group->expert;
-  return group->fact;
 }

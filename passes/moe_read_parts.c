@@ -280,51 +280,80 @@ moe_term_t *moe_read_concat(moe_builder_t *b, ir_value_t *value,
 
 /* ---- Ways back ----------------------------------------------------------- */
 
+/* Rows that are written to, or added to, those of the routes, one by one. */
+static bool writes_rows(const ir_op_t *op, const moe_source_t *source) {
+  const ir_value_t *index = ir_in(op, 1);
+  const ir_type_t *to = &op->out[0].type, *rows = &ir_in(op, 2)->type;
+  if (rows->rank != to->rank || to->dim[0] != source->routes ||
+      (!rule_scatters_by(op, "none") && !rule_scatters_by(op, "add")))
+    return false;
+  for (unsigned d = 1; d < to->rank; d++)
+    if (rows->dim[d] != to->dim[d]) return false;
+  return op->code == OP_SCATTER_ND
+             ? index->type.rank == 2 && rule_is_one(index->type.dim[1])
+             : ir_get_int(op, ATTR_SCATTER_ELEMENTS_axis) == 0;
+}
+
 /* One expert's rows where its mask over routes has them. */
 static bool writes_masked(moe_builder_t *b, const ir_op_t *op,
                           const moe_layout_t *layout) {
-  const ir_value_t *index = ir_in(op, 1);
   const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
-  const ir_type_t *to = &op->out[0].type, *rows = &ir_in(op, 2)->type;
   if (fact->source != layout->source || fact->linear == NULL ||
       fact->kind == FACT_TUPLE || fact->expert < 0 ||
-      !moe_is_route_number(b->facts, fact) || !rule_scatters_by(op, "none") ||
-      rows->rank != to->rank || to->dim[0] != layout->source->routes)
+      !moe_is_route_number(b->facts, fact) || !writes_rows(op, layout->source))
     return false;
   const moe_fact_t *mask = moe_fact(b->facts, ir_in(fact->space, 0));
-  if (!mask->on.known || mask->on.x == 0) return false;
-  for (unsigned d = 1; d < to->rank; d++)
-    if (rows->dim[d] != to->dim[d]) return false;
-  if (op->code == OP_SCATTER_ND)
-    return index->type.rank == 2 && rule_is_one(index->type.dim[1]);
-  return ir_get_int(op, ATTR_SCATTER_ELEMENTS_axis) == 0 &&
-         fact->tag[0] == TAG_ROW;
+  return mask->on.known && mask->on.x != 0 &&
+         (op->code == OP_SCATTER_ND || fact->tag[0] == TAG_ROW);
 }
 
-/* All routes, written by one expert after the other. */
-static moe_term_t *join_masked(moe_builder_t *b, ir_value_t *value,
-                               const uint8_t *tag, const moe_layout_t *layout) {
+/* The layout of what one expert writes to all routes, or to all sorted rows;
+ * NULL: it is no expert's. */
+static const moe_layout_t *written_rows(moe_builder_t *b, const ir_op_t *op,
+                                        const moe_layout_t *layout) {
+  const moe_source_t *source = layout->source;
+  if (layout->kind == LAYOUT_ROUTES) {
+    if (!writes_masked(b, op, layout)) return NULL;
+    const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+    return moe_layout(b, LAYOUT_ROWS, source, fact->space, fact->expert);
+  }
+  moe_own_rows_t own;
+  if (!moe_own_rows(b->facts, ir_in(op, 1), &own) || !writes_rows(op, source))
+    return NULL;
+  const moe_layout_t *group =
+      moe_layout(b, LAYOUT_GROUP, source, layout->space, own.expert);
+  return moe_are_own_rows(b->facts, ir_in(op, 1), group) ? group : NULL;
+}
+
+/* All routes, or all sorted rows, written by one expert after the other; or
+ * added to zeros. */
+static moe_term_t *join_written(moe_builder_t *b, ir_value_t *value,
+                                const uint8_t *tag,
+                                const moe_layout_t *layout) {
   const ir_op_t *op = value->def, *last = op;
   unsigned n = (unsigned)layout->source->experts;
   moe_term_t **part = ARENA_ARRAY(b->arena, moe_term_t *, n);
   uint8_t rows[IR_MAX_RANK];
+  bool adds = false;
+  double zero;
   memcpy(rows, tag, value->type.rank);
   rows[0] = TAG_ROW;
   for (unsigned i = 0; i < n; i++) {
     bool scatters = op != NULL && (op->code == OP_SCATTER_ND ||
                                    op->code == OP_SCATTER_ELEMENTS);
-    if (!scatters || !writes_masked(b, op, layout))
+    const moe_layout_t *own = scatters ? written_rows(b, op, layout) : NULL;
+    if (own == NULL)
       return moe_fail(b, last, "every expert writes the rows of its routes");
-    const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
-    if (part[fact->expert] != NULL)
+    if (part[own->expert] != NULL)
       return moe_fail(b, op, "an expert writes its rows once");
-    part[fact->expert] = moe_build(
-        b, ir_in(op, 2), rows,
-        moe_layout(b, LAYOUT_ROWS, layout->source, fact->space, fact->expert));
-    if (part[fact->expert] == NULL) return NULL;
+    part[own->expert] = moe_build(b, ir_in(op, 2), rows, own);
+    if (part[own->expert] == NULL) return NULL;
+    adds = adds || !rule_scatters_by(op, "none");
     last = op;
     op = ir_in(op, 0)->def;
   }
+  if (adds && (!moe_fill_number(ir_in(last, 0), &zero) || zero != 0))
+    return moe_fail(b, last, "results are added to zeros");
   moe_term_t *term = moe_term_unify(b->terms, n, part);
   if (term == NULL) term = moe_term_choice(b->terms, n, part);
   return term != NULL ? term : moe_fail(b, last, "experts give the same type");
@@ -343,7 +372,10 @@ moe_term_t *moe_read_scatter(moe_builder_t *b, ir_value_t *value,
     return moe_read_pick(b, value, tag, layout);
   if (layout->kind == LAYOUT_ROUTES && fact->linear != NULL &&
       value->type.rank > 0 && (tag[0] & TAG_TOKEN) != 0)
-    return join_masked(b, value, tag, layout);
+    return join_written(b, value, tag, layout);
+  if (layout->kind == LAYOUT_SORTED && value->type.rank > 0 &&
+      tag[0] == TAG_ROW)
+    return join_written(b, value, tag, layout);
   if (layout->kind != LAYOUT_ROUTES || fact->kind != FACT_ROUTE ||
       fact->linear != NULL || fact->space == NULL ||
       fact->source != layout->source || value->type.rank == 0 ||

@@ -153,26 +153,6 @@ moe_term_t *moe_read_rows_gather(moe_builder_t *b, ir_value_t *value,
                                  "experts");
 }
 
-/* Rows of one expert among the sorted ones: start, start + 1, .. */
-static bool is_group_index(moe_builder_t *b, ir_value_t *index,
-                           const moe_layout_t *layout) {
-  const ir_op_t *op = index->def;
-  bool starts = layout->expert == 0;
-  if (op != NULL && op->code == OP_ADD) {
-    for (unsigned i = 0; i < 2; i++) {
-      const moe_fact_t *start = moe_fact(b->facts, ir_in(op, i));
-      if (start->kind != FACT_BOUND || start->source != layout->source)
-        continue;
-      starts = start->first == layout->expert;
-      op = ir_in(op, 1 - i)->def;
-      break;
-    }
-  }
-  return starts && op != NULL && op->code == OP_IOTA && index->type.rank == 1 &&
-         moe_is_count(b->facts, layout->source, layout->expert,
-                      index->type.dim[0]);
-}
-
 const moe_layout_t *moe_sorted_rows(moe_builder_t *b,
                                     const moe_layout_t *group) {
   return moe_layout(b, LAYOUT_SORTED, group->source, group->space, -1);
@@ -189,7 +169,7 @@ moe_term_t *moe_read_gather(moe_builder_t *b, ir_value_t *value,
     if (group->kind != FACT_NONE && expert == layout->expert)
       return moe_read_rows_gather(b, value, tag, moe_sorted_rows(b, layout),
                                   group);
-    if (is_group_index(b, ir_in(op, 1), layout) &&
+    if (moe_are_own_rows(b->facts, ir_in(op, 1), layout) &&
         gathered_tags(op, tag, TAG_ROW, from, at))
       term = moe_build(b, ir_in(op, 0), from, moe_sorted_rows(b, layout));
   } else {

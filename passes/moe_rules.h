@@ -24,6 +24,7 @@ struct moe_facts {
   expr_pool_t *pool;
   const moe_fact_t **of; /* by number of the value; NULL: not asked yet */
   unsigned n_values, n_symbols, depth;
+  unsigned n_nested; /* groups of sorted rows, one by another */
   bool has_slots;   /* experts of single slots occur */
   bool has_choices; /* some experts choose their tokens */
   unsigned n_joints, n_wanted;
@@ -54,9 +55,10 @@ ir_value_t *moe_bound_value(moe_facts_t *facts, const expr_symbol_t *symbol,
 MOE_RULE(topk);
 MOE_RULE(arg_max);
 MOE_RULE(nonzero);
-MOE_RULE(cum_sum);
 MOE_RULE(scatter);
 MOE_RULE(gather);
+/* moe_rules_count.c: how many routes experts have */
+MOE_RULE(cum_sum);
 /* moe_rules_view.c: shapes */
 MOE_RULE(expand);
 MOE_RULE(reshape);
@@ -78,6 +80,15 @@ MOE_RULE(buffer);
 MOE_RULE(place);
 #undef MOE_RULE
 
+/* Ones that are added up where an index says. */
+const moe_fact_t *moe_count_by_index(moe_facts_t *facts, const ir_op_t *op,
+                                     const moe_fact_t *index);
+/* All of a mask of ones added up; tags of dimensions that go and stay. */
+const moe_fact_t *moe_count_of_mask(moe_facts_t *facts, ir_value_t *value,
+                                    const moe_fact_t *gate, unsigned reduced,
+                                    unsigned kept);
+/* Comparisons of all routes' numbers with 0, 1, .. added up. */
+const moe_fact_t *moe_count_compared(moe_facts_t *facts, ir_value_t *value);
 /* Nothing is known of a gate at the token's own experts. */
 void moe_forget_on(moe_fact_t *gate);
 /* A router whose index has a place for every expert. */

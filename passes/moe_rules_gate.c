@@ -392,22 +392,6 @@ const moe_fact_t *moe_rule_elementwise(moe_facts_t *facts, ir_value_t *value) {
 
 /* ---- Reductions ---------------------------------------------------------- */
 
-/* How many routes each expert has: all of a mask of ones added up. */
-static const moe_fact_t *count_routes(moe_facts_t *facts, ir_value_t *value,
-                                      const moe_fact_t *gate, unsigned reduced,
-                                      unsigned kept) {
-  bool whole = is_zero(gate->off) && gate->on.known && gate->on.x == 1 &&
-               gate->places == NULL;
-  bool all_rows = (reduced & TAG_TOKEN) != 0 || (reduced & TAG_ROW) != 0;
-  bool slots = (reduced & TAG_SLOT) != 0 || gate->source->distinct;
-  if (!whole || !all_rows || !slots || value->type.rank > 1 ||
-      gate->source->some || (kept & ~(unsigned)(TAG_EXPERT | TAG_INNER)) != 0)
-    return NULL;
-  moe_fact_t *out = moe_fact_new(facts, FACT_COUNT, gate->source);
-  out->first = gate->expert >= 0 ? gate->expert : 0;
-  return out;
-}
-
 /* Whether a sum or maximum over all slots leaves each of a token's experts the
  * rank of its route: one slot has the expert, and others add nothing to it. */
 static bool leaves_ranks(const moe_fact_t *gate, const ir_type_t *from,
@@ -428,8 +412,9 @@ const moe_fact_t *moe_rule_reduce(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   const ir_value_t *from = ir_in(op, 0);
   const moe_fact_t *gate = moe_fact(facts, ir_in(op, 0));
-  if (gate->kind != FACT_GATE) return NULL;
   bool is_sum = op->code == OP_REDUCE_SUM;
+  if (gate->kind != FACT_GATE)
+    return is_sum ? moe_count_compared(facts, value) : NULL;
   unsigned n;
   const int64_t *axes =
       ir_get_ints(op, is_sum ? ATTR_REDUCE_SUM_axes : ATTR_REDUCE_MAX_axes, &n);
@@ -445,7 +430,8 @@ const moe_fact_t *moe_rule_reduce(moe_facts_t *facts, ir_value_t *value) {
     out->tag[to++] = goes ? TAG_INNER : gate->tag[d];
   }
   if (is_sum) {
-    const moe_fact_t *count = count_routes(facts, value, gate, reduced, kept);
+    const moe_fact_t *count =
+        moe_count_of_mask(facts, value, gate, reduced, kept);
     if (count != NULL) return count;
   }
   if ((reduced & (TAG_TOKEN | TAG_EXPERT)) != 0)

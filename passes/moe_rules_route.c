@@ -189,42 +189,7 @@ const moe_fact_t *moe_rule_nonzero(moe_facts_t *facts, ir_value_t *value) {
   return fact;
 }
 
-/* ---- Counts -------------------------------------------------------------- */
-
-const moe_fact_t *moe_rule_cum_sum(moe_facts_t *facts, ir_value_t *value) {
-  const ir_op_t *op = value->def;
-  const moe_fact_t *count = moe_fact(facts, ir_in(op, 0));
-  if (count->kind == FACT_GATE) return moe_rank_of_mask(facts, value, count);
-  if (count->kind != FACT_COUNT || count->first != 0 || value->type.rank != 1 ||
-      ir_get_int(op, ATTR_CUM_SUM_reverse) != 0)
-    return NULL;
-  moe_fact_t *out = moe_fact_copy(facts, count);
-  out->kind = FACT_BOUND;
-  out->first = ir_get_int(op, ATTR_CUM_SUM_exclusive) != 0 ? 0 : 1;
-  return out;
-}
-
-/* Ones added up at the expert of each route, from zeros. */
-static const moe_fact_t *histogram(moe_facts_t *facts, const ir_op_t *op,
-                                   const moe_fact_t *index) {
-  double zero, one;
-  int64_t experts;
-  const ir_value_t *data = ir_in(op, 0);
-  bool from_zero = moe_fill_number(data, &zero) && zero == 0;
-  bool adds_one = moe_fill_number(ir_in(op, 2), &one) && one == 1;
-  unsigned tags = moe_tag_union(ir_in(op, 1)->type.rank, index->tag) &
-                  ~(unsigned)(TAG_INNER | TAG_TURNED);
-  if (!from_zero || !adds_one || data->type.rank != 1 || !moe_is_expert(index))
-    return NULL;
-  /* of a size that only the run knows, experts that it lacks have no routes */
-  if (expr_is_const(data->type.dim[0], &experts) &&
-      experts < index->source->experts)
-    return NULL;
-  if (index->space == NULL && tags != (TAG_TOKEN | TAG_SLOT) &&
-      !(tags == TAG_TOKEN && rule_is_one(index->source->k)))
-    return NULL;
-  return moe_fact_new(facts, FACT_COUNT, index->source);
-}
+/* ---- Scatters ------------------------------------------------------------ */
 
 /* Whether tokens are in front of slots, as in routes: where all sizes are known
  * a shape alone does not tell. */
@@ -294,11 +259,11 @@ const moe_fact_t *moe_rule_scatter(moe_facts_t *facts, ir_value_t *value) {
   const moe_fact_t *index = moe_fact(facts, ir_in(op, 1));
   const moe_fact_t *inverse = inverse_order(facts, value, index);
   if (inverse != NULL) return inverse;
-  if (!moe_is_index(index)) return NULL;
   if (rule_scatters_by(op, "add")) {
-    const moe_fact_t *count = histogram(facts, op, index);
+    const moe_fact_t *count = moe_count_by_index(facts, op, index);
     if (count != NULL) return count;
   }
+  if (!moe_is_index(index)) return NULL;
   return op->code == OP_SCATTER_ELEMENTS ? scattered_gate(facts, value, index)
                                          : NULL;
 }

@@ -1,0 +1,186 @@
+/* Rows of one expert among the sorted ones: what numbers them, and what has the
+ * tokens or routes of them. */
+#include "passes/moe_build.h"
+#include "passes/moe_rules.h"
+
+enum { MAX_VIEWS = 8 };
+
+/* What an index is a view of, or copies along features of; as of all expansions
+ * of rows, those of a single row are taken for none. NULL: of nothing. */
+static const ir_value_t *behind_view(const ir_value_t *index) {
+  const ir_op_t *op = index->def;
+  if (op == NULL || (op->code != OP_RESHAPE && op->code != OP_EXPAND))
+    return NULL;
+  const ir_value_t *from = ir_in(op, 0);
+  if (index->type.rank == 0 || from->type.rank == 0) return NULL;
+  bool same = from->type.dim[0] == index->type.dim[0];
+  bool copies = op->code == OP_EXPAND && from->type.rank == index->type.rank &&
+                !rule_is_one(from->type.dim[0]);
+  return copies || (op->code == OP_RESHAPE && same) ? from : NULL;
+}
+
+/* ---- Numbers of rows ----------------------------------------------------- */
+
+/* Where a mask of all sorted rows names one expert: these lie side by side. */
+static bool masked_rows(moe_facts_t *facts, const ir_value_t *index,
+                        moe_own_rows_t *out) {
+  const moe_fact_t *fact = moe_fact(facts, (ir_value_t *)index);
+  if (fact->kind != FACT_ROUTE || fact->linear == NULL ||
+      fact->linear->by != NULL || fact->space->code != OP_NONZERO)
+    return false;
+  const ir_value_t *mask = ir_in(fact->space, 0);
+  const moe_fact_t *gate = moe_fact(facts, ir_in(fact->space, 0));
+  if (gate->kind != FACT_GATE || gate->space == NULL || gate->expert < 0 ||
+      !gate->off.known || gate->off.x != 0 || !gate->on.known ||
+      gate->on.x == 0 || gate->places != NULL)
+    return false;
+  for (unsigned d = 0; d < mask->type.rank; d++) {
+    bool rows = gate->tag[d] == TAG_ROW;
+    if (rows ? !rule_is_one(fact->linear->coefficient[d])
+             : !rule_is_one(mask->type.dim[d]))
+      return false;
+  }
+  if (moe_tag_find(mask->type.rank, gate->tag, TAG_ROW) < 0) return false;
+  *out = (moe_own_rows_t){gate->source, gate->space, gate->expert};
+  return true;
+}
+
+/* start, start + 1, ..: numbers of the rows of whatever is sorted. */
+static bool counted_rows(moe_facts_t *facts, const ir_value_t *index,
+                         moe_own_rows_t *out) {
+  const ir_op_t *op = index->def;
+  const moe_fact_t *start = NULL;
+  if (op == NULL || index->type.rank != 1) return false;
+  for (unsigned i = 0; op->code == OP_ADD && i < 2; i++) {
+    start = moe_fact(facts, ir_in(op, i));
+    if (start->kind != FACT_BOUND || !rule_has_one_element(&ir_in(op, i)->type))
+      continue;
+    op = ir_in(op, 1 - i)->def;
+    if (op == NULL || op->code != OP_IOTA ||
+        !moe_is_count(facts, start->source, start->first, index->type.dim[0]))
+      return false;
+    *out = (moe_own_rows_t){start->source, NULL, start->first};
+    return true;
+  }
+  const expr_t *first = expr_const(facts->pool, 0);
+  const expr_t *length = index->type.dim[0];
+  if (op->code == OP_SLICE) {
+    unsigned n;
+    first = ir_get_exprs(op, ATTR_SLICE_start, &n)[0];
+    if (!rule_is_one(ir_get_exprs(op, ATTR_SLICE_step, &n)[0])) return false;
+    op = ir_in(op, 0)->def;
+  }
+  if (op == NULL || op->code != OP_IOTA) return false;
+  const moe_source_t *source = moe_source_of_size(facts, length);
+  if (source == NULL) source = moe_source_of_size(facts, first);
+  int64_t expert = source != NULL
+                       ? moe_expert_of_range(facts, source, first, length)
+                       : -1;
+  *out = (moe_own_rows_t){source, NULL, expert};
+  return expert >= 0;
+}
+
+bool moe_own_rows(moe_facts_t *facts, const ir_value_t *index,
+                  moe_own_rows_t *out) {
+  for (unsigned i = 0; i < MAX_VIEWS && index != NULL; i++) {
+    if (masked_rows(facts, index, out) || counted_rows(facts, index, out))
+      return true;
+    index = behind_view(index);
+  }
+  return false;
+}
+
+bool moe_are_own_rows(moe_facts_t *facts, const ir_value_t *index,
+                      const moe_layout_t *group) {
+  moe_own_rows_t rows;
+  return moe_own_rows(facts, index, &rows) && rows.source == group->source &&
+         rows.expert == group->expert &&
+         (rows.space == NULL || rows.space == group->space);
+}
+
+/* ---- Tokens and routes of rows ------------------------------------------- */
+
+/* Numbers of all sorted tokens or routes. */
+static bool is_sorted(const moe_fact_t *fact, const ir_type_t *type) {
+  if ((fact->kind != FACT_TOKEN && fact->kind != FACT_ROUTE) ||
+      fact->space == NULL || fact->linear != NULL || fact->tag[0] != TAG_ROW)
+    return false;
+  for (unsigned d = 1; d < type->rank; d++)
+    if (!rule_is_one(type->dim[d])) return false;
+  return true;
+}
+
+static const moe_fact_t *sliced_group(moe_facts_t *facts, const ir_op_t *op,
+                                      int64_t *out_expert) {
+  ir_value_t *all = ir_in(op, 0);
+  const moe_fact_t *fact = moe_fact(facts, all);
+  unsigned n;
+  const expr_t *const *start = ir_get_exprs(op, ATTR_SLICE_start, &n);
+  const expr_t *const *length = ir_get_exprs(op, ATTR_SLICE_length, &n);
+  const expr_t *const *step = ir_get_exprs(op, ATTR_SLICE_step, &n);
+  if (!is_sorted(fact, &all->type) || !rule_is_one(step[0]))
+    return &moe_no_fact;
+  *out_expert = moe_expert_of_range(facts, fact->source, start[0], length[0]);
+  return *out_expert >= 0 ? fact : &moe_no_fact;
+}
+
+/* Of all sorted numbers those of one expert's rows, or of what all routes have
+ * that of a group of them. */
+static const moe_fact_t *gathered_group(moe_facts_t *facts, const ir_op_t *op,
+                                        int64_t *out_expert) {
+  ir_value_t *all = ir_in(op, 0);
+  const moe_fact_t *fact = moe_fact(facts, all);
+  int64_t axis = ir_get_int(op, ATTR_GATHER_axis);
+  moe_own_rows_t rows;
+  if ((axis != 0 && axis != -(int64_t)all->type.rank) || all->type.rank == 0)
+    return &moe_no_fact;
+  if (is_sorted(fact, &all->type)) {
+    if (!moe_own_rows(facts, ir_in(op, 1), &rows) ||
+        rows.source != fact->source ||
+        (rows.space != NULL && rows.space != fact->space))
+      return &moe_no_fact;
+    *out_expert = rows.expert;
+    return fact;
+  }
+  if (all->type.rank != 1) return &moe_no_fact;
+  const moe_fact_t *of = moe_group_of(facts, ir_in(op, 1), out_expert);
+  if (of->kind != FACT_ROUTE || !moe_is_token_of_route(all, of->source))
+    return &moe_no_fact;
+  return moe_token_of(facts, of);
+}
+
+static const moe_fact_t *find_group(moe_facts_t *facts, const ir_value_t *index,
+                                    int64_t *out_expert) {
+  for (unsigned i = 0; i < MAX_VIEWS && index != NULL; i++) {
+    const ir_op_t *op = index->def;
+    if (op == NULL) break;
+    if (op->code == OP_SLICE) return sliced_group(facts, op, out_expert);
+    if (op->code == OP_GATHER) return gathered_group(facts, op, out_expert);
+    if (op->code == OP_DIV) { /* a route by k is its token */
+      const moe_fact_t *of = moe_group_of(facts, ir_in(op, 0), out_expert);
+      const expr_t *k = moe_known_number(ir_in(op, 1));
+      return of->kind == FACT_ROUTE && k == of->source->k
+                 ? moe_token_of(facts, of)
+                 : &moe_no_fact;
+    }
+    index = behind_view(index);
+  }
+  return &moe_no_fact;
+}
+
+const moe_fact_t *moe_group_of(moe_facts_t *facts, const ir_value_t *index,
+                               int64_t *out_expert) {
+  enum { MAX_NESTED = 16 };
+  if (index->number >= facts->n_values || facts->n_nested >= MAX_NESTED)
+    return &moe_no_fact;
+  if (facts->groups == NULL)
+    facts->groups = ARENA_ARRAY(facts->arena, moe_group_t, facts->n_values);
+  moe_group_t *group = &facts->groups[index->number];
+  if (group->fact == NULL) {
+    facts->n_nested++;
+    group->fact = find_group(facts, index, &group->expert);
+    facts->n_nested--;
+  }
+  *out_expert = group->expert;
+  return group->fact;
+}
