@@ -117,6 +117,9 @@ bool moe_own_rows(moe_facts_t *facts, const ir_value_t *index,
                   moe_own_rows_t *out);
 bool moe_are_own_rows(moe_facts_t *facts, const ir_value_t *index,
                       const moe_layout_t *group);
+/* Whether the rows where a mask of all experts is true are sorted by expert:
+ * each has all of its routes. */
+bool moe_sorts_experts(moe_facts_t *facts, const ir_op_t *space);
 /* The numbers of all sorted tokens or routes, of which an index takes those of
  * one expert; FACT_NONE: it does not. */
 const moe_fact_t *moe_group_of(moe_facts_t *facts, const ir_value_t *index,

@@ -148,7 +148,8 @@ typedef struct moe_fact {
   const uint8_t *given_tag;
   bool limited, behind;
   const moe_linear_t *linear; /* TOKEN and ROUTE of a mask's rows, TUPLE: n */
-  int64_t first;              /* BOUND, COUNT: expert of the first element */
+  const moe_linear_t *coordinate; /* EXPERT: of a mask's rows; or NULL */
+  int64_t first; /* BOUND, COUNT: expert of the first element */
 } moe_fact_t;
 
 typedef struct moe_facts moe_facts_t;

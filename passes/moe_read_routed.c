@@ -57,8 +57,8 @@ static bool starts_route(moe_builder_t *b, const ir_op_t *op,
   }
   if (op->code == OP_SCATTER_ND || op->code == OP_SCATTER_ELEMENTS) {
     const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
-    bool own = fact->source == source ||
-               moe_part_index(source, fact->source) >= 0;
+    bool own =
+        fact->source == source || moe_part_index(source, fact->source) >= 0;
     if (own && fact->linear != NULL && fact->expert >= 0) return true;
     moe_own_rows_t rows;
     return moe_own_rows(b->facts, ir_in(op, 1), &rows) && rows.source == source;

@@ -100,6 +100,12 @@ static moe_term_t *gather_by(moe_builder_t *b, ir_value_t *value,
         (fact->space == NULL && !index_lies(&index->type, at, fact)))
       return NULL;
     term = moe_build(b, x, from, layout);
+  } else if (in_space && moe_is_pair(b->facts, fact)) {
+    if (!gathered_tags(op, tag, TAG_EXPERT | TAG_TOKEN, from, at) ||
+        layout->kind != LAYOUT_SORTED)
+      return NULL;
+    term = moe_build(b, x, from,
+                     moe_layout(b, LAYOUT_STACK, layout->source, NULL, -1));
   } else if (by_token && in_space) {
     if (!gathered_tags(op, tag, TAG_TOKEN, from, at)) return NULL;
     if (x->type.dim[moe_tag_find(x->type.rank, from, TAG_TOKEN)] !=
@@ -185,7 +191,8 @@ moe_term_t *moe_read_gather(moe_builder_t *b, ir_value_t *value,
 
 /* The first dimensions of a tensor that a tuple of coordinates names. */
 static bool tuple_tags(moe_builder_t *b, const ir_value_t *x,
-                       const moe_fact_t *fact, unsigned n, uint8_t *tag) {
+                       const moe_fact_t *fact, unsigned n, unsigned tags,
+                       uint8_t *tag) {
   const ir_value_t *mask = ir_in(fact->space, 0);
   const moe_fact_t *gate = moe_fact(b->facts, ir_in(fact->space, 0));
   const expr_t *one = expr_const(b->pool, 1);
@@ -205,10 +212,11 @@ static bool tuple_tags(moe_builder_t *b, const ir_value_t *x,
     tag[i] = gate->tag[at];
     if (tag[i] == TAG_TOKEN && at < last) return false;
     if (tag[i] == TAG_TOKEN) last = at;
-    if ((seen & TAG_SLOT) != 0) return false;
+    if ((seen & TAG_SLOT) != 0 || (tag[i] & seen & TAG_EXPERT) != 0)
+      return false;
     seen |= tag[i];
   }
-  return (seen & ~(unsigned)(TAG_TOKEN | TAG_SLOT)) == 0;
+  return (seen & ~tags) == 0;
 }
 
 /* x[batch.., experts, features..] at [batch.., slots.., 1]: of what all experts
@@ -255,18 +263,25 @@ moe_term_t *moe_read_gather_nd(moe_builder_t *b, ir_value_t *value,
   int64_t n;
   uint8_t from[IR_MAX_RANK];
   const char *why = "rows are gathered for the token's own experts";
-  if (layout->kind != LAYOUT_ROWS || fact->kind != FACT_TUPLE ||
+  bool sorted = layout->kind == LAYOUT_SORTED;
+  unsigned named = TAG_TOKEN | TAG_SLOT | (sorted ? TAG_EXPERT : 0);
+  if ((layout->kind != LAYOUT_ROWS && !sorted) || fact->kind != FACT_TUPLE ||
       !moe_same_rows(fact->space, layout->space) ||
       !expr_is_const(index->type.dim[1], &n) ||
-      !tuple_tags(b, x, fact, (unsigned)n, from))
+      !tuple_tags(b, x, fact, (unsigned)n, named, from))
     return moe_fail(b, op, why);
   for (unsigned d = (unsigned)n; d < x->type.rank; d++) {
     from[d] = tag[1 + d - (unsigned)n];
     if ((from[d] & ROWS) != 0) return moe_fail(b, op, why);
   }
   unsigned tags = moe_tag_union(x->type.rank, from);
-  moe_term_t *term = moe_term_leaf(
-      b->terms, (tags & TAG_SLOT) != 0 ? TERM_ROUTE : TERM_TOKEN, x, from);
+  moe_term_t *term =
+      (tags & TAG_EXPERT) != 0
+          ? moe_build(b, x, from,
+                      moe_layout(b, LAYOUT_STACK, layout->source, NULL, -1))
+          : moe_term_leaf(b->terms,
+                          (tags & TAG_SLOT) != 0 ? TERM_ROUTE : TERM_TOKEN, x,
+                          from);
   if (term != NULL) term = moe_with_features(b, value, tag, term);
   return term != NULL ? term : moe_fail(b, op, why);
 }

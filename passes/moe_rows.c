@@ -19,6 +19,100 @@ static const ir_value_t *behind_view(const ir_value_t *index) {
   return copies || (op->code == OP_RESHAPE && same) ? from : NULL;
 }
 
+/* ---- Masks of all experts ------------------------------------------------ */
+
+bool moe_sorts_experts(moe_facts_t *facts, const ir_op_t *space) {
+  if (space == NULL || space->code != OP_NONZERO) return false;
+  const ir_value_t *mask = ir_in(space, 0);
+  const moe_fact_t *gate = moe_fact(facts, ir_in(space, 0));
+  unsigned seen = 0;
+  if (gate->kind != FACT_GATE || gate->expert >= 0 || gate->space != NULL ||
+      gate->places != NULL || gate->source->chooses || !gate->off.known ||
+      gate->off.x != 0 || !gate->on.known || gate->on.x == 0)
+    return false;
+  for (unsigned d = 0; d < mask->type.rank; d++) {
+    const unsigned tag = gate->tag[d];
+    if (rule_is_one(mask->type.dim[d]) && tag == TAG_INNER) continue;
+    if (seen == 0 ? (tag & TAG_EXPERT) == 0 : (tag & TAG_EXPERT) != 0)
+      return false;
+    if ((tag & ~(unsigned)(TAG_EXPERT | TAG_TOKEN | TAG_SLOT)) != 0)
+      return false;
+    seen |= tag;
+  }
+  bool once = (seen & TAG_SLOT) != 0 || gate->source->distinct;
+  return once && (seen & TAG_TOKEN) != 0 &&
+         ir_type_count(facts->pool, &mask->type) ==
+             expr_mul(facts->pool,
+                      (seen & TAG_SLOT) != 0 ? gate->source->routes
+                                             : gate->source->tokens,
+                      expr_const(facts->pool, gate->source->experts));
+}
+
+bool moe_is_pair(moe_facts_t *facts, const moe_fact_t *fact) {
+  if (fact->kind != FACT_ROUTE || fact->linear == NULL ||
+      fact->linear->by != NULL || !moe_sorts_experts(facts, fact->space))
+    return false;
+  const ir_type_t *mask = &ir_in(fact->space, 0)->type;
+  const moe_fact_t *gate = moe_fact(facts, ir_in(fact->space, 0));
+  for (unsigned d = 0; d < mask->rank; d++)
+    if (rule_is_one(mask->dim[d])
+            ? gate->tag[d] != TAG_INNER
+            : gate->tag[d] != (TAG_EXPERT | TAG_TOKEN) ||
+                  !rule_is_one(fact->linear->coefficient[d]))
+      return false;
+  return true;
+}
+
+const moe_fact_t *moe_coordinate(moe_facts_t *facts, moe_fact_t *fact) {
+  if (!moe_sorts_experts(facts, fact->space)) return fact;
+  const ir_type_t *mask = &ir_in(fact->space, 0)->type;
+  const moe_fact_t *gate = moe_fact(facts, ir_in(fact->space, 0));
+  for (unsigned d = 0; d < mask->rank; d++)
+    if (!rule_is_one(mask->dim[d]) &&
+        !expr_equals_const(fact->linear->coefficient[d],
+                           gate->tag[d] == TAG_EXPERT ? 1 : 0))
+      return fact;
+  fact->kind = FACT_EXPERT;
+  fact->coordinate = fact->linear;
+  fact->linear = NULL;
+  return fact;
+}
+
+/* Whether a flat value [experts * tokens] has the token at each: 0, 1, .. for
+ * every expert. */
+static bool is_token_of_pair(const ir_value_t *value,
+                             const moe_source_t *source) {
+  const ir_op_t *op = value->def;
+  if (value->type.rank != 1 || op == NULL || op->code != OP_RESHAPE)
+    return false;
+  op = ir_in(op, 0)->def;
+  while (op != NULL && op->code == OP_CAST) op = ir_in(op, 0)->def;
+  if (op == NULL || op->code != OP_EXPAND) return false;
+  const ir_type_t *to = &op->out[0].type;
+  const ir_value_t *from = ir_in(op, 0);
+  const unsigned n = from->type.rank;
+  if (to->rank != 2 || !expr_equals_const(to->dim[0], source->experts) ||
+      to->dim[1] != source->tokens || n == 0 ||
+      from->type.dim[n - 1] != source->tokens ||
+      (n == 2 && !rule_is_one(from->type.dim[0])))
+    return false;
+  op = from->def;
+  while (op != NULL && (op->code == OP_CAST || op->code == OP_RESHAPE))
+    op = ir_in(op, 0)->def;
+  return op != NULL && op->code == OP_IOTA;
+}
+
+moe_fact_t *moe_token_of_pair(moe_facts_t *facts, const ir_value_t *of,
+                              const moe_fact_t *pair) {
+  if (!moe_is_pair(facts, pair) ||
+      (of != NULL && !is_token_of_pair(of, pair->source)))
+    return NULL;
+  moe_fact_t *out = moe_fact_copy(facts, pair);
+  out->kind = FACT_TOKEN;
+  out->linear = NULL;
+  return out;
+}
+
 /* ---- Numbers of rows ----------------------------------------------------- */
 
 /* Where a mask of all sorted rows names one expert: these lie side by side. */
@@ -73,9 +167,8 @@ static bool counted_rows(moe_facts_t *facts, const ir_value_t *index,
   if (op == NULL || op->code != OP_IOTA) return false;
   const moe_source_t *source = moe_source_of_size(facts, length);
   if (source == NULL) source = moe_source_of_size(facts, first);
-  int64_t expert = source != NULL
-                       ? moe_expert_of_range(facts, source, first, length)
-                       : -1;
+  int64_t expert =
+      source != NULL ? moe_expert_of_range(facts, source, first, length) : -1;
   *out = (moe_own_rows_t){source, NULL, expert};
   return expert >= 0;
 }
@@ -101,9 +194,11 @@ bool moe_are_own_rows(moe_facts_t *facts, const ir_value_t *index,
 /* ---- Tokens and routes of rows ------------------------------------------- */
 
 /* Numbers of all sorted tokens or routes. */
-static bool is_sorted(const moe_fact_t *fact, const ir_type_t *type) {
+static bool is_sorted(moe_facts_t *facts, const moe_fact_t *fact,
+                      const ir_type_t *type) {
   if ((fact->kind != FACT_TOKEN && fact->kind != FACT_ROUTE) ||
-      fact->space == NULL || fact->linear != NULL || fact->tag[0] != TAG_ROW)
+      fact->space == NULL || fact->tag[0] != TAG_ROW ||
+      (fact->linear != NULL && !moe_sorts_experts(facts, fact->space)))
     return false;
   for (unsigned d = 1; d < type->rank; d++)
     if (!rule_is_one(type->dim[d])) return false;
@@ -118,7 +213,7 @@ static const moe_fact_t *sliced_group(moe_facts_t *facts, const ir_op_t *op,
   const expr_t *const *start = ir_get_exprs(op, ATTR_SLICE_start, &n);
   const expr_t *const *length = ir_get_exprs(op, ATTR_SLICE_length, &n);
   const expr_t *const *step = ir_get_exprs(op, ATTR_SLICE_step, &n);
-  if (!is_sorted(fact, &all->type) || !rule_is_one(step[0]))
+  if (!is_sorted(facts, fact, &all->type) || !rule_is_one(step[0]))
     return &moe_no_fact;
   *out_expert = moe_expert_of_range(facts, fact->source, start[0], length[0]);
   return *out_expert >= 0 ? fact : &moe_no_fact;
@@ -134,7 +229,7 @@ static const moe_fact_t *gathered_group(moe_facts_t *facts, const ir_op_t *op,
   moe_own_rows_t rows;
   if ((axis != 0 && axis != -(int64_t)all->type.rank) || all->type.rank == 0)
     return &moe_no_fact;
-  if (is_sorted(fact, &all->type)) {
+  if (is_sorted(facts, fact, &all->type)) {
     if (!moe_own_rows(facts, ir_in(op, 1), &rows) ||
         rows.source != fact->source ||
         (rows.space != NULL && rows.space != fact->space))

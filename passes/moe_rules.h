@@ -25,8 +25,8 @@ struct moe_facts {
   const moe_fact_t **of; /* by number of the value; NULL: not asked yet */
   unsigned n_values, n_symbols, depth;
   unsigned n_nested; /* groups of sorted rows, one by another */
-  bool has_slots;   /* experts of single slots occur */
-  bool has_choices; /* some experts choose their tokens */
+  bool has_slots;    /* experts of single slots occur */
+  bool has_choices;  /* some experts choose their tokens */
   unsigned n_joints, n_wanted;
   moe_nest_t *nests, *wanted_nests;
   const struct moe_levels *levels; /* routers of two levels */
@@ -176,6 +176,15 @@ const moe_fact_t *moe_rule_number(moe_facts_t *facts, ir_value_t *value);
 bool moe_is_expert(const moe_fact_t *fact);
 /* Facts of what picks the row's expert as an index of all of them. */
 bool moe_is_index(const moe_fact_t *fact);
+/* moe_rows.c: whether numbers are those of experts and tokens, expert * tokens
+ * + token, where a mask of all experts is true. */
+bool moe_is_pair(moe_facts_t *facts, const moe_fact_t *fact);
+/* The token of such a pair: what a flat value has there, or (NULL) what is left
+ * of it by tokens; NULL: it is something else. */
+moe_fact_t *moe_token_of_pair(moe_facts_t *facts, const ir_value_t *of,
+                              const moe_fact_t *pair);
+/* A coordinate of a mask, which may be the row's expert. */
+const moe_fact_t *moe_coordinate(moe_facts_t *facts, moe_fact_t *fact);
 /* The token of a route, in the same space; NULL: it is no route's number. */
 moe_fact_t *moe_token_of(moe_facts_t *facts, const moe_fact_t *route);
 /* Whether it is 0, 0, .. 1, 1, ..: the token of each of the source's routes. */

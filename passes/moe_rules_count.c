@@ -10,12 +10,19 @@ static bool shift_of(const moe_fact_t *fact, int64_t *out) {
   return *out >= 0;
 }
 
+/* Whether so many routes as there may be are counted one by one: a smaller
+ * number wraps, or stays as it is. */
+static bool counts_all(const ir_value_t *value) {
+  enum { MANY = 1 << 24 };
+  return moe_exact_below(value->type.dtype) >= MANY;
+}
+
 const moe_fact_t *moe_rule_cum_sum(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   const moe_fact_t *count = moe_fact(facts, ir_in(op, 0));
   if (count->kind == FACT_GATE) return moe_rank_of_mask(facts, value, count);
   if (count->kind != FACT_COUNT || count->first > 0 || value->type.rank != 1 ||
-      ir_get_int(op, ATTR_CUM_SUM_reverse) != 0)
+      !counts_all(value) || ir_get_int(op, ATTR_CUM_SUM_reverse) != 0)
     return NULL;
   moe_fact_t *out = moe_fact_copy(facts, count);
   out->kind = FACT_BOUND;
@@ -32,7 +39,7 @@ const moe_fact_t *moe_count_by_index(moe_facts_t *facts, const ir_op_t *op,
   bool adds_one = moe_fill_number(ir_in(op, 2), &one) && one == 1;
   unsigned tags = moe_tag_union(ir_in(op, 1)->type.rank, index->tag) &
                   ~(unsigned)(TAG_INNER | TAG_TURNED);
-  if (!from_zero || !adds_one || data->type.rank != 1 ||
+  if (!from_zero || !adds_one || data->type.rank != 1 || !counts_all(data) ||
       !shift_of(index, &shift))
     return NULL;
   /* of a size that only the run knows, experts that it lacks have no routes */
@@ -55,10 +62,15 @@ const moe_fact_t *moe_count_of_mask(moe_facts_t *facts, ir_value_t *value,
   bool all_rows = (reduced & (TAG_TOKEN | TAG_ROW)) != 0;
   bool slots = (reduced & (TAG_SLOT | TAG_ROW)) != 0 || gate->source->distinct;
   if (!whole || !all_rows || !slots || value->type.rank > 1 ||
-      gate->source->some || (kept & ~(unsigned)(TAG_EXPERT | TAG_INNER)) != 0)
+      !counts_all(value) || gate->source->some ||
+      (kept & ~(unsigned)(TAG_EXPERT | TAG_INNER)) != 0)
     return NULL;
-  moe_fact_t *out = moe_fact_new(facts, FACT_COUNT, gate->source);
-  out->first = gate->expert >= 0 ? gate->expert : 0;
+  const bool all = gate->expert < 0 && (reduced & TAG_EXPERT) != 0;
+  moe_fact_t *out =
+      moe_fact_new(facts, all ? FACT_BOUND : FACT_COUNT, gate->source);
+  out->first = all                 ? gate->source->experts
+               : gate->expert >= 0 ? gate->expert
+                                   : 0;
   return out;
 }
 
@@ -91,7 +103,7 @@ const moe_fact_t *moe_count_compared(moe_facts_t *facts, ir_value_t *value) {
   int64_t shift, size;
   while (op != NULL && op->code == OP_CAST) op = ir_in(op, 0)->def;
   if (op == NULL || value->type.rank != 1 || n_axes + 1 != from->rank ||
-      !find_comparison(facts, op, &how))
+      !counts_all(value) || !find_comparison(facts, op, &how))
     return NULL;
   const moe_fact_t *fact = moe_fact(facts, ir_in(op, how.numbers));
   const ir_type_t *numbers = &ir_in(op, how.numbers)->type;
@@ -113,8 +125,8 @@ const moe_fact_t *moe_count_compared(moe_facts_t *facts, ir_value_t *value) {
   if (ir_type_count(facts->pool, from) !=
       expr_mul(facts->pool, fact->source->routes, value->type.dim[0]))
     return NULL;
-  moe_fact_t *out = moe_fact_new(
-      facts, how.less ? FACT_BOUND : FACT_COUNT, fact->source);
+  moe_fact_t *out =
+      moe_fact_new(facts, how.less ? FACT_BOUND : FACT_COUNT, fact->source);
   out->first = (how.less && how.equal ? 1 : 0) - shift;
   return out;
 }

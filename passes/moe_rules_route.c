@@ -295,7 +295,7 @@ static const moe_fact_t *gather_one(moe_facts_t *facts, ir_value_t *value,
     out->linear = &fact->linear[c];
     for (unsigned d = 0; d < value->type.rank; d++) out->tag[d] = TAG_ROW;
     if (kept == 1) out->tag[over] = TAG_INNER;
-    return out;
+    return moe_coordinate(facts, out);
   }
   if (fact->kind != FACT_GATE || fact->tag[axis] != TAG_EXPERT ||
       !expr_equals_const(from->dim[axis], fact->source->experts) ||
@@ -396,6 +396,8 @@ const moe_fact_t *moe_rule_gather(moe_facts_t *facts, ir_value_t *value) {
   /* of numbers of routes, what routes in order have */
   bool whole = ir_in(op, 0)->type.rank == 1 && value->type.rank == 1;
   if (index->kind != FACT_ROUTE || !whole) return NULL;
+  const moe_fact_t *token = moe_token_of_pair(facts, ir_in(op, 0), index);
+  if (token != NULL) return token;
   if (index->space != NULL &&
       moe_is_token_of_route(ir_in(op, 0), index->source))
     return moe_token_of(facts, index);

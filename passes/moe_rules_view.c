@@ -129,7 +129,7 @@ static const moe_fact_t *slice_coords(moe_facts_t *facts, ir_value_t *value,
   out->linear = &fact->linear[start];
   out->tag[axis] = TAG_INNER;
   out->tag[1 - axis] = TAG_ROW;
-  return out;
+  return moe_coordinate(facts, out);
 }
 
 /* Whether its numbers are given, and whether all of them are experts. */
@@ -225,11 +225,13 @@ static const moe_fact_t *concat_tuple(moe_facts_t *facts, ir_value_t *value) {
   moe_linear_t *linear = ARENA_ARRAY(facts->arena, moe_linear_t, op->n_in);
   for (unsigned i = 0; i < op->n_in; i++) {
     const moe_fact_t *fact = moe_fact(facts, ir_in(op, i));
-    if (fact->linear == NULL || fact->linear->by != NULL ||
+    const moe_linear_t *own =
+        fact->linear != NULL ? fact->linear : fact->coordinate;
+    if (own == NULL || own->by != NULL || fact->map != NULL ||
         fact->space != first->space || fact->tag[0] != TAG_ROW ||
         !rule_is_one(ir_in(op, i)->type.dim[1]))
       return NULL;
-    linear[i] = *fact->linear;
+    linear[i] = *own;
   }
   moe_fact_t *out = moe_fact_copy(facts, first);
   out->kind = FACT_TUPLE;

@@ -45,8 +45,10 @@ static bool scattered_rows(moe_builder_t *b, const ir_op_t *op,
     return false;
   for (unsigned d = 1; d < to->rank; d++)
     if (rows->type.dim[d] != to->dim[d]) return false;
-  bool of_mask = fact->linear != NULL;
-  if (of_mask && fact->expert < 0) return false;
+  bool of_mask = group < 0 && fact->linear != NULL && fact->expert >= 0;
+  if (!of_mask && fact->linear != NULL &&
+      !moe_sorts_experts(b->facts, fact->space))
+    return false;
   const moe_layout_t *layout =
       moe_layout(b,
                  of_mask      ? LAYOUT_ROWS
