@@ -27,6 +27,7 @@
 #include "passes/moe_release.h"
 #include "passes/moe_rules.h"
 #include "passes/moe_saving.h"
+#include "passes/moe_sets.h"
 #include "passes/moe_table.h"
 #include "passes/moe_tell.h"
 #include "passes/moe_tiles.h"
@@ -91,6 +92,10 @@ static bool keep(search_t *s, moe_found_t *found) {
   if (found == NULL || !moe_settle_places(s->b, found)) return false;
   if (found->unique && !moe_is_set(found->source)) {
     moe_fail(s->b, found->root->def, "slots do not name an expert twice");
+    return false;
+  }
+  if (found->source->joined && found->n_terms > 1) {
+    moe_fail(s->b, found->root->def, "experts with conditions are alike");
     return false;
   }
   if (moe_is_half_router(s->b->facts, found->source, found->n_terms,
@@ -565,6 +570,12 @@ static moe_facts_t *find_facts(pass_ctx_t *ctx, ir_func_t *func) {
   moe_know_levels(facts, levels);
   moe_note_tables(facts, tables);
   moe_mask_t *masks = moe_write_masks(ctx, func, facts);
+  ir_renumber(func);
+  facts = moe_facts_create(ctx->scratch, func);
+  moe_know_levels(facts, levels);
+  moe_note_tables(facts, tables);
+  moe_note_masks(facts, masks);
+  const moe_set_t *sets = moe_write_sets(ctx, func, facts);
   for (unsigned i = 0;; i++) {
     ir_renumber(func);
     facts = moe_facts_create(ctx->scratch, func);
@@ -574,6 +585,7 @@ static moe_facts_t *find_facts(pass_ctx_t *ctx, ir_func_t *func) {
     for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
       find_picked(facts, op);
     moe_note_masks(facts, masks);
+    moe_note_sets(facts, sets);
     moe_know_nests(facts, nests);
     if (i == MAX_ROUNDS) return facts;
     bool wrote = moe_write_joints(ctx, func, facts, &joints, &nests);

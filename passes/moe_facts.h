@@ -33,6 +33,7 @@ typedef struct moe_source {
   int64_t experts;   /* numbers are in [0, experts) */
   const expr_t *k, *tokens, *routes; /* routes = tokens * k */
   bool by_mask;   /* a condition chooses: index is -1 where it does not */
+  bool joined;    /* of conditions that lie apart: rows may come before it */
   bool given;     /* numbers that no scores have chosen: of a table, an input */
   bool some;      /* not all of the routes have an expert; -1 where not */
   int64_t chosen; /* how many it chooses for a token; 0: that varies */

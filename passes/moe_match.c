@@ -244,7 +244,8 @@ static bool runs_after(moe_builder_t *b, const moe_term_t *term,
   --*steps;
   const ir_value_t *value = term->value;
   if (term->kind == TERM_TOKEN && value != NULL && value->def != NULL &&
-      moe_is_sum(value->def) && value->number > source->index->number) {
+      moe_is_sum(value->def) &&
+      (source->joined || value->number > source->index->number)) {
     moe_sum_t sum = {0};
     moe_sum_parts(b, term->value, &sum);
     if (moe_sum_count(&sum, source) > 0) return true;

@@ -48,14 +48,13 @@ static bool is_integer(const ir_value_t *value) {
          dtype_is_integer(value->type.dtype);
 }
 
-/* Elements of inputs are in it, not sizes and constants only. */
-static bool depends_on_data(const ir_value_t *value, unsigned *steps) {
+bool moe_depends_on_data(const ir_value_t *value, unsigned *steps) {
   if (value == NULL || value->content != NULL || *steps == 0) return false;
   --*steps;
   const ir_op_t *op = value->def;
   if (op == NULL) return true;
   for (unsigned i = 0; i < op->n_in; i++)
-    if (depends_on_data(op->in[i].value, steps)) return true;
+    if (moe_depends_on_data(op->in[i].value, steps)) return true;
   return false;
 }
 
@@ -109,7 +108,7 @@ static candidate_t *candidate_of(finder_t *f, ir_value_t *index, bool grown) {
   candidate_t *c = f->of[value->number];
   if (c == NULL) {
     if (f->n >= MAX_TABLES || moe_fact(f->facts, value)->kind != FACT_NONE ||
-        !depends_on_data(value, &steps))
+        !moe_depends_on_data(value, &steps))
       return NULL;
     c = f->of[value->number] = ARENA_NEW(f->ctx->scratch, candidate_t);
     c->value = value;
@@ -580,7 +579,7 @@ static moe_table_t *write_condition(finder_t *f, ir_value_t *value) {
       return NULL; /* one number of several */
   }
   steps = 1000;
-  if (!depends_on_data(value, &steps)) return NULL;
+  if (!moe_depends_on_data(value, &steps)) return NULL;
   ir_builder_t b = behind(f->ctx, value);
   moe_table_t *t = ARENA_NEW(f->ctx->scratch, moe_table_t);
   *t = (moe_table_t){.value = value, .experts = 2, .slot = -1};

@@ -27,6 +27,8 @@ moe_table_t *moe_find_tables(pass_ctx_t *ctx, ir_func_t *func,
                              moe_facts_t *facts);
 /* What an expert might give: behind views and arithmetic there is a product. */
 bool moe_is_product(const ir_value_t *value);
+/* Elements of inputs are in it, not sizes and constants only. */
+bool moe_depends_on_data(const ir_value_t *value, unsigned *steps);
 /* Notes the facts of the routers. */
 void moe_note_tables(moe_facts_t *facts, const moe_table_t *tables);
 

@@ -3,7 +3,8 @@
 
 usage: partitions.py --moec MOEC [--keep FOLDER] [NAME..]
 
-Trees of choices, and rows of each expert that are joined, written, or sorted back.
+Trees of choices, rows of each expert that are joined, written, or sorted back, and
+conditions of each expert alone.
 Each model is compared with itself under --disable-pass=moe, and the report with what
 stands above it; what breaks one obligation has no layer, or another one.
 """
@@ -13,7 +14,7 @@ import numpy as np
 
 import given_numbers
 from given_numbers import D, E, column, equal, expert, form, main
-from graph import I32
+from graph import F32, I32
 
 OTHERS = set(given_numbers.FORMS)
 
@@ -239,6 +240,151 @@ def sorted_back_without_one(g, x, ids):
     _, order = g.op("TopK", at, g.size(at, 0), n_out=2, axis=0, largest=0)
     y = g.op("Gather", rows, order, axis=0)
     return g.op("Add", x, g.sum(y, 0, 1))
+
+
+# ---- A condition for each expert -----------------------------------------------------------
+
+
+def column_above(g, p, e, limit=0.3):
+    return g.op("Greater", g.slice(p, e, e + 1, 1), g.const(np.float32(limit)))
+
+
+def probabilities(g, x, n=E):
+    return g.op("Softmax", g.op("MatMul", x, g.const(g.random(D, n))), axis=-1)
+
+
+def between(g, ids, low, high):
+    ids = column(g, ids)
+    return g.op("And", g.op("Less", ids, g.const(np.int64(high))),
+                g.op("Not", g.op("Less", ids, g.const(np.int64(low)))))
+
+
+def total_of(g, ys):
+    total = None
+    for y in ys:
+        total = y if total is None else g.op("Add", total, y)
+    return total
+
+
+def masked(g, y, condition):
+    return g.op("Mul", y, g.cast(condition, F32))
+
+
+def rows_where(g, into, x, condition, reduction, weight=None):
+    at = g.squeeze(g.op("NonZero", g.squeeze(condition, 1)), 0)
+    y = expert(g, g.op("Gather", x, at, axis=0))
+    if weight is not None:
+        y = g.op("Mul", y, g.op("Gather", weight, at, axis=0))
+    return write(g, into, at, y, reduction)
+
+
+@form(E, 0)
+def limits_one_by_one(g, x, ids):
+    del ids
+    p = probabilities(g, x)
+    return total_of(g, [masked(g, expert(g, x), column_above(g, p, e)) for e in range(E)])
+
+
+@form(E, 0)
+def limits_of_rows(g, x, ids):
+    del ids
+    p, total = probabilities(g, x), like(g, x)
+    for e in (2, 0, 3, 1):
+        total = rows_where(g, total, x, column_above(g, p, e), "add", g.slice(p, e, e + 1, 1))
+    return total
+
+
+@form(3, 0)
+def conditions_on_the_row(g, x, ids):
+    del ids
+    zero = g.const(np.float32(0))
+    return total_of(g, [g.op("Where", above(g, x, e), expert(g, x), zero) for e in range(3)])
+
+
+@form(3, 0)
+def conditions_with_weights(g, x, ids):
+    p = probabilities(g, x, 3)
+    ys = []
+    for e in range(3):
+        w = g.op("Mul", g.slice(p, e, e + 1, 1), g.cast(below(g, ids, e + 1), F32))
+        ys.append(g.op("Mul", w, expert(g, x)))
+    return total_of(g, [x, *ys])
+
+
+@form(3, 1, (-3, 12))
+def intervals_one_by_one(g, x, ids):
+    """No two of them meet; some numbers are in none."""
+    bounds = ((0, 3), (3, 6), (6, 9))
+    return total_of(g, [masked(g, expert(g, x), between(g, ids, *b)) for b in bounds])
+
+
+@form(3, 1, (-3, 12))
+def intervals_of_rows(g, x, ids):
+    """Rows are written over those of x."""
+    total = x
+    for bounds in ((0, 3), (3, 6), (6, 9)):
+        total = rows_where(g, total, x, between(g, ids, *bounds), "none")
+    return total
+
+
+@form(3, 1, (0, 9))
+def else_of_two(g, x, ids):
+    first, second = below(g, ids, 3), above(g, x, 0)
+    other = g.op("Not", first)
+    conditions = (first, g.op("And", other, second),
+                  g.op("And", other, g.op("Not", second)))
+    total = like(g, x)
+    for condition in conditions:
+        total = rows_where(g, total, x, condition, "none")
+    return total
+
+
+@form(0, 0, (-3, 12))
+def intervals_that_meet(g, x, ids):
+    """The row that is written last is left where two conditions hold."""
+    total = x
+    for bounds in ((0, 4), (3, 6), (6, 9)):
+        total = rows_where(g, total, x, between(g, ids, *bounds), "none")
+    return total
+
+
+@form(0, 0, (0, 9))
+def conditions_one_after_the_other(g, x, ids):
+    """Each expert computes with what those before it left."""
+    for limit in (3, 6, 8):
+        x = g.op("Add", x, masked(g, expert(g, x), below(g, ids, limit)))
+    return x
+
+
+@form(0, 0, (0, 9))
+def conditions_of_other_rows(g, x, ids):
+    """One of the products is about another row."""
+    y = masked(g, expert(g, x), below(g, ids, 6))
+    return g.op("Add", y, masked(g, expert(g, reversed_rows(g, x)), above(g, x, 0)))
+
+
+@form(0, 0, (0, 9))
+def one_condition_for_two(g, x, ids):
+    return total_of(g, [masked(g, expert(g, x), below(g, ids, 4)) for _ in range(2)])
+
+
+@form(0, 0, (0, 9))
+def condition_that_is_no_row(g, x, ids):
+    """A condition of features has no row for each token."""
+    y = masked(g, expert(g, x), g.op("Greater", x, g.const(np.float32(0))))
+    return g.op("Add", y, masked(g, expert(g, x), below(g, ids, 4)))
+
+
+@form(E, 1)
+def ties_of_the_best(g, x, ids):
+    """Equal scores: all of them have the greatest one."""
+    del ids
+    w = g.random(D, 2)
+    p = g.op("Softmax", g.op("MatMul", x, g.const(np.hstack([w, w]))), axis=-1)
+    best_of = g.op("Equal", p, g.max(p, 1, keepdims=1))
+    gates = g.op("Where", best_of, p, g.const(np.float32(0)))
+    return total_of(g, [g.op("Mul", expert(g, x), g.slice(gates, e, e + 1, 1))
+                        for e in range(E)])
 
 
 if __name__ == "__main__":
