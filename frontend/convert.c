@@ -283,6 +283,9 @@ void ctx_check_dims(convert_ctx_t *ctx, const expr_t *x, const expr_t *y) {
   if (x == NULL || y == NULL || x == y) return;
   expr_pool_t *pool = ctx->exprs;
   if (expr_equals_const(x, 1) || expr_equals_const(y, 1)) return;
+  if (expr_is_one_unless_none(pool, x, y) ||
+      expr_is_one_unless_none(pool, y, x))
+    return;
   int equal = expr_compare_equal(pool, x, y);
   if (equal == 1) return;
   if (equal == 0 && never_one(ctx, x) && never_one(ctx, y))

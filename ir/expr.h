@@ -90,6 +90,10 @@ const expr_t *expr_ceildiv(expr_pool_t *pool, const expr_t *a, const expr_t *b);
 const expr_t *expr_mod(expr_pool_t *pool, const expr_t *a, const expr_t *b);
 const expr_t *expr_min(expr_pool_t *pool, const expr_t *a, const expr_t *b);
 const expr_t *expr_max(expr_pool_t *pool, const expr_t *a, const expr_t *b);
+/* Whether e is min(1, n) for an n that `size` is never above: then e is 1 but
+ * where both are 0, and broadcasts with `size` to `size`. */
+bool expr_is_one_unless_none(expr_pool_t *pool, const expr_t *e,
+                             const expr_t *size);
 /* Dimension of a broadcast of a with b: the other one where one is known to be
  * 1, or where they are equal, else EXPR_ATOM_BROADCAST. */
 const expr_t *expr_broadcast(expr_pool_t *pool, const expr_t *a,

@@ -375,10 +375,24 @@ static bool is_one_where(expr_pool_t *pool, const expr_t *e,
   return expr_equals_const(expr_substitute(pool, e, values), 1);
 }
 
+bool expr_is_one_unless_none(expr_pool_t *pool, const expr_t *e,
+                             const expr_t *size) {
+  if (e->n_terms != 1 || e->terms[0].coefficient != 1 ||
+      e->terms[0].n_atoms != 1 || e->terms[0].atoms[0]->kind != EXPR_ATOM_MIN)
+    return false;
+  const expr_atom_t *least = e->terms[0].atoms[0];
+  const expr_t *other = expr_equals_const(least->a, 1)   ? least->b
+                        : expr_equals_const(least->b, 1) ? least->a
+                                                         : NULL;
+  return other != NULL && expr_proves_le(pool, size, other, NULL);
+}
+
 const expr_t *expr_broadcast(expr_pool_t *pool, const expr_t *a,
                              const expr_t *b) {
   if (a == b || expr_equals_const(b, 1)) return a;
   if (expr_equals_const(a, 1)) return b;
+  if (expr_is_one_unless_none(pool, b, a)) return a;
+  if (expr_is_one_unless_none(pool, a, b)) return b;
   if (is_one_where(pool, b, a)) return a;
   if (is_one_where(pool, a, b)) return b;
   return make_associative(pool, EXPR_ATOM_BROADCAST, a, b);

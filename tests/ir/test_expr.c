@@ -146,6 +146,9 @@ static void broadcast_is_commutative_and_associative(void **state) {
   CHECK("broadcast(x, y + 2)", "y + 2");
   CHECK("broadcast(y, x)", "broadcast(x, y)");
   CHECK("broadcast(z, broadcast(y, x))", "broadcast(broadcast(x, y), z)");
+  CHECK("broadcast(x, min(1, x))", "x");
+  CHECK("broadcast(min(1, x + y), x)", "x");
+  CHECK("broadcast(min(1, x), y)", "broadcast(y, min(1, x))");
   CHECK("broadcast(broadcast(x, y), x)", "broadcast(x, y)");
   CHECK("is_one(n + 2)", "0");
   CHECK("is_one(1)", "1");
