@@ -38,6 +38,9 @@ typedef struct moe_source {
   bool some;      /* not all of the routes have an expert; -1 where not */
   int64_t chosen; /* how many it chooses for a token; 0: that varies */
   const expr_t **capacity; /* places that each expert has; NULL: not known */
+  /* Its tokens are those of another router, brought into order by this topk. */
+  const struct moe_source *turned;
+  const ir_op_t *order;
   /* Routers of one expert each whose choices are the slots, in order. */
   unsigned n_parts;
   const struct moe_source *part[MOE_MAX_PARTS];
@@ -88,7 +91,8 @@ typedef struct moe_rank {
   const moe_source_t *source;
   moe_order_t order;
   bool reverse;
-  bool gaps;          /* some routes have a negative number instead */
+  bool gaps;         /* some routes have a negative number instead */
+  const ir_op_t *by; /* tokens are counted in the order of this topk; or NULL */
   const expr_t *most; /* greater numbers are this one instead; NULL: none is */
   double exact; /* the type in which it is counted tells numbers below this */
   unsigned n_base, n_parts;

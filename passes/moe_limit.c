@@ -181,7 +181,7 @@ ir_value_t *moe_limits_count(moe_limits_t *limits, const moe_rank_t *rank,
   expr_pool_t *pool = limits->facts->pool;
   const moe_source_t *own = rank->source;
   if (rank->n_parts > 0 || rank->reverse || rank->gaps || rank->most != NULL ||
-      isfinite(rank->exact))
+      rank->by != NULL || isfinite(rank->exact))
     return NULL;
   if (!is_of_layer(limits, own) || !is_before(own, at)) return NULL;
   const moe_source_t *whole = whole_of(limits, rank, at);

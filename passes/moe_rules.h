@@ -78,6 +78,9 @@ MOE_RULE(concat_ranks);
 /* moe_rules_place.c: numbers of places, one-hot vectors */
 MOE_RULE(buffer);
 MOE_RULE(place);
+/* moe_rules_order.c: tokens in another order, and back, by gather or scatter */
+MOE_RULE(order);
+MOE_RULE(order_back);
 #undef MOE_RULE
 
 /* Ones that are added up where an index says. */

@@ -79,7 +79,7 @@ bool moe_same_numbering(const moe_rank_t *a, const moe_rank_t *b) {
   if (a == b) return true;
   if (a->counted != b->counted || a->source != b->source ||
       a->order != b->order || a->reverse != b->reverse || a->most != b->most ||
-      a->n_base != b->n_base || a->n_parts != b->n_parts)
+      a->by != b->by || a->n_base != b->n_base || a->n_parts != b->n_parts)
     return false;
   for (unsigned i = 0; i < a->n_base; i++)
     if (!has_same_base(b, a->base[i], a->kept[i])) return false;
@@ -275,8 +275,7 @@ const moe_fact_t *moe_rank_of_token(moe_facts_t *facts, ir_value_t *value,
 }
 
 /* A count of each expert's routes at that of the token. */
-const moe_fact_t *moe_rule_gather_elements(moe_facts_t *facts,
-                                           ir_value_t *value) {
+static const moe_fact_t *rank_at_expert(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   const moe_fact_t *gate = moe_fact(facts, ir_in(op, 0));
   const moe_fact_t *index = moe_fact(facts, ir_in(op, 1));
@@ -298,6 +297,12 @@ const moe_fact_t *moe_rule_gather_elements(moe_facts_t *facts,
   out->given = gate->given;
   out->given_tag = gate->given_tag;
   return out;
+}
+
+const moe_fact_t *moe_rule_gather_elements(moe_facts_t *facts,
+                                           ir_value_t *value) {
+  const moe_fact_t *rank = rank_at_expert(facts, value);
+  return rank != NULL ? rank : moe_rule_order(facts, value);
 }
 
 /* ---- Arithmetic of ranks ------------------------------------------------- */

@@ -263,7 +263,7 @@ const moe_fact_t *moe_rule_scatter(moe_facts_t *facts, ir_value_t *value) {
     const moe_fact_t *count = moe_count_by_index(facts, op, index);
     if (count != NULL) return count;
   }
-  if (!moe_is_index(index)) return NULL;
+  if (!moe_is_index(index)) return moe_rule_order_back(facts, value);
   return op->code == OP_SCATTER_ELEMENTS ? scattered_gate(facts, value, index)
                                          : NULL;
 }
@@ -395,7 +395,8 @@ const moe_fact_t *moe_rule_gather(moe_facts_t *facts, ir_value_t *value) {
   if (units != NULL) return units;
   /* of numbers of routes, what routes in order have */
   bool whole = ir_in(op, 0)->type.rank == 1 && value->type.rank == 1;
-  if (index->kind != FACT_ROUTE || !whole) return NULL;
+  if (index->kind != FACT_ROUTE) return moe_rule_order(facts, value);
+  if (!whole) return NULL;
   const moe_fact_t *token = moe_token_of_pair(facts, ir_in(op, 0), index);
   if (token != NULL) return token;
   if (index->space != NULL &&
