@@ -261,13 +261,26 @@ moe_term_t *moe_read_own_slot(moe_builder_t *b, ir_value_t *value,
   return moe_term_reshape(b->terms, in, n, dim);
 }
 
+/* A product over slots of gates of which one has experts, one has places: at a
+ * route's place all slots but its own add 0. */
+static bool is_of_own_slot(moe_builder_t *b, ir_value_t *value,
+                           const moe_source_t *source) {
+  const moe_fact_t *fact = moe_gate_of_slots(b->facts, value);
+  return fact != NULL && fact->source == source &&
+         moe_same_places(b->places, fact->places) &&
+         fact->places->of[0].rank != NULL &&
+         tell_apart(source, fact->places, fact->places->of[0].rank->counted);
+}
+
 /* A product over slots or features, of what two gates have at the place. */
 moe_term_t *moe_read_gate_product(moe_builder_t *b, ir_value_t *value,
                                   const uint8_t *tag,
                                   const moe_layout_t *layout) {
   const ir_op_t *op = value->def;
   moe_term_t *side[2];
-  const expr_t *over = NULL;
+  const expr_t *over = NULL, *dim[IR_MAX_RANK];
+  bool own_slot = is_of_own_slot(b, value, layout->source);
+  unsigned rank = moe_features(b->terms, &value->type, tag, dim);
   for (unsigned i = 0; i < 2; i++) {
     const ir_type_t *type = &ir_in(op, i)->type;
     unsigned shift = value->type.rank - type->rank;
@@ -278,14 +291,17 @@ moe_term_t *moe_read_gate_product(moe_builder_t *b, ir_value_t *value,
     }
     unsigned summed = i == 0 ? type->rank - 1 : type->rank - 2;
     unsigned kept = i == 0 ? type->rank - 2 : type->rank - 1;
-    own[summed] = TAG_INNER;
+    own[summed] = own_slot ? TAG_SLOT : TAG_INNER;
     own[kept] = tag[shift + kept];
     over = type->dim[summed];
     side[i] = moe_build(b, ir_in(op, i), own, layout);
+    if (side[i] != NULL && own_slot) side[i] = scalar(b, side[i]);
     if (side[i] == NULL) return NULL;
+    if (own_slot) continue;
     side[i] = moe_term_reshape(b->terms, side[i], 1, &over);
   }
   moe_term_t *term = both(b, OP_MUL, value->type.dtype, side[0], side[1]);
+  if (own_slot) return moe_term_reshape(b->terms, term, rank, dim);
   const expr_t *axis = expr_const(b->pool, 0);
   term = moe_term_op(b->terms, &(moe_term_t){.code = OP_REDUCE_SUM,
                                              .dtype = value->type.dtype,
@@ -293,8 +309,6 @@ moe_term_t *moe_read_gate_product(moe_builder_t *b, ir_value_t *value,
                                              .in = &term,
                                              .n_exprs = 1,
                                              .exprs = &axis});
-  const expr_t *dim[IR_MAX_RANK];
-  unsigned rank = moe_features(b->terms, &value->type, tag, dim);
   return moe_term_reshape(b->terms, term, rank, dim);
 }
 

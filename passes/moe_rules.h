@@ -112,6 +112,8 @@ const moe_fact_t *moe_rank_of_token(moe_facts_t *facts, ir_value_t *value,
  * and tags are known; on[i] is what operand i is for the token's experts. */
 void moe_gate_ranks(moe_facts_t *facts, ir_value_t *value,
                     const moe_constant_t *on, moe_fact_t *out);
+/* The gate of a product over slots of one with experts and one with places. */
+const moe_fact_t *moe_gate_of_slots(moe_facts_t *facts, ir_value_t *value);
 /* The dimension of a value along which it counts the places of a router's
  * buffers; -1: it does not. */
 int moe_places_axis(const moe_source_t *source, const ir_value_t *value);

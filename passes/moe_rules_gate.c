@@ -495,6 +495,8 @@ static ir_value_t *slot_weights(const moe_fact_t *gate, ir_value_t *other,
 
 const moe_fact_t *moe_rule_matmul(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
+  const moe_fact_t *slots = moe_gate_of_slots(facts, value);
+  if (slots != NULL) return slots;
   unsigned side = moe_fact(facts, ir_in(op, 0))->kind == FACT_GATE ? 0 : 1;
   const moe_fact_t *gate = moe_fact(facts, ir_in(op, side));
   if (gate->kind != FACT_GATE || !is_zero(gate->off) || gate->places != NULL)

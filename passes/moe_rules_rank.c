@@ -569,15 +569,11 @@ static const moe_places_t *join_places(moe_facts_t *facts,
   return all;
 }
 
-/* Without conditions that the other factor answers for. */
-static const moe_places_t *settle(moe_facts_t *facts, const ir_value_t *value,
-                                  const moe_fact_t *out,
-                                  const moe_places_t *places, unsigned i) {
-  ir_value_t *factor = ir_in(value->def, i);
+/* Without conditions that the other factor, of these tags, answers for. */
+static const moe_places_t *settle_by(moe_facts_t *facts, const moe_fact_t *out,
+                                     const moe_places_t *places,
+                                     ir_value_t *factor, const uint8_t *tag) {
   moe_places_t *copy = NULL;
-  uint8_t tag[IR_MAX_RANK];
-  if (!moe_tags_broadcast(&value->type, out->tag, &factor->type, tag))
-    return places;
   for (unsigned j = 0; j < places->n; j++) {
     const moe_place_t *of = &places->of[j];
     const moe_condition_t given = {
@@ -597,6 +593,58 @@ static const moe_places_t *settle(moe_facts_t *facts, const ir_value_t *value,
     if (is_below) copy->of[j].limited = false;
   }
   return copy != NULL ? copy : places;
+}
+
+static const moe_places_t *settle(moe_facts_t *facts, const ir_value_t *value,
+                                  const moe_fact_t *out,
+                                  const moe_places_t *places, unsigned i) {
+  ir_value_t *factor = ir_in(value->def, i);
+  uint8_t tag[IR_MAX_RANK];
+  return moe_tags_broadcast(&value->type, out->tag, &factor->type, tag)
+             ? settle_by(facts, out, places, factor, tag)
+             : places;
+}
+
+/* A sum over slots of what is 0 for others than a slot's expert, and of what is
+ * 0 for others than its place. */
+const moe_fact_t *moe_gate_of_slots(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  const moe_fact_t *side[2] = {moe_fact(facts, ir_in(op, 0)),
+                               moe_fact(facts, ir_in(op, 1))};
+  unsigned rank = value->type.rank, p = side[0]->places != NULL ? 0 : 1;
+  const moe_source_t *source = side[0]->source;
+  uint8_t tag[IR_MAX_RANK];
+  for (unsigned d = 0; d < rank; d++) tag[d] = TAG_INNER;
+  for (unsigned i = 0; i < 2; i++) {
+    const ir_type_t *type = &ir_in(op, i)->type;
+    unsigned summed = i == 0 ? type->rank - 1 : type->rank - 2;
+    unsigned all = moe_tag_union(type->rank, side[i]->tag);
+    if (side[i]->kind != FACT_GATE || side[i]->source != source ||
+        side[i]->space != NULL || side[i]->expert >= 0 || type->rank != rank ||
+        rank < 2 || side[i]->tag[summed] != TAG_SLOT ||
+        type->dim[summed] != source->k || !is_number(side[i]->off, 0) ||
+        (i == p) != (side[i]->places != NULL) ||
+        (i == p) == ((all & TAG_EXPERT) != 0) ||
+        (i == p && !is_number(side[i]->other, 0)))
+      return NULL;
+    for (unsigned d = 0; d < rank; d++) {
+      bool kept =
+          d != summed && (d + 2 < rank || d == (i == 0 ? rank - 2 : rank - 1));
+      if (!kept || (d + 2 < rank && rule_is_one(type->dim[d]))) continue;
+      if (tag[d] != TAG_INNER && tag[d] != side[i]->tag[d]) return NULL;
+      tag[d] = side[i]->tag[d];
+    }
+  }
+  if ((moe_tag_union(rank, tag) & TAG_SLOT) != 0) return NULL;
+  moe_fact_t *out = moe_fact_copy(facts, side[p]);
+  memcpy(out->tag, tag, rank);
+  moe_forget_on(out);
+  out->rank = NULL;
+  out->places = settle_by(facts, out, side[p]->places, ir_in(op, 1 - p),
+                          side[1 - p]->tag);
+  if (source->distinct && side[0]->on.known && side[1]->on.known)
+    out->on = (moe_constant_t){true, side[0]->on.x * side[1]->on.x};
+  return out;
 }
 
 void moe_gate_ranks(moe_facts_t *facts, ir_value_t *value,
