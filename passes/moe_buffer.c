@@ -297,6 +297,10 @@ moe_term_t *moe_read_gate_product(moe_builder_t *b, ir_value_t *value,
     side[i] = moe_build(b, ir_in(op, i), own, layout);
     if (side[i] != NULL && own_slot) side[i] = scalar(b, side[i]);
     if (side[i] == NULL) return NULL;
+    if (own_slot && i == 1 && moe_is_one_term(side[1]))
+      return moe_term_reshape(b->terms, side[0], rank, dim);
+    if (own_slot && i == 1 && moe_is_one_term(side[0]))
+      return moe_term_reshape(b->terms, side[1], rank, dim);
     if (own_slot) continue;
     side[i] = moe_term_reshape(b->terms, side[i], 1, &over);
   }
