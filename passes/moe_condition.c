@@ -239,14 +239,16 @@ static bool sum_vanishes(const walk_t *w, const ir_op_t *op, const uint8_t *tag,
   return vanishes(w, x, own, depth + 1);
 }
 
-static bool is_condition(const walk_t *w, ir_value_t *value,
-                         const uint8_t *tag) {
+/* Whether a value with these tags is not 0 (`holds`), or is 0, only where the
+ * condition holds. */
+static bool is_condition(const walk_t *w, ir_value_t *value, const uint8_t *tag,
+                         bool holds) {
   const moe_condition_t *c = w->condition;
   uint8_t own[2][IR_MAX_RANK];
   ir_value_t *given = c->given;
   bool exact;
-  if (moe_limits_rank(w->facts, c, value, tag, true, &exact)) return true;
-  if (given == NULL) return false;
+  if (moe_limits_rank(w->facts, c, value, tag, holds, &exact)) return true;
+  if (given == NULL || c->unless == holds) return false;
   memcpy(own[0], c->tag, given->type.rank);
   for (unsigned i = 0; i < 4; i++) { /* or what that is a view of */
     if (given == value) return same_tags(&value->type, tag, own[i % 2]);
@@ -258,11 +260,31 @@ static bool is_condition(const walk_t *w, ir_value_t *value,
   return false;
 }
 
+/* Whether an operand is not 0 wherever the condition does not hold. */
+static bool operand_denies(const walk_t *w, const ir_op_t *op, unsigned i,
+                           const uint8_t *tag) {
+  enum { MAX_VIEWS = 8 };
+  uint8_t own[2][IR_MAX_RANK];
+  ir_value_t *x = ir_in(op, i);
+  if (!moe_tags_broadcast(&op->out[0].type, tag, &x->type, own[0]))
+    return false;
+  for (unsigned v = 0; v < MAX_VIEWS; v++) {
+    if (is_condition(w, x, own[v % 2], false)) return true;
+    const ir_op_t *view = x->def;
+    if (view == NULL || (view->code == OP_CAST && x->type.dtype != DT_BOOL &&
+                         ir_in(view, 0)->type.dtype != DT_BOOL))
+      return false;
+    x = through_view(w->condition->source, view, own[v % 2], own[1 - v % 2]);
+    if (x == NULL) return false;
+  }
+  return false;
+}
+
 static bool vanishes(const walk_t *w, ir_value_t *value, const uint8_t *tag,
                      unsigned depth) {
   const ir_op_t *op = value->def;
   uint8_t own[IR_MAX_RANK];
-  if (is_condition(w, value, tag) || is_zero(value)) return true;
+  if (is_condition(w, value, tag, true) || is_zero(value)) return true;
   if (op == NULL || depth > MAX_NESTED) return false;
   switch (op->code) {
     case OP_MUL:
@@ -274,9 +296,14 @@ static bool vanishes(const walk_t *w, ir_value_t *value, const uint8_t *tag,
       return operand_vanishes(w, op, 0, tag, depth) &&
              operand_vanishes(w, op, 1, tag, depth);
     case OP_SELECT:
-      return operand_vanishes(w, op, 2, tag, depth) &&
-             (operand_vanishes(w, op, 0, tag, depth) ||
-              operand_vanishes(w, op, 1, tag, depth));
+      if (operand_vanishes(w, op, 2, tag, depth) &&
+          (operand_vanishes(w, op, 0, tag, depth) ||
+           operand_vanishes(w, op, 1, tag, depth)))
+        return true;
+      return operand_denies(w, op, 0, tag) &&
+             operand_vanishes(w, op, 1, tag, depth);
+    case OP_NOT:
+      return operand_denies(w, op, 0, tag);
     case OP_DIV:
       return operand_vanishes(w, op, 0, tag, depth);
     case OP_REDUCE_SUM:

@@ -109,6 +109,7 @@ typedef struct moe_place {
   const uint8_t *tag; /* of value */
   ir_value_t *given;  /* it is the rank where this is not 0; NULL: always */
   const uint8_t *given_tag;
+  bool unless;  /* it is the rank where `given` is 0 instead */
   bool limited; /* it is the rank where that is below the capacity */
   bool always;  /* neither was asked from the beginning */
 } moe_place_t;
@@ -151,6 +152,7 @@ typedef struct moe_fact {
   const moe_rank_t *rank;
   ir_value_t *given;
   const uint8_t *given_tag;
+  bool unless; /* where it is 0 instead */
   bool limited, behind;
   const moe_linear_t *linear; /* TOKEN and ROUTE of a mask's rows, TUPLE: n */
   const moe_linear_t *coordinate; /* EXPERT: of a mask's rows; or NULL */

@@ -239,6 +239,7 @@ static moe_place_t place_of(moe_facts_t *facts, const moe_fact_t *fact,
                        .tag = fact->tag,
                        .given = fact->given,
                        .given_tag = fact->given_tag,
+                       .unless = fact->unless,
                        .limited = limited,
                        .always = fact->given == NULL && !limited};
   const moe_condition_t limit = {.source = fact->source,
@@ -246,8 +247,8 @@ static moe_place_t place_of(moe_facts_t *facts, const moe_fact_t *fact,
                                  .capacity = *fact->source->capacity};
   bool exact;
   if (place.given != NULL &&
-      moe_limits_rank(facts, &limit, place.given, place.given_tag, true,
-                      &exact) &&
+      moe_limits_rank(facts, &limit, place.given, place.given_tag,
+                      !place.unless, &exact) &&
       exact) {
     place.given = NULL;
     place.limited = true;

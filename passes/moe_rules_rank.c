@@ -296,6 +296,7 @@ static const moe_fact_t *rank_at_expert(moe_facts_t *facts, ir_value_t *value) {
   out->rank = gate->rank;
   out->given = gate->given;
   out->given_tag = gate->given_tag;
+  out->unless = gate->unless;
   return out;
 }
 
@@ -453,7 +454,8 @@ static const moe_rank_t *where_given(moe_facts_t *facts, ir_value_t *value,
   ir_value_t *other = ir_in(op, chosen ? 0 : 1 - i);
   const moe_rank_t *rank = moe_fact(facts, ir_in(op, i))->rank;
   double zero;
-  if (chosen && (i != 1 || !moe_fill_number(ir_in(op, 2), &zero) || zero != 0))
+  if (chosen &&
+      (i == 0 || !moe_fill_number(ir_in(op, 3 - i), &zero) || zero != 0))
     return NULL;
   uint8_t *tag = ARENA_ARRAY(facts->arena, uint8_t, IR_MAX_RANK);
   if (out->given != NULL || rank->gaps || !moe_is_indicator(other) ||
@@ -462,6 +464,17 @@ static const moe_rank_t *where_given(moe_facts_t *facts, ir_value_t *value,
     return NULL;
   out->given = other;
   out->given_tag = tag;
+  out->unless = chosen && i == 2;
+  return rank;
+}
+
+/* A number that is 0 for routes without one, and now below 0 for these. */
+static const moe_rank_t *below_zero(moe_facts_t *facts, const moe_rank_t *rank,
+                                    double by, moe_fact_t *out) {
+  if (by >= 0 || rank->gaps || rank->most != NULL) return NULL;
+  rank = shifted(facts, rank, by);
+  ((moe_rank_t *)rank)->gaps = true; /* it is being made */
+  out->given = NULL;
   return rank;
 }
 
@@ -495,6 +508,8 @@ static const moe_rank_t *rank_of_result(moe_facts_t *facts, ir_value_t *value,
                  : NULL;
     case OP_ADD:
       if (is_number(on[1 - i], 0)) return rank;
+      if (!steady && on[1 - i].known)
+        return below_zero(facts, rank, on[1 - i].x, out);
       if (!counts) return NULL;
       if (on[1 - i].known)
         return rank->gaps && on[1 - i].x > 0
@@ -504,6 +519,8 @@ static const moe_rank_t *rank_of_result(moe_facts_t *facts, ir_value_t *value,
                  ? behind(facts, rank, with)
                  : NULL;
     case OP_SUB:
+      if (i == 0 && !steady && on[1].known)
+        return below_zero(facts, rank, -on[1].x, out);
       return i == 0 && on[1].known && counts && !(rank->gaps && on[1].x < 0)
                  ? shifted(facts, rank, -on[1].x)
                  : NULL;
@@ -538,6 +555,7 @@ static bool same_numbers(const moe_places_t *a, const moe_places_t *b) {
   for (unsigned i = 0; same && i < a->n; i++) {
     same = a->of[i].value == b->of[i].value &&
            a->of[i].given == b->of[i].given &&
+           a->of[i].unless == b->of[i].unless &&
            a->of[i].limited == b->of[i].limited;
     always = always && a->of[i].always && b->of[i].always;
   }
@@ -576,8 +594,10 @@ static const moe_places_t *settle_by(moe_facts_t *facts, const moe_fact_t *out,
   moe_places_t *copy = NULL;
   for (unsigned j = 0; j < places->n; j++) {
     const moe_place_t *of = &places->of[j];
-    const moe_condition_t given = {
-        .source = out->source, .given = of->given, .tag = of->given_tag};
+    const moe_condition_t given = {.source = out->source,
+                                   .given = of->given,
+                                   .tag = of->given_tag,
+                                   .unless = of->unless};
     const moe_condition_t limit = {.source = out->source,
                                    .rank = of->rank,
                                    .capacity = *out->source->capacity};
@@ -660,6 +680,7 @@ void moe_gate_ranks(moe_facts_t *facts, ir_value_t *value,
         fact->source == out->source && fact->expert == out->expert) {
       out->given = fact->given;
       out->given_tag = fact->given_tag;
+      out->unless = fact->unless;
       out->rank = rank_of_result(facts, value, i, on, out);
       if (out->rank != NULL)
         out->rank = typed(facts, out->rank, value->type.dtype);
