@@ -548,6 +548,16 @@ static void know_written(moe_facts_t *facts, const moe_joint_t *joints,
   }
 }
 
+static moe_facts_t *new_facts(pass_ctx_t *ctx, ir_func_t *func,
+                              const moe_levels_t *levels,
+                              const moe_fewer_t *fewer) {
+  ir_renumber(func);
+  moe_facts_t *facts = moe_facts_create(ctx->scratch, func);
+  moe_know_levels(facts, levels);
+  know_written(facts, NULL, fewer);
+  return facts;
+}
+
 /* Facts of a function in which routers that are made of others have choices. */
 static moe_facts_t *find_facts(pass_ctx_t *ctx, ir_func_t *func) {
   enum { MAX_ROUNDS = MOE_MAX_PARTS };
@@ -556,30 +566,23 @@ static moe_facts_t *find_facts(pass_ctx_t *ctx, ir_func_t *func) {
   moe_fewer_t *fewer = NULL;
   moe_write_tiles(ctx, func);
   const moe_levels_t *levels = moe_write_levels(ctx, func);
-  ir_renumber(func);
-  moe_facts_t *facts = moe_facts_create(ctx->scratch, func);
-  moe_know_levels(facts, levels);
-  if (moe_write_trees(ctx, func, facts)) {
-    ir_renumber(func);
-    facts = moe_facts_create(ctx->scratch, func);
-    moe_know_levels(facts, levels);
-  }
+  moe_facts_t *facts = new_facts(ctx, func, levels, NULL);
+  if (moe_write_trees(ctx, func, facts))
+    facts = new_facts(ctx, func, levels, NULL);
+  /* places of routes that are kept are no given numbers */
+  for (unsigned i = 0;
+       i < MAX_ROUNDS && moe_write_fewer(ctx, func, facts, &fewer); i++)
+    facts = new_facts(ctx, func, levels, fewer);
   const moe_table_t *tables = moe_find_tables(ctx, func, facts);
-  ir_renumber(func);
-  facts = moe_facts_create(ctx->scratch, func);
-  moe_know_levels(facts, levels);
+  facts = new_facts(ctx, func, levels, fewer);
   moe_note_tables(facts, tables);
   moe_mask_t *masks = moe_write_masks(ctx, func, facts);
-  ir_renumber(func);
-  facts = moe_facts_create(ctx->scratch, func);
-  moe_know_levels(facts, levels);
+  facts = new_facts(ctx, func, levels, fewer);
   moe_note_tables(facts, tables);
   moe_note_masks(facts, masks);
   const moe_set_t *sets = moe_write_sets(ctx, func, facts);
   for (unsigned i = 0;; i++) {
-    ir_renumber(func);
-    facts = moe_facts_create(ctx->scratch, func);
-    moe_know_levels(facts, levels);
+    facts = new_facts(ctx, func, levels, fewer);
     moe_note_tables(facts, tables);
     know_written(facts, joints, fewer);
     for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))

@@ -38,6 +38,11 @@ typedef struct moe_source {
   bool some;      /* not all of the routes have an expert; -1 where not */
   int64_t chosen; /* how many it chooses for a token; 0: that varies */
   const expr_t **capacity; /* places that each expert has; NULL: not known */
+  /* Its routes are those of another router for which `kept`, a mask of these
+   * tags, is 1; others have no expert. */
+  const struct moe_source *within;
+  ir_value_t *kept;
+  const uint8_t *kept_tag;
   /* Its tokens are those of another router, brought into order by this topk. */
   const struct moe_source *turned;
   const ir_op_t *order;

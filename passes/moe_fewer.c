@@ -107,7 +107,7 @@ static ir_value_t *choices(ir_builder_t *b, const moe_source_t *source) {
   return ir_reshape(b, x, 2, dim);
 }
 
-/* The experts that the mask leaves, or -1. */
+/* The experts that the mask leaves, or -1: tokens.., then slots. */
 static ir_value_t *write_index(pass_ctx_t *ctx, moe_facts_t *facts,
                                ir_value_t *mask) {
   const moe_fact_t *fact = moe_fact(facts, mask);
@@ -143,6 +143,12 @@ static ir_value_t *write_index(pass_ctx_t *ctx, moe_facts_t *facts,
   none = ir_expand(&b, none, 2, all);
   ir_value_t *stays = ir_cast(&b, x, DT_BOOL);
   ir_value_t *index = ir_select(&b, stays, number, none);
+  unsigned n = 0;
+  const expr_t *dim[IR_MAX_RANK];
+  for (unsigned d = 0; d < source->index->type.rank; d++)
+    if ((int)d != source->slot) dim[n++] = source->index->type.dim[d];
+  if (source->slot >= 0) dim[n++] = source->k;
+  index = ir_reshape(&b, index, n, dim);
   return b.status == MOEC_OK ? index : NULL;
 }
 
@@ -167,15 +173,22 @@ bool moe_write_fewer(pass_ctx_t *ctx, ir_func_t *func, moe_facts_t *facts,
 }
 
 void moe_know_fewer(moe_facts_t *facts, const moe_fewer_t *fewer) {
+  if (facts->of[fewer->index->number] != NULL) return;
   const moe_fact_t *mask = moe_fact(facts, fewer->mask);
   if (mask->kind != FACT_GATE || mask->source->index != fewer->whole) return;
-  const moe_fact_t *fact = moe_new_router(
-      facts, fewer->index, 1, mask->source->experts, mask->source->distinct);
-  ((moe_source_t *)fact->source)->some = true; /* it is being made */
+  int last = (int)fewer->index->type.rank - 1;
+  const moe_fact_t *fact =
+      moe_new_router(facts, fewer->index, mask->source->slot >= 0 ? last : -1,
+                     mask->source->experts, mask->source->distinct);
+  moe_source_t *source = (moe_source_t *)fact->source; /* it is being made */
+  source->some = true;
+  source->within = mask->source;
+  source->kept = fewer->mask;
   facts->of[fewer->index->number] = fact;
   moe_fact_t *out = moe_fact_copy(facts, mask);
   moe_forget_on(out);
-  out->source = fact->source;
+  out->source = source;
+  source->kept_tag = out->tag;
   out->on = (moe_constant_t){true, 1};
   facts->of[fewer->mask->number] = out;
 }

@@ -172,7 +172,7 @@ static const moe_fact_t *one_hot(moe_facts_t *facts, ir_value_t *value) {
 /* Whether an operand is a gate of the result's router, or of a part of it. */
 static bool is_gate_of(const moe_fact_t *fact, const moe_fact_t *out) {
   return fact->kind == FACT_GATE && fact->space == out->space &&
-         (fact->source == out->source ||
+         (fact->source == out->source || fact->source == out->source->within ||
           moe_part_index(out->source, fact->source) >= 0);
 }
 
@@ -208,6 +208,22 @@ static where_t seen_from_whole(const moe_fact_t *fact) {
   return (where_t){.off = fact->off, .other = same ? fact->off : unknown};
 }
 
+/* Of a router of which others keep some routes, seen from one of these: at the
+ * experts of routes that it does not keep, what is 0 there. */
+static where_t seen_from_fewer(moe_facts_t *facts, const moe_fact_t *out,
+                               const moe_fact_t *fact, ir_value_t *operand) {
+  const moe_condition_t kept = {.source = out->source,
+                                .given = out->source->kept,
+                                .tag = out->source->kept_tag};
+  bool plain = fact->places == NULL && fact->rank == NULL;
+  where_t at = {.off = unknown};
+  if (plain) at.on = at.other = fact->on;
+  if (plain && is_zero(fact->off) &&
+      moe_vanishes(facts, &kept, operand, fact->tag))
+    at.off = fact->off;
+  return at;
+}
+
 /* What is known of an operand, seen from the result. */
 static where_t operand_constants(moe_facts_t *facts, const moe_fact_t *out,
                                  unsigned tags, ir_value_t *operand) {
@@ -220,6 +236,8 @@ static where_t operand_constants(moe_facts_t *facts, const moe_fact_t *out,
     unsigned own = moe_tag_union(operand->type.rank, fact->tag);
     bool by_slot = (tags & TAG_SLOT) != 0, by_expert = (tags & TAG_EXPERT) != 0;
     bool has_places = fact->places != NULL;
+    if (fact->source == out->source->within)
+      return seen_from_fewer(facts, out, fact, operand);
     if (fact->source != out->source) return seen_from_whole(fact);
     at.on = fact->on;
     at.other = has_places ? fact->other : fact->on;
@@ -261,7 +279,9 @@ static void keep_route_value(moe_facts_t *facts, ir_value_t *value,
   ir_value_t *operand = ir_in(op, (unsigned)from);
   const moe_fact_t *fact = moe_fact(facts, operand);
   uint8_t tag[IR_MAX_RANK];
-  if (fact->kind == FACT_GATE) {
+  if (fact->kind == FACT_GATE && fact->source != out->source) {
+    return;
+  } else if (fact->kind == FACT_GATE) {
     out->at_route = fact->at_route;
     out->at_slot = fact->at_slot;
   } else if (moe_tags_broadcast(&value->type, out->tag, &operand->type, tag) &&
@@ -316,6 +336,13 @@ static const moe_source_t *common_source(moe_facts_t *facts, const ir_op_t *op,
       common = fact->source;
       *out_lead = fact;
     }
+    /* nor is one that keeps some of its routes */
+    if (fact->source->within == common && op->code != OP_ADD &&
+        op->code != OP_OR && op->code != OP_MAX) {
+      common = fact->source;
+      *out_lead = fact;
+    }
+    if (fact->source == common->within) continue;
     bool sums = op->code == OP_ADD || op->code == OP_OR || op->code == OP_MAX;
     bool alone =
         fact->space == NULL &&

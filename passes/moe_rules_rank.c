@@ -675,6 +675,7 @@ void moe_gate_ranks(moe_facts_t *facts, ir_value_t *value,
   for (unsigned i = 0; i < op->n_in; i++) {
     const moe_fact_t *fact = moe_fact(facts, ir_in(op, i));
     if (fact->kind != FACT_GATE) continue;
+    if (fact->source == out->source->within) continue;
     joins = joins || fact->source != out->source;
     if (fact->rank != NULL && out->rank == NULL &&
         fact->source == out->source && fact->expert == out->expert) {

@@ -275,8 +275,16 @@ static const moe_fact_t *concat_counts(moe_facts_t *facts, ir_value_t *value) {
 static bool excludes(moe_facts_t *facts, const moe_fact_t *earlier,
                      const ir_value_t *later) {
   const ir_op_t *op = later->def;
-  while (op != NULL && (op->code == OP_RESHAPE || op->code == OP_CAST))
-    op = ir_in(op, 0)->def;
+  int64_t none;
+  for (;;) { /* of a choice that may be dropped, too */
+    if (op != NULL && (op->code == OP_RESHAPE || op->code == OP_CAST))
+      op = ir_in(op, 0)->def;
+    else if (op != NULL && op->code == OP_SELECT &&
+             rule_splat_int(ir_in(op, 2), &none) && none < 0)
+      op = ir_in(op, 1)->def;
+    else
+      break;
+  }
   if (op == NULL || (op->code != OP_ARG_MAX && op->code != OP_TOPK))
     return false;
   const moe_fact_t *scores = moe_fact(facts, ir_in(op, 0));
