@@ -156,7 +156,7 @@ bool moe_write_fewer(pass_ctx_t *ctx, ir_func_t *func, moe_facts_t *facts,
                      moe_fewer_t **list) {
   bool wrote = false;
   for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op)) {
-    if (op->code != OP_CUM_SUM) continue;
+    if (op->code != OP_CUM_SUM && op->code != OP_NONZERO) continue;
     ir_value_t *mask = mask_behind(facts, ir_in(op, 0));
     const moe_fewer_t *known = *list;
     while (known != NULL && known->mask != mask) known = known->next;

@@ -78,6 +78,21 @@ static bool index_lies(const ir_type_t *index, const uint8_t *at,
   return true;
 }
 
+/* What a row's expert has for its token, of all experts and tokens: numbers are
+ * there before, whatever they are. */
+static moe_term_t *pair_term(moe_builder_t *b, ir_value_t *x,
+                             const uint8_t *tag, const moe_layout_t *layout) {
+  const moe_fact_t *gate = moe_fact(b->facts, x);
+  bool numbers = gate->kind != FACT_GATE || gate->source != layout->source;
+  for (unsigned d = 0; d < x->type.rank; d++)
+    if ((tag[d] & TAG_INNER) != 0 && !rule_is_one(x->type.dim[d]))
+      numbers = false;
+  if (numbers && moe_visible(b, x) && !moe_is_routed(b, x, layout->source))
+    return moe_term_leaf(b->terms, TERM_GATE, x, tag);
+  return moe_build(b, x, tag,
+                   moe_layout(b, LAYOUT_STACK, layout->source, NULL, -1));
+}
+
 static moe_term_t *gather_by(moe_builder_t *b, ir_value_t *value,
                              const uint8_t *tag, const moe_layout_t *layout,
                              const moe_fact_t *fact) {
@@ -104,8 +119,7 @@ static moe_term_t *gather_by(moe_builder_t *b, ir_value_t *value,
     if (!gathered_tags(op, tag, TAG_EXPERT | TAG_TOKEN, from, at) ||
         layout->kind != LAYOUT_SORTED)
       return NULL;
-    term = moe_build(b, x, from,
-                     moe_layout(b, LAYOUT_STACK, layout->source, NULL, -1));
+    term = pair_term(b, x, from, layout);
   } else if (by_token && in_space) {
     if (!gathered_tags(op, tag, TAG_TOKEN, from, at)) return NULL;
     if (x->type.dim[moe_tag_find(x->type.rank, from, TAG_TOKEN)] !=
@@ -277,8 +291,7 @@ moe_term_t *moe_read_gather_nd(moe_builder_t *b, ir_value_t *value,
   unsigned tags = moe_tag_union(x->type.rank, from);
   moe_term_t *term =
       (tags & TAG_EXPERT) != 0
-          ? moe_build(b, x, from,
-                      moe_layout(b, LAYOUT_STACK, layout->source, NULL, -1))
+          ? pair_term(b, x, from, layout)
           : moe_term_leaf(b->terms,
                           (tags & TAG_SLOT) != 0 ? TERM_ROUTE : TERM_TOKEN, x,
                           from);

@@ -62,7 +62,7 @@ const moe_fact_t *moe_count_of_mask(moe_facts_t *facts, ir_value_t *value,
   bool all_rows = (reduced & (TAG_TOKEN | TAG_ROW)) != 0;
   bool slots = (reduced & (TAG_SLOT | TAG_ROW)) != 0 || gate->source->distinct;
   if (!whole || !all_rows || !slots || value->type.rank > 1 ||
-      !counts_all(value) || gate->source->some ||
+      !counts_all(value) ||
       (kept & ~(unsigned)(TAG_EXPERT | TAG_INNER)) != 0)
     return NULL;
   const bool all = gate->expert < 0 && (reduced & TAG_EXPERT) != 0;
