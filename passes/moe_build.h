@@ -115,6 +115,10 @@ typedef struct moe_own_rows {
 } moe_own_rows_t;
 bool moe_own_rows(moe_facts_t *facts, const ir_value_t *index,
                   moe_own_rows_t *out);
+/* The layout of one expert's part of sorted rows. */
+const moe_layout_t *moe_group_layout(moe_builder_t *b,
+                                     const moe_layout_t *sorted,
+                                     int64_t expert);
 bool moe_are_own_rows(moe_facts_t *facts, const ir_value_t *index,
                       const moe_layout_t *group);
 /* Whether the rows where a mask of all experts is true are sorted by expert:

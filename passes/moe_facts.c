@@ -76,6 +76,8 @@ static rule_fn rule_of(const ir_op_t *op) {
       return moe_rule_reduce;
     case OP_CUM_SUM:
       return moe_rule_cum_sum;
+    case OP_PAD:
+      return moe_rule_pad;
     case OP_SOFTMAX:
     case OP_LOG_SOFTMAX:
       return moe_rule_softmax;

@@ -159,6 +159,7 @@ typedef struct moe_fact {
   const uint8_t *given_tag;
   bool unless; /* where it is 0 instead */
   bool limited, behind;
+  bool turned; /* ROUTE of sorted rows: slot * tokens + token instead */
   const moe_linear_t *linear; /* TOKEN and ROUTE of a mask's rows, TUPLE: n */
   const moe_linear_t *coordinate; /* EXPERT: of a mask's rows; or NULL */
   int64_t first; /* BOUND, COUNT: expert of the first element */
@@ -177,7 +178,9 @@ const moe_fact_t *moe_fact_of_symbol(moe_facts_t *facts,
 
 /* Whether it is the number of each row's token, or route, among all. */
 bool moe_is_token_number(moe_facts_t *facts, const moe_fact_t *fact);
-bool moe_is_route_number(moe_facts_t *facts, const moe_fact_t *fact);
+/* The same for routes: how these lie, TAG_TURNED for slots in front of tokens;
+ * 0: it is no such number. */
+unsigned moe_route_tag(moe_facts_t *facts, const moe_fact_t *fact);
 
 /* ---- Tags (moe_tags.c) --------------------------------------------------- */
 

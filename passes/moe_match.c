@@ -456,18 +456,20 @@ moe_found_t *moe_match_sum(moe_builder_t *b, ir_value_t *root,
 
 /* ---- Slots --------------------------------------------------------------- */
 
-/* Tags of tensors whose first dimensions are a router's tokens, then its slots;
- * the number of these dimensions, 0 if it is none. */
-static unsigned route_tags(moe_builder_t *b, const ir_type_t *type,
-                           const moe_source_t *source, unsigned slot,
-                           uint8_t *tag) {
+/* Tags of tensors whose first dimensions are a router's tokens, then its slots,
+ * or slots, then tokens; false: they are not. */
+static bool route_tags(moe_builder_t *b, const ir_type_t *type,
+                       const moe_source_t *source, unsigned slot,
+                       uint8_t *tag) {
   const expr_t *tokens = expr_const(b->pool, 1);
-  for (unsigned d = 0; d < type->rank; d++) tag[d] = TAG_INNER;
-  for (unsigned d = 0; d < slot; d++) {
+  unsigned d = slot == 0 ? 1 : 0, end = slot == 0 ? type->rank : slot;
+  for (unsigned i = 0; i < type->rank; i++) tag[i] = TAG_INNER;
+  for (; d < end && (slot > 0 || tokens != source->tokens); d++) {
     tokens = expr_mul(b->pool, tokens, type->dim[d]);
     tag[d] = TAG_TOKEN;
   }
-  return tokens == source->tokens && slot > 0 ? slot : 0;
+  return tokens == source->tokens && d > 0 &&
+         moe_tag_find(type->rank, tag, TAG_TOKEN) >= 0;
 }
 
 moe_found_t *moe_match_slots(moe_builder_t *b, const ir_op_t *op,
@@ -477,15 +479,18 @@ moe_found_t *moe_match_slots(moe_builder_t *b, const ir_op_t *op,
   const int64_t *axes = ir_get_ints(op, ATTR_REDUCE_SUM_axes, &n);
   uint8_t tag[IR_MAX_RANK], root_tag[IR_MAX_RANK];
   if (n != 1 || value->type.dim[axes[0]] != source->k ||
-      route_tags(b, &value->type, source, (unsigned)axes[0], tag) == 0 ||
+      !route_tags(b, &value->type, source, (unsigned)axes[0], tag) ||
       !moe_is_routed(b, value, source))
     return NULL;
   tag[axes[0]] = TAG_SLOT;
   moe_term_t *term =
       moe_build(b, value, tag, moe_layout(b, LAYOUT_ROUTES, source, NULL, -1));
   if (!is_expert(b, op, term)) return NULL;
-  for (unsigned d = 0; d < root->type.rank; d++)
-    root_tag[d] = (int64_t)d < axes[0] ? TAG_TOKEN : TAG_INNER;
+  bool keeps = value->type.rank == root->type.rank;
+  for (unsigned d = 0, to = 0; d < value->type.rank; d++) {
+    bool slots = (int64_t)d == axes[0];
+    if (!slots || keeps) root_tag[to++] = slots ? TAG_INNER : tag[d];
+  }
   return with_structures(
       b, new_found(b, root, root_tag, source, term, form_of_rows(b)));
 }
@@ -556,8 +561,8 @@ moe_found_t *moe_match_product(moe_builder_t *b, const ir_op_t *op,
   unsigned rank = root->type.rank;
   if (x->type.rank != rank || y->type.rank != rank || rank < 3) return NULL;
   uint8_t tag[2][IR_MAX_RANK], root_tag[IR_MAX_RANK];
-  if (route_tags(b, &x->type, source, rank - 2, tag[0]) == 0 ||
-      route_tags(b, &y->type, source, rank - 2, tag[1]) == 0)
+  if (!route_tags(b, &x->type, source, rank - 2, tag[0]) ||
+      !route_tags(b, &y->type, source, rank - 2, tag[1]))
     return NULL;
   const expr_t *over = x->type.dim[rank - 1];
   bool slots = over == source->k &&

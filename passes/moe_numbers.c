@@ -425,10 +425,31 @@ bool moe_is_token_number(moe_facts_t *facts, const moe_fact_t *fact) {
   return fact->linear->by != NULL || is_number(facts, fact, false);
 }
 
-bool moe_is_route_number(moe_facts_t *facts, const moe_fact_t *fact) {
+/* Of a flat mask that has slots in front of tokens. */
+static bool is_turned_number(moe_facts_t *facts, const moe_fact_t *fact) {
+  if (fact->space == NULL || fact->linear->by != NULL) return false;
+  const ir_value_t *mask = ir_in(fact->space, 0);
+  const moe_fact_t *gate = moe_fact(facts, ir_in(fact->space, 0));
+  bool turned = false;
+  for (unsigned d = 0; d < mask->type.rank && gate->kind == FACT_GATE; d++) {
+    if (rule_is_one(mask->type.dim[d])) continue;
+    if (turned || gate->tag[d] != (TAG_TOKEN | TAG_SLOT | TAG_TURNED) ||
+        !rule_is_one(fact->linear->coefficient[d]))
+      return false;
+    turned = true;
+  }
+  return turned;
+}
+
+unsigned moe_route_tag(moe_facts_t *facts, const moe_fact_t *fact) {
+  const unsigned ordered = TAG_TOKEN | TAG_SLOT;
   if (fact->linear == NULL)
-    return fact->kind == FACT_ROUTE && fact->space != NULL;
-  return is_number(facts, fact, true);
+    return fact->kind != FACT_ROUTE || fact->space == NULL ? 0
+           : fact->turned ? ordered | TAG_TURNED
+                          : ordered;
+  return is_number(facts, fact, true)    ? ordered
+         : is_turned_number(facts, fact) ? ordered | TAG_TURNED
+                                         : 0;
 }
 
 /* ---- Ranges of rows ------------------------------------------------------ */

@@ -167,9 +167,7 @@ static moe_term_t *join_groups(moe_builder_t *b, ir_value_t *value,
     ir_value_t *x = ir_in(op, e);
     if (!moe_is_count(b->facts, layout->source, e, x->type.dim[axis]))
       return moe_fail(b, op, "parts have the sizes of the experts' groups");
-    part[e] = moe_build(
-        b, x, tag,
-        moe_layout(b, LAYOUT_GROUP, layout->source, layout->space, e));
+    part[e] = moe_build(b, x, tag, moe_group_layout(b, layout, e));
     if (part[e] == NULL) return NULL;
   }
   moe_term_t *term = moe_term_unify(b->terms, op->n_in, part);
@@ -294,13 +292,20 @@ static bool writes_rows(const ir_op_t *op, const moe_source_t *source) {
              : ir_get_int(op, ATTR_SCATTER_ELEMENTS_axis) == 0;
 }
 
+/* Whether routes that are numbered so have the order of a dimension. */
+static bool lies_as(unsigned numbered, unsigned tag) {
+  return numbered != 0 && (tag & TAG_TOKEN) != 0 &&
+         (numbered & TAG_TURNED) == (tag & TAG_TURNED);
+}
+
 /* One expert's rows where its mask over routes has them. */
 static bool writes_masked(moe_builder_t *b, const ir_op_t *op,
-                          const moe_layout_t *layout) {
+                          const uint8_t *tag, const moe_layout_t *layout) {
   const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
   if (fact->source != layout->source || fact->linear == NULL ||
       fact->kind == FACT_TUPLE || fact->expert < 0 ||
-      !moe_is_route_number(b->facts, fact) || !writes_rows(op, layout->source))
+      !lies_as(moe_route_tag(b->facts, fact), tag[0]) ||
+      !writes_rows(op, layout->source))
     return false;
   const moe_fact_t *mask = moe_fact(b->facts, ir_in(fact->space, 0));
   return mask->on.known && mask->on.x != 0 &&
@@ -310,10 +315,11 @@ static bool writes_masked(moe_builder_t *b, const ir_op_t *op,
 /* The layout of what one expert writes to all routes, or to all sorted rows;
  * NULL: it is no expert's. */
 static const moe_layout_t *written_rows(moe_builder_t *b, const ir_op_t *op,
+                                        const uint8_t *tag,
                                         const moe_layout_t *layout) {
   const moe_source_t *source = layout->source;
   if (layout->kind == LAYOUT_ROUTES) {
-    if (!writes_masked(b, op, layout)) return NULL;
+    if (!writes_masked(b, op, tag, layout)) return NULL;
     const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
     return moe_layout(b, LAYOUT_ROWS, source, fact->space, fact->expert);
   }
@@ -341,7 +347,8 @@ static moe_term_t *join_written(moe_builder_t *b, ir_value_t *value,
   for (unsigned i = 0; i < n; i++) {
     bool scatters = op != NULL && (op->code == OP_SCATTER_ND ||
                                    op->code == OP_SCATTER_ELEMENTS);
-    const moe_layout_t *own = scatters ? written_rows(b, op, layout) : NULL;
+    const moe_layout_t *own =
+        scatters ? written_rows(b, op, tag, layout) : NULL;
     if (own == NULL)
       return moe_fail(b, last, "every expert writes the rows of its routes");
     if (part[own->expert] != NULL)
@@ -359,6 +366,23 @@ static moe_term_t *join_written(moe_builder_t *b, ir_value_t *value,
   return term != NULL ? term : moe_fail(b, last, "experts give the same type");
 }
 
+/* Rows of routes written where these are when sorted: all rows are. */
+static moe_term_t *read_sorted(moe_builder_t *b, ir_value_t *value,
+                               const uint8_t *tag, const moe_layout_t *layout) {
+  const ir_op_t *op = value->def;
+  const moe_fact_t *place = moe_fact(b->facts, ir_in(op, 1));
+  const ir_type_t *rows = &ir_in(op, 2)->type;
+  uint8_t from[IR_MAX_RANK];
+  if (place->source != layout->source || place->space != layout->space ||
+      !rule_scatters_by(op, "none") || !writes_rows(op, layout->source) ||
+      rows->dim[0] != layout->source->routes)
+    return moe_fail(b, op, "results go back to where their routes are");
+  memcpy(from, tag, rows->rank);
+  from[0] = place->tag[0];
+  return moe_build(b, ir_in(op, 2), from,
+                   moe_layout(b, LAYOUT_ROUTES, layout->source, NULL, -1));
+}
+
 /* Sorted rows written where their routes are. */
 moe_term_t *moe_read_scatter(moe_builder_t *b, ir_value_t *value,
                              const uint8_t *tag, const moe_layout_t *layout) {
@@ -373,13 +397,16 @@ moe_term_t *moe_read_scatter(moe_builder_t *b, ir_value_t *value,
   if (layout->kind == LAYOUT_ROUTES && fact->linear != NULL &&
       value->type.rank > 0 && (tag[0] & TAG_TOKEN) != 0)
     return join_written(b, value, tag, layout);
+  if (layout->kind == LAYOUT_SORTED && fact->kind == FACT_PLACE &&
+      value->type.rank > 0 && tag[0] == TAG_ROW)
+    return read_sorted(b, value, tag, layout);
   if (layout->kind == LAYOUT_SORTED && value->type.rank > 0 &&
       tag[0] == TAG_ROW)
     return join_written(b, value, tag, layout);
   if (layout->kind != LAYOUT_ROUTES || fact->kind != FACT_ROUTE ||
       fact->linear != NULL || fact->space == NULL ||
       fact->source != layout->source || value->type.rank == 0 ||
-      (tag[0] & TAG_TOKEN) == 0 ||
+      !lies_as(moe_route_tag(b->facts, fact), tag[0]) ||
       value->type.dim[0] != layout->source->routes ||
       rows->type.rank != value->type.rank ||
       (op->code == OP_SCATTER_ELEMENTS &&

@@ -101,7 +101,7 @@ static moe_term_t *gather_by(moe_builder_t *b, ir_value_t *value,
   uint8_t from[IR_MAX_RANK], at[IR_MAX_RANK];
   moe_term_t *term = NULL;
   bool by_token = moe_is_token_number(b->facts, fact);
-  bool by_route = !by_token && moe_is_route_number(b->facts, fact);
+  unsigned by_route = by_token ? 0 : moe_route_tag(b->facts, fact);
   bool in_space = fact->source == layout->source &&
                   moe_same_rows(fact->space, layout->space);
   bool routes = layout->kind == LAYOUT_ROUTES;
@@ -136,8 +136,8 @@ static moe_term_t *gather_by(moe_builder_t *b, ir_value_t *value,
       term = rule_is_one(layout->source->k) ? moe_row_leaf(b, x, from)
                                             : token_leaf(b, x, from);
     }
-  } else if (by_route && in_space) {
-    if (!gathered_tags(op, tag, TAG_TOKEN | TAG_SLOT, from, at)) return NULL;
+  } else if (by_route != 0 && in_space) {
+    if (!gathered_tags(op, tag, by_route, from, at)) return NULL;
     if (x->type.dim[moe_tag_find(x->type.rank, from, TAG_SLOT)] !=
         layout->source->routes)
       return NULL;
@@ -277,6 +277,12 @@ moe_term_t *moe_read_gather_nd(moe_builder_t *b, ir_value_t *value,
   int64_t n;
   uint8_t from[IR_MAX_RANK];
   const char *why = "rows are gathered for the token's own experts";
+  int64_t expert;
+  if (layout->kind == LAYOUT_GROUP) {
+    fact = moe_group_of(b->facts, index, &expert);
+    if (fact->kind == FACT_TUPLE && expert == layout->expert)
+      layout = moe_sorted_rows(b, layout);
+  }
   bool sorted = layout->kind == LAYOUT_SORTED;
   unsigned named = TAG_TOKEN | TAG_SLOT | (sorted ? TAG_EXPERT : 0);
   if ((layout->kind != LAYOUT_ROWS && !sorted) || fact->kind != FACT_TUPLE ||

@@ -78,10 +78,9 @@ const moe_fact_t *moe_coordinate(moe_facts_t *facts, moe_fact_t *fact) {
   return fact;
 }
 
-/* Whether a flat value [experts * tokens] has the token at each: 0, 1, .. for
- * every expert. */
-static bool is_token_of_pair(const ir_value_t *value,
-                             const moe_source_t *source) {
+/* Whether a flat value [n * tokens] has the token at each: 0, 1, .. n times. */
+static bool repeats_tokens(const ir_value_t *value, const moe_source_t *source,
+                           const expr_t *n) {
   const ir_op_t *op = value->def;
   if (value->type.rank != 1 || op == NULL || op->code != OP_RESHAPE)
     return false;
@@ -90,11 +89,10 @@ static bool is_token_of_pair(const ir_value_t *value,
   if (op == NULL || op->code != OP_EXPAND) return false;
   const ir_type_t *to = &op->out[0].type;
   const ir_value_t *from = ir_in(op, 0);
-  const unsigned n = from->type.rank;
-  if (to->rank != 2 || !expr_equals_const(to->dim[0], source->experts) ||
-      to->dim[1] != source->tokens || n == 0 ||
-      from->type.dim[n - 1] != source->tokens ||
-      (n == 2 && !rule_is_one(from->type.dim[0])))
+  const unsigned rank = from->type.rank;
+  if (to->rank != 2 || to->dim[0] != n || to->dim[1] != source->tokens ||
+      rank == 0 || from->type.dim[rank - 1] != source->tokens ||
+      (rank == 2 && !rule_is_one(from->type.dim[0])))
     return false;
   op = from->def;
   while (op != NULL && (op->code == OP_CAST || op->code == OP_RESHAPE))
@@ -102,10 +100,23 @@ static bool is_token_of_pair(const ir_value_t *value,
   return op != NULL && op->code == OP_IOTA;
 }
 
+moe_fact_t *moe_token_by_table(moe_facts_t *facts, const ir_value_t *table,
+                               const moe_fact_t *route) {
+  if (route->kind != FACT_ROUTE || route->space == NULL) return NULL;
+  if (moe_is_token_of_route(table, route->source))
+    return moe_token_of(facts, route);
+  bool turned = (moe_route_tag(facts, route) & TAG_TURNED) != 0;
+  return turned && repeats_tokens(table, route->source, route->source->k)
+             ? moe_token_left(facts, route)
+             : NULL;
+}
+
 moe_fact_t *moe_token_of_pair(moe_facts_t *facts, const ir_value_t *of,
                               const moe_fact_t *pair) {
   if (!moe_is_pair(facts, pair) ||
-      (of != NULL && !is_token_of_pair(of, pair->source)))
+      (of != NULL &&
+       !repeats_tokens(of, pair->source,
+                       expr_const(facts->pool, pair->source->experts))))
     return NULL;
   moe_fact_t *out = moe_fact_copy(facts, pair);
   out->kind = FACT_TOKEN;
@@ -191,6 +202,44 @@ bool moe_are_own_rows(moe_facts_t *facts, const ir_value_t *index,
          (rows.space == NULL || rows.space == group->space);
 }
 
+/* ---- Rows of masks, one behind the other ----------------------------------
+ */
+
+const moe_fact_t *moe_joined_masks(moe_facts_t *facts, const ir_op_t *op) {
+  const moe_fact_t *first = moe_fact(facts, ir_in(op, 0));
+  unsigned tag = 0;
+  if (op->out[0].type.rank != 1 || first->source == NULL ||
+      (int64_t)op->n_in != first->source->experts)
+    return NULL;
+  for (unsigned e = 0; e < op->n_in; e++) {
+    const moe_fact_t *fact = moe_fact(facts, ir_in(op, e));
+    unsigned own = fact->kind == FACT_ROUTE && fact->linear != NULL
+                       ? moe_route_tag(facts, fact)
+                       : 0;
+    if (own == 0 || fact->source != first->source || fact->expert != e ||
+        (e > 0 && own != tag))
+      return NULL;
+    const moe_fact_t *mask = moe_fact(facts, ir_in(fact->space, 0));
+    if (!mask->on.known || mask->on.x == 0 || mask->space != NULL) return NULL;
+    tag = own;
+  }
+  moe_fact_t *out = moe_fact_new(facts, FACT_ROUTE, first->source);
+  out->space = op;
+  out->tag[0] = TAG_ROW;
+  out->turned = (tag & TAG_TURNED) != 0;
+  return out;
+}
+
+const moe_layout_t *moe_group_layout(moe_builder_t *b,
+                                     const moe_layout_t *sorted,
+                                     int64_t expert) {
+  const ir_op_t *space = sorted->space;
+  if (space->code != OP_CONCAT)
+    return moe_layout(b, LAYOUT_GROUP, sorted->source, space, expert);
+  const moe_fact_t *own = moe_fact(b->facts, ir_in(space, (unsigned)expert));
+  return moe_layout(b, LAYOUT_ROWS, sorted->source, own->space, expert);
+}
+
 /* ---- Tokens and routes of rows ------------------------------------------- */
 
 /* Numbers of all sorted tokens or routes. */
@@ -239,9 +288,67 @@ static const moe_fact_t *gathered_group(moe_facts_t *facts, const ir_op_t *op,
   }
   if (all->type.rank != 1) return &moe_no_fact;
   const moe_fact_t *of = moe_group_of(facts, ir_in(op, 1), out_expert);
-  if (of->kind != FACT_ROUTE || !moe_is_token_of_route(all, of->source))
+  const moe_fact_t *token = moe_token_by_table(facts, all, of);
+  return token != NULL ? token : &moe_no_fact;
+}
+
+/* What a division or its rest leaves of a group's numbers. */
+static const moe_fact_t *divided_group(moe_facts_t *facts, const ir_op_t *op,
+                                       int64_t *out_expert) {
+  const moe_fact_t *of = moe_group_of(facts, ir_in(op, 0), out_expert);
+  const expr_t *by = moe_known_number(ir_in(op, 1));
+  const moe_fact_t *token = NULL;
+  if (of->kind != FACT_ROUTE || by == NULL) return &moe_no_fact;
+  if (op->code == OP_DIV && by == of->source->k)
+    token = moe_token_of(facts, of);
+  else if (op->code == OP_MOD && by == of->source->tokens)
+    token = moe_token_left(facts, of);
+  return token != NULL ? token : &moe_no_fact;
+}
+
+/* Multiples and sums of numbers that one expert's rows have in a mask. */
+static const moe_fact_t *linear_group(moe_facts_t *facts, const ir_op_t *op,
+                                      int64_t *out_expert) {
+  const moe_fact_t *of[2], *out = NULL;
+  int64_t expert[2] = {-1, -1};
+  for (unsigned i = 0; i < 2; i++)
+    of[i] = moe_group_of(facts, ir_in(op, i), &expert[i]);
+  unsigned base = of[0]->kind != FACT_NONE ? 0 : 1;
+  if (of[base]->kind == FACT_NONE ||
+      !rule_same_dims(&ir_in(op, base)->type, &op->out[0].type))
     return &moe_no_fact;
-  return moe_token_of(facts, of);
+  if (op->code == OP_MUL)
+    out = moe_linear_times(facts, of[base],
+                           moe_known_number(ir_in(op, 1 - base)));
+  else if (expert[0] == expert[1] &&
+           rule_same_dims(&ir_in(op, 1 - base)->type, &op->out[0].type))
+    out = moe_linear_sum(facts, of[0], of[1]);
+  *out_expert = expert[base];
+  return out != NULL ? out : &moe_no_fact;
+}
+
+/* Columns of such numbers side by side. */
+static const moe_fact_t *tuple_of_group(moe_facts_t *facts, const ir_op_t *op,
+                                        int64_t *out_expert) {
+  moe_linear_t *linear = ARENA_ARRAY(facts->arena, moe_linear_t, op->n_in);
+  const moe_fact_t *first = &moe_no_fact;
+  int64_t expert;
+  if (op->out[0].type.rank != 2 || ir_get_int(op, ATTR_CONCAT_axis) != 1)
+    return &moe_no_fact;
+  for (unsigned i = 0; i < op->n_in; i++) {
+    const moe_fact_t *fact = moe_group_of(facts, ir_in(op, i), &expert);
+    if (i == 0) first = fact;
+    if (i == 0) *out_expert = expert;
+    if (fact->linear == NULL || fact->linear->by != NULL ||
+        fact->kind == FACT_TUPLE || fact->space != first->space ||
+        expert != *out_expert || !rule_is_one(ir_in(op, i)->type.dim[1]))
+      return &moe_no_fact;
+    linear[i] = *fact->linear;
+  }
+  moe_fact_t *out = moe_fact_copy(facts, first);
+  out->kind = FACT_TUPLE;
+  out->linear = linear;
+  return out;
 }
 
 static const moe_fact_t *find_group(moe_facts_t *facts, const ir_value_t *index,
@@ -251,13 +358,11 @@ static const moe_fact_t *find_group(moe_facts_t *facts, const ir_value_t *index,
     if (op == NULL) break;
     if (op->code == OP_SLICE) return sliced_group(facts, op, out_expert);
     if (op->code == OP_GATHER) return gathered_group(facts, op, out_expert);
-    if (op->code == OP_DIV) { /* a route by k is its token */
-      const moe_fact_t *of = moe_group_of(facts, ir_in(op, 0), out_expert);
-      const expr_t *k = moe_known_number(ir_in(op, 1));
-      return of->kind == FACT_ROUTE && k == of->source->k
-                 ? moe_token_of(facts, of)
-                 : &moe_no_fact;
-    }
+    if (op->code == OP_DIV || op->code == OP_MOD)
+      return divided_group(facts, op, out_expert);
+    if (op->code == OP_CONCAT) return tuple_of_group(facts, op, out_expert);
+    if (op->code == OP_MUL || op->code == OP_ADD)
+      return linear_group(facts, op, out_expert);
     index = behind_view(index);
   }
   return &moe_no_fact;

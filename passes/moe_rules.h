@@ -59,6 +59,7 @@ MOE_RULE(scatter);
 MOE_RULE(gather);
 /* moe_rules_count.c: how many routes experts have */
 MOE_RULE(cum_sum);
+MOE_RULE(pad);
 /* moe_rules_view.c: shapes */
 MOE_RULE(expand);
 MOE_RULE(reshape);
@@ -81,11 +82,17 @@ MOE_RULE(place);
 /* moe_rules_order.c: tokens in another order, and back, by gather or scatter */
 MOE_RULE(order);
 MOE_RULE(order_back);
+MOE_RULE(sorted_place);
 #undef MOE_RULE
 
 /* Ones that are added up where an index says. */
 const moe_fact_t *moe_count_by_index(moe_facts_t *facts, const ir_op_t *op,
                                      const moe_fact_t *index);
+/* What all routes have, written where they are when sorted. */
+const moe_fact_t *moe_sorted_numbers(moe_facts_t *facts, const ir_op_t *op,
+                                     const moe_fact_t *place);
+/* Counts, or bounds, that are written over the last of some zeros. */
+const moe_fact_t *moe_written_counts(moe_facts_t *facts, const ir_op_t *op);
 /* All of a mask of ones added up; tags of dimensions that go and stay. */
 const moe_fact_t *moe_count_of_mask(moe_facts_t *facts, ir_value_t *value,
                                     const moe_fact_t *gate, unsigned reduced,
@@ -189,8 +196,22 @@ bool moe_is_pair(moe_facts_t *facts, const moe_fact_t *fact);
  * of it by tokens; NULL: it is something else. */
 moe_fact_t *moe_token_of_pair(moe_facts_t *facts, const ir_value_t *of,
                               const moe_fact_t *pair);
+/* What tokens leave of a number, if that is the token; NULL: it is not. */
+moe_fact_t *moe_token_left(moe_facts_t *facts, const moe_fact_t *number);
+/* What a flat value [routes] has at a route, if that is its token. */
+moe_fact_t *moe_token_by_table(moe_facts_t *facts, const ir_value_t *table,
+                               const moe_fact_t *route);
+/* The routes that masks of all experts name, one expert behind the other: a
+ * space like a sorted one. NULL: operands of a concat are something else. */
+const moe_fact_t *moe_joined_masks(moe_facts_t *facts, const ir_op_t *op);
 /* A coordinate of a mask, which may be the row's expert. */
 const moe_fact_t *moe_coordinate(moe_facts_t *facts, moe_fact_t *fact);
+/* Sums of numbers that are linear in the coordinates of one mask, and multiples
+ * of one; NULL: they are not, or not known. */
+moe_fact_t *moe_linear_sum(moe_facts_t *facts, const moe_fact_t *a,
+                           const moe_fact_t *b);
+moe_fact_t *moe_linear_times(moe_facts_t *facts, const moe_fact_t *x,
+                             const expr_t *factor);
 /* The token of a route, in the same space; NULL: it is no route's number. */
 moe_fact_t *moe_token_of(moe_facts_t *facts, const moe_fact_t *route);
 /* Whether it is 0, 0, .. 1, 1, ..: the token of each of the source's routes. */

@@ -1,4 +1,6 @@
 /* Facts of counts: how many routes experts have, and those before them. */
+#include <string.h>
+
 #include "passes/moe_rules.h"
 
 /* The number that is added to each expert; false: it is something else. */
@@ -28,6 +30,51 @@ const moe_fact_t *moe_rule_cum_sum(moe_facts_t *facts, ir_value_t *value) {
   out->kind = FACT_BOUND;
   out->first += ir_get_int(op, ATTR_CUM_SUM_exclusive) != 0 ? 0 : 1;
   return out;
+}
+
+/* Zeros in front of counts or bounds, which begin with 0; and behind, of
+ * counts of all experts. */
+static const moe_fact_t *behind_zeros(moe_facts_t *facts,
+                                      const moe_fact_t *fact, int64_t before) {
+  bool bounds = fact->kind == FACT_BOUND;
+  if ((!bounds && fact->kind != FACT_COUNT) || fact->first > (bounds ? 1 : 0) ||
+      before < 0 || before > 1 << 16)
+    return NULL;
+  moe_fact_t *out = moe_fact_copy(facts, fact);
+  out->first -= before;
+  return out;
+}
+
+const moe_fact_t *moe_rule_pad(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  unsigned n;
+  int64_t before, after;
+  double zero;
+  if (value->type.rank != 1 ||
+      strcmp(ir_get_str(op, ATTR_PAD_mode), "constant") != 0 ||
+      !expr_is_const(ir_get_exprs(op, ATTR_PAD_before, &n)[0], &before) ||
+      !expr_is_const(ir_get_exprs(op, ATTR_PAD_after, &n)[0], &after) ||
+      after != 0 ||
+      (op->n_in > 1 && (!moe_fill_number(ir_in(op, 1), &zero) || zero != 0)))
+    return NULL;
+  return behind_zeros(facts, moe_fact(facts, ir_in(op, 0)), before);
+}
+
+const moe_fact_t *moe_written_counts(moe_facts_t *facts, const ir_op_t *op) {
+  const ir_value_t *index = ir_in(op, 1), *from = ir_in(op, 2);
+  int64_t n, all, end, first;
+  double zero, at;
+  if (op->out[0].type.rank != 1 || from->type.rank != 1 ||
+      !rule_scatters_by(op, "none") || !moe_fill_number(ir_in(op, 0), &zero) ||
+      zero != 0 || !expr_is_const(from->type.dim[0], &n) || n < 1 ||
+      !expr_is_const(op->out[0].type.dim[0], &all) ||
+      !ir_type_static_count(&index->type, &end) || end != n)
+    return NULL;
+  for (int64_t i = 0; i < n; i++)
+    if (!moe_constant_element(index, i, &at) || at != (double)(all - n + i))
+      return NULL;
+  first = all - n;
+  return behind_zeros(facts, moe_fact(facts, ir_in(op, 2)), first);
 }
 
 const moe_fact_t *moe_count_by_index(moe_facts_t *facts, const ir_op_t *op,
@@ -62,8 +109,7 @@ const moe_fact_t *moe_count_of_mask(moe_facts_t *facts, ir_value_t *value,
   bool all_rows = (reduced & (TAG_TOKEN | TAG_ROW)) != 0;
   bool slots = (reduced & (TAG_SLOT | TAG_ROW)) != 0 || gate->source->distinct;
   if (!whole || !all_rows || !slots || value->type.rank > 1 ||
-      !counts_all(value) ||
-      (kept & ~(unsigned)(TAG_EXPERT | TAG_INNER)) != 0)
+      !counts_all(value) || (kept & ~(unsigned)(TAG_EXPERT | TAG_INNER)) != 0)
     return NULL;
   const bool all = gate->expert < 0 && (reduced & TAG_EXPERT) != 0;
   moe_fact_t *out =

@@ -410,6 +410,7 @@ const moe_fact_t *moe_rule_elementwise(moe_facts_t *facts, ir_value_t *value) {
   bool number = dtype_is_integer(value->type.dtype);
   if (number && value->def->code == OP_SELECT)
     fact = moe_rule_number(facts, value);
+  if (number && fact == NULL) fact = moe_rule_sorted_place(facts, value);
   if (fact == NULL) fact = moe_nested_gate(facts, value);
   if (fact == NULL) fact = gate_arithmetic(facts, value);
   if (fact == NULL) fact = moe_rule_place(facts, value);

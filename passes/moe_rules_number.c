@@ -116,8 +116,9 @@ static bool fit_number(dtype_t dtype, double *x) {
  * of the number, in the arithmetic of its type. */
 static bool apply_to_number(const ir_op_t *op, double x, double y, bool swap,
                             double *out) {
-  *out = x;
-  if (op->code != OP_CAST &&
+  *out = op->code == OP_NEG ? -x : x;
+  if (op->code == OP_CAST && op->out[0].type.dtype == DT_BOOL) *out = x != 0;
+  if (op->code != OP_CAST && op->code != OP_NEG &&
       !rule_compute(op->code, swap ? y : x, swap ? x : y, out))
     return false;
   return fit_number(op->out[0].type.dtype, out);
@@ -165,45 +166,59 @@ const expr_t *moe_known_number(const ir_value_t *value) {
              : NULL;
 }
 
+static moe_linear_t *new_linear(moe_facts_t *facts, unsigned n) {
+  moe_linear_t *out = ARENA_NEW(facts->arena, moe_linear_t);
+  out->n = n;
+  out->coefficient = ARENA_ARRAY(facts->arena, const expr_t *, n);
+  return out;
+}
+
+moe_fact_t *moe_linear_sum(moe_facts_t *facts, const moe_fact_t *a,
+                           const moe_fact_t *b) {
+  if (a->linear == NULL || b->linear == NULL || a->space != b->space ||
+      a->linear->by != NULL || b->linear->by != NULL)
+    return NULL;
+  moe_linear_t *sum = new_linear(facts, a->linear->n);
+  for (unsigned d = 0; d < sum->n; d++) {
+    sum->coefficient[d] = moe_plus(facts->pool, a->linear->coefficient[d],
+                                   b->linear->coefficient[d]);
+    if (sum->coefficient[d] == NULL) return NULL;
+  }
+  moe_fact_t *out = moe_fact_copy(facts, a);
+  out->linear = sum;
+  return out;
+}
+
+moe_fact_t *moe_linear_times(moe_facts_t *facts, const moe_fact_t *x,
+                             const expr_t *factor) {
+  if (x->linear == NULL || x->linear->by != NULL || factor == NULL) return NULL;
+  moe_linear_t *product = new_linear(facts, x->linear->n);
+  for (unsigned d = 0; d < product->n; d++) {
+    product->coefficient[d] =
+        moe_times(facts->pool, x->linear->coefficient[d], factor);
+    if (product->coefficient[d] == NULL) return NULL;
+  }
+  moe_fact_t *out = moe_fact_copy(facts, x);
+  out->linear = product;
+  return out;
+}
+
 /* Sums of coordinates and their multiples. */
 static const moe_fact_t *combine_coordinates(moe_facts_t *facts,
                                              ir_value_t *value) {
   const ir_op_t *op = value->def;
   const moe_fact_t *a = moe_fact(facts, ir_in(op, 0));
   const moe_fact_t *b = moe_fact(facts, ir_in(op, 1));
-  const moe_fact_t *base = a->linear != NULL ? a : b;
-  if (base->linear->by != NULL || (b->linear != NULL && b->linear->by != NULL))
-    return NULL;
-  moe_linear_t *sum = ARENA_NEW(facts->arena, moe_linear_t);
-  sum->n = base->linear->n;
-  sum->coefficient = ARENA_ARRAY(facts->arena, const expr_t *, sum->n);
-  if (op->code == OP_MUL) {
-    const expr_t *factor =
-        moe_known_number(base == a ? ir_in(op, 1) : ir_in(op, 0));
-    if (factor == NULL) return NULL;
-    for (unsigned d = 0; d < sum->n; d++)
-      sum->coefficient[d] =
-          moe_times(facts->pool, base->linear->coefficient[d], factor);
-  } else {
-    if (a->linear == NULL || b->linear == NULL || a->space != b->space)
-      return NULL;
-    for (unsigned d = 0; d < sum->n; d++)
-      sum->coefficient[d] = moe_plus(facts->pool, a->linear->coefficient[d],
-                                     b->linear->coefficient[d]);
-  }
-  for (unsigned d = 0; d < sum->n; d++)
-    if (sum->coefficient[d] == NULL) return NULL;
-  moe_fact_t *out = moe_fact_copy(facts, base);
-  out->linear = sum;
-  const ir_type_t *from = &ir_in(op, base == a ? 0 : 1)->type;
-  if (from->rank != value->type.rank) return NULL;
-  return out;
+  unsigned base = a->linear != NULL ? 0 : 1;
+  if (ir_in(op, base)->type.rank != value->type.rank) return NULL;
+  if (op->code == OP_ADD) return moe_linear_sum(facts, a, b);
+  return moe_linear_times(facts, base == 0 ? a : b,
+                          moe_known_number(ir_in(op, 1 - base)));
 }
 
 moe_fact_t *moe_token_of(moe_facts_t *facts, const moe_fact_t *route) {
-  bool known = route->kind == FACT_ROUTE &&
-               (route->linear == NULL || moe_is_route_number(facts, route));
-  if (!known) return NULL;
+  unsigned tag = route->kind == FACT_ROUTE ? moe_route_tag(facts, route) : 0;
+  if (tag != (TAG_TOKEN | TAG_SLOT)) return NULL;
   moe_fact_t *out = moe_fact_copy(facts, route);
   out->kind = FACT_TOKEN;
   if (route->linear == NULL) return out;
@@ -214,10 +229,26 @@ moe_fact_t *moe_token_of(moe_facts_t *facts, const moe_fact_t *route) {
   return out;
 }
 
-/* Routes divided by k are tokens. */
+moe_fact_t *moe_token_left(moe_facts_t *facts, const moe_fact_t *number) {
+  moe_fact_t *token = moe_token_of_pair(facts, NULL, number);
+  if (token != NULL || number->kind != FACT_ROUTE ||
+      (moe_route_tag(facts, number) & TAG_TURNED) == 0)
+    return token;
+  token = moe_fact_copy(facts, number);
+  token->kind = FACT_TOKEN;
+  token->turned = false;
+  token->linear = NULL;
+  return token;
+}
+
+/* Routes divided by k are tokens, and what tokens leave of slot * tokens +
+ * token, or of expert * tokens + token. */
 static const moe_fact_t *token_of_route(moe_facts_t *facts, ir_value_t *value,
                                         const moe_fact_t *route) {
   const expr_t *k = moe_known_number(ir_in(value->def, 1));
+  if (value->def->code == OP_MOD && k != NULL && route->kind == FACT_ROUTE &&
+      k == route->source->tokens)
+    return moe_token_left(facts, route);
   if (value->def->code != OP_DIV || k == NULL || route->kind != FACT_ROUTE ||
       k != route->source->k)
     return NULL;
@@ -234,7 +265,7 @@ static bool number_of_route(moe_facts_t *facts, ir_value_t *value, double route,
   const ir_op_t *op = value->def;
   double x[2] = {0};
   if (fact->kind == FACT_ROUTE && fact->space != NULL &&
-      (fact->linear == NULL || moe_is_route_number(facts, fact))) {
+      moe_route_tag(facts, fact) == (TAG_TOKEN | TAG_SLOT)) {
     if (*out_route != NULL && (*out_route)->space != fact->space) return false;
     *out_route = fact;
     *out = route;
@@ -264,16 +295,20 @@ static bool number_of_route(moe_facts_t *facts, ir_value_t *value, double route,
     case OP_SIGN:
       *out = (x[0] > 0) - (x[0] < 0);
       return true;
+    case OP_MOD: /* of such numbers, whatever the sign of a rest is */
+      *out = x[1] > 0 ? fmod(x[0], x[1]) : 0;
+      return x[0] >= 0 && x[1] > 0;
     default:
       return apply_to_number(op, x[0], x[1], false, out);
   }
 }
 
-/* How many rows there are: all routes, or those of a mask. */
-static const expr_t *rows_of(const moe_fact_t *route) {
-  if (route->linear == NULL) return route->source->routes;
-  const ir_type_t *coordinates = &route->space->out[0].type;
-  return coordinates->dim[1];
+/* Whether a size is that of all rows: of all routes, or those of masks. */
+static bool has_all_rows(const moe_fact_t *route, const expr_t *size) {
+  if (route->linear != NULL) return size == route->space->out[0].type.dim[1];
+  return size == route->source->routes ||
+         (route->space->code == OP_CONCAT &&
+          size == route->space->out[0].type.dim[0]);
 }
 
 /* A quotient of the route's number that was taken in floats. Such a chain is
@@ -286,7 +321,7 @@ static const moe_fact_t *token_by_steps(moe_facts_t *facts, ir_value_t *value) {
   if (!dtype_is_integer(value->type.dtype) || value->type.rank == 0 ||
       !number_of_route(facts, value, 0, 0, &route, &got) || route == NULL ||
       !expr_is_const(route->source->k, &k) ||
-      ir_type_count(facts->pool, &value->type) != rows_of(route))
+      !has_all_rows(route, ir_type_count(facts->pool, &value->type)))
     return NULL;
   for (int64_t r = 0; r < MOST; r = r < FIRST ? r + 1 : r + r / 3) {
     int64_t token = r / k;
@@ -442,6 +477,8 @@ const moe_fact_t *moe_rule_number(moe_facts_t *facts, ir_value_t *value) {
   const moe_fact_t *a = moe_fact(facts, ir_in(op, 0));
   const moe_fact_t *rank = moe_rule_rank(facts, value);
   if (rank != NULL) return rank;
+  if (op->code == OP_NEG && a->kind == FACT_EXPERT)
+    return map_experts(facts, value, a, 0, false);
   if (op->n_in == 1)
     return op->code != OP_CAST      ? NULL
            : a->kind == FACT_EXPERT ? map_experts(facts, value, a, 0, false)
@@ -458,6 +495,8 @@ const moe_fact_t *moe_rule_number(moe_facts_t *facts, ir_value_t *value) {
   if (difference != NULL) return difference;
   const moe_fact_t *token = token_of_route(facts, value, a);
   if (token != NULL) return token;
+  if (op->code == OP_SUB && a->kind == FACT_TOKEN && b->kind == FACT_NONE)
+    return token_by_steps(facts, value); /* a quotient, rounded down */
   if (a->linear != NULL || b->linear != NULL)
     return op->code == OP_ADD || op->code == OP_MUL
                ? combine_coordinates(facts, value)

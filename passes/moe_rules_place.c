@@ -295,3 +295,87 @@ const moe_fact_t *moe_rule_place(moe_facts_t *facts, ir_value_t *value) {
   if (is_gate) out->off.known = fact->off.known && fact->off.x < 0;
   return out;
 }
+
+/* ---- Sorting by counting ------------------------------------------------- */
+
+/* Whether it counts all routes of an expert from 0, each once. */
+static bool counts_routes(const moe_fact_t *fact) {
+  const moe_rank_t *rank = fact->rank;
+  return fact->kind == FACT_RANK && fact->given == NULL && fact->expert < 0 &&
+         rank->source == fact->source && rank->offset == 0 && !rank->gaps &&
+         rank->n_base == 0 && rank->n_parts == 0 && rank->most == NULL &&
+         isinf(rank->exact) && rank->counted == fact->source->tokens &&
+         (rank->order != ORDER_TOKENS || fact->source->distinct);
+}
+
+/* The routes of all experts before its own, for each route. */
+static const moe_fact_t *first_of_own(moe_facts_t *facts,
+                                      const ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  while (op != NULL && op->code == OP_RESHAPE &&
+         rule_same_dims(&ir_in(op, 0)->type, &op->out[0].type))
+    op = ir_in(op, 0)->def;
+  if (op == NULL || op->code != OP_GATHER ||
+      !rule_same_dims(&op->out[0].type, &ir_in(op, 1)->type))
+    return &moe_no_fact;
+  const moe_fact_t *first = moe_fact(facts, ir_in(op, 0));
+  const moe_fact_t *expert = moe_fact(facts, ir_in(op, 1));
+  bool own = first->kind == FACT_BOUND && first->first == 0 &&
+             ir_in(op, 0)->type.rank == 1 && moe_is_expert(expert) &&
+             expert->space == NULL && expert->slot < 0 &&
+             expert->source == first->source;
+  return own ? expert : &moe_no_fact;
+}
+
+/* The place of a route among all of them, sorted by expert: of its expert's
+ * first route, and of its own among these. */
+const moe_fact_t *moe_rule_sorted_place(moe_facts_t *facts, ir_value_t *value) {
+  const ir_op_t *op = value->def;
+  if (op->code != OP_ADD || !isinf(moe_exact_below(value->type.dtype)))
+    return NULL;
+  for (unsigned i = 0; i < 2; i++) {
+    const moe_fact_t *rank = moe_fact(facts, ir_in(op, i));
+    if (rank->kind != FACT_RANK || !counts_routes(rank)) continue;
+    const moe_fact_t *expert = first_of_own(facts, ir_in(op, 1 - i));
+    const moe_source_t *source = rank->source;
+    if (expert->source != source || source->some || source->by_mask ||
+        !rule_same_dims(&ir_in(op, i)->type, &value->type) ||
+        !rule_same_dims(&ir_in(op, 1 - i)->type, &value->type) ||
+        memcmp(expert->tag, rank->tag, value->type.rank) != 0 ||
+        ir_type_count(facts->pool, &value->type) != source->routes)
+      continue;
+    moe_fact_t *out = moe_fact_new(facts, FACT_PLACE, source);
+    out->space = op;
+    memcpy(out->tag, rank->tag, value->type.rank);
+    return out;
+  }
+  return NULL;
+}
+
+const moe_fact_t *moe_sorted_numbers(moe_facts_t *facts, const ir_op_t *op,
+                                     const moe_fact_t *place) {
+  ir_value_t *from = ir_in(op, 2);
+  const unsigned ordered = TAG_TOKEN | TAG_SLOT;
+  const ir_type_t *to = &op->out[0].type;
+  if (place->kind != FACT_PLACE || !rule_scatters_by(op, "none") ||
+      to->rank != 1 || from->type.rank != 1 ||
+      to->dim[0] != place->source->routes ||
+      from->type.dim[0] != place->source->routes)
+    return NULL;
+  const unsigned lies = place->tag[0];
+  const moe_fact_t *fact = moe_fact(facts, from);
+  moe_fact_t *out = moe_fact_new(facts, FACT_ROUTE, place->source);
+  out->space = place->space;
+  out->tag[0] = TAG_ROW;
+  out->turned = lies == (ordered | TAG_TURNED);
+  if (lies != ordered && !out->turned && !rule_is_one(place->source->k))
+    return NULL;
+  if (from->def != NULL && from->def->code == OP_IOTA) return out;
+  if (moe_is_expert(fact) && fact->space == NULL &&
+      fact->source == place->source && fact->tag[0] == lies) {
+    out->kind = FACT_EXPERT;
+    out->turned = false;
+    return out;
+  }
+  return moe_token_by_table(facts, from, out);
+}

@@ -89,30 +89,76 @@ bool moe_is_index(const moe_fact_t *fact) {
   return moe_is_expert(fact) || (fact->kind == FACT_LABEL && fact->indexes);
 }
 
-/* Rows in ascending order of what they are sorted by, all of them. */
+/* All rows in the order of what they are sorted by. */
 static bool sorts_all(const ir_op_t *op) {
-  return ir_get_int(op, ATTR_TOPK_largest) == 0 &&
-         ir_get_int(op, ATTR_TOPK_sorted) != 0 &&
+  return ir_get_int(op, ATTR_TOPK_sorted) != 0 &&
          ir_in(op, 0)->type.rank == 1 &&
          ir_get_expr(op, ATTR_TOPK_k) == ir_in(op, 0)->type.dim[0];
 }
 
+/* Whether numbers of experts, in ascending order or the other one, are sorted
+ * by expert. */
+static bool keeps_order(const moe_fact_t *by, bool descending) {
+  const double *map = by->map;
+  if (map == NULL) return !descending;
+  for (int64_t e = 1; e < by->source->experts; e++)
+    if (descending ? !(map[e] < map[e - 1]) : !(map[e] > map[e - 1]))
+      return false;
+  return true;
+}
+
+/* The experts of routes that are sorted by expert * rows + row: equal ones keep
+ * their order. */
+static const moe_fact_t *expert_of_key(moe_facts_t *facts,
+                                       const ir_value_t *key) {
+  const ir_op_t *op = key->def;
+  if (op == NULL || op->code != OP_ADD || key->type.dtype != DT_I64)
+    return &moe_no_fact;
+  for (unsigned i = 0; i < 2; i++) {
+    const ir_op_t *times = ir_in(op, i)->def, *row = ir_in(op, 1 - i)->def;
+    if (times == NULL || times->code != OP_MUL || row == NULL ||
+        row->code != OP_IOTA || row->out[0].type.dim[0] != key->type.dim[0] ||
+        !rule_same_dims(&ir_in(op, i)->type, &key->type))
+      continue;
+    for (unsigned j = 0; j < 2; j++) {
+      const moe_fact_t *fact = moe_fact(facts, ir_in(times, j));
+      const expr_t *by = moe_known_number(ir_in(times, 1 - j));
+      int64_t least;
+      if (fact->kind != FACT_EXPERT || by == NULL ||
+          !rule_same_dims(&ir_in(times, j)->type, &key->type))
+        continue;
+      if (by == key->type.dim[0] ||
+          (expr_lower_bound(expr_sub(facts->pool, by, key->type.dim[0]),
+                            &least) &&
+           least >= 0))
+        return fact;
+    }
+  }
+  return &moe_no_fact;
+}
+
 static const moe_fact_t *sorted_rows(moe_facts_t *facts, ir_value_t *value,
                                      const moe_fact_t *by) {
-  if (!sorts_all(value->def) || by->slot >= 0 || (by->tag[0] & TAG_TURNED) != 0)
-    return NULL;
-  if (moe_is_expert(by) && by->space == NULL) {
+  if (!sorts_all(value->def) || by->slot >= 0) return NULL;
+  const bool descending = ir_get_int(value->def, ATTR_TOPK_largest) != 0;
+  if (by->kind == FACT_NONE && value->index == 1)
+    by = expert_of_key(facts, ir_in(value->def, 0));
+  if (by->kind == FACT_EXPERT && by->space == NULL && by->slot < 0 &&
+      keeps_order(by, descending)) {
     moe_fact_t *fact = moe_fact_new(
         facts, value->index == 0 ? FACT_EXPERT : FACT_ROUTE, by->source);
     fact->space = value->def;
     fact->tag[0] = TAG_ROW;
+    fact->turned = value->index == 1 && (by->tag[0] & TAG_TURNED) != 0;
+    if (value->index == 0) fact->map = by->map;
     return fact;
   }
   if (by->kind == FACT_ROUTE && by->space != NULL && by->linear == NULL &&
-      value->index == 1) { /* places of the routes among the sorted ones */
+      value->index == 1 &&
+      !descending) { /* places of the routes among the sorted ones */
     moe_fact_t *fact = moe_fact_new(facts, FACT_PLACE, by->source);
     fact->space = by->space;
-    fact->tag[0] = TAG_TOKEN | TAG_SLOT;
+    fact->tag[0] = (uint8_t)moe_route_tag(facts, by);
     return fact;
   }
   return NULL;
@@ -142,10 +188,9 @@ const moe_fact_t *moe_rule_topk(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   ir_value_t *scores = ir_in(op, 0);
   const moe_fact_t *by = moe_fact(facts, scores);
-  if (by->kind != FACT_NONE) {
-    const moe_fact_t *sorted = sorted_rows(facts, value, by);
-    if (sorted != NULL || by->kind != FACT_GATE) return sorted;
-  }
+  const moe_fact_t *sorted = sorted_rows(facts, value, by);
+  if (sorted != NULL) return sorted;
+  if (by->kind != FACT_NONE && by->kind != FACT_GATE) return NULL;
   int64_t axis = ir_get_int(op, ATTR_TOPK_axis), experts;
   if (axis < 0) axis += scores->type.rank;
   if (value->index != 1) return NULL;
@@ -250,7 +295,7 @@ static const moe_fact_t *inverse_order(moe_facts_t *facts, ir_value_t *value,
     return NULL;
   moe_fact_t *fact = moe_fact_new(facts, FACT_PLACE, route->source);
   fact->space = route->space;
-  fact->tag[0] = TAG_TOKEN | TAG_SLOT;
+  fact->tag[0] = (uint8_t)moe_route_tag(facts, route);
   return fact;
 }
 
@@ -258,6 +303,8 @@ const moe_fact_t *moe_rule_scatter(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   const moe_fact_t *index = moe_fact(facts, ir_in(op, 1));
   const moe_fact_t *inverse = inverse_order(facts, value, index);
+  if (inverse == NULL) inverse = moe_written_counts(facts, op);
+  if (inverse == NULL) inverse = moe_sorted_numbers(facts, op, index);
   if (inverse != NULL) return inverse;
   if (rule_scatters_by(op, "add")) {
     const moe_fact_t *count = moe_count_by_index(facts, op, index);
@@ -399,14 +446,16 @@ const moe_fact_t *moe_rule_gather(moe_facts_t *facts, ir_value_t *value) {
   if (!whole) return NULL;
   const moe_fact_t *token = moe_token_of_pair(facts, ir_in(op, 0), index);
   if (token != NULL) return token;
-  if (index->space != NULL &&
-      moe_is_token_of_route(ir_in(op, 0), index->source))
-    return moe_token_of(facts, index);
-  if (index->linear != NULL || from->kind != FACT_EXPERT ||
-      from->space != NULL || from->source != index->source)
+  token = moe_token_by_table(facts, ir_in(op, 0), index);
+  if (token != NULL) return token;
+  if (index->linear != NULL ||
+      index->turned != ((from->tag[0] & TAG_TURNED) != 0) ||
+      from->kind != FACT_EXPERT || from->space != NULL ||
+      from->source != index->source)
     return NULL;
   moe_fact_t *out = moe_fact_copy(facts, index);
   out->kind = FACT_EXPERT;
+  out->turned = false;
   out->map = from->map;
   return out;
 }

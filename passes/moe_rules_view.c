@@ -72,8 +72,13 @@ const moe_fact_t *moe_rule_reshape(moe_facts_t *facts, ir_value_t *value) {
     out->tag[1 - over] = TAG_ROW;
     fact = moe_fact_copy(facts, out);
   }
-  return moe_tags_reshape(fact->source, &from->type, fact->tag, &value->type,
-                          out->tag)
+  /* of masks' rows together, the same number by the name of the routes */
+  bool renamed = fact->kind == FACT_ROUTE && fact->space != NULL &&
+                 fact->space->code == OP_CONCAT && fact->tag[0] == TAG_ROW &&
+                 from->type.rank == 1 && value->type.rank == 1 &&
+                 value->type.dim[0] == fact->source->routes;
+  return renamed || moe_tags_reshape(fact->source, &from->type, fact->tag,
+                                     &value->type, out->tag)
              ? out
              : NULL;
 }
@@ -489,7 +494,8 @@ const moe_fact_t *moe_rule_concat(moe_facts_t *facts, ir_value_t *value) {
   if (kind == FACT_COUNT || kind == FACT_BOUND)
     return concat_counts(facts, value);
   if (kind == FACT_RANK) return moe_rule_concat_ranks(facts, value);
-  const moe_fact_t *fact = concat_tuple(facts, value);
+  const moe_fact_t *fact = moe_joined_masks(facts, value->def);
+  if (fact == NULL) fact = concat_tuple(facts, value);
   if (fact == NULL) fact = concat_bounds(facts, value);
   return fact != NULL || kind != FACT_NONE ? fact
                                            : concat_numbers(facts, value);
