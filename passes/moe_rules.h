@@ -141,7 +141,8 @@ bool moe_same_numbering(const moe_rank_t *a, const moe_rank_t *b);
 bool moe_same_rank(const moe_rank_t *a, const moe_rank_t *b);
 
 /* moe_condition.c: a condition on routes that holds where `given`, of these
- * tags, is not 0 (`unless`: is 0), and where a rank is below the capacity; either may be NULL.
+ * tags, is not 0 (`unless`: is 0), and where a rank is below the capacity;
+ * either may be NULL.
  */
 typedef struct moe_condition {
   const moe_source_t *source;
