@@ -13,9 +13,19 @@ static bool all_constant(const ir_value_t *value, int64_t count) {
   return true;
 }
 
+/* What a scatter writes into is copied anyway, and one number can be written
+ * many times. */
+static bool is_scattered(const ir_use_t *use) {
+  ir_opcode_t code = use->user->code;
+  return (code == OP_SCATTER_ELEMENTS || code == OP_SCATTER_ND) &&
+         use->index != 1;
+}
+
+/* Users need not have each element in memory. */
 static bool used_elementwise(const ir_op_t *op) {
   for (const ir_use_t *use = op->out[0].uses; use != NULL; use = use->next)
-    if (!ir_has_trait(use->user, ELEMENTWISE)) return false;
+    if (!ir_has_trait(use->user, ELEMENTWISE) && !is_scattered(use))
+      return false;
   return true;
 }
 
