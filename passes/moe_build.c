@@ -208,6 +208,7 @@ static moe_term_t *leaf(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
                  : slot_leaf(b, value, tag, layout);
     case LAYOUT_BUFFER:
       return layout->source->chooses && (tags & TAG_PLACE) != 0 &&
+                     layout->expert < 0 &&
                      !moe_is_routed(b, value, layout->source)
                  ? moe_term_leaf(b->terms, TERM_ROUTE, value, tag)
                  : NULL;

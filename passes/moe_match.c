@@ -174,6 +174,8 @@ static moe_form_t form_of(const moe_layout_t *layout) {
     case LAYOUT_SORTED:
     case LAYOUT_GROUP:
       return MOE_FORM_GROUPED;
+    case LAYOUT_BUFFER:
+      return MOE_FORM_CHOICE;
     default:
       return MOE_FORM_DENSE;
   }
@@ -277,6 +279,11 @@ moe_found_t *moe_match_members(moe_builder_t *b, ir_value_t *root,
     }
     if (!read_member(b, part, &m)) return NULL;
   }
+  for (size_t e = 0; source->chooses && e < n; e++)
+    if (!m.present[e]) {
+      moe_fail(b, root->def, "all experts that chose tokens are in the sum");
+      return NULL;
+    }
   find_structures(b, n, &m);
   if (!are_experts(b, root->def, m.n_kinds, m.kind)) return NULL;
   for (unsigned k = 0; k < m.n_kinds; k++) {

@@ -397,6 +397,7 @@ static bool is_number(moe_facts_t *facts, const moe_fact_t *fact,
   const expr_t *scale = expr_const(facts->pool, 1);
   if (of_route) scale = fact->source->k;
   bool has_slot = rule_is_one(fact->source->k);
+  const bool one_token = rule_is_one(fact->source->tokens);
   for (unsigned d = mask->type.rank; d-- > 0;) {
     const expr_t *want = expr_const(facts->pool, 0);
     bool one = rule_is_one(mask->type.dim[d]);
@@ -407,9 +408,9 @@ static bool is_number(moe_facts_t *facts, const moe_fact_t *fact,
       has_slot = true;
       if (of_route) want = expr_const(facts->pool, 1);
     } else if (gate->tag[d] == (TAG_TOKEN | TAG_SLOT)) {
-      if (!of_route) return false;
+      if (!of_route && !one_token) return false;
       has_slot = true;
-      want = expr_const(facts->pool, 1);
+      if (of_route) want = expr_const(facts->pool, 1);
     }
     if (!one && fact->linear->coefficient[d] != want) return false;
   }

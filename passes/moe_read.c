@@ -181,19 +181,20 @@ static const expr_atom_t *atom_of(const expr_t *e, expr_atom_kind_t kind) {
 
 /* A number of rows that may be checked against another one, which is 1 where
  * there are rows. */
-static bool is_checked(expr_pool_t *pool, const expr_t *rows,
-                       const expr_t *to) {
+static bool is_checked(expr_pool_t *pool, const moe_source_t *source,
+                       const expr_t *rows, const expr_t *to) {
   const expr_symbol_t *symbol = expr_as_symbol(rows);
   const expr_atom_t *atom = atom_of(to, EXPR_ATOM_BROADCAST);
-  if (symbol == NULL || symbol->upper == NULL || atom == NULL ||
-      atom->a != rows)
-    return false;
+  const expr_t *most = symbol != NULL ? symbol->upper : NULL;
+  if (source->chooses && rows == source->k) /* some of the tokens */
+    most = source->tokens;
+  if (most == NULL || atom == NULL || atom->a != rows) return false;
   const expr_atom_t *least = atom_of(atom->b, EXPR_ATOM_MIN);
   if (least == NULL) return false;
   for (unsigned i = 0; i < 2; i++) {
     const expr_t *size = i == 0 ? least->a : least->b;
     if (rule_is_one(i == 0 ? least->b : least->a) &&
-        expr_divide_exactly(pool, symbol->upper, size) != NULL)
+        expr_divide_exactly(pool, most, size) != NULL)
       return true; /* without these there are no rows */
   }
   return false;
@@ -208,10 +209,12 @@ static moe_term_t *read_expand(moe_builder_t *b, ir_value_t *value,
     bool same = x->type.dim[d] == value->type.dim[shift + d];
     unsigned t = tag[shift + d];
     bool rows_stay =
-        t == TAG_ROW &&
-        (is_checked(b->pool, x->type.dim[d], value->type.dim[shift + d]) ||
-         moe_are_equal(b->facts, layout->source, layout->expert, x->type.dim[d],
-                       value->type.dim[shift + d]));
+        (t == TAG_ROW || t == TAG_PLACE) &&
+        (is_checked(b->pool, layout->source, x->type.dim[d],
+                    value->type.dim[shift + d]) ||
+         (t == TAG_ROW &&
+          moe_are_equal(b->facts, layout->source, layout->expert,
+                        x->type.dim[d], value->type.dim[shift + d])));
     if (!same && !rows_stay && !rule_is_one(x->type.dim[d]))
       return moe_fail(b, value->def, "rows keep their number");
     if (!same && !rows_stay) t = (t & TAG_INNER) != 0 ? TAG_INNER : TAG_GONE;

@@ -37,7 +37,7 @@ moe_term_t *moe_with_features(moe_builder_t *b, ir_value_t *value,
 ir_value_t *moe_unwritten(moe_builder_t *b, ir_value_t *value,
                           const moe_source_t *source, int64_t expert) {
   enum { MAX_WRITES = 4096 };
-  if (!rule_is_one(source->k) || expert < 0) return value;
+  if (!rule_is_one(source->k) || source->chooses || expert < 0) return value;
   for (unsigned i = 0; i < MAX_WRITES && value->def != NULL; i++) {
     const ir_op_t *op = value->def;
     if ((op->code != OP_SCATTER_ND && op->code != OP_SCATTER_ELEMENTS) ||
@@ -144,7 +144,8 @@ static moe_term_t *gather_by(moe_builder_t *b, ir_value_t *value,
     term = moe_build(b, x, from,
                      moe_layout(b, LAYOUT_ROUTES, layout->source, NULL, -1));
   } else if (fact->kind == FACT_CHOICE && layout->kind == LAYOUT_BUFFER &&
-             fact->source == layout->source) {
+             fact->source == layout->source &&
+             fact->expert == layout->expert) {
     if (!gathered_tags(op, tag, TAG_TOKEN, from, at)) return NULL;
     term = moe_read_chosen(b, op, from, at, fact);
   } else if (fact->kind == FACT_BUFFER && routes &&

@@ -21,6 +21,11 @@ static moe_part_t *add_part(moe_builder_t *b, moe_sum_t *sum, ir_value_t *value,
   return part;
 }
 
+/* Whether an index has the tokens that one expert chose. */
+static bool is_choice_of_one(const moe_fact_t *fact) {
+  return fact->kind == FACT_CHOICE && fact->expert >= 0;
+}
+
 /* Rows added to, or written over, where their tokens are. */
 static bool scattered_rows(moe_builder_t *b, const ir_op_t *op,
                            moe_sum_t *sum) {
@@ -30,17 +35,20 @@ static bool scattered_rows(moe_builder_t *b, const ir_op_t *op,
   int64_t group = -1;
   if (fact->kind == FACT_NONE)
     fact = moe_group_of(b->facts, ir_in(op, 1), &group);
-  bool tuple = fact->kind == FACT_TUPLE;
-  if (fact->space == NULL || rows->type.rank == 0 || tuple) return false;
+  bool tuple = fact->kind == FACT_TUPLE, chosen = is_choice_of_one(fact);
+  if ((fact->space == NULL && !chosen) || rows->type.rank == 0 || tuple)
+    return false;
+  const uint8_t row = chosen ? TAG_PLACE : TAG_ROW;
+  if (chosen && fact->tag[0] != row) return false;
   if (op->code == OP_SCATTER_ELEMENTS &&
       (ir_get_int(op, ATTR_SCATTER_ELEMENTS_axis) != 0 ||
-       rows->type.rank != to->rank || fact->tag[0] != TAG_ROW))
+       rows->type.rank != to->rank || fact->tag[0] != row))
     return false;
   if (op->code == OP_SCATTER_ND &&
       (ir_in(op, 1)->type.rank != 2 ||
        !rule_is_one(ir_in(op, 1)->type.dim[1]) || rows->type.rank != to->rank))
     return false;
-  if (!moe_is_token_number(b->facts, fact) ||
+  if ((!chosen && !moe_is_token_number(b->facts, fact)) ||
       to->dim[0] != fact->source->tokens)
     return false;
   for (unsigned d = 1; d < to->rank; d++)
@@ -51,13 +59,15 @@ static bool scattered_rows(moe_builder_t *b, const ir_op_t *op,
     return false;
   const moe_layout_t *layout =
       moe_layout(b,
-                 of_mask      ? LAYOUT_ROWS
+                 chosen       ? LAYOUT_BUFFER
+                 : of_mask    ? LAYOUT_ROWS
                  : group >= 0 ? LAYOUT_GROUP
                               : LAYOUT_SORTED,
-                 fact->source, fact->space, of_mask ? fact->expert : group);
+                 fact->source, fact->space,
+                 chosen || of_mask ? fact->expert : group);
   moe_part_t *part = add_part(b, sum, rows, op, layout);
   memset(part->tag, TAG_INNER, sizeof part->tag);
-  part->tag[0] = TAG_ROW;
+  part->tag[0] = row;
   return true;
 }
 
@@ -112,19 +122,21 @@ static bool rows_put_back(moe_builder_t *b, const ir_op_t *op, moe_sum_t *sum) {
 static const moe_fact_t *rows_of(moe_builder_t *b, ir_value_t *index,
                                  int64_t *out_expert) {
   const moe_fact_t *fact = moe_fact(b->facts, index);
-  *out_expert = fact->linear != NULL ? fact->expert : -1;
+  *out_expert =
+      fact->linear != NULL || is_choice_of_one(fact) ? fact->expert : -1;
   return fact->kind != FACT_NONE ? fact
                                  : moe_group_of(b->facts, index, out_expert);
 }
 
 /* The only expert of the rows of a mask, or of a group of sorted rows, if no
- * token is among them twice; -1: else. */
+ * token is among them twice; -1: else. An expert chooses no token twice. */
 static int64_t expert_of_distinct(moe_builder_t *b, const ir_op_t *op,
                                   const moe_source_t *source) {
   int64_t expert;
   const moe_fact_t *fact = rows_of(b, ir_in(op, 1), &expert);
-  return fact->source == source && source != NULL && source->distinct ? expert
-                                                                      : -1;
+  bool distinct =
+      source != NULL && (source->distinct || is_choice_of_one(fact));
+  return fact->source == source && distinct ? expert : -1;
 }
 
 static void take_apart(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
@@ -158,7 +170,7 @@ static ir_value_t *overwritten(moe_builder_t *b, const ir_op_t *op) {
   const moe_source_t *source = rows_of(b, ir_in(op, 1), &expert)->source;
   bool adds = false;
   double zero;
-  if (!rule_is_one(source->k)) return NULL;
+  if (!rule_is_one(source->k) || source->chooses) return NULL;
   for (unsigned i = 0; i < MAX_NESTED; i++) {
     ir_value_t *into = ir_in(op, 0);
     op = into->def;
