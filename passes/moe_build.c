@@ -112,12 +112,35 @@ moe_term_t *moe_row_leaf(moe_builder_t *b, ir_value_t *value,
 }
 
 /* A value that does not depend on the row or the expert. */
+/* Where there is one token, a dimension of size 1 is that of tokens; which of
+ * them broadcasting and products say is by chance. */
+static moe_term_t *only_token(moe_builder_t *b, ir_value_t *value,
+                              const uint8_t *tag, const moe_layout_t *layout) {
+  uint8_t token[IR_MAX_RANK];
+  unsigned at = value->type.rank;
+  if (!rule_is_one(layout->source->tokens) || layout->source->chooses)
+    return NULL;
+  for (unsigned d = 0; d < value->type.rank; d++) {
+    token[d] = tag[d];
+    if (!rule_is_one(value->type.dim[d])) continue;
+    if (at == value->type.rank || tag[at] != TAG_GONE) at = d;
+  }
+  if (at == value->type.rank) return NULL;
+  token[at] = TAG_TOKEN;
+  moe_term_t *leaf = moe_term_leaf(b->terms, TERM_TOKEN, value, token);
+  return leaf != NULL ? moe_with_features(b, value, tag, leaf) : NULL;
+}
+
 static moe_term_t *steady_leaf(moe_builder_t *b, ir_value_t *value,
                                const uint8_t *tag, const moe_layout_t *layout) {
   const ir_op_t *op = value->def;
   bool view =
       op != NULL && (op->code == OP_RESHAPE || op->code == OP_TRANSPOSE);
   bool constant = op != NULL && op->code == OP_CONSTANT;
+  if (!constant && moe_visible(b, value) && !view) {
+    moe_term_t *token = only_token(b, value, tag, layout);
+    if (token != NULL) return token;
+  }
   if (constant || (moe_visible(b, value) && !view))
     return moe_term_leaf(b->terms, TERM_STEADY, value, tag);
   return moe_read_op(b, value, tag, layout);

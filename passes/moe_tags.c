@@ -1,4 +1,6 @@
 /* Tags of dimensions through changes of shape. */
+#include <string.h>
+
 #include "passes/moe_facts.h"
 #include "passes/rules.h"
 
@@ -193,6 +195,20 @@ static unsigned take_atoms(const moe_source_t *source, expr_pool_t *pool,
   return are_whole(source, tags, &parts) ? tags : 0;
 }
 
+/* A single token can be anywhere: it goes to the first dimension of size 1. */
+static void bring_token(const moe_source_t *source, atom_t *at,
+                        const atom_t *end) {
+  if (at == end || rule_is_one(at->size) || !rule_is_one(source->tokens))
+    return;
+  for (atom_t *token = at + 1; token < end; token++) {
+    if (token->tag != TAG_TOKEN) continue;
+    const atom_t first = *token;
+    memmove(at + 1, at, (size_t)(token - at) * sizeof *at);
+    *at = first;
+    return;
+  }
+}
+
 bool moe_tags_reshape(const moe_source_t *source, const ir_type_t *from,
                       const uint8_t *from_tag, const ir_type_t *to,
                       uint8_t *to_tag) {
@@ -205,6 +221,7 @@ bool moe_tags_reshape(const moe_source_t *source, const ir_type_t *from,
   for (unsigned d = 0; d < to->rank; d++) {
     bool one = rule_is_one(to->dim[d]);
     to_tag[d] = TAG_INNER;
+    if (one) bring_token(source, at, end);
     if (one && (at == end || !rule_is_one(at->size))) continue;
     unsigned tags =
         one ? (at++)->tag : take_atoms(source, pool, to->dim[d], &at, end);
