@@ -13,6 +13,7 @@
 #include "passes/moe_beside.h"
 #include "passes/moe_buffer.h"
 #include "passes/moe_choice.h"
+#include "passes/moe_counts.h"
 #include "passes/moe_describe.h"
 #include "passes/moe_fewer.h"
 #include "passes/moe_integers.h"
@@ -559,11 +560,13 @@ static moe_facts_t *new_facts(pass_ctx_t *ctx, ir_func_t *func,
 }
 
 /* Facts of a function in which routers that are made of others have choices. */
-static moe_facts_t *find_facts(pass_ctx_t *ctx, ir_func_t *func) {
+static moe_facts_t *find_facts(pass_ctx_t *ctx, ir_func_t *func,
+                               moe_count_t **out_counts) {
   enum { MAX_ROUNDS = MOE_MAX_PARTS };
   moe_nest_t *nests = NULL;
   moe_joint_t *joints = NULL;
   moe_fewer_t *fewer = NULL;
+  *out_counts = moe_write_counts(ctx, func);
   moe_write_tiles(ctx, func);
   const moe_levels_t *levels = moe_write_levels(ctx, func);
   moe_facts_t *facts = new_facts(ctx, func, levels, NULL);
@@ -597,7 +600,8 @@ static moe_facts_t *find_facts(pass_ctx_t *ctx, ir_func_t *func) {
 }
 
 moec_status_t run_moe(pass_ctx_t *ctx, ir_func_t *func) {
-  moe_builder_t b = {.facts = find_facts(ctx, func)};
+  moe_count_t *counts;
+  moe_builder_t b = {.facts = find_facts(ctx, func, &counts)};
   unsigned n = ir_count_values(func);
   moe_terms_t terms;
   moe_terms_init(&terms, ctx->scratch, ctx->module->exprs);
@@ -616,6 +620,7 @@ moec_status_t run_moe(pass_ctx_t *ctx, ir_func_t *func) {
   find_sources(&s);
   if (s.n_sources == 0 && !b.facts->has_choices) {
     moe_refusals_tell(&s.refusals, b.facts, s.settled);
+    moe_fold_counts(counts);
     return MOEC_OK;
   }
   try_all(&s);
@@ -626,5 +631,6 @@ moec_status_t run_moe(pass_ctx_t *ctx, ir_func_t *func) {
   moe_refusals_tell(&s.refusals, b.facts, s.settled);
   write_all(&s);
   if (ctx->changed && s.first != NULL) moe_release_sizes(b.facts, func);
+  moe_fold_counts(counts);
   return MOEC_OK;
 }

@@ -117,8 +117,9 @@ moe_term_t *moe_row_leaf(moe_builder_t *b, ir_value_t *value,
 static moe_term_t *only_token(moe_builder_t *b, ir_value_t *value,
                               const uint8_t *tag, const moe_layout_t *layout) {
   uint8_t token[IR_MAX_RANK];
-  unsigned at = value->type.rank;
-  if (!rule_is_one(layout->source->tokens) || layout->source->chooses)
+  unsigned at = value->type.rank, steps = 256;
+  if (!rule_is_one(layout->source->tokens) || layout->source->chooses ||
+      !rule_depends_on_data(value, &steps))
     return NULL;
   for (unsigned d = 0; d < value->type.rank; d++) {
     token[d] = tag[d];

@@ -169,6 +169,19 @@ static bool are_whole(const moe_source_t *source, unsigned tags,
           expr_equals_const(parts->experts, source->experts));
 }
 
+/* A single token that is not in front of what may follow it in one dimension
+ * comes later. */
+static void put_off_token(const moe_source_t *source, unsigned tags,
+                          atom_t *at, const atom_t *end) {
+  if (at->tag != TAG_TOKEN || !rule_is_one(source->tokens) || at + 1 == end)
+    return;
+  unsigned with = add_kind(tags, TAG_TOKEN);
+  if (with != 0 && add_kind(with, at[1].tag) != 0) return;
+  const atom_t token = at[0];
+  at[0] = at[1];
+  at[1] = token;
+}
+
 /* Takes atoms for one dimension off the sequence; 0 where they do not fit. */
 static unsigned take_atoms(const moe_source_t *source, expr_pool_t *pool,
                            const expr_t *size, atom_t **at, const atom_t *end) {
@@ -176,6 +189,7 @@ static unsigned take_atoms(const moe_source_t *source, expr_pool_t *pool,
   parts_t parts = {expr_const(pool, 1), expr_const(pool, 1)};
   while (!rule_is_one(size)) {
     if (*at == end) return 0;
+    put_off_token(source, tags, *at, end);
     atom_t *atom = *at;
     tags = add_kind(tags, atom->tag);
     if (tags == 0) return 0;
@@ -193,6 +207,26 @@ static unsigned take_atoms(const moe_source_t *source, expr_pool_t *pool,
     break;
   }
   return are_whole(source, tags, &parts) ? tags : 0;
+}
+
+/* The single token that is left joins the first dimension that can have it. */
+static bool joins_token(unsigned rank, uint8_t *tag) {
+  for (unsigned d = 0; d < rank; d++) {
+    unsigned n, rest = tag[d] & ~(unsigned)TAG_TURNED, tags = 0;
+    const unsigned *kind = moe_tag_order(tag[d], &n);
+    if ((rest & (TAG_TOKEN | TAG_ROW | TAG_GONE)) != 0) continue;
+    rest |= TAG_TOKEN;
+    bool fits = true;
+    for (unsigned i = 0; i < n && fits; i++) {
+      if ((rest & kind[i]) == 0) continue;
+      tags = add_kind(tags, kind[i]);
+      fits = tags != 0;
+    }
+    if (!fits) continue;
+    tag[d] = (uint8_t)tags;
+    return true;
+  }
+  return false;
 }
 
 /* A single token can be anywhere: it goes to the first dimension of size 1. */
@@ -228,5 +262,7 @@ bool moe_tags_reshape(const moe_source_t *source, const ir_type_t *from,
     if (tags == 0) return false;
     to_tag[d] = (uint8_t)tags;
   }
+  if (at + 1 == end && at->tag == TAG_TOKEN && rule_is_one(source->tokens))
+    return joins_token(to->rank, to_tag);
   return at == end;
 }
