@@ -112,36 +112,12 @@ moe_term_t *moe_row_leaf(moe_builder_t *b, ir_value_t *value,
 }
 
 /* A value that does not depend on the row or the expert. */
-/* Where there is one token, a dimension of size 1 is that of tokens; which of
- * them broadcasting and products say is by chance. */
-static moe_term_t *only_token(moe_builder_t *b, ir_value_t *value,
-                              const uint8_t *tag, const moe_layout_t *layout) {
-  uint8_t token[IR_MAX_RANK];
-  unsigned at = value->type.rank, steps = 256;
-  if (!rule_is_one(layout->source->tokens) || layout->source->chooses ||
-      !rule_depends_on_data(value, &steps))
-    return NULL;
-  for (unsigned d = 0; d < value->type.rank; d++) {
-    token[d] = tag[d];
-    if (!rule_is_one(value->type.dim[d])) continue;
-    if (at == value->type.rank || tag[at] != TAG_GONE) at = d;
-  }
-  if (at == value->type.rank) return NULL;
-  token[at] = TAG_TOKEN;
-  moe_term_t *leaf = moe_term_leaf(b->terms, TERM_TOKEN, value, token);
-  return leaf != NULL ? moe_with_features(b, value, tag, leaf) : NULL;
-}
-
 static moe_term_t *steady_leaf(moe_builder_t *b, ir_value_t *value,
                                const uint8_t *tag, const moe_layout_t *layout) {
   const ir_op_t *op = value->def;
   bool view =
       op != NULL && (op->code == OP_RESHAPE || op->code == OP_TRANSPOSE);
   bool constant = op != NULL && op->code == OP_CONSTANT;
-  if (!constant && moe_visible(b, value) && !view) {
-    moe_term_t *token = only_token(b, value, tag, layout);
-    if (token != NULL) return token;
-  }
   if (constant || (moe_visible(b, value) && !view))
     return moe_term_leaf(b->terms, TERM_STEADY, value, tag);
   return moe_read_op(b, value, tag, layout);
@@ -205,6 +181,31 @@ static moe_term_t *slot_leaf(moe_builder_t *b, ir_value_t *value,
   return moe_term_leaf(b->terms, TERM_TOKEN, value, tag);
 }
 
+/* Where there is one token, a dimension of size 1 is that of tokens, though
+ * broadcasting and views do not show it. */
+static moe_term_t *of_only_token(moe_builder_t *b, ir_value_t *value,
+                                 const uint8_t *tag,
+                                 const moe_layout_t *layout) {
+  const moe_source_t *source = layout->source;
+  uint8_t token[IR_MAX_RANK];
+  unsigned at = value->type.rank, steps = 256;
+  if (!rule_is_one(source->tokens) || source->chooses ||
+      !rule_depends_on_data(value, &steps))
+    return NULL;
+  const moe_fact_t *fact = moe_fact(b->facts, value);
+  bool own = fact->kind != FACT_NONE && fact->source == source, known = false;
+  for (unsigned d = 0; d < value->type.rank; d++) {
+    token[d] = tag[d];
+    if (known || !rule_is_one(value->type.dim[d])) continue;
+    known = own && fact->tag[d] == TAG_TOKEN;
+    if (known || at == value->type.rank || tag[at] != TAG_GONE) at = d;
+  }
+  if (at == value->type.rank) return NULL;
+  token[at] = TAG_TOKEN;
+  moe_term_t *term = moe_build(b, value, token, layout);
+  return term != NULL ? moe_with_features(b, value, tag, term) : NULL;
+}
+
 /* Where reading ends in this layout; NULL: it goes on. */
 static moe_term_t *leaf(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
                         const moe_layout_t *layout) {
@@ -212,6 +213,10 @@ static moe_term_t *leaf(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
   bool rows = (tags & (TAG_TOKEN | TAG_SLOT | TAG_ROW | TAG_PLACE)) != 0;
   if (layout->kind == LAYOUT_PLACES && (rows || (tags & TAG_EXPERT) != 0))
     return moe_place_leaf(b, value, tag, layout->source);
+  if (!rows && layout->kind != LAYOUT_PLACES) {
+    moe_term_t *term = of_only_token(b, value, tag, layout);
+    if (term != NULL || b->obligation != NULL) return term;
+  }
   if (!rows && (tags & TAG_EXPERT) != 0)
     return moe_term_leaf(b->terms, TERM_BANK, value, tag);
   if (!rows) return steady_leaf(b, value, tag, layout);

@@ -176,6 +176,19 @@ static bool is_gate_of(const moe_fact_t *fact, const moe_fact_t *out) {
           moe_part_index(out->source, fact->source) >= 0);
 }
 
+/* A single token has any dimension of size 1, where that of the operand went
+ * into others. */
+static void keep_token(const ir_value_t *value, moe_fact_t *out) {
+  if (!rule_is_one(out->source->tokens) ||
+      (moe_tag_union(value->type.rank, out->tag) & TAG_TOKEN) != 0)
+    return;
+  for (unsigned d = 0; d < value->type.rank; d++)
+    if (out->tag[d] == TAG_INNER && rule_is_one(value->type.dim[d])) {
+      out->tag[d] = TAG_TOKEN;
+      return;
+    }
+}
+
 /* Tags of the result; false where operands disagree. */
 static bool merge_tags(moe_facts_t *facts, ir_value_t *value, moe_fact_t *out) {
   const ir_op_t *op = value->def;
@@ -191,6 +204,7 @@ static bool merge_tags(moe_facts_t *facts, ir_value_t *value, moe_fact_t *out) {
       out->tag[d] = tag[d];
     }
   }
+  keep_token(value, out);
   return true;
 }
 
