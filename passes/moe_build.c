@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "passes/moe_read.h"
+#include "passes/moe_table.h"
 #include "passes/rules.h"
 
 enum { MAX_DEPTH = 300, MAX_STEPS = 200000 };
@@ -190,7 +191,7 @@ static moe_term_t *of_only_token(moe_builder_t *b, ir_value_t *value,
   uint8_t token[IR_MAX_RANK];
   unsigned at = value->type.rank, steps = 256;
   if (!rule_is_one(source->tokens) || source->chooses ||
-      !rule_depends_on_data(value, &steps))
+      !moe_depends_on_data(value, &steps))
     return NULL;
   const moe_fact_t *fact = moe_fact(b->facts, value);
   bool own = fact->kind != FACT_NONE && fact->source == source, known = false;

@@ -48,7 +48,6 @@ static bool is_integer(const ir_value_t *value) {
          dtype_is_integer(value->type.dtype);
 }
 
-<<<<<<< HEAD
 bool moe_depends_on_data(const ir_value_t *value, unsigned *steps) {
   if (value == NULL || value->content != NULL || *steps == 0) return false;
   --*steps;
@@ -59,8 +58,6 @@ bool moe_depends_on_data(const ir_value_t *value, unsigned *steps) {
   return false;
 }
 
-=======
->>>>>>> 2b98314 (passes: constants that count are counting to recognition)
 /* Constants, and what is computed of them alone. */
 static bool is_weights(const ir_value_t *value, unsigned *steps) {
   if (value == NULL) return true;
@@ -111,11 +108,7 @@ static candidate_t *candidate_of(finder_t *f, ir_value_t *index, bool grown) {
   candidate_t *c = f->of[value->number];
   if (c == NULL) {
     if (f->n >= MAX_TABLES || moe_fact(f->facts, value)->kind != FACT_NONE ||
-<<<<<<< HEAD
         !moe_depends_on_data(value, &steps))
-=======
-        !rule_depends_on_data(value, &steps))
->>>>>>> 2b98314 (passes: constants that count are counting to recognition)
       return NULL;
     c = f->of[value->number] = ARENA_NEW(f->ctx->scratch, candidate_t);
     c->value = value;
@@ -586,11 +579,7 @@ static moe_table_t *write_condition(finder_t *f, ir_value_t *value) {
       return NULL; /* one number of several */
   }
   steps = 1000;
-<<<<<<< HEAD
   if (!moe_depends_on_data(value, &steps)) return NULL;
-=======
-  if (!rule_depends_on_data(value, &steps)) return NULL;
->>>>>>> 2b98314 (passes: constants that count are counting to recognition)
   ir_builder_t b = behind(f->ctx, value);
   moe_table_t *t = ARENA_NEW(f->ctx->scratch, moe_table_t);
   *t = (moe_table_t){.value = value, .experts = 2, .slot = -1};

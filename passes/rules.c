@@ -77,16 +77,6 @@ const ir_op_t *rule_splat(const ir_value_t *value) {
   return rule_has_one_element(&op->out[0].type) ? op : NULL;
 }
 
-bool rule_depends_on_data(const ir_value_t *value, unsigned *steps) {
-  if (value == NULL || value->content != NULL || *steps == 0) return false;
-  --*steps;
-  const ir_op_t *op = value->def;
-  if (op == NULL) return true;
-  for (unsigned i = 0; i < op->n_in; i++)
-    if (rule_depends_on_data(op->in[i].value, steps)) return true;
-  return false;
-}
-
 bool rule_splat_float(const ir_value_t *value, double *out) {
   const ir_op_t *op = rule_splat(value);
   if (op == NULL || !dtype_is_float(op->out[0].type.dtype)) return false;

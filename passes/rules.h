@@ -54,9 +54,6 @@ bool rule_adds_leading_ones(const ir_type_t *without, const ir_type_t *with);
 const ir_op_t *rule_splat(const ir_value_t *value);
 /* That element as a float; false where there is none or it is no float. */
 bool rule_splat_float(const ir_value_t *value, double *out);
-/* Elements of inputs are in it, not sizes and constants only; false where that
- * is not seen in so many steps. */
-bool rule_depends_on_data(const ir_value_t *value, unsigned *steps);
 /* The same for integers and bool. */
 bool rule_splat_int(const ir_value_t *value, int64_t *out);
 /* Operand `index` holds this number only, of a float (with that sign of zero)
