@@ -144,8 +144,7 @@ static moe_term_t *gather_by(moe_builder_t *b, ir_value_t *value,
     term = moe_build(b, x, from,
                      moe_layout(b, LAYOUT_ROUTES, layout->source, NULL, -1));
   } else if (fact->kind == FACT_CHOICE && layout->kind == LAYOUT_BUFFER &&
-             fact->source == layout->source &&
-             fact->expert == layout->expert) {
+             fact->source == layout->source && fact->expert == layout->expert) {
     if (!gathered_tags(op, tag, TAG_TOKEN, from, at)) return NULL;
     term = moe_read_chosen(b, op, from, at, fact);
   } else if (fact->kind == FACT_BUFFER && routes &&

@@ -57,14 +57,13 @@ static bool scattered_rows(moe_builder_t *b, const ir_op_t *op,
   if (!of_mask && fact->linear != NULL &&
       !moe_sorts_experts(b->facts, fact->space))
     return false;
-  const moe_layout_t *layout =
-      moe_layout(b,
-                 chosen       ? LAYOUT_BUFFER
-                 : of_mask    ? LAYOUT_ROWS
-                 : group >= 0 ? LAYOUT_GROUP
-                              : LAYOUT_SORTED,
-                 fact->source, fact->space,
-                 chosen || of_mask ? fact->expert : group);
+  const moe_layout_t *layout = moe_layout(
+      b,
+      chosen       ? LAYOUT_BUFFER
+      : of_mask    ? LAYOUT_ROWS
+      : group >= 0 ? LAYOUT_GROUP
+                   : LAYOUT_SORTED,
+      fact->source, fact->space, chosen || of_mask ? fact->expert : group);
   moe_part_t *part = add_part(b, sum, rows, op, layout);
   memset(part->tag, TAG_INNER, sizeof part->tag);
   part->tag[0] = row;

@@ -171,8 +171,8 @@ static bool are_whole(const moe_source_t *source, unsigned tags,
 
 /* A single token that is not in front of what may follow it in one dimension
  * comes later. */
-static void put_off_token(const moe_source_t *source, unsigned tags,
-                          atom_t *at, const atom_t *end) {
+static void put_off_token(const moe_source_t *source, unsigned tags, atom_t *at,
+                          const atom_t *end) {
   if (at->tag != TAG_TOKEN || !rule_is_one(source->tokens) || at + 1 == end)
     return;
   unsigned with = add_kind(tags, TAG_TOKEN);
