@@ -15,8 +15,8 @@ static bool shift_of(const moe_fact_t *fact, int64_t *out) {
 /* Whether so many routes as there may be are counted one by one: a smaller
  * number wraps, or stays as it is. */
 static bool counts_all(const ir_value_t *value) {
-  enum { MANY = 1 << 24 };
-  return moe_exact_below(value->type.dtype) >= MANY;
+  const double many = 0x1p24;
+  return moe_exact_below(value->type.dtype) >= many;
 }
 
 const moe_fact_t *moe_rule_cum_sum(moe_facts_t *facts, ir_value_t *value) {
