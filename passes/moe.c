@@ -579,19 +579,22 @@ static moe_facts_t *find_facts(pass_ctx_t *ctx, ir_func_t *func,
   const moe_table_t *tables = moe_find_tables(ctx, func, facts);
   facts = new_facts(ctx, func, levels, fewer);
   moe_note_tables(facts, tables);
+  moe_set_t *sets = NULL;
+  moe_write_sets(ctx, func, facts, true, &sets);
   moe_mask_t *masks = moe_write_masks(ctx, func, facts);
   facts = new_facts(ctx, func, levels, fewer);
   moe_note_tables(facts, tables);
+  moe_note_sets(facts, sets);
   moe_note_masks(facts, masks);
-  const moe_set_t *sets = moe_write_sets(ctx, func, facts);
+  moe_write_sets(ctx, func, facts, false, &sets);
   for (unsigned i = 0;; i++) {
     facts = new_facts(ctx, func, levels, fewer);
     moe_note_tables(facts, tables);
     know_written(facts, joints, fewer);
     for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op))
       find_picked(facts, op);
-    moe_note_masks(facts, masks);
     moe_note_sets(facts, sets);
+    moe_note_masks(facts, masks);
     moe_know_nests(facts, nests);
     if (i == MAX_ROUNDS) return facts;
     bool wrote = moe_write_joints(ctx, func, facts, &joints, &nests);

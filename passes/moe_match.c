@@ -7,6 +7,7 @@
 #include "passes/moe_picks.h"
 #include "passes/moe_read.h"
 #include "passes/moe_rules.h"
+#include "passes/moe_table.h"
 
 enum { MAX_SLOTS = 64, MAX_TERMS = 10000 };
 
@@ -271,9 +272,10 @@ moe_found_t *moe_match_members(moe_builder_t *b, ir_value_t *root,
     if (part->layout == NULL || part->layout->source != source) continue;
     if (first == NULL) first = part;
     if (part->layout->expert < 0 || part->layout->expert >= source->experts ||
-        part->layout->kind != first->layout->kind ||
-        is_by_set(b, part) != is_by_set(b, first) ||
-        memcmp(part->tag, first->tag, part->value->type.rank) != 0) {
+        (!part->left &&
+         (part->layout->kind != first->layout->kind ||
+          is_by_set(b, part) != is_by_set(b, first) ||
+          memcmp(part->tag, first->tag, part->value->type.rank) != 0))) {
       moe_fail(b, part->at, "all experts are written the same way");
       return NULL;
     }
@@ -417,8 +419,47 @@ static moe_found_t *match_each_slot(moe_builder_t *b, ir_value_t *root,
       b, new_found(b, root, first->tag, source, term, form_of_rows(b)));
 }
 
-moe_found_t *moe_match_sum(moe_builder_t *b, ir_value_t *root,
-                           const moe_sum_t *sum, const moe_source_t *source) {
+/* Where all experts but one write over what a product gave, that is the last
+ * one's: the same parts, and it; NULL: something else is written over, or what
+ * others read, too. */
+static const moe_sum_t *with_default(moe_builder_t *b, const ir_value_t *root,
+                                     const moe_sum_t *sum,
+                                     const moe_source_t *source) {
+  bool *seen = ARENA_ARRAY(b->arena, bool, (size_t)source->experts);
+  ir_value_t *over = sum->n > 0 ? sum->part[0].over : NULL;
+  int64_t missing = 0;
+  if (over == NULL || source->some || source->by_mask || source->chooses ||
+      !rule_is_one(source->k) || (int64_t)sum->n != source->experts - 1 ||
+      !rule_same_dims(&over->type, &root->type) || !moe_is_product(over) ||
+      over->uses->next != NULL)
+    return NULL;
+  for (unsigned i = 0; i < sum->n; i++) {
+    const moe_layout_t *layout = sum->part[i].layout;
+    if (layout == NULL || layout->source != source || layout->expert < 0 ||
+        sum->part[i].over != over || seen[layout->expert])
+      return NULL;
+    seen[layout->expert] = true;
+  }
+  while (seen[missing]) missing++;
+  moe_sum_t *all = ARENA_NEW(b->arena, moe_sum_t);
+  all->part = ARENA_ARRAY(b->arena, moe_part_t, sum->n + 1);
+  for (all->n = 0; all->n < sum->n; all->n++) {
+    all->part[all->n] = sum->part[all->n];
+    all->part[all->n].over = NULL;
+  }
+  moe_part_t *part = &all->part[all->n++];
+  *part = sum->part[0];
+  part->value = over;
+  part->over = NULL;
+  part->left = true;
+  part->layout = moe_layout(b, LAYOUT_DENSE, source, NULL, missing);
+  root_tags(&sum->part[0], &root->type, part->tag);
+  return all;
+}
+
+static moe_found_t *match_sum(moe_builder_t *b, ir_value_t *root,
+                              const moe_sum_t *sum,
+                              const moe_source_t *source) {
   const moe_part_t *first = NULL;
   unsigned n = 0, n_rest = 0;
   ir_value_t **rest = ARENA_ARRAY(b->arena, ir_value_t *, sum->n + 1);
@@ -459,6 +500,16 @@ moe_found_t *moe_match_sum(moe_builder_t *b, ir_value_t *root,
   found->rest = rest;
   found->n_rest = n_rest;
   return found;
+}
+
+moe_found_t *moe_match_sum(moe_builder_t *b, ir_value_t *root,
+                           const moe_sum_t *sum, const moe_source_t *source) {
+  const moe_sum_t *all = with_default(b, root, sum, source);
+  if (all == NULL) return match_sum(b, root, sum, source);
+  moe_found_t *found = match_sum(b, root, all, source);
+  if (found == NULL || found->active == NULL) return found;
+  moe_fail(b, root->def, "every expert writes over what was there");
+  return NULL;
 }
 
 /* ---- Slots --------------------------------------------------------------- */

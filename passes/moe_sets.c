@@ -80,7 +80,8 @@ static bool has_product(const ir_value_t *value, unsigned *steps) {
   --*steps;
   if (op->code == OP_MATMUL || op->code == OP_CONVOLVE) return true;
   if (!ir_has_trait(op, ELEMENTWISE) && op->code != OP_RESHAPE &&
-      op->code != OP_TRANSPOSE && op->code != OP_SOFTMAX)
+      op->code != OP_EXPAND && op->code != OP_TRANSPOSE &&
+      op->code != OP_SOFTMAX)
     return false;
   for (unsigned i = 0; i < op->n_in; i++)
     if (has_product(op->in[i].value, steps)) return true;
@@ -186,7 +187,8 @@ static bool find_set(finder_t *f, ir_op_t *root) {
     if (is_scatter(op)) {
       found = part_condition(op);
       if (found != NULL) add_condition(f, found);
-      f->writes = f->writes || (found != NULL && rule_scatters_by(op, "none"));
+      bool writes = found != NULL && rule_scatters_by(op, "none");
+      f->writes = f->writes || (writes && !is_zero(ir_in(op, 0)));
     }
     for (unsigned i = op->code == OP_ADD ? 2 : 1; i-- > 0;)
       if (ir_in(op, i)->def != NULL) stack[n++] = ir_in(op, i)->def;
@@ -286,9 +288,17 @@ static bool write_set(const finder_t *f, ir_builder_t *b, moe_set_t *set) {
   return b->status == MOEC_OK && set->index != NULL;
 }
 
-moe_set_t *moe_write_sets(pass_ctx_t *ctx, ir_func_t *func,
-                          moe_facts_t *facts) {
-  moe_set_t *first = NULL, **last = &first;
+static bool is_taken(const moe_set_t *sets, const finder_t *f) {
+  for (const moe_set_t *s = sets; s != NULL; s = s->next)
+    for (unsigned e = 0; e < s->n; e++)
+      if (s->condition[e] == f->condition[0]) return true;
+  return false;
+}
+
+void moe_write_sets(pass_ctx_t *ctx, ir_func_t *func, moe_facts_t *facts,
+                    bool sure, moe_set_t **sets) {
+  moe_set_t **last = sets;
+  while (*last != NULL) last = &(*last)->next;
   for (ir_op_t *op = ir_walk_first(func); op != NULL; op = ir_walk_next(op)) {
     finder_t f = {.facts = facts, .fits = true};
     moe_hold_t hold = {0};
@@ -297,9 +307,11 @@ moe_set_t *moe_write_sets(pass_ctx_t *ctx, ir_func_t *func,
       continue;
     bool alone = moe_count_holds(f.condition, f.n, &hold) && hold.most <= 1;
     if (f.writes && !alone) continue;
+    if (is_taken(*sets, &f)) continue;
     moe_set_t *set = ARENA_NEW(ctx->scratch, moe_set_t);
     *set = (moe_set_t){.n = f.n, .alone = alone, .some = hold.least == 0};
     find_scores(&f, set);
+    if (sure && !alone && set->scores == NULL) continue;
     set->condition = ARENA_ARRAY(ctx->scratch, ir_value_t *, f.n);
     for (unsigned i = 0; i < f.n; i++) set->condition[i] = f.condition[i];
     ir_builder_t b = {.module = ctx->module, .diag = ctx->diag};
@@ -308,7 +320,6 @@ moe_set_t *moe_write_sets(pass_ctx_t *ctx, ir_func_t *func,
     *last = set;
     last = &set->next;
   }
-  return first;
 }
 
 static moe_source_t *new_source(moe_facts_t *facts, const moe_set_t *s) {

@@ -20,8 +20,11 @@ typedef struct moe_set {
 
 /* Finds sums of what experts give where conditions of their own hold, of which
  * nothing is known yet, and writes the numbers of the experts that these
- * choose; nothing reads these unless a layer is found. */
-moe_set_t *moe_write_sets(pass_ctx_t *ctx, ir_func_t *func, moe_facts_t *facts);
+ * choose, behind those in `sets`; nothing reads these unless a layer is found.
+ * `sure`: only conditions on columns of one tensor, one for each, and those of
+ * which no two can hold at once. */
+void moe_write_sets(pass_ctx_t *ctx, ir_func_t *func, moe_facts_t *facts,
+                    bool sure, moe_set_t **sets);
 /* Notes the facts of the conditions. */
 void moe_note_sets(moe_facts_t *facts, const moe_set_t *sets);
 

@@ -10,6 +10,7 @@ typedef struct moe_part {
   const moe_layout_t *layout; /* of value; NULL: it is no expert's */
   const ir_op_t *at;          /* where it is added */
   ir_value_t *over;           /* what it is written over; NULL: 0, or added */
+  bool left;                  /* it is left where no other part is written */
 } moe_part_t;
 
 typedef struct moe_sum {

@@ -519,6 +519,23 @@ bool moe_is_product(const ir_value_t *value) {
 
 enum { WHERE = 1, WHERE_NOT = 2 };
 
+/* Whether rows that an index names are written over what a product gave. */
+static bool writes_over_product(const ir_value_t *index, unsigned *steps) {
+  for (const ir_use_t *use = index->uses; use != NULL && *steps > 0;
+       use = use->next) {
+    const ir_op_t *op = use->user;
+    --*steps;
+    if ((is_view(op) || op->code == OP_EXPAND || op->code == OP_SLICE) &&
+        writes_over_product(&op->out[0], steps))
+      return true;
+    if ((op->code == OP_SCATTER_ND || op->code == OP_SCATTER_ELEMENTS) &&
+        use->index == 1 && rule_scatters_by(op, "none") &&
+        moe_is_product(op->in[0].value))
+      return true;
+  }
+  return false;
+}
+
 /* Whether something is computed where a condition holds, and where it does not:
  * a choice of two products, rows of both, or products that are multiplied by
  * it.
@@ -536,6 +553,9 @@ static unsigned sides_of(const ir_value_t *value, unsigned side,
     if (op->code == OP_SELECT && use->index == 0) {
       if (moe_is_product(op->in[1].value) && moe_is_product(op->in[2].value))
         found |= WHERE | WHERE_NOT;
+    } else if (op->code == OP_NONZERO &&
+               writes_over_product(&op->out[0], steps)) {
+      found |= WHERE | WHERE_NOT;
     } else if (op->code == OP_NONZERO ||
                (op->code == OP_MUL && moe_is_product(other))) {
       found |= side;

@@ -242,6 +242,48 @@ def sorted_back_without_one(g, x, ids):
     return g.op("Add", x, g.sum(y, 0, 1))
 
 
+def written_over(g, x, ids, numbers, into):
+    for e in numbers:
+        at = places_of(g, ids, e)
+        into = write(g, into, at, expert(g, g.op("Gather", x, at, axis=0)))
+    return into
+
+
+@form(E, 1)
+def written_over_one_for_all(g, x, ids):
+    """The first expert computes all rows, the others write over it."""
+    del ids
+    return written_over(g, x, best(g, x), range(1, E), expert(g, x))
+
+
+@form(2, 1, (0, 2))
+def condition_written_over_one_for_all(g, x, ids):
+    at = g.squeeze(g.op("NonZero", g.op("Less", ids, g.const(np.int64(1)))), 0)
+    return write(g, expert(g, x), at, expert(g, g.op("Gather", x, at, axis=0)))
+
+
+@form(0, 0)
+def written_over_two_for_all(g, x, ids):
+    """What is left is two experts'."""
+    del ids
+    return written_over(g, x, best(g, x), range(2, E), expert(g, x))
+
+
+@form(0, 0)
+def written_over_other_rows(g, x, ids):
+    """What is left is about other rows."""
+    del ids
+    return written_over(g, x, best(g, x), range(1, E), expert(g, reversed_rows(g, x)))
+
+
+@form(0, 0)
+def written_over_one_who_reads_all(g, x, ids):
+    """The others compute with what the first one gave."""
+    del ids
+    first = expert(g, x)
+    return written_over(g, first, best(g, x), range(1, E), first)
+
+
 # ---- A condition for each expert -----------------------------------------------------------
 
 
