@@ -74,6 +74,8 @@ int64_t moe_experts_per_token(const moe_source_t *source) {
   enum { MANY = 1 << 20 };
   int64_t k, rows;
   if (!source->chooses) return expr_is_const(source->k, &k) ? k : 0;
+  if (expr_is_const(source->tokens, &k) && k > 0)
+    return expr_is_const(source->routes, &rows) && rows % k == 0 ? rows / k : 0;
   /* of so many tokens, where their number is all that counts */
   const expr_symbol_t *tokens = expr_as_symbol(source->tokens);
   if (tokens == NULL) return 0;

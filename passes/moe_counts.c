@@ -68,8 +68,6 @@ static ir_value_t *write_steps(ir_builder_t *b, const ir_op_t *op,
   const expr_t *from[3], *to[3], *rows[IR_MAX_RANK];
   unsigned rank = 0, n = type->rank;
   ir_value_t *x = ir_iota(b, type->dtype, expr_const(pool, s->n));
-  if (s->scale != 1)
-    x = ir_binary(b, OP_MUL, x, ir_scalar_int(b, type->dtype, s->scale));
   for (unsigned i = 0; i < 3; i++) {
     if (sizes[i] == 1 && i != 1) continue;
     from[rank] = expr_const(pool, i == 1 ? s->n : 1);
@@ -86,6 +84,8 @@ static ir_value_t *write_steps(ir_builder_t *b, const ir_op_t *op,
   }
   for (unsigned d = 0; d < n; d++) rows[d] = type->dim[d];
   x = ir_reshape(b, x, type->rank, rows);
+  if (s->scale != 1)
+    x = ir_binary(b, OP_MUL, x, ir_scalar_int(b, type->dtype, s->scale));
   return ir_expand(b, x, type->rank, type->dim);
 }
 

@@ -3,6 +3,7 @@
 
 #include "ir/element.h"
 #include "passes/moe_rules.h"
+#include "passes/moe_table.h"
 #include "passes/moe_sizes.h"
 
 /* ---- Routers ------------------------------------------------------------- */
@@ -184,6 +185,60 @@ static const moe_fact_t *chosen_tokens(moe_facts_t *facts, ir_value_t *value,
   return fact;
 }
 
+static const ir_value_t *behind_reshapes(const ir_value_t *value) {
+  while (value->def != NULL && value->def->code == OP_RESHAPE)
+    value = value->def->in[0].value;
+  return value;
+}
+
+/* What is multiplied to give scores; NULL: they are no product, or what is
+ * computed of one alone. */
+static const ir_op_t *product_of_scores(const ir_value_t *scores) {
+  enum { MAX_STEPS = 16 };
+  for (unsigned i = 0; i < MAX_STEPS && scores->def != NULL; i++) {
+    const ir_op_t *op = scores->def;
+    if (op->code == OP_MATMUL) return op;
+    unsigned steps = 64;
+    bool passes = op->code == OP_RESHAPE || op->code == OP_TRANSPOSE ||
+                  op->code == OP_SOFTMAX || op->code == OP_LOG_SOFTMAX ||
+                  ir_has_trait(op, ELEMENTWISE);
+    if (!passes || op->n_in == 0) return NULL;
+    for (unsigned j = 1; j < op->n_in; j++)
+      if (moe_depends_on_data(op->in[j].value, &steps)) return NULL;
+    scores = op->in[0].value;
+  }
+  return NULL;
+}
+
+/* Whether an index, or a part of it, takes rows of x. */
+static bool takes_rows_of(const ir_value_t *index, const ir_value_t *x,
+                          unsigned depth) {
+  enum { MAX_NESTED = 4 };
+  for (const ir_use_t *use = index->uses; use != NULL; use = use->next) {
+    const ir_op_t *op = use->user;
+    if (op->code == OP_GATHER && use->index == 1 &&
+        ir_get_int(op, ATTR_GATHER_axis) == 0 &&
+        behind_reshapes(op->in[0].value) == x)
+      return true;
+    bool view = op->code == OP_SLICE || op->code == OP_RESHAPE ||
+                op->code == OP_TRANSPOSE || op->code == OP_CAST;
+    if (view && depth < MAX_NESTED &&
+        takes_rows_of(&op->out[0], x, depth + 1))
+      return true;
+  }
+  return false;
+}
+
+/* Whether the numbers that were chosen are tokens', where these are as many as
+ * experts might be: they take rows of what the scores were made of. */
+static bool chooses_tokens(const ir_value_t *value) {
+  const ir_op_t *product = product_of_scores(ir_in(value->def, 0));
+  for (unsigned i = 0; product != NULL && i < 2; i++)
+    if (takes_rows_of(value, behind_reshapes(ir_in(product, i)), 0))
+      return true;
+  return false;
+}
+
 const moe_fact_t *moe_rule_topk(moe_facts_t *facts, ir_value_t *value) {
   const ir_op_t *op = value->def;
   ir_value_t *scores = ir_in(op, 0);
@@ -197,6 +252,10 @@ const moe_fact_t *moe_rule_topk(moe_facts_t *facts, ir_value_t *value) {
   if (!expr_is_const(scores->type.dim[axis], &experts))
     return chosen_tokens(facts, value, (unsigned)axis);
   if (experts < 2) return NULL;
+  if (chooses_tokens(value)) {
+    const moe_fact_t *chosen = chosen_tokens(facts, value, (unsigned)axis);
+    if (chosen != NULL) return chosen;
+  }
   return moe_new_router(facts, value, (int)axis, experts, true);
 }
 

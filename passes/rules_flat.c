@@ -1,5 +1,6 @@
 /* Rules for numbers that count rows of all groups: group * n + number. Where
  * the number is below n whatever the input is, it is one within the group. */
+#include "ir/element.h"
 #include "passes/moe_integers.h"
 #include "passes/rules.h"
 
@@ -9,10 +10,32 @@ typedef struct flat {
   const expr_t *groups, *n;
 } flat_t;
 
+/* The same of a constant that has one number for each group. */
+static int64_t step_of_constant(const ir_op_t *op) {
+  enum { MAX_COUNT = 1 << 16 };
+  const ir_type_t *type = &op->out[0].type;
+  const ir_data_t *data = ir_get_data(op, ATTR_CONSTANT_data);
+  int64_t count, groups;
+  if (data->bytes == NULL || type->dtype != DT_I64 ||
+      ir_has_attr(op, ATTR_CONSTANT_data_dtype) ||
+      !ir_type_static_count(type, &count) || count < 2 || count > MAX_COUNT ||
+      !expr_is_const(type->dim[0], &groups) || groups != count)
+    return 0;
+  int64_t n = ir_element_int(DT_I64, data->bytes, 1);
+  for (int64_t i = 0; i < count; i++)
+    if (n < 2 || ir_element_int(DT_I64, data->bytes, (uint64_t)i) / n != i ||
+        ir_element_int(DT_I64, data->bytes, (uint64_t)i) % n != 0)
+      return 0;
+  return n;
+}
+
 /* 0, n, 2n, .. along the first dimension of [groups, ..]; 0: something else. */
 static int64_t step_of(const ir_value_t *value, const ir_type_t *type) {
   const ir_op_t *op = value->def;
   int64_t n;
+  if (op != NULL && op->code == OP_CONSTANT && value->type.rank == type->rank &&
+      value->type.dim[0] == type->dim[0])
+    return step_of_constant(op);
   if (op == NULL || op->code != OP_MUL || value->type.rank != type->rank ||
       value->type.dim[0] != type->dim[0])
     return 0;
