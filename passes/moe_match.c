@@ -610,6 +610,16 @@ static moe_found_t *match_blocks(moe_builder_t *b, const ir_op_t *op,
   return found;
 }
 
+/* Tags of an operand of a product of this rank: tokens in front of its matrix.
+ * A single token need not be there. */
+static bool operand_tags(moe_builder_t *b, const ir_type_t *type, unsigned rank,
+                         const moe_source_t *source, uint8_t *tag) {
+  if (type->rank == rank)
+    return route_tags(b, type, source, rank - 2, tag) != 0;
+  for (unsigned d = 0; d < type->rank; d++) tag[d] = TAG_INNER;
+  return rule_is_one(source->tokens) && type->rank >= 2 && type->rank < rank;
+}
+
 moe_found_t *moe_match_product(moe_builder_t *b, const ir_op_t *op,
                                const moe_source_t *source) {
   moe_found_t *blocks = match_blocks(b, op, source);
@@ -617,24 +627,25 @@ moe_found_t *moe_match_product(moe_builder_t *b, const ir_op_t *op,
   ir_value_t *x = ir_in(op, 0), *y = ir_in(op, 1);
   ir_value_t *root = (ir_value_t *)&op->out[0];
   unsigned rank = root->type.rank;
-  if (x->type.rank != rank || y->type.rank != rank || rank < 3) return NULL;
+  if (rank < 3) return NULL;
   uint8_t tag[2][IR_MAX_RANK], root_tag[IR_MAX_RANK];
-  if (!route_tags(b, &x->type, source, rank - 2, tag[0]) ||
-      !route_tags(b, &y->type, source, rank - 2, tag[1]))
+  if (!operand_tags(b, &x->type, rank, source, tag[0]) ||
+      !operand_tags(b, &y->type, rank, source, tag[1]))
     return NULL;
-  const expr_t *over = x->type.dim[rank - 1];
+  const unsigned summed[2] = {x->type.rank - 1, y->type.rank - 2};
+  const expr_t *over = x->type.dim[summed[0]];
   bool slots = over == source->k &&
                (moe_is_routed(b, x, source) || moe_is_routed(b, y, source));
   const moe_fact_t *gate[2] = {moe_fact(b->facts, x), moe_fact(b->facts, y)};
   bool experts = false;
   for (unsigned i = 0; i < 2; i++)
     experts =
-        experts || (gate[i]->kind == FACT_GATE && gate[i]->source == source &&
-                    gate[i]->places == NULL && gate[i]->off.known &&
-                    gate[i]->off.x == 0 && moe_is_set(source) &&
-                    gate[i]->tag[i == 0 ? rank - 1 : rank - 2] == TAG_EXPERT);
+        experts ||
+        (gate[i]->kind == FACT_GATE && gate[i]->source == source &&
+         gate[i]->places == NULL && gate[i]->off.known && gate[i]->off.x == 0 &&
+         moe_is_set(source) && gate[i]->tag[summed[i]] == TAG_EXPERT);
   if (!slots && !experts) return NULL;
-  tag[0][rank - 1] = tag[1][rank - 2] = experts ? TAG_EXPERT : TAG_SLOT;
+  tag[0][summed[0]] = tag[1][summed[1]] = experts ? TAG_EXPERT : TAG_SLOT;
   const moe_layout_t *layout =
       moe_layout(b, experts ? LAYOUT_STACK : LAYOUT_ROUTES, source, NULL, -1);
   moe_term_t *side[2] = {moe_build(b, x, tag[0], layout), NULL};

@@ -2,6 +2,7 @@
 #include "passes/moe_picks.h"
 #include "passes/moe_read.h"
 #include "passes/moe_rules.h"
+#include "passes/moe_table.h"
 
 enum { ROWS = TAG_TOKEN | TAG_SLOT | TAG_ROW | TAG_PLACE };
 
@@ -68,8 +69,9 @@ static moe_term_t *token_leaf(moe_builder_t *b, ir_value_t *x,
 /* Whether an index that is read as routes has these in the same dimensions. */
 static bool index_lies(const ir_type_t *index, const uint8_t *at,
                        const moe_fact_t *fact) {
-  const unsigned routes = rule_is_one(fact->source->k)
-                              ? TAG_TOKEN
+  const unsigned routes = rule_is_one(fact->source->k) ? TAG_TOKEN
+                          : rule_is_one(fact->source->tokens)
+                              ? TAG_SLOT
                               : TAG_TOKEN | TAG_SLOT | TAG_TURNED;
   for (unsigned d = 0; d < index->rank; d++)
     if (!rule_is_one(index->dim[d]) &&
@@ -93,13 +95,46 @@ static moe_term_t *pair_term(moe_builder_t *b, ir_value_t *x,
                    moe_layout(b, LAYOUT_STACK, layout->source, NULL, -1));
 }
 
+/* Of what all experts made of the only token, what its own ones made: the index
+ * is that of all rows, as there is one. NULL: it is something else. */
+static moe_term_t *of_only_row(moe_builder_t *b, ir_value_t *value,
+                               const uint8_t *tag, const moe_layout_t *layout,
+                               const moe_fact_t *fact) {
+  const ir_op_t *op = value->def;
+  ir_value_t *x = ir_in(op, 0);
+  const ir_type_t *index = &ir_in(op, 1)->type;
+  int64_t axis = ir_get_int(op, ATTR_GATHER_axis);
+  unsigned steps = 256;
+  uint8_t stack[IR_MAX_RANK];
+  if (axis < 0) axis += x->type.rank;
+  if (!rule_is_one(layout->source->tokens) || layout->kind != LAYOUT_ROUTES ||
+      !moe_names_own_experts(fact, layout) ||
+      !expr_equals_const(x->type.dim[axis], layout->source->experts) ||
+      !moe_depends_on_data(x, &steps))
+    return NULL;
+  for (unsigned d = 0; d < value->type.rank; d++) {
+    bool slot = d >= axis && d < axis + index->rank;
+    unsigned rest = slot ? TAG_SLOT | TAG_TOKEN : TAG_TOKEN | TAG_INNER;
+    bool one = rule_is_one(value->type.dim[d]);
+    if (!one && (tag[d] & ~rest & ~(unsigned)TAG_TURNED) != 0) return NULL;
+    if (!one && slot && (tag[d] & TAG_SLOT) == 0) return NULL;
+    if (d < axis) stack[d] = tag[d];
+    if (d >= axis + index->rank) stack[d + 1 - index->rank] = tag[d];
+  }
+  stack[axis] = TAG_EXPERT;
+  moe_term_t *term = moe_build(
+      b, x, stack, moe_layout(b, LAYOUT_STACK, layout->source, NULL, -1));
+  return term != NULL ? moe_with_features(b, value, tag, term) : NULL;
+}
+
 static moe_term_t *gather_by(moe_builder_t *b, ir_value_t *value,
                              const uint8_t *tag, const moe_layout_t *layout,
                              const moe_fact_t *fact) {
   const ir_op_t *op = value->def;
   ir_value_t *x = ir_in(op, 0), *index = ir_in(op, 1);
   uint8_t from[IR_MAX_RANK], at[IR_MAX_RANK];
-  moe_term_t *term = NULL;
+  moe_term_t *term = of_only_row(b, value, tag, layout, fact);
+  if (term != NULL || b->obligation != NULL) return term;
   bool by_token = moe_is_token_number(b->facts, fact);
   unsigned by_route = by_token ? 0 : moe_route_tag(b->facts, fact);
   bool in_space = fact->source == layout->source &&

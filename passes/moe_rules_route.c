@@ -3,8 +3,8 @@
 
 #include "ir/element.h"
 #include "passes/moe_rules.h"
-#include "passes/moe_table.h"
 #include "passes/moe_sizes.h"
+#include "passes/moe_table.h"
 
 /* ---- Routers ------------------------------------------------------------- */
 
@@ -222,8 +222,7 @@ static bool takes_rows_of(const ir_value_t *index, const ir_value_t *x,
       return true;
     bool view = op->code == OP_SLICE || op->code == OP_RESHAPE ||
                 op->code == OP_TRANSPOSE || op->code == OP_CAST;
-    if (view && depth < MAX_NESTED &&
-        takes_rows_of(&op->out[0], x, depth + 1))
+    if (view && depth < MAX_NESTED && takes_rows_of(&op->out[0], x, depth + 1))
       return true;
   }
   return false;
