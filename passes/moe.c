@@ -271,6 +271,13 @@ static bool is_continued(search_t *s, const ir_op_t *op) {
   return false;
 }
 
+/* A weight or a place of each token, but no result of experts. */
+static bool is_number(const search_t *s, const ir_value_t *value,
+                      const moe_source_t *source) {
+  return !dtype_is_float(value->type.dtype) ||
+         ir_type_count(s->b->pool, &value->type) == source->tokens;
+}
+
 static bool try_sum(search_t *s, ir_op_t *op) {
   moe_sum_t *sum = &s->sum;
   if (op->n_out != 1 || is_continued(s, op)) return false;
@@ -287,10 +294,11 @@ static bool try_sum(search_t *s, ir_op_t *op) {
     bool alone = sum->n == 1 && sum->part[0].value == root;
     if (alone || grows_on(s, root, source, n, 0)) return false;
     if (part != source && !moe_has_all_slots(sum, source))
-      return take_slots_apart(s, source);
+      return !is_number(s, root, source) && take_slots_apart(s, source);
     aim(s, op, source);
     if (keep(s, moe_match_sum(s->b, root, sum, source))) return true;
-    if (part != source) return take_slots_apart(s, source);
+    if (part != source)
+      return !is_number(s, root, source) && take_slots_apart(s, source);
     refuse(s, op, "a sum over experts");
     return false;
   }

@@ -427,21 +427,82 @@ static moe_term_t *row_if_there(moe_builder_t *b, const moe_fact_t *fact,
   return both(b, OP_MUL, row->dtype, row, cast_to(b, given, row->dtype));
 }
 
+/* Scatters into zeros that are added up, or written one over the other. */
+typedef struct fills {
+  const ir_op_t *op[MOE_MAX_PARTS];
+  unsigned n, steps;
+} fills_t;
+
+static bool find_fills(const ir_value_t *value, fills_t *out) {
+  enum { MAX_STEPS = 64 };
+  double zero;
+  const ir_op_t *op = value->def;
+  if (moe_fill_number(value, &zero) && zero == 0) return true;
+  if (op == NULL || ++out->steps > MAX_STEPS) return false;
+  if (op->code == OP_ADD) {
+    for (unsigned i = 0; i < 2; i++)
+      if (!rule_same_dims(&ir_in(op, i)->type, &value->type) &&
+          !(moe_fill_number(ir_in(op, i), &zero) && zero == 0))
+        return false;
+    return find_fills(ir_in(op, 0), out) && find_fills(ir_in(op, 1), out);
+  }
+  if ((op->code != OP_SCATTER_ND && op->code != OP_SCATTER_ELEMENTS) ||
+      out->n == MOE_MAX_PARTS)
+    return false;
+  out->op[out->n++] = op;
+  return find_fills(ir_in(op, 0), out);
+}
+
+bool moe_adds_fills(const ir_value_t *value) {
+  fills_t fills = {.n = 0};
+  return find_fills(value, &fills) && fills.n > 0;
+}
+
+/* Of the scatters of all slots, which have places of their own, that of the
+ * layout's router; others write elsewhere, or behind all buffers. NULL: not so.
+ */
+static const ir_op_t *own_fill(moe_builder_t *b, ir_value_t *value,
+                               const moe_layout_t *layout) {
+  fills_t fills = {.n = 0};
+  const moe_source_t *source = layout->source, *whole = NULL;
+  const moe_rank_t *rank[MOE_MAX_PARTS] = {NULL};
+  const ir_op_t *own = NULL;
+  if (!find_fills(value, &fills) || fills.n == 0) return NULL;
+  if (fills.n == 1) return fills.op[0];
+  for (unsigned i = 0; i < b->facts->n_joints && whole == NULL; i++)
+    if (moe_part_index(b->facts->joint[i], source) >= 0)
+      whole = b->facts->joint[i];
+  if (whole == NULL || fills.n != whole->n_parts ||
+      (*whole->capacity != NULL && *whole->capacity != *source->capacity))
+    return NULL;
+  *whole->capacity = *source->capacity;
+  for (unsigned i = 0; i < fills.n; i++) {
+    const moe_fact_t *fact = moe_fact(b->facts, ir_in(fills.op[i], 1));
+    int at =
+        fact->kind == FACT_BUFFER ? moe_part_index(whole, fact->source) : -1;
+    if (at < 0 || rank[at] != NULL || !fact->behind || !fact->limited ||
+        *fact->source->capacity != *source->capacity)
+      return NULL;
+    rank[at] = fact->rank;
+    if (fact->source == source) own = fills.op[i];
+  }
+  return parts_differ(whole, whole->n_parts, rank, whole->tokens) ? own : NULL;
+}
+
 moe_term_t *moe_read_filled(moe_builder_t *b, ir_value_t *value,
                             const uint8_t *tag, const moe_layout_t *layout) {
-  const ir_op_t *op = value->def;
   const char *why = "routes have places of their own";
+  const ir_op_t *op = own_fill(b, value, layout);
+  if (op == NULL) return moe_fail(b, value->def, why);
   ir_value_t *rows = ir_in(op, 2);
   const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
-  double zero;
   if (fact->kind != FACT_BUFFER || fact->source != layout->source ||
       !has_condition(fact) || value->type.rank != rows->type.rank ||
       !moe_same_places(b->places, fact->places) ||
       !tell_apart(layout->source, fact->places, layout->source->tokens) ||
       tag[0] != (TAG_EXPERT | TAG_PLACE) ||
       (op->code == OP_SCATTER_ELEMENTS &&
-       ir_get_int(op, ATTR_SCATTER_ELEMENTS_axis) != 0) ||
-      !moe_fill_number(ir_in(op, 0), &zero) || zero != 0)
+       ir_get_int(op, ATTR_SCATTER_ELEMENTS_axis) != 0))
     return moe_fail(b, op, why);
   bool adds = rule_scatters_by(op, "add");
   if (!adds && !(rule_scatters_by(op, "none") && fact->behind))
@@ -463,6 +524,23 @@ moe_term_t *moe_read_filled(moe_builder_t *b, ir_value_t *value,
 
 /* ---- Rows out of the buffers --------------------------------------------- */
 
+/* Whether it has zeros behind so many rows, and nothing else around them. */
+static bool zeros_behind(const ir_op_t *pad, const expr_t *all) {
+  const ir_type_t *from = &ir_in(pad, 0)->type;
+  unsigned n;
+  double zero;
+  const expr_t *const *before = ir_get_exprs(pad, ATTR_PAD_before, &n);
+  const expr_t *const *after = ir_get_exprs(pad, ATTR_PAD_after, &n);
+  if (strcmp(ir_get_str(pad, ATTR_PAD_mode), "constant") != 0 ||
+      (pad->n_in > 1 && (!moe_fill_number(ir_in(pad, 1), &zero) || zero != 0)))
+    return false;
+  for (unsigned d = 0; d < n; d++)
+    if (!expr_equals_const(before[d], 0) ||
+        (d > 0 && !expr_equals_const(after[d], 0)))
+      return false;
+  return from->dim[0] == all;
+}
+
 /* The buffers, without a row of zeros behind them. */
 static ir_value_t *without_zeros(const moe_builder_t *b, ir_value_t *x,
                                  const moe_source_t *source) {
@@ -471,6 +549,7 @@ static ir_value_t *without_zeros(const moe_builder_t *b, ir_value_t *x,
   const expr_t *all = expr_mul(b->pool, expr_const(b->pool, source->experts),
                                *source->capacity);
   if (x->type.rank == 0 || x->type.dim[0] == all || op == NULL) return x;
+  if (op->code == OP_PAD) return zeros_behind(op, all) ? ir_in(op, 0) : NULL;
   if (op->code != OP_CONCAT || ir_get_int(op, ATTR_CONCAT_axis) != 0 ||
       op->n_in != 2 || ir_in(op, 0)->type.dim[0] != all ||
       !moe_fill_number(ir_in(op, 1), &zero) || zero != 0)
@@ -620,4 +699,86 @@ moe_found_t *moe_match_buffers(moe_builder_t *b, const ir_op_t *op,
     return found;
   }
   return NULL;
+}
+
+/* ---- Slots one by one ---------------------------------------------------- */
+
+const moe_source_t *moe_slot_of_buffer(moe_builder_t *b,
+                                       const ir_value_t *value,
+                                       unsigned *steps) {
+  const ir_op_t *op = value->def;
+  if (op == NULL || *steps == 0) return NULL;
+  --*steps;
+  if (op->code == OP_GATHER) {
+    const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
+    return fact->kind == FACT_BUFFER && fact->limited &&
+                   rule_is_one(fact->source->k)
+               ? fact->source
+               : NULL;
+  }
+  if (op->code != OP_RESHAPE && op->code != OP_CAST && op->code != OP_MUL)
+    return NULL;
+  const moe_source_t *source = NULL;
+  for (unsigned i = 0; i < op->n_in && source == NULL; i++)
+    source = moe_slot_of_buffer(b, ir_in(op, i), steps);
+  return source;
+}
+
+/* Reads what one slot takes from the buffers; its places are kept. */
+static moe_term_t *read_slot(moe_builder_t *b, const moe_sum_t *sum,
+                             const moe_source_t *slot, moe_place_t *place,
+                             const moe_part_t **out_part) {
+  const moe_part_t *part = NULL;
+  for (unsigned i = 0; i < sum->n; i++) {
+    const moe_layout_t *layout = sum->part[i].layout;
+    if (layout == NULL || layout->source != slot) continue;
+    if (part != NULL || layout->kind != LAYOUT_ROUTES) return NULL;
+    part = &sum->part[i];
+  }
+  if (part == NULL) return NULL;
+  b->places = NULL;
+  b->taken = NULL;
+  b->terms->source = slot;
+  moe_term_t *term = moe_build(b, part->value, part->tag, part->layout);
+  if (term == NULL) return NULL;
+  if (b->taken == NULL || !b->taken->limited || !b->taken_or_zero ||
+      b->taken->source != slot || b->places->n != 1)
+    return moe_fail(b, part->at, "routes without a place give nothing");
+  *place = b->places->of[0];
+  *out_part = part;
+  return term;
+}
+
+moe_found_t *moe_match_slot_buffers(moe_builder_t *b, ir_value_t *root,
+                                    const moe_sum_t *sum,
+                                    const moe_source_t *source) {
+  const unsigned n = source->n_parts;
+  moe_places_t *places = ARENA_NEW(b->arena, moe_places_t);
+  moe_term_t *each[MOE_MAX_PARTS];
+  const moe_part_t *part = NULL;
+  if (!moe_has_all_slots(sum, source)) {
+    moe_fail(b, root->def, "every slot is in the sum");
+    return NULL;
+  }
+  places->n = n;
+  for (unsigned i = 0; i < n; i++) {
+    each[i] = read_slot(b, sum, source->part[i], &places->of[i], &part);
+    b->terms->source = source;
+    if (each[i] == NULL) return NULL;
+  }
+  b->places = places;
+  b->taken = NULL;
+  *source->capacity = *source->part[0]->capacity;
+  moe_term_t *term = moe_join_slots(b, n, each, true);
+  if (term == NULL) {
+    moe_fail(b, root->def, "all slots are computed in the same way");
+    return NULL;
+  }
+  moe_found_t *found =
+      moe_new_found(b, root, part->tag, source, term, MOE_FORM_CAPACITY, NULL);
+  if (found != NULL && !set_below(b, found)) {
+    moe_fail(b, root->def, "places are numbers of one type");
+    return NULL;
+  }
+  return found;
 }

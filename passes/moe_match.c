@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "passes/moe_buffer.h"
 #include "passes/moe_levels.h"
 #include "passes/moe_picks.h"
 #include "passes/moe_read.h"
@@ -484,6 +485,8 @@ static moe_found_t *match_sum(moe_builder_t *b, ir_value_t *root,
   bool whole = n == 1 && (first->layout->kind == LAYOUT_STACK ||
                           first->layout->kind == LAYOUT_SORTED);
   moe_found_t *found = whole ? match_whole(b, root, first, source)
+                       : first->layout->kind == LAYOUT_ROUTES
+                           ? moe_match_slot_buffers(b, root, sum, source)
                        : first->layout->source != source
                            ? moe_match_slotwise(b, root, sum, source)
                        : first->layout->kind == LAYOUT_SLOT

@@ -478,6 +478,10 @@ moe_term_t *moe_read_op(moe_builder_t *b, ir_value_t *value, const uint8_t *tag,
   if (layout->kind == LAYOUT_PIECE && joins &&
       moe_tag_find(value->type.rank, tag, TAG_ROW) >= 0)
     reader = moe_read_pieces;
+  if (layout->kind == LAYOUT_BUFFER && layout->expert < 0 &&
+      value->def->code == OP_ADD && !layout->source->chooses &&
+      moe_adds_fills(value))
+    return moe_read_filled(b, value, tag, layout);
   if (is_sum_of_rows(value->def, layout)) {
     moe_term_t *term = moe_read_members(b, value, tag, layout);
     if (term != NULL || b->obligation != NULL) return term;

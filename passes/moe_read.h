@@ -153,6 +153,7 @@ moe_term_t *moe_read_carried(moe_builder_t *b, ir_value_t *value,
 /* moe_read_merged.c: a product of batches whose dimensions became one */
 moe_reader_t moe_read_merged;
 /* moe_buffer.c: products of gates, products and scatters that fill buffers */
+bool moe_adds_fills(const ir_value_t *value); /* a sum of such scatters */
 moe_reader_t moe_read_combine; /* moe_nested.c: layers inside experts */
 moe_reader_t moe_read_gate_product, moe_read_dispatch, moe_read_filled;
 /* Whether what experts have of their own is made of the tokens that they

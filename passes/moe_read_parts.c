@@ -16,7 +16,8 @@ static bool is_all_places(const moe_layout_t *layout, const ir_op_t *op,
   const ir_op_t *from = ir_in(op, 0)->def;
   return layout->kind == LAYOUT_BUFFER && (tag & TAG_PLACE) != 0 &&
          expr_equals_const(start, 0) && from != NULL &&
-         (from->code == OP_SCATTER_ELEMENTS || from->code == OP_SCATTER_ND);
+         (from->code == OP_SCATTER_ELEMENTS || from->code == OP_SCATTER_ND ||
+          from->code == OP_ADD);
 }
 
 /* One expert's buffer of those of all. */

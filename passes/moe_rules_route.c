@@ -314,7 +314,8 @@ static const moe_fact_t *scattered_gate(moe_facts_t *facts, ir_value_t *value,
   int64_t axis = ir_get_int(op, ATTR_SCATTER_ELEMENTS_axis);
   if (axis < 0) axis += value->type.rank;
   unsigned rank = value->type.rank;
-  const moe_source_t *source = index->source;
+  const moe_source_t *slot = moe_source_of_slot(facts, index, ir_in(op, 1));
+  const moe_source_t *source = slot != NULL ? slot : index->source;
   bool is_sum = rule_scatters_by(op, "add");
   if (index->space != NULL || index->tag[axis] == TAG_TOKEN ||
       !expr_equals_const(value->type.dim[axis], source->experts) ||
@@ -334,7 +335,7 @@ static const moe_fact_t *scattered_gate(moe_facts_t *facts, ir_value_t *value,
   }
   out->off.known = moe_fill_number(ir_in(op, 0), &out->off.x);
   bool replaces = !is_sum || (out->off.known && out->off.x == 0);
-  if (replaces && source->distinct && index->slot < 0) {
+  if (replaces && source->distinct && slot != NULL) {
     out->on.known = moe_fill_number(ir_in(op, 2), &out->on.x);
     if (tokens_first(&ir_in(op, 1)->type, index)) out->at_route = ir_in(op, 2);
   }

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "passes/moe_buffer.h"
 #include "passes/moe_read.h"
 #include "passes/moe_rules.h"
 
@@ -506,6 +507,27 @@ static bool adds_summands(moe_builder_t *b, const ir_op_t *op) {
          is_summand(b, ir_in(op, 0), type) && is_summand(b, ir_in(op, 1), type);
 }
 
+/* What one slot takes from the buffers of all experts. */
+static bool buffer_part(moe_builder_t *b, ir_value_t *value, const ir_op_t *at,
+                        moe_sum_t *sum) {
+  enum { MAX_STEPS = 32 };
+  unsigned steps = MAX_STEPS, n = 0;
+  const moe_source_t *source = moe_slot_of_buffer(b, value, &steps);
+  if (source == NULL) return false;
+  const expr_t *tokens = expr_const(b->pool, 1);
+  while (n < value->type.rank && tokens != source->tokens)
+    tokens = expr_mul(b->pool, tokens, value->type.dim[n++]);
+  bool slot = false;
+  for (unsigned i = 0; i < b->facts->n_joints; i++)
+    slot = slot || moe_part_index(b->facts->joint[i], source) >= 0;
+  if (!slot || tokens != source->tokens || n == 0) return false;
+  moe_part_t *part = add_part(b, sum, value, at,
+                              moe_layout(b, LAYOUT_ROUTES, source, NULL, -1));
+  memset(part->tag, TAG_INNER, sizeof part->tag);
+  memset(part->tag, TAG_TOKEN, n);
+  return true;
+}
+
 static void take_apart(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
                        unsigned depth) {
   const ir_op_t *op = value->def;
@@ -544,6 +566,7 @@ static void take_apart(moe_builder_t *b, ir_value_t *value, moe_sum_t *sum,
   if (deeper && op->code == OP_RESHAPE && reshaped_parts(b, op, sum, depth))
     return;
   if (deeper && op->code == OP_IF && branch_parts(b, value, sum, depth)) return;
+  if (b->facts->n_joints > 0 && buffer_part(b, value, op, sum)) return;
   if (b->facts->has_slots && slot_part(b, value, op, sum)) return;
   add_part(b, sum, value, op, NULL);
 }
