@@ -102,9 +102,10 @@ ir_value_t *moe_flat_candidate(const ir_op_t *op, const expr_t **out_experts) {
   while (index != NULL && index->code == OP_RESHAPE)
     index = ir_in(index, 0)->def;
   if (x == NULL || index == NULL || index->code != OP_ADD) return NULL;
-  const ir_type_t *from = &ir_in(x, 0)->type;
   bool joined = x->code == OP_CONCAT && ir_get_int(x, ATTR_CONCAT_axis) == 0;
-  if (!joined && (x->code != OP_RESHAPE || from->rank < 3)) return NULL;
+  if (!joined && x->code != OP_RESHAPE) return NULL;
+  const ir_type_t *from = &ir_in(x, 0)->type;
+  if (!joined && from->rank < 3) return NULL;
   for (unsigned i = 0; i < 4; i++) {
     ir_value_t *beside = ir_in(index, i % 2);
     const ir_op_t *product = ir_in(index, 1 - i % 2)->def;
