@@ -1,5 +1,6 @@
 /* Rules for gathers and scatters at all places of a mask, which are distinct.
  */
+#include "ir/element.h"
 #include "passes/rules.h"
 
 /* The nonzero whose places an index has, as tuples or as numbers. */
@@ -272,4 +273,35 @@ ir_value_t *apply_scatter_nd_of_runs(ir_op_t *op, ir_builder_t *b) {
   for (unsigned d = 1; d < to->rank; d++) dim[d + 1] = to->dim[d];
   ir_value_t *rows = ir_reshape(b, op->in[2].value, to->rank + 1, dim);
   return ir_reduce(b, OP_REDUCE_SUM, rows, 1, &axis, false);
+}
+
+/* ---- True everywhere ----------------------------------------------------- */
+
+/* A bool constant without false. */
+static bool is_true(const ir_value_t *mask) {
+  enum { MOST = 1 << 20 };
+  int64_t whole, count;
+  if (rule_splat_int(mask, &whole)) return whole != 0;
+  const ir_op_t *op = mask->def;
+  if (op == NULL || op->code != OP_CONSTANT || mask->type.dtype != DT_BOOL ||
+      !ir_type_static_count(&mask->type, &count) || count > MOST)
+    return false;
+  const ir_data_t *data = ir_get_data(op, ATTR_CONSTANT_data);
+  for (int64_t i = 0; i < count; i++)
+    if (data->bytes == NULL ||
+        ir_element_int(DT_BOOL, data->bytes, (uint64_t)i) == 0)
+      return false;
+  return true;
+}
+
+bool match_places_of_true(const ir_op_t *op) {
+  const ir_value_t *mask = op->in[0].value;
+  return mask->type.rank == 1 && op->out[0].type.dim[1] == mask->type.dim[0] &&
+         is_true(mask);
+}
+
+ir_value_t *apply_places_of_true(ir_op_t *op, ir_builder_t *b) {
+  const ir_type_t *to = &op->out[0].type;
+  ir_value_t *all = ir_iota(b, to->dtype, to->dim[1]);
+  return ir_reshape(b, all, to->rank, to->dim);
 }

@@ -20,34 +20,51 @@ static bool is_constant_from(const ir_value_t *x, int64_t least) {
   return rule_splat_int(x, &c) && c >= least;
 }
 
-/* Positions along an axis so short that an integer type holds them. */
-static bool chosen_below(const ir_value_t *x, dtype_t dtype) {
-  enum { MAX_STEPS = 12, SHORT = 128 };
+/* Whether an integer type has all numbers below n. */
+static bool holds_below(dtype_t dtype, int64_t n) {
+  enum { SHORT = 128 };
+  return dtype_is_integer(dtype) &&
+         (n <= SHORT || (n <= INT32_MAX && rule_cast_holds(DT_I32, dtype)));
+}
+
+/* Positions along an axis of so many elements; 0: they are none, or the axis
+ * has no known size. */
+static int64_t positions_below(const ir_value_t *x) {
+  enum { MAX_STEPS = 12 };
   for (int i = 0; i < MAX_STEPS && x->def != NULL; i++) {
     const ir_op_t *op = x->def;
     int64_t axis, n;
     switch (op->code) {
+      case OP_CAST:
+        n = positions_below(op->in[0].value);
+        return holds_below(x->type.dtype, n) ? n : 0;
       case OP_RESHAPE:
       case OP_EXPAND:
+      case OP_TRANSPOSE:
       case OP_SLICE:
         x = op->in[0].value;
         continue;
       case OP_TOPK:
-        if (x->index != 1) return false;
+        if (x->index != 1) return 0;
         axis = ir_get_int(op, ATTR_TOPK_axis);
         break;
       case OP_ARG_MAX:
         axis = ir_get_int(op, ATTR_ARG_MAX_axis);
         break;
       default:
-        return false;
+        return 0;
     }
     const ir_type_t *from = &op->in[0].value->type;
     if (axis < 0) axis += from->rank;
-    return dtype_is_integer(dtype) && expr_is_const(from->dim[axis], &n) &&
-           (n <= SHORT || (n <= INT32_MAX && rule_cast_holds(DT_I32, dtype)));
+    return expr_is_const(from->dim[axis], &n) ? n : 0;
   }
-  return false;
+  return 0;
+}
+
+/* Positions along an axis so short that an integer type holds them. */
+static bool chosen_below(const ir_value_t *x, dtype_t dtype) {
+  int64_t n = positions_below(x);
+  return n > 0 && holds_below(dtype, n);
 }
 
 /* Whether the results of op are at least 0: 1 or 0; or -1 if they are when
@@ -112,7 +129,8 @@ static bool is_at_most(const ir_value_t *x, int64_t most) {
 }
 
 /* The answer of a comparison of nonnegative integers with a constant that is
- * below all of them (or also equal to some): 1, 0, or -1 if that is open. */
+ * below all of them, or above (or also equal to some): 1, 0, or -1 if that is
+ * open. */
 static int decide(const ir_op_t *op) {
   if (op->code != OP_LT && op->code != OP_LE) return -1;
   const ir_value_t *x = op->in[0].value, *y = op->in[1].value;
@@ -120,6 +138,10 @@ static int decide(const ir_op_t *op) {
   if (!dtype_is_integer(x->type.dtype)) return -1;
   if (is_at_most(y, strict ? 0 : -1) && is_nonnegative(x)) return 0;
   if (is_at_most(x, strict ? -1 : 0) && is_nonnegative(y)) return 1;
+  int64_t c, below = rule_splat_int(y, &c) ? positions_below(x) : 0;
+  if (below > 0 && c >= below - !strict) return 1;
+  below = rule_splat_int(x, &c) ? positions_below(y) : 0;
+  if (below > 0 && c >= below - strict) return 0;
   return -1;
 }
 
