@@ -254,7 +254,7 @@ moe_term_t *moe_read_own_slot(moe_builder_t *b, ir_value_t *value,
   const ir_op_t *op = value->def;
   const expr_t *dim[IR_MAX_RANK];
   unsigned n;
-  operand[*ir_get_ints(op, ATTR_REDUCE_SUM_axes, &n)] = TAG_SLOT;
+  operand[*ir_get_ints(op, ir_op_info(op->code)->attr_first, &n)] = TAG_SLOT;
   moe_term_t *in = moe_build(b, ir_in(op, 0), operand, layout);
   if (in == NULL) return NULL;
   n = moe_features(b->terms, &value->type, tag, dim);
@@ -324,7 +324,10 @@ static moe_term_t *gate_at_place(moe_builder_t *b, ir_value_t *gate,
       moe_build(b, gate, tag, moe_layout(b, LAYOUT_PLACES, source, NULL, -1));
   if (term != NULL) term = scalar(b, term);
   if (term != NULL && moe_is_one_term(term)) return term;
-  return term != NULL
+  const moe_fact_t *fact = moe_fact(b->facts, gate);
+  if (term != NULL && !term->rows && fact->on.known && fact->on.x == 1)
+    return moe_read_one(b, gate->type.dtype, 0, NULL);
+  return term != NULL && term->rows
              ? moe_term_computed(b->terms, term)
              : moe_fail(b, gate->def, "a gate is one number for each place");
 }

@@ -350,6 +350,13 @@ static bool is_indicator(const ir_value_t *value, unsigned depth) {
              (zero == 0 || zero == 1);
     case OP_GATHER: /* rows of a unit matrix */
       return has_bits(ir_in(op, 0));
+    case OP_CONSTANT:
+      return has_bits(value);
+    case OP_CONCAT:
+      for (unsigned i = 0; i < op->n_in; i++)
+        if (!is_indicator(ir_in(op, i), depth + 1)) return false;
+      return true;
+    case OP_SLICE:
     case OP_CAST:
     case OP_RESHAPE:
     case OP_EXPAND:

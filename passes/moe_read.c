@@ -365,7 +365,10 @@ static moe_term_t *read_reduce(moe_builder_t *b, ir_value_t *value,
       return moe_fail(b, op, "rows are independent of each other");
     if (!goes || keeps) to++;
   }
-  if (layout->kind == LAYOUT_PLACES && n == 1 && op->code == OP_REDUCE_SUM &&
+  const moe_fact_t *gate = moe_fact(b->facts, x);
+  bool adds = op->code == OP_REDUCE_SUM || /* all others being 0 */
+              (op->code == OP_REDUCE_MAX && gate->on.known && gate->on.x > 0);
+  if (layout->kind == LAYOUT_PLACES && n == 1 && adds &&
       moe_has_own_slot(b, x, (unsigned)axes[0], layout->source))
     return moe_read_own_slot(b, value, tag, operand, layout);
   moe_term_t *in = moe_build(b, x, operand, layout);

@@ -366,6 +366,13 @@ static const moe_fact_t *sum_of_totals(moe_facts_t *facts, ir_value_t *value) {
   if (op->code != OP_ADD || !isinf(moe_exact_below(value->type.dtype)))
     return NULL;
   const moe_fact_t *b = moe_fact(facts, ir_in(op, 1));
+  for (unsigned i = 0; i < 2; i++) { /* none are before these */
+    const moe_fact_t *total = i == 0 ? a : b;
+    double zero;
+    if (total->kind == FACT_TOTAL && moe_fill_number(ir_in(op, 1 - i), &zero) &&
+        zero == 0 && rule_same_dims(&ir_in(op, i)->type, &value->type))
+      return total;
+  }
   const moe_rank_t *of[2] = {counted_by(facts, a), counted_by(facts, b)};
   if (of[0] == NULL || of[1] == NULL || a->kind != b->kind ||
       (a->kind == FACT_COUNT && !has_all_experts(&value->type, a)) ||

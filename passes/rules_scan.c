@@ -1,5 +1,6 @@
-/* Rules for scans that leave out the last element, and for one-hot vectors that
- * leave out the last places. */
+/* Rules for slices: of scans that leave out the last element, of one-hot
+ * vectors that leave out the last places, of what is computed with a single
+ * number. */
 #include <string.h>
 
 #include "passes/rules.h"
@@ -128,4 +129,41 @@ ir_value_t *apply_slice_of_one_hot(ir_op_t *op, ir_builder_t *b) {
                             length, one);
   in[1 - side] = eq->in[1 - side].value;
   return ir_binary(b, OP_EQ, in[0], in[1]);
+}
+
+/* ---- Single numbers ------------------------------------------------------ */
+
+/* The operand that has all elements, the other one having a single one; -1. */
+static int whole_side(const ir_op_t *op) {
+  if (op->n_in != 2 || op->n_out != 1) return -1;
+  for (unsigned i = 0; i < 2; i++)
+    if (rule_same_dims(&op->in[i].value->type, &op->out[0].type) &&
+        rule_has_one_element(&op->in[1 - i].value->type) &&
+        op->in[1 - i].value->type.rank == 0)
+      return (int)i;
+  return -1;
+}
+
+bool match_slice_of_single_number(const ir_op_t *op) {
+  const ir_value_t *x = op->in[0].value;
+  return x->uses != NULL && x->uses->next == NULL && whole_side(x->def) >= 0;
+}
+
+ir_value_t *apply_slice_of_single_number(ir_op_t *op, ir_builder_t *b) {
+  const ir_op_t *inner = op->in[0].value->def;
+  int side = whole_side(inner);
+  unsigned n;
+  ir_value_t *in[2] = {inner->in[0].value, inner->in[1].value};
+  ir_op_t *slice = ir_begin(b, OP_SLICE, 1, &in[side], 1);
+  const expr_t *const *list = ir_get_exprs(op, ATTR_SLICE_start, &n);
+  ir_set_exprs(slice, ATTR_SLICE_start, n, list);
+  list = ir_get_exprs(op, ATTR_SLICE_length, &n);
+  ir_set_exprs(slice, ATTR_SLICE_length, n, list);
+  list = ir_get_exprs(op, ATTR_SLICE_step, &n);
+  ir_set_exprs(slice, ATTR_SLICE_step, n, list);
+  in[side] = ir_place(b, slice);
+  ir_op_t *whole = ir_begin(b, inner->code, 2, in, 1);
+  for (unsigned i = 0; i < inner->n_attrs; i++)
+    ir_copy_attr(whole, &inner->attrs[i]);
+  return ir_place(b, whole);
 }
