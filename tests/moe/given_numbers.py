@@ -244,6 +244,39 @@ def rows_of_the_token_before(g, x, ids):
     return g.op("Gather", g.reshape(stack(g, x), -1, D), g.op("Add", index, ids), axis=0)
 
 
+@form(0, 0, (0, 99))
+def rows_with_another_stride(g, x, ids):
+    """Fewer are stepped over than lie there for each token."""
+    index = g.op("Mul", g.range(g.size(x, 0)), g.const(np.int64(E - 1)))
+    return g.op("Gather", g.reshape(stack(g, x), -1, D),
+                g.op("Add", index, remainders(g, ids)), axis=0)
+
+
+@form(0, 0, (0, 99))
+def rows_of_parts_as_of_a_stack(g, x, ids):
+    """All tokens of an expert lie together, not all experts' results of a token."""
+    y = g.op("Concat", *[expert(g, x) for _ in range(E)], axis=0)
+    index = g.op("Mul", g.range(g.size(x, 0)), g.const(np.int64(E)))
+    return g.op("Gather", y, g.op("Add", index, remainders(g, ids)), axis=0)
+
+
+@form(0, 0, (0, 99))
+def coordinates_of_other_rows(g, x, ids):
+    """Rows are counted from the last one."""
+    y = g.op("Concat", *[g.unsqueeze(expert(g, x), 0) for _ in range(E)], axis=0)
+    rows = g.op("Sub", g.op("Sub", g.size(x, 0), g.const([1])), g.range(g.size(x, 0)))
+    index = g.op("Concat", column(g, remainders(g, ids)), column(g, rows), axis=1)
+    return g.op("GatherND", y, index)
+
+
+@form(0, 0, (0, 99))
+def coordinates_of_half_the_rows(g, x, ids):
+    """Two tokens after each other have the row of one."""
+    rows = g.op("Div", g.range(g.size(x, 0)), g.const(np.int64(2)))
+    index = g.op("Concat", column(g, rows), column(g, remainders(g, ids)), axis=1)
+    return g.op("GatherND", stack(g, x), index)
+
+
 @form(E, 1, (0, 99))
 def sorted_by_remainders(g, x, ids):
     ids = g.op("Mod", ids, g.const(np.int64(E)))
