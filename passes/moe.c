@@ -89,10 +89,21 @@ static void refuse(search_t *s, const ir_op_t *root, const char *candidate) {
   moe_refuse(&s->refusals, s->b, root, s->terms->source, candidate);
 }
 
+/* Conditions of experts that lie apart may be behind a sum of some of these. */
+static bool comes_after(const ir_value_t *root, const moe_source_t *source) {
+  return !source->joined ||
+         (root->number > source->index->number &&
+          ir_region_holds(ir_home(source->index), ir_home(root)));
+}
+
 static bool keep(search_t *s, moe_found_t *found) {
   if (found == NULL || !moe_settle_places(s->b, found)) return false;
   if (found->unique && !moe_is_set(found->source)) {
     moe_fail(s->b, found->root->def, "slots do not name an expert twice");
+    return false;
+  }
+  if (!comes_after(found->root, found->source)) {
+    moe_fail(s->b, found->root->def, "the choice is made in front of the sum");
     return false;
   }
   if (found->source->joined && found->n_terms > 1) {

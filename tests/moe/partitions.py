@@ -344,6 +344,19 @@ def conditions_on_the_row(g, x, ids):
 
 
 @form(3, 0)
+def conditions_behind_a_sum_of_some(g, x, ids):
+    """The third part is 0 where its condition holds: it is no expert's, and the condition of
+    the last one is made behind the sum of the first two."""
+    del ids
+    zero, total = g.const(np.float32(0)), None
+    for e in range(4):
+        condition, y = above(g, x, e), expert(g, x)
+        part = g.op("Where", condition, zero, y) if e == 2 else g.op("Where", condition, y, zero)
+        total = part if total is None else g.op("Add", total, part)
+    return total
+
+
+@form(3, 0)
 def conditions_with_weights(g, x, ids):
     p = probabilities(g, x, 3)
     ys = []
