@@ -186,6 +186,10 @@ const moe_source_t *moe_joint_source(moe_facts_t *facts, const moe_source_t *a,
 const expr_t *moe_known_number(const ir_value_t *value);
 /* Numbers that are computed from experts, coordinates, bounds; NULL: none. */
 const moe_fact_t *moe_rule_number(moe_facts_t *facts, ir_value_t *value);
+/* Numbers of experts chosen in each group of them, with slots as they are or
+ * behind the view that makes them one dimension with the groups. */
+const moe_fact_t *moe_rule_group(moe_facts_t *facts, ir_value_t *value);
+const moe_fact_t *moe_rule_group_slots(moe_facts_t *facts, ir_value_t *value);
 /* EXPERT facts whose numbers are the experts themselves. */
 bool moe_is_expert(const moe_fact_t *fact);
 /* Facts of what picks the row's expert as an index of all of them. */

@@ -491,6 +491,8 @@ const moe_fact_t *moe_rule_number(moe_facts_t *facts, ir_value_t *value) {
   }
   if (op->n_in != 2) return NULL;
   const moe_fact_t *b = moe_fact(facts, ir_in(op, 1));
+  const moe_fact_t *groups = moe_rule_group(facts, value);
+  if (groups != NULL) return groups;
   const moe_fact_t *difference = bound_difference(facts, value);
   if (difference != NULL) return difference;
   const moe_fact_t *token = token_of_route(facts, value, a);

@@ -59,6 +59,8 @@ static const moe_fact_t *flat_gate(moe_facts_t *facts, ir_value_t *value) {
 const moe_fact_t *moe_rule_reshape(moe_facts_t *facts, ir_value_t *value) {
   ir_value_t *from = ir_in(value->def, 0);
   const moe_fact_t *fact = moe_fact(facts, from);
+  const moe_fact_t *slots = moe_rule_group_slots(facts, value);
+  if (slots != NULL) return slots;
   if (fact->kind == FACT_NONE) return flat_gate(facts, value);
   if (fact->kind == FACT_COUNT || fact->kind == FACT_BOUND)
     return value->type.rank <= 1 ? fact : NULL;

@@ -101,7 +101,8 @@ static ir_value_t *behind_views(ir_value_t *value, bool grown,
 
 static candidate_t *candidate_of(finder_t *f, ir_value_t *index, bool grown) {
   bool slots = false;
-  if (!is_integer(index)) return NULL;
+  if (!is_integer(index) || moe_fact(f->facts, index)->kind == FACT_EXPERT)
+    return NULL;
   ir_value_t *value = behind_views(index, grown, &slots);
   unsigned steps = 1000;
   if (value->type.rank == 0 || value->number >= f->facts->n_values) return NULL;
