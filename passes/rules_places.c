@@ -23,12 +23,47 @@ static bool ends_in_copies(const ir_value_t *mask) {
   return from->rank == 0 || rule_is_one(from->dim[from->rank - 1]);
 }
 
+/* The nonzero of which a column has this coordinate. */
+static const ir_op_t *coordinate_of(const ir_value_t *column, unsigned d) {
+  const ir_op_t *op = column->def;
+  while (op != NULL && op->code == OP_RESHAPE) op = op->in[0].value->def;
+  if (op == NULL || op->code != OP_SLICE) return NULL;
+  const ir_op_t *places = op->in[0].value->def;
+  unsigned n;
+  if (places == NULL || places->code != OP_NONZERO || !rule_slices_all(op, 1) ||
+      !rule_is_one(op->out[0].type.dim[0]) ||
+      !expr_equals_const(ir_get_exprs(op, ATTR_SLICE_start, &n)[0], d))
+    return NULL;
+  return places;
+}
+
+/* All coordinates of a mask's places, side by side. */
+static const ir_op_t *joined_coordinates(const ir_op_t *concat) {
+  const ir_op_t *places = NULL;
+  if (ir_get_int(concat, ATTR_CONCAT_axis) != 1 ||
+      concat->out[0].type.rank != 2)
+    return NULL;
+  for (unsigned i = 0; i < concat->n_in; i++) {
+    const ir_value_t *column = concat->in[i].value;
+    const ir_op_t *of = coordinate_of(column, i);
+    if (of == NULL || (i > 0 && of != places) ||
+        !rule_is_one(column->type.dim[1]))
+      return NULL;
+    places = of;
+  }
+  return places != NULL && places->in[0].value->type.rank == concat->n_in
+             ? places
+             : NULL;
+}
+
 /* Tuples that are the places of a mask over the first dimensions of x, of which
  * there are several. */
 static const ir_op_t *tuples_of(const ir_value_t *index, const ir_type_t *x) {
-  const ir_op_t *transpose = index->def;
-  if (transpose == NULL || transpose->code != OP_TRANSPOSE) return NULL;
-  const ir_op_t *places = transpose->in[0].value->def;
+  const ir_op_t *tuples = index->def, *places = NULL;
+  if (tuples != NULL && tuples->code == OP_CONCAT)
+    places = joined_coordinates(tuples);
+  else if (tuples != NULL && tuples->code == OP_TRANSPOSE)
+    places = tuples->in[0].value->def;
   if (places == NULL || places->code != OP_NONZERO) return NULL;
   const ir_type_t *mask = &places->in[0].value->type;
   if (mask->rank < 2 || mask->rank > x->rank ||
