@@ -7,6 +7,7 @@
 #include "passes/moe_fewer.h"
 
 #include "ir/build.h"
+#include "passes/moe_limit.h"
 
 /* 1 for some of a token's experts, 0 for all others. */
 static bool is_some_mask(moe_facts_t *facts, ir_value_t *value) {
@@ -93,20 +94,6 @@ static void sort_runs(const runs_t *runs, int64_t *perm, bool *out_slots) {
 
 /* ---- Writing ------------------------------------------------------------- */
 
-/* int[tokens, k] */
-static ir_value_t *choices(ir_builder_t *b, const moe_source_t *source) {
-  ir_value_t *x = source->index;
-  const expr_t *dim[2] = {source->tokens, source->k};
-  int64_t perm[IR_MAX_RANK];
-  unsigned rank = x->type.rank, to = 0;
-  for (unsigned d = 0; d < rank; d++)
-    if ((int)d != source->slot) perm[to++] = d;
-  if (source->slot >= 0) perm[to] = source->slot;
-  if (source->slot >= 0 && source->slot + 1 != (int)rank)
-    x = ir_transpose(b, x, perm);
-  return ir_reshape(b, x, 2, dim);
-}
-
 /* The experts that the mask leaves, or -1: tokens.., then slots. */
 static ir_value_t *write_index(pass_ctx_t *ctx, moe_facts_t *facts,
                                ir_value_t *mask) {
@@ -133,7 +120,7 @@ static ir_value_t *write_index(pass_ctx_t *ctx, moe_facts_t *facts,
   const expr_t *all[2] = {source->tokens, source->k};
   const expr_t *each[2] = {rows[0],
                            slots ? expr_const(facts->pool, 1) : source->k};
-  ir_value_t *number = choices(&b, source);
+  ir_value_t *number = moe_choices(&b, source, source->index->type.dtype);
   ir_value_t *in[2] = {x, ir_reshape(&b, number, 2, each)};
   ir_op_t *op = ir_begin(&b, OP_GATHER_ELEMENTS, 2, in, 1);
   if (op == NULL) return NULL;

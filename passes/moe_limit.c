@@ -96,8 +96,8 @@ static const moe_source_t *whole_of(const moe_limits_t *limits,
 
 /* ---- Counting ------------------------------------------------------------ */
 
-/* i64[tokens, k] */
-static ir_value_t *choices(ir_builder_t *b, const moe_source_t *source) {
+ir_value_t *moe_choices(ir_builder_t *b, const moe_source_t *source,
+                        dtype_t dtype) {
   ir_value_t *x = source->index;
   const expr_t *dim[2] = {source->tokens, source->k};
   int64_t perm[IR_MAX_RANK];
@@ -107,15 +107,16 @@ static ir_value_t *choices(ir_builder_t *b, const moe_source_t *source) {
   if (source->slot >= 0) perm[to] = source->slot;
   if (source->slot >= 0 && source->slot + 1 != (int)rank)
     x = ir_transpose(b, x, perm);
-  return ir_reshape(b, ir_cast(b, x, DT_I64), 2, dim);
+  return ir_reshape(b, ir_cast(b, x, dtype), 2, dim);
 }
 
 /* i64[tokens, k] of a router, at a place after known_after(). */
 static ir_value_t *all_choices(ir_builder_t *b, const moe_source_t *source) {
   ir_value_t *slot[MOE_MAX_PARTS];
-  if (known_after(source) == source->index->def) return choices(b, source);
+  if (known_after(source) == source->index->def)
+    return moe_choices(b, source, DT_I64);
   for (unsigned i = 0; i < source->n_parts; i++)
-    slot[i] = choices(b, source->part[i]);
+    slot[i] = moe_choices(b, source->part[i], DT_I64);
   return ir_concat(b, source->n_parts, slot, 1);
 }
 

@@ -30,6 +30,9 @@ struct moe_limits {
   moe_replaced_t *first, **last;
 };
 
+/* The experts that a router chooses, dtype[tokens, k]. */
+ir_value_t *moe_choices(ir_builder_t *b, const moe_source_t *source,
+                        dtype_t dtype);
 /* Before layers are written: values that count routes of the layers' routers,
  * as they will be computed. */
 moe_limits_t *moe_limits_find(pass_ctx_t *ctx, moe_facts_t *facts,

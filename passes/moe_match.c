@@ -29,8 +29,7 @@ static moe_found_t *new_found(moe_builder_t *b, ir_value_t *root,
   return found;
 }
 
-/* How rows came to their experts. */
-static moe_form_t form_of_rows(const moe_builder_t *b) {
+moe_form_t moe_form_of_rows(const moe_builder_t *b) {
   if (b->taken != NULL) return MOE_FORM_CAPACITY;
   return b->grouped ? MOE_FORM_GROUPED : MOE_FORM_GATHERED;
 }
@@ -168,7 +167,7 @@ static bool read_over(moe_builder_t *b, const moe_part_t *part,
   return true;
 }
 
-static moe_form_t form_of(const moe_layout_t *layout) {
+moe_form_t moe_form_of(const moe_layout_t *layout) {
   switch (layout->kind) {
     case LAYOUT_ROWS:
     case LAYOUT_PIECE:
@@ -309,7 +308,7 @@ moe_found_t *moe_match_members(moe_builder_t *b, ir_value_t *root,
   uint8_t tag[IR_MAX_RANK];
   root_tags(first, &root->type, tag);
   moe_found_t *found =
-      new_found(b, root, tag, source, m.kind[0], form_of(first->layout));
+      new_found(b, root, tag, source, m.kind[0], moe_form_of(first->layout));
   found->term = m.kind;
   found->n_terms = m.n_kinds;
   found->structure = m.structure;
@@ -375,7 +374,7 @@ static moe_found_t *match_whole(moe_builder_t *b, ir_value_t *root,
     }
   }
   moe_found_t *found = with_structures(
-      b, new_found(b, root, tag, source, term, form_of(part->layout)));
+      b, new_found(b, root, tag, source, term, moe_form_of(part->layout)));
   if (found != NULL) found->unique = !source->distinct && is_by_set(b, part);
   return found;
 }
@@ -417,7 +416,7 @@ static moe_found_t *match_each_slot(moe_builder_t *b, ir_value_t *root,
     moe_fail(b, root->def, "all slots are computed in the same way");
   if (!is_expert(b, root->def, term)) return NULL;
   return with_structures(
-      b, new_found(b, root, first->tag, source, term, form_of_rows(b)));
+      b, new_found(b, root, first->tag, source, term, moe_form_of_rows(b)));
 }
 
 /* Where all experts but one write over what a product gave, that is the last
@@ -517,11 +516,8 @@ moe_found_t *moe_match_sum(moe_builder_t *b, ir_value_t *root,
 
 /* ---- Slots --------------------------------------------------------------- */
 
-/* Tags of tensors whose first dimensions are a router's tokens, then its slots,
- * or slots, then tokens; false: they are not. */
-static bool route_tags(moe_builder_t *b, const ir_type_t *type,
-                       const moe_source_t *source, unsigned slot,
-                       uint8_t *tag) {
+bool moe_route_tags(moe_builder_t *b, const ir_type_t *type,
+                    const moe_source_t *source, unsigned slot, uint8_t *tag) {
   const expr_t *tokens = expr_const(b->pool, 1);
   unsigned d = slot == 0 ? 1 : 0, end = slot == 0 ? type->rank : slot;
   for (unsigned i = 0; i < type->rank; i++) tag[i] = TAG_INNER;
@@ -540,240 +536,17 @@ moe_found_t *moe_match_slots(moe_builder_t *b, const ir_op_t *op,
   const int64_t *axes = ir_get_ints(op, ATTR_REDUCE_SUM_axes, &n);
   uint8_t tag[IR_MAX_RANK], root_tag[IR_MAX_RANK];
   if (n != 1 || value->type.dim[axes[0]] != source->k ||
-      !route_tags(b, &value->type, source, (unsigned)axes[0], tag) ||
+      !moe_route_tags(b, &value->type, source, (unsigned)axes[0], tag) ||
       !moe_is_routed(b, value, source))
     return NULL;
   tag[axes[0]] = TAG_SLOT;
   moe_term_t *term =
       moe_build(b, value, tag, moe_layout(b, LAYOUT_ROUTES, source, NULL, -1));
-  if (!is_expert(b, op, term)) return NULL;
   bool keeps = value->type.rank == root->type.rank;
   for (unsigned d = 0, to = 0; d < value->type.rank; d++) {
     bool slots = (int64_t)d == axes[0];
     if (!slots || keeps) root_tag[to++] = slots ? TAG_INNER : tag[d];
   }
-  return with_structures(
-      b, new_found(b, root, root_tag, source, term, form_of_rows(b)));
-}
-
-/* ---- Products that sum --------------------------------------------------- */
-
-/* Both operands at one route, of which one has a single feature. */
-static moe_term_t *multiply(moe_builder_t *b, const ir_op_t *op, moe_term_t *x,
-                            moe_term_t *y) {
-  const expr_t *dim[2];
-  unsigned n = 0;
-  const expr_t *m = op->out[0].type.dim[op->out[0].type.rank - 2];
-  const expr_t *c = op->out[0].type.dim[op->out[0].type.rank - 1];
-  bool x_one = rule_is_one(m), y_one = rule_is_one(c);
-  if (!x_one && !y_one) return NULL;
-  dim[n++] = x_one ? c : m;
-  const expr_t *one = expr_const(b->pool, 1);
-  moe_term_t *in[2];
-  in[0] = moe_term_reshape(b->terms, x, 1, x_one ? &one : dim);
-  in[1] = moe_term_reshape(b->terms, y, 1, y_one ? &one : dim);
-  const expr_t *all[2] = {m, c};
-  moe_term_t *term =
-      moe_term_op(b->terms, &(moe_term_t){.code = OP_MUL,
-                                          .dtype = op->out[0].type.dtype,
-                                          .rank = 1,
-                                          .dim = dim,
-                                          .n = 2,
-                                          .in = in});
-  return moe_term_reshape(b->terms, term, 2, all);
-}
-
-/* x[tokens.., experts * n] times y[experts * n, m]: the sum over experts of
- * what their rows of y make of x, which is 0 for those that are not a token's.
- */
-static moe_found_t *match_blocks(moe_builder_t *b, const ir_op_t *op,
-                                 const moe_source_t *source) {
-  ir_value_t *x = ir_in(op, 0), *y = ir_in(op, 1);
-  ir_value_t *root = (ir_value_t *)&op->out[0];
-  const moe_fact_t *gate = moe_fact(b->facts, x);
-  unsigned last = x->type.rank - 1;
-  uint8_t tag[IR_MAX_RANK] = {TAG_EXPERT | TAG_INNER, TAG_INNER};
-  uint8_t root_tag[IR_MAX_RANK];
-  if (y->type.rank != 2 || gate->kind != FACT_GATE || gate->source != source ||
-      gate->space != NULL || !gate->off.known || gate->off.x != 0 ||
-      !moe_is_set(source) || gate->tag[last] != (TAG_EXPERT | TAG_INNER))
-    return NULL;
-  for (unsigned d = 0; d < last; d++)
-    if ((root_tag[d] = gate->tag[d]) != TAG_TOKEN) return NULL;
-  root_tag[last] = TAG_INNER;
-  const moe_layout_t *layout = moe_layout(b, LAYOUT_STACK, source, NULL, -1);
-  moe_term_t *vector = moe_build(b, x, gate->tag, layout);
-  moe_term_t *matrix = vector != NULL ? moe_build(b, y, tag, layout) : NULL;
-  if (matrix == NULL) return NULL;
-  moe_term_t *term = moe_read_product(b, root, root_tag, vector, matrix);
-  if (!is_expert(b, op, term)) return NULL;
-  moe_found_t *found = with_structures(
-      b, new_found(b, root, root_tag, source, term, form_of(layout)));
-  if (found != NULL) found->unique = !source->distinct;
-  return found;
-}
-
-/* Tags of an operand of a product of this rank: tokens in front of its matrix.
- * A single token need not be there. */
-static bool operand_tags(moe_builder_t *b, const ir_type_t *type, unsigned rank,
-                         const moe_source_t *source, uint8_t *tag) {
-  if (type->rank == rank)
-    return route_tags(b, type, source, rank - 2, tag) != 0;
-  for (unsigned d = 0; d < type->rank; d++) tag[d] = TAG_INNER;
-  return rule_is_one(source->tokens) && type->rank >= 2 && type->rank < rank;
-}
-
-moe_found_t *moe_match_product(moe_builder_t *b, const ir_op_t *op,
-                               const moe_source_t *source) {
-  moe_found_t *blocks = match_blocks(b, op, source);
-  if (blocks != NULL) return blocks;
-  ir_value_t *x = ir_in(op, 0), *y = ir_in(op, 1);
-  ir_value_t *root = (ir_value_t *)&op->out[0];
-  unsigned rank = root->type.rank;
-  if (rank < 3) return NULL;
-  uint8_t tag[2][IR_MAX_RANK], root_tag[IR_MAX_RANK];
-  if (!operand_tags(b, &x->type, rank, source, tag[0]) ||
-      !operand_tags(b, &y->type, rank, source, tag[1]))
-    return NULL;
-  const unsigned summed[2] = {x->type.rank - 1, y->type.rank - 2};
-  const expr_t *over = x->type.dim[summed[0]];
-  bool slots = over == source->k &&
-               (moe_is_routed(b, x, source) || moe_is_routed(b, y, source));
-  const moe_fact_t *gate[2] = {moe_fact(b->facts, x), moe_fact(b->facts, y)};
-  bool experts = false;
-  for (unsigned i = 0; i < 2; i++)
-    experts =
-        experts ||
-        (gate[i]->kind == FACT_GATE && gate[i]->source == source &&
-         gate[i]->places == NULL && gate[i]->off.known && gate[i]->off.x == 0 &&
-         moe_is_set(source) && gate[i]->tag[summed[i]] == TAG_EXPERT);
-  if (!slots && !experts) return NULL;
-  tag[0][summed[0]] = tag[1][summed[1]] = experts ? TAG_EXPERT : TAG_SLOT;
-  const moe_layout_t *layout =
-      moe_layout(b, experts ? LAYOUT_STACK : LAYOUT_ROUTES, source, NULL, -1);
-  moe_term_t *side[2] = {moe_build(b, x, tag[0], layout), NULL};
-  if (side[0] != NULL) side[1] = moe_build(b, y, tag[1], layout);
-  if (side[1] == NULL) return NULL;
-  moe_term_t *term = multiply(b, op, side[0], side[1]);
-  if (!is_expert(b, op, term)) return NULL;
-  route_tags(b, &root->type, source, rank - 2, root_tag);
-  moe_found_t *found = with_structures(
-      b, new_found(b, root, root_tag, source, term,
-                   experts ? form_of(layout) : form_of_rows(b)));
-  if (found != NULL) found->unique = experts && !source->distinct;
-  return found;
-}
-
-/* ---- One expert per token ------------------------------------------------ */
-
-/* Something that an expert of its own has, taken for each token. */
-static bool is_taken(moe_builder_t *b, const ir_value_t *value,
-                     const moe_source_t *source, unsigned depth) {
-  const ir_op_t *op = value != NULL ? value->def : NULL;
-  if (op == NULL || depth > 8) return false;
-  if (op->code == OP_GATHER) {
-    const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
-    const moe_fact_t *own = moe_fact(b->facts, (ir_value_t *)value);
-    return moe_is_index(fact) && fact->source == source &&
-           own->kind != FACT_GATE;
-  }
-  bool view = op->code == OP_RESHAPE || op->code == OP_TRANSPOSE ||
-              op->code == OP_EXPAND || op->code == OP_CAST ||
-              op->code == OP_SLICE;
-  return view && is_taken(b, ir_in(op, 0), source, depth + 1);
-}
-
-/* Whether a later operation computes with an expert's own values, too. */
-static bool goes_on(moe_builder_t *b, const ir_op_t *op,
-                    const moe_source_t *source) {
-  for (const ir_op_t *next = op->next; next != NULL; next = next->next) {
-    bool takes = false, follows = false;
-    for (unsigned i = 0; i < next->n_in; i++) {
-      bool taken = is_taken(b, ir_in(next, i), source, 0);
-      takes = takes || taken;
-      follows = follows || (ir_in(next, i) != NULL && !taken &&
-                            moe_is_routed(b, ir_in(next, i), source));
-    }
-    if (takes && follows) return true;
-  }
-  return false;
-}
-
-static bool takes_any(moe_builder_t *b, const ir_op_t *op,
-                      const moe_source_t *source) {
-  for (unsigned i = 0; i < op->n_in; i++)
-    if (is_taken(b, ir_in(op, i), source, 0)) return true;
-  return false;
-}
-
-/* The value with the route's weight on it, where that is its only use. */
-static ir_value_t *with_weight(moe_builder_t *b, ir_value_t *value,
-                               const moe_source_t *source) {
-  for (unsigned i = 0; i < 4; i++) {
-    const ir_use_t *use = value->uses;
-    if (use == NULL || use->next != NULL) return value;
-    ir_op_t *user = use->user;
-    if (user->code == OP_RESHAPE && user->next != NULL &&
-        user->out[0].uses != NULL && user->out[0].uses->next == NULL &&
-        user->out[0].uses->user->code == OP_MUL) {
-      value = &user->out[0];
-      continue;
-    }
-    if (user->code != OP_MUL) return value;
-    const ir_value_t *w = ir_in(user, 1 - use->index);
-    if (moe_is_routed(b, w, source) || w->type.rank != value->type.rank ||
-        !rule_is_one(w->type.dim[w->type.rank - 1]))
-      return value;
-    value = &user->out[0];
-  }
-  return value;
-}
-
-/* Sorted rows in the order of tokens again. */
-static bool comes_back(moe_builder_t *b, const ir_op_t *op,
-                       const moe_source_t *source) {
-  bool gather = op->code == OP_GATHER;
-  if (!gather && op->code != OP_SCATTER_ND && op->code != OP_SCATTER_ELEMENTS)
-    return false;
-  const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
-  if (gather && fact->kind == FACT_BUFFER && fact->source == source)
-    return true;
-  return fact->source == source && fact->space != NULL &&
-         fact->linear == NULL &&
-         fact->kind == (gather ? FACT_PLACE : FACT_ROUTE) &&
-         moe_is_routed(b, ir_in(op, gather ? 0 : 2), source);
-}
-
-/* One expert's result of those of all, which is not what gates in groups say.
- */
-static bool picks(moe_builder_t *b, const ir_op_t *op,
-                  const moe_source_t *source) {
-  moe_pick_t pick;
-  if (moe_pick_of(b->facts, op, &pick)) return pick.fact->source == source;
-  if ((op->code != OP_GATHER_ELEMENTS && op->code != OP_GATHER_ND) ||
-      moe_is_inner_gate(b->facts, ir_in(op, 0)))
-    return false;
-  const moe_fact_t *fact = moe_fact(b->facts, ir_in(op, 1));
-  return moe_is_index(fact) && fact->source == source && fact->space == NULL &&
-         ir_in(op, 0)->number > source->index->number;
-}
-
-moe_found_t *moe_match_single(moe_builder_t *b, const ir_op_t *op,
-                              const moe_source_t *source) {
-  if (!rule_is_one(source->k) || op->n_out != 1) return NULL;
-  bool computes = (op->code == OP_MATMUL || ir_has_trait(op, ELEMENTWISE)) &&
-                  takes_any(b, op, source) && !goes_on(b, op, source);
-  if (!computes && !comes_back(b, op, source) && !picks(b, op, source))
-    return NULL;
-  ir_value_t *root = with_weight(b, (ir_value_t *)&op->out[0], source);
-  uint8_t tag[IR_MAX_RANK];
-  for (unsigned n = 1; n < root->type.rank; n++) {
-    if (route_tags(b, &root->type, source, n, tag) == 0) continue;
-    moe_term_t *term =
-        moe_build(b, root, tag, moe_layout(b, LAYOUT_ROUTES, source, NULL, -1));
-    if (!is_expert(b, op, term)) return NULL;
-    return with_structures(
-        b, new_found(b, root, tag, source, term, form_of_rows(b)));
-  }
-  return NULL;
+  return moe_new_found(b, root, root_tag, source, term, moe_form_of_rows(b),
+                       NULL);
 }

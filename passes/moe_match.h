@@ -10,6 +10,13 @@ moe_found_t *moe_new_found(moe_builder_t *b, ir_value_t *root,
                            const uint8_t *tag, const moe_source_t *source,
                            moe_term_t *term, moe_form_t form,
                            moe_term_t *active);
+/* How a layout spells a layer, and how rows came to their experts. */
+moe_form_t moe_form_of(const moe_layout_t *layout);
+moe_form_t moe_form_of_rows(const moe_builder_t *b);
+/* Tags of tensors whose first dimensions are a router's tokens, then its slots,
+ * or slots, then tokens; false: they are not. */
+bool moe_route_tags(moe_builder_t *b, const ir_type_t *type,
+                    const moe_source_t *source, unsigned slot, uint8_t *tag);
 /* A layer of all experts of a router whose parts are in a sum, one by one. */
 moe_found_t *moe_match_members(moe_builder_t *b, ir_value_t *root,
                                const moe_sum_t *sum,

@@ -115,6 +115,19 @@ const moe_fact_t *moe_rank_of_mask(moe_facts_t *facts, ir_value_t *value,
 const moe_fact_t *moe_rank_of_token(moe_facts_t *facts, ir_value_t *value,
                                     const moe_fact_t *gate, moe_fact_t *out,
                                     unsigned reduced);
+/* The parts of a router, MOE_MAX_PARTS at most: one that has none is a part of
+ * itself. */
+unsigned moe_parts_of(const moe_source_t *source,
+                      const moe_source_t **out_part);
+/* The same number in another type; NULL: it may not be one there. */
+const moe_rank_t *moe_typed_rank(moe_facts_t *facts, const moe_rank_t *rank,
+                                 dtype_t dtype);
+/* The rank of an elementwise operation on one, its operand i, for the token's
+ * experts; the condition of `out`, which has the tags of the result, may
+ * change. NULL: it is none. */
+const moe_rank_t *moe_rank_of_result(moe_facts_t *facts, ir_value_t *value,
+                                     unsigned i, const moe_constant_t *on,
+                                     moe_fact_t *out);
 /* The rank and the places of an elementwise operation's result, whose source
  * and tags are known; on[i] is what operand i is for the token's experts. */
 void moe_gate_ranks(moe_facts_t *facts, ir_value_t *value,
