@@ -60,13 +60,13 @@ static bool find_runs(expr_pool_t *pool, const moe_source_t *source,
                       const ir_type_t *type, const uint8_t *tag, runs_t *out) {
   out->n = 0;
   for (unsigned d = 0; d < type->rank; d++) {
-    const expr_t *size = type->dim[d], *rest = size;
+    const expr_t *size = type->dim[d];
     unsigned kinds = tag[d] & ~(unsigned)TAG_TURNED;
     bool turned = (tag[d] & TAG_TURNED) != 0;
     if (kinds == TAG_TOKEN || kinds == TAG_SLOT || kinds == TAG_EXPERT) {
       if (!add_run(out, kinds, size)) return false;
     } else if (kinds == (TAG_TOKEN | TAG_SLOT)) {
-      rest = expr_divide_exactly(pool, size, source->k);
+      const expr_t *rest = expr_divide_exactly(pool, size, source->k);
       if (!add_run(out, turned ? TAG_SLOT : TAG_TOKEN,
                    turned ? source->k : rest) ||
           !add_run(out, turned ? TAG_TOKEN : TAG_SLOT,
