@@ -232,6 +232,29 @@ bool ctx_const_floats(convert_ctx_t *ctx, const ir_value_t *x, unsigned *out_n,
   return true;
 }
 
+/* The part of a joined vector that has an element, whose number there is stored
+ * in index, if the part's elements are known though not all of the vector's
+ * are; else x. */
+static ir_value_t *known_part(ir_value_t *x, int64_t *index) {
+  ir_value_t *part = x;
+  int64_t at = *index, length;
+  while (part->content == NULL && part->def != NULL &&
+         part->def->code == OP_CONCAT && part->type.rank == 1) {
+    const ir_op_t *join = part->def;
+    unsigned i = 0;
+    for (; i < join->n_in; i++) {
+      if (!ir_type_static_count(&ir_in(join, i)->type, &length)) return x;
+      if (at < length) break;
+      at -= length;
+    }
+    if (i == join->n_in) return x;
+    part = ir_in(join, i);
+  }
+  if (part->content == NULL) return x;
+  *index = at;
+  return part;
+}
+
 const expr_t *ctx_size(convert_ctx_t *ctx, ir_value_t *x, int64_t index,
                        const char *hint, int64_t lower, const expr_t *upper) {
   if (x == NULL) return NULL;
@@ -239,6 +262,7 @@ const expr_t *ctx_size(convert_ctx_t *ctx, ir_value_t *x, int64_t index,
     ctx_invalid(ctx, "%s is %s, expected integers", hint, ctx_type_str(ctx, x));
     return NULL;
   }
+  x = known_part(x, &index);
   return ir_bind(ctx->b, x, index, hint, lower, upper);
 }
 

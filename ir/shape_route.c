@@ -58,16 +58,16 @@ static moec_status_t check_operands(law_t *l, diag_sink_t *diag) {
 static moec_status_t check_biases(law_t *l, diag_sink_t *diag) {
   const ir_op_t *op = l->op;
   const route_t *r = &l->route;
+  bool mixes = r->source == ROUTE_FROM_MIXING;
+  const ir_value_t *mixing = ir_in(op, ROUTE_MIXING);
+  if (mixes != (mixing != NULL))
+    SHAPE_FAIL("moe.route needs mixing as its source and as operand 5");
   route_types_t types = route_types(r);
   dtype_t choice = r->by_logits ? types.logits : types.score;
   MOEC_TRY(check_operand(l, ROUTE_SELECT_BIAS, NULL, l->E, choice));
   bool scales = route_has_step(&r->weight, STEP_SCALE);
   if (scales != (ir_in(op, ROUTE_EXPERT_SCALE) != NULL))
     SHAPE_FAIL("moe.route needs expert_scale as a step and as operand 4");
-  bool mixes = r->source == ROUTE_FROM_MIXING;
-  const ir_value_t *mixing = ir_in(op, ROUTE_MIXING);
-  if (mixes != (mixing != NULL))
-    SHAPE_FAIL("moe.route needs mixing as its source and as operand 5");
   if (mixes && !is_routed(mixing->type.dtype))
     SHAPE_FAIL("operand 5 of moe.route is %s, expected a float type",
                shape_str(l->module, &mixing->type));
